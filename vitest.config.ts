@@ -1,0 +1,20 @@
+// Test tiers. unit: beside the code; flow: both ends in one process, no privilege; netns: real TUN,
+// resolver and routes in namespaces the tests make (root); cluster: the one-node cluster of testbed/.
+import { defineConfig } from "vitest/config";
+
+const tier = (name: string, include: string[], extra: object = {}): object => ({
+  test: { name, include, environment: "node", ...extra },
+});
+const serial = { fileParallelism: false, maxWorkers: 1 };
+
+export default defineConfig({
+  test: {
+    projects: [
+      tier("unit", ["src/**/*.test.ts", "testbed/**/*.test.ts", "scripts/**/*.test.ts"]),
+      tier("architecture", ["test/architecture.test.ts"]),
+      tier("flow", ["test/flow/**/*.test.ts"], { testTimeout: 20_000 }),
+      tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
+      tier("cluster", ["test/cluster/**/*.test.ts"], { testTimeout: 180_000, hookTimeout: 300_000, ...serial }),
+    ],
+  },
+});
