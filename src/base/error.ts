@@ -52,6 +52,8 @@ export const errorCodes = {
   timeout: environment(),
   denied: environment(),
   link_lost: environment(),
+  busy: environment(),
+  peer_reset: environment(),
   cancelled: user(130),
   unsupported: environment(),
   command_failed: environment(),

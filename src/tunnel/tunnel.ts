@@ -1,0 +1,49 @@
+// The tunnel's contract: what daemon, manager and agent hold in their hands. The implementation is session.ts (frames,
+// credit, heart-beat) and stream.ts; everything here works over any ordered byte Duplex.
+import type { Duplex } from "node:stream";
+import type { AppError } from "#base/error.ts";
+import type { Hello } from "#wire/hello.ts";
+import type { OpenRequest, ResetReason } from "#wire/open.ts";
+
+/**
+ * One stream: a Node Duplex with `allowHalfOpen`. `end()` sends the half-close, 'end' is the far end's;
+ * `destroy(error)` resets (an AppError's code travels); a reset from the far end is an 'error' with an AppError.
+ * Credit goes back when the reader has taken the bytes.
+ */
+export interface TunnelStream extends Duplex {
+  readonly id: number;
+  readonly request: OpenRequest;
+  /** UDP flows: false when the datagram was dropped because the queue is full. */
+  sendDatagram(datagram: Uint8Array): boolean;
+  /** The handler must not keep the bytes. */
+  onDatagram(handler: (datagram: Uint8Array) => void): void;
+}
+
+/** A stream that the far end wants; exactly one of accept and reject must follow, in any later tick. */
+export interface IncomingStream {
+  readonly request: OpenRequest;
+  /** Aborts when the far end gave up or the session ended before an answer. */
+  readonly signal: AbortSignal;
+  accept(): TunnelStream;
+  reject(reason: ResetReason, message: string): void;
+}
+
+export interface TunnelSession {
+  readonly peer: Hello;
+  /**
+   * Resolves when the far end accepted. Rejects with an AppError whose code is the ResetReason's (`refused`,
+   * `unreachable`, `timeout`, `denied`, …) or `link_lost`, or with the signal's reason.
+   */
+  open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream>;
+  /** One handler; OPENs that come before it is set wait. */
+  onIncoming(handler: (incoming: IncomingStream) => void): void;
+  /** Resolves, never rejects, when the session is over: undefined after an orderly close. */
+  readonly closed: Promise<AppError | undefined>;
+  /** Milliseconds of the last heart-beat's round trip, undefined before the first. */
+  readonly roundTripMs: number | undefined;
+  /** Open streams. */
+  readonly streamCount: number;
+  /** No new streams; waits for the open ones until the signal aborts, then cuts. */
+  close(signal: AbortSignal): Promise<void>;
+  destroy(error?: AppError): void;
+}

@@ -1,0 +1,74 @@
+// Agent ↔ manager (PROTOCOL §8.2): JSON-RPC on the first stream of a TLS link with both keys pinned. Also the agent's
+// own configuration, which the installer writes into the container's environment.
+import { z } from "zod";
+import { interceptPortSchema, workloadSchema } from "./manager-api.ts";
+import { method } from "./rpc.ts";
+
+/** Loopback port of an agent where laptops introduce themselves by port-forward. */
+export const agentIntroductionPort = 9899;
+/** First of the ports on which an agent takes over; each intercepted port gets the next. */
+export const agentFirstPort = 9900;
+/** Pod port of the agent's readiness probe: answers 200 or 503 on GET /ready and nothing else. */
+export const agentHealthPort = 9898;
+/** Environment variable of the agent's container that holds `agentConfigSchema` as JSON. */
+export const agentConfigVariable = "TELEPRESENCE_AGENT_CONFIG";
+/** The application's environment is repeated in the agent's container under this prefix, to be read by exec. */
+export const appEnvironmentPrefix = "_TEL_APP_";
+export const agentContainerName = "traffic-agent";
+
+export const agentPortSchema = z.object({
+  /** Port that the agent listens on. */
+  agentPort: z.number().int(),
+  /** Port of the application's container. */
+  containerPort: z.number().int(),
+  containerName: z.string(),
+  protocol: z.enum(["tcp", "udp"]),
+  /** `name`: the agent's container carries the port's name; `redirect`: nft in the pod sends new connections over. */
+  takeover: z.enum(["name", "redirect"]),
+  /** The port's name before the take-over. */
+  portName: z.string().optional(),
+});
+export type AgentPort = z.infer<typeof agentPortSchema>;
+
+export const agentConfigSchema = z.object({
+  workload: workloadSchema,
+  ports: z.array(agentPortSchema).max(64),
+  /** Container whose environment and volumes the laptop gets unless it asks for another. */
+  containerName: z.string(),
+});
+export type AgentConfig = z.infer<typeof agentConfigSchema>;
+
+const empty = z.object({});
+
+/** Methods that the agent calls on the manager. */
+export const agentToManagerApi = {
+  arrive: method(
+    z.object({
+      podName: z.string().max(253),
+      podUid: z.string().max(64),
+      podIps: z.array(z.string()),
+      version: z.string().max(64),
+      config: agentConfigSchema,
+    }),
+    empty,
+  ),
+} as const;
+
+export const servedInterceptSchema = z.object({
+  id: z.string(),
+  client: z.string(),
+  ports: z.array(interceptPortSchema),
+});
+export type ServedIntercept = z.infer<typeof servedInterceptSchema>;
+
+/** Methods that the manager calls on the agent. */
+export const managerToAgentApi = {
+  /** The whole set this agent serves for this manager; answered when it is in force. */
+  "intercepts.set": method(z.object({ intercepts: z.array(servedInterceptSchema).max(1000) }), empty),
+} as const;
+
+/** Notifications that the agent sends. */
+export const agentNotifications = {
+  /** The laptop's process refused connections, which then went to the application. */
+  "laptop.refused": z.object({ interceptId: z.string(), count: z.number().int() }),
+} as const;

@@ -1,0 +1,33 @@
+// Laptop ↔ agent (PROTOCOL §8.3, DESIGN 4): JSON-RPC over the API server's port-forward to the agent's loopback port.
+// The right to intercept a workload is `pods/portforward` on its pods, and nothing else.
+import { z } from "zod";
+import { agentConfigSchema } from "./agent-api.ts";
+import { method } from "./rpc.ts";
+
+export const introductionApi = {
+  /** Who the agent is: the key that the manager must pin. */
+  identify: method(
+    z.object({}),
+    z.object({
+      fingerprint: z.string(),
+      podName: z.string(),
+      podUid: z.string(),
+      podIps: z.array(z.string()),
+      version: z.string(),
+      config: agentConfigSchema,
+    }),
+  ),
+  /** The manager to serve; answers when the agent's link to it stands, or fails with the reason. Idempotent. */
+  introduce: method(
+    z.object({
+      manager: z.object({
+        podIps: z.array(z.string()).min(1).max(8),
+        port: z.number().int().min(1).max(65_535),
+        /** SHA-256 of the manager's public key (SPKI), lower-case hex. */
+        fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+        namespace: z.string(),
+      }),
+    }),
+    z.object({ connected: z.literal(true) }),
+  ),
+} as const;

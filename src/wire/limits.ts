@@ -1,0 +1,26 @@
+// Bounds of PROTOCOL §7. "protocol": both ends rely on it; "chosen": this implementation's own.
+
+/** protocol: largest payload of one frame; longer is a protocol error. */
+export const maxFramePayloadBytes = 256 * 1024;
+/** protocol: largest HELLO body. */
+export const maxHelloBytes = 16 * 1024;
+/** protocol: largest OPEN, REJECT or RESET body. */
+export const maxOpenBytes = 8 * 1024;
+/** protocol: bytes an end may send on a new stream before any CREDIT arrives. */
+export const initialWindowBytes = 256 * 1024;
+/** protocol: largest datagram carried (UDP payload of an IPv4 packet). */
+export const maxDatagramBytes = 65_507;
+/** chosen: most streams open at once on a session; further OPENs are rejected as `busy`. */
+export const maxStreams = 20_000;
+/** chosen: datagrams waiting for the transport, bytes a session; the oldest are dropped and counted. */
+export const maxQueuedDatagramBytes = 1024 * 1024;
+/** chosen: largest JSON-RPC message. */
+export const maxRpcMessageBytes = 4 * 1024 * 1024;
+/** protocol: each end sends PING when it has sent nothing for this long (DESIGN §5). */
+export const heartbeatMs = 2000;
+/** protocol: a link that heard nothing for this long is lost. */
+export const linkSilenceMs = 5000;
+/** chosen: HELLO must be complete within this. */
+export const helloTimeoutMs = 5000;
+/** chosen: how long the far end may take to connect a stream before the opener gives up. */
+export const openTimeoutMs = 30_000;

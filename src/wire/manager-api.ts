@@ -1,0 +1,121 @@
+// Laptop ↔ manager (PROTOCOL §8.1): JSON-RPC on the session's first stream, reached through the API server's
+// port-forward to the manager's loopback port.
+import { z } from "zod";
+import { method } from "./rpc.ts";
+
+/** Loopback port of the manager that laptops reach by port-forward. */
+export const managerLaptopPort = 8081;
+/** Pod port of the manager for agents: TLS 1.3, both keys pinned. */
+export const managerAgentPort = 8443;
+/** Readiness and metrics (no secrets), pod port. */
+export const managerHealthPort = 8080;
+
+export const workloadKinds = ["Deployment", "StatefulSet", "ReplicaSet"] as const;
+export const workloadSchema = z.object({
+  kind: z.enum(workloadKinds),
+  name: z.string().min(1).max(253),
+  namespace: z.string().min(1).max(63),
+});
+export type WorkloadRef = z.infer<typeof workloadSchema>;
+
+export const interceptStates = ["waiting", "active", "suspended", "removed", "error"] as const;
+export type InterceptState = (typeof interceptStates)[number];
+
+export const interceptPortSchema = z.object({
+  /** Port of the application's container. */
+  containerPort: z.number().int().min(1).max(65_535),
+  protocol: z.enum(["tcp", "udp"]),
+  serviceName: z.string().optional(),
+  serviceUid: z.string().optional(),
+  servicePort: z.number().int().optional(),
+  servicePortName: z.string().optional(),
+  /** Where the laptop's process listens. */
+  targetHost: z.string().max(253),
+  targetPort: z.number().int().min(1).max(65_535),
+});
+export type InterceptPort = z.infer<typeof interceptPortSchema>;
+
+export const interceptSpecSchema = z.object({
+  /** Unique among the session's own intercepts. */
+  name: z.string().min(1).max(253),
+  workload: workloadSchema,
+  containerName: z.string().max(253),
+  ports: z.array(interceptPortSchema).min(1).max(64),
+});
+export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
+
+export const interceptInfoSchema = z.object({
+  /** `<session id>:<name>`. */
+  id: z.string(),
+  spec: interceptSpecSchema,
+  /** `user@host` of the laptop. */
+  client: z.string(),
+  sessionId: z.string(),
+  state: z.enum(interceptStates),
+  /** Why, when the state is `waiting` or `error`. */
+  message: z.string(),
+  /** Pods whose agents serve it now. */
+  pods: z.array(z.object({ name: z.string(), uid: z.string(), ip: z.string() })),
+  /** Connections that went to the application because the laptop's process refused them. */
+  refusedByLaptop: z.number().int(),
+  createdAtMs: z.number(),
+});
+export type InterceptInfo = z.infer<typeof interceptInfoSchema>;
+
+export const trustedAgentSchema = z.object({
+  /** SHA-256 of the agent's public key (SPKI), lower-case hex. */
+  fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+  podUid: z.string().max(64),
+  podName: z.string().max(253),
+  workload: workloadSchema,
+});
+export type TrustedAgent = z.infer<typeof trustedAgentSchema>;
+
+const empty = z.object({});
+
+/** Methods that the laptop calls. */
+export const managerApi = {
+  arrive: method(
+    z.object({
+      /** The person, as `user@host`; shown to team mates, never trusted. */
+      client: z.string().max(300),
+      installId: z.string().max(64),
+      version: z.string().max(64),
+      /** The connection's namespace. */
+      namespace: z.string().max(63),
+    }),
+    z.object({
+      sessionId: z.string(),
+      manager: z.object({
+        version: z.string(),
+        podName: z.string(),
+        /** Addresses that agents dial, `managerAgentPort` behind each. */
+        podIps: z.array(z.string()),
+        namespace: z.string(),
+        fingerprint: z.string(),
+      }),
+      dns: z.object({ clusterDomain: z.string(), nameservers: z.array(z.string()) }),
+      /** KUBERNETES_SERVICE_HOST as the manager's pod sees it, when set. */
+      apiServiceHost: z.string().optional(),
+    }),
+  ),
+  "intercept.create": method(z.object({ spec: interceptSpecSchema }), interceptInfoSchema),
+  /** Answers when every agent has confirmed that new connections go to the application. */
+  "intercept.remove": method(z.object({ id: z.string() }), empty),
+  /** Everybody's intercepts, for conflicts and `list`. */
+  "intercept.list": method(empty, z.object({ intercepts: z.array(interceptInfoSchema) })),
+  /** These agents may serve this session's intercepts on their workload. Adds to earlier calls. */
+  "agents.trust": method(z.object({ agents: z.array(trustedAgentSchema).max(2000) }), empty),
+  /** One DNS message, base64, to the cluster's resolver; the answer as it came. */
+  "dns.exchange": method(z.object({ message: z.string().max(90_000) }), z.object({ message: z.string() })),
+  /** Ends the session and its intercepts at once, drained. */
+  depart: method(empty, empty),
+} as const;
+
+/** Notifications that the manager sends. */
+export const managerNotifications = {
+  /** The session's own intercepts after each change of state. */
+  "intercepts.changed": z.object({ intercepts: z.array(interceptInfoSchema) }),
+  /** A trusted agent's link ended. */
+  "agent.lost": z.object({ podUid: z.string() }),
+} as const;
