@@ -1,0 +1,169 @@
+// CLI ↔ user daemon (PROTOCOL §8.4): JSON-RPC over a Unix socket 0600 whose peer is checked by SO_PEERCRED.
+// A command is one connection; progress arrives as notifications while its call is open.
+import { z } from "zod";
+import { kubeFlagsSchema } from "./kube-flags.ts";
+import { interceptInfoSchema, workloadKinds } from "./manager-api.ts";
+import { method } from "./rpc.ts";
+
+const empty = z.object({});
+const names = z.array(z.string().max(253)).max(10_000);
+const warnings = z.array(z.string());
+
+/** How to reach, and if missing install, the manager. Shared by every call that may connect. */
+export const connectOptionsSchema = z.object({
+  kube: kubeFlagsSchema,
+  managerNamespace: z.string().max(63).optional(),
+  mappedNamespaces: names.optional(),
+  alsoProxy: z.array(z.string().max(64)).max(1000).optional(),
+  neverProxy: z.array(z.string().max(64)).max(1000).optional(),
+  /** Container image of manager and agents; the built-in reference when absent. */
+  image: z.string().max(512).optional(),
+  imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).optional(),
+});
+export type ConnectOptions = z.infer<typeof connectOptionsSchema>;
+
+export const connectionSchema = z.object({
+  context: z.string(),
+  server: z.string(),
+  namespace: z.string(),
+  managerNamespace: z.string(),
+  managerVersion: z.string(),
+  mappedNamespaces: names,
+});
+export type Connection = z.infer<typeof connectionSchema>;
+
+/** A fact that was checked when asked for; `ageMs` tells how long ago. */
+const checked = <T extends z.ZodType>(value: T) => z.object({ value, ageMs: z.number() });
+
+export const daemonStatusSchema = z.object({
+  version: z.string(),
+  executable: z.string(),
+  installId: z.string(),
+  pid: z.number().int(),
+  /** `Connected`, `Reconnecting`, or `Not connected`. */
+  state: z.enum(["Connected", "Reconnecting", "Not connected"]),
+  connection: connectionSchema.optional(),
+  /** Why it is reconnecting, in one sentence. */
+  problem: z.string().optional(),
+  /** Heart-beat round trip over the link. */
+  roundTrip: checked(z.number()).optional(),
+  transport: z.string().optional(),
+  helper: z.object({ version: z.string(), pid: z.number().int(), device: z.string() }).optional(),
+  dns: z
+    .object({
+      /** `resolved` (systemd-resolved) or `nft` (redirect). */
+      hook: z.string(),
+      localAddress: z.string(),
+      upstreams: z.array(z.string()),
+      clusterDomain: z.string(),
+      excludeSuffixes: z.array(z.string()),
+      includeSuffixes: z.array(z.string()),
+      error: z.string().optional(),
+    })
+    .optional(),
+  routing: z
+    .object({ subnets: z.array(z.string()), alsoProxy: z.array(z.string()), neverProxy: z.array(z.string()) })
+    .optional(),
+  manager: z.object({ version: z.string(), podName: z.string(), image: z.string() }).optional(),
+  intercepts: z.array(interceptInfoSchema),
+});
+export type DaemonStatus = z.infer<typeof daemonStatusSchema>;
+
+export const listedWorkloadSchema = z.object({
+  name: z.string(),
+  namespace: z.string(),
+  kind: z.enum(workloadKinds),
+  /** Why it cannot be intercepted; absent when it can. */
+  notInterceptableReason: z.string().optional(),
+  /** Version of the traffic-agent in the workload's pod template; absent when there is none. */
+  agentVersion: z.string().optional(),
+  /** Everybody's intercepts of the workload; one's own have `mine`. */
+  intercepts: z.array(interceptInfoSchema.extend({ mine: z.boolean() })),
+});
+export type ListedWorkload = z.infer<typeof listedWorkloadSchema>;
+
+/** Methods that the CLI calls. */
+export const controlApi = {
+  hello: method(
+    z.object({ version: z.string() }),
+    z.object({
+      version: z.string(),
+      pid: z.number().int(),
+      executable: z.string(),
+      installId: z.string(),
+      connected: z.boolean(),
+      helperRunning: z.boolean(),
+    }),
+  ),
+  /** Waits, within its own deadline, for the helper that the CLI starts meanwhile. */
+  connect: method(
+    connectOptionsSchema,
+    z.object({
+      /** False when this was the place it was connected to already. */
+      fresh: z.boolean(),
+      installedManager: z.boolean(),
+      connection: connectionSchema,
+      warnings,
+    }),
+  ),
+  disconnect: method(empty, z.object({ wasConnected: z.boolean() })),
+  status: method(empty, daemonStatusSchema),
+  list: method(
+    z.object({ namespace: z.string().max(63).optional() }),
+    z.object({ workloads: z.array(listedWorkloadSchema), warnings }),
+  ),
+  intercept: method(
+    z.object({
+      /** A service or a workload. */
+      name: z.string().min(1).max(253),
+      service: z.string().max(253).optional(),
+      workload: z.string().max(253).optional(),
+      namespace: z.string().max(63).optional(),
+      /** Container whose port and environment are meant, when there are several. */
+      container: z.string().max(253).optional(),
+      /** `local[:service port name or number]`, as given. */
+      ports: z.array(z.string().max(64)).max(64),
+      /** Where the laptop's process listens. */
+      address: z.string().max(253),
+      /** The intercept ends with this control connection. */
+      ownedByConnection: z.boolean(),
+      wantEnvironment: z.boolean(),
+    }),
+    z.object({
+      info: interceptInfoSchema,
+      /** Present when it was wanted and could be read. */
+      environment: z.record(z.string(), z.string()).optional(),
+      warnings,
+    }),
+  ),
+  leave: method(z.object({ name: z.string(), namespace: z.string().max(63).optional() }), empty),
+  /** Ends intercepts and traffic, then daemon and helper; answered just before the daemon exits. */
+  quit: method(empty, z.object({ wasConnected: z.boolean() })),
+  /** Needs no connection: works with the user's credentials alone. */
+  uninstall: method(
+    z.object({
+      target: connectOptionsSchema,
+      mode: z.enum(["agents", "all-agents", "everything"]),
+      /** Workloads, for mode `agents`. */
+      workloads: names,
+      namespace: z.string().max(63).optional(),
+    }),
+    z.object({
+      /** What was removed, a line each: `Deployment hello: traffic-agent removed`. */
+      removed: z.array(z.string()),
+      warnings,
+    }),
+  ),
+} as const;
+
+/** Notifications that the CLI sends. */
+export const controlCallerNotifications = {
+  /** The helper cannot be started: sudo refused or failed. Ends the wait of `connect`. */
+  "helper.failed": z.object({ message: z.string() }),
+} as const;
+
+/** Notifications that the daemon sends while a call is open. */
+export const controlNotifications = {
+  /** One line for people about what is going on now. */
+  progress: z.object({ text: z.string() }),
+} as const;
