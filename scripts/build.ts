@@ -1,0 +1,169 @@
+// `npm run build`: dist/ as it is shipped. Layout:
+//   bin/telepresence   launcher, the only file that belongs on a PATH (symbolic links to it work)
+//   node/bin/node      the Node it runs on
+//   PROGRAM/main.js    one bundle each, see bundle.ts; start.js beside it turns the compile cache on first
+//   node_modules/koffi the one native package
+//   images/*.tar       the container image (image.ts)
+//   meta/              esbuild's metafiles, and the hash of the inputs that lets an unchanged build end at once
+import { createHash } from "node:crypto";
+import { chmodSync, copyFileSync, cpSync, existsSync, globSync, linkSync, mkdirSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { bundle, hasEntry, programs, projectRoot } from "./bundle.ts";
+import type { Program } from "./bundle.ts";
+import { buildImage, imageFile } from "./image.ts";
+
+const dist = join(projectRoot, "dist");
+const stampFile = join(dist, "meta", "inputs.sha256");
+
+/** Brings dist/ up to date; says on stderr what it does. Resolves quickly when nothing changed. */
+export async function build(say: (line: string) => void): Promise<void> {
+  const inputs = hashInputs();
+  if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === inputs && existsSync(imageFile())) {
+    say("dist/ is up to date");
+    return;
+  }
+  const startedMs = performance.now();
+  mkdirSync(join(dist, "meta"), { recursive: true });
+  rmSync(stampFile, { force: true });
+  writeFileSync(join(dist, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
+  layNode();
+  layKoffi();
+  layLauncher();
+  for (const program of programs) await layProgram(program, say);
+  if (hasEntry("manager") || hasEntry("agent")) await buildImage(say);
+  writeFileSync(stampFile, inputs);
+  say(`dist/ built in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
+}
+
+/** Everything that can change what is built. */
+function hashInputs(): string {
+  const patterns = ["src/**/*", "scripts/*.ts", "package.json", "package-lock.json", "tsconfig.json"];
+  const files = globSync(patterns, { cwd: projectRoot })
+    .filter((path) => !/\.(test|fake|contract)\.ts$/.test(path) && statSync(join(projectRoot, path)).isFile())
+    .sort();
+  const hash = createHash("sha256");
+  for (const path of files)
+    hash
+      .update(`${path}\0`)
+      .update(readFileSync(join(projectRoot, path)))
+      .update("\0");
+  return hash.digest("hex");
+}
+
+async function layProgram(program: Program, say: (line: string) => void): Promise<void> {
+  if (!hasEntry(program)) {
+    say(`${program}: src/${program}/main.ts does not exist yet, skipped`);
+    return;
+  }
+  const fresh = join(dist, `.${program}-${process.pid}`);
+  rmSync(fresh, { recursive: true, force: true });
+  const metafile = await bundle(program, { outDir: fresh });
+  writeFileSync(join(fresh, "start.js"), startText(program));
+  replaceFolder(fresh, join(dist, program));
+  writeFileSync(join(dist, "meta", `${program}.json`), JSON.stringify(metafile));
+  const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
+  say(`${program}: ${Math.round(bytes / 1024)} kB in ${Object.keys(metafile.outputs).length} files`);
+}
+
+/**
+ * What the launcher starts. Compiled code is kept between runs in the user's own cache folder, and only where that
+ * folder is this very user's: root under sudo must not run what another user can write. The environment is left
+ * alone, because children of the CLI inherit it.
+ */
+function startText(program: Program): string {
+  if (program !== "cli" && program !== "daemon") return 'await import("./main.js");\n';
+  return `import { mkdirSync, statSync } from "node:fs";
+import { enableCompileCache } from "node:module";
+const { HOME: home, XDG_CACHE_HOME: cache = home && home + "/.cache" } = process.env;
+try {
+  const mine = (path) => path.startsWith("/") && statSync(path).uid === process.getuid();
+  if (cache && mine(home ?? cache)) {
+    const folder = cache + "/telepresence/compiled";
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (mine(folder)) enableCompileCache(folder);
+  }
+} catch {} // no cache: a slower start and nothing else
+await import("./main.js");
+`;
+}
+
+function layLauncher(): void {
+  const path = join(dist, "bin", "telepresence");
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, launcherText);
+  chmodSync(path, 0o755);
+}
+
+/** `helper` and `daemon` are programs of their own behind the same name: sudo and the CLI start them. */
+const launcherText = `#!/bin/sh
+# Starts Telepresence from wherever this file really is; needs no environment.
+self=$0
+case $self in
+  */*) ;;
+  *) self=$(command -v -- "$self") ;;
+esac
+while [ -L "$self" ]; do
+  target=$(PATH=/usr/bin:/bin:$PATH readlink -- "$self")
+  case $target in
+    /*) self=$target ;;
+    *) self=\${self%/*}/$target ;;
+  esac
+done
+root=\${self%/*}/..
+program=cli
+case \${1-} in
+  helper | daemon)
+    program=$1
+    shift
+    ;;
+esac
+exec "$root/node/bin/node" "$root/$program/start.js" "$@"
+`;
+
+/** A hard link where the file system allows one: the binary is 150 MB. */
+function layNode(): void {
+  const from = join(projectRoot, "node_modules", "node", "bin", "node");
+  const to = join(dist, "node", "bin", "node");
+  if (existsSync(to) && statSync(to).ino === statSync(from).ino) return;
+  mkdirSync(dirname(to), { recursive: true });
+  rmSync(to, { force: true });
+  try {
+    linkSync(from, to);
+  } catch {
+    copyFileSync(from, to);
+  }
+}
+
+/** The loader and this machine's native part; the sources and the other systems' parts stay out. */
+function layKoffi(): void {
+  const fresh = join(dist, `.node_modules-${process.pid}`);
+  rmSync(fresh, { recursive: true, force: true });
+  const modules = join(projectRoot, "node_modules");
+  const native = join("@koromix", `koffi-linux-${process.arch}`);
+  for (const path of koffiFiles(modules, native)) cpSync(join(modules, path), join(fresh, path), { recursive: true });
+  replaceFolder(fresh, join(dist, "node_modules"));
+}
+
+function koffiFiles(modules: string, native: string): readonly string[] {
+  const loader = globSync(["koffi/*.{js,cjs}", "koffi/src/koffi/**/*.{js,cjs}"], { cwd: modules });
+  const wanted = loader.filter((path) => !path.endsWith("cnoke.cjs"));
+  return [...wanted, "koffi/package.json", "koffi/LICENSE.txt", native].sort();
+}
+
+function replaceFolder(fresh: string, place: string): void {
+  rmSync(place, { recursive: true, force: true });
+  renameSync(fresh, place);
+}
+
+if (import.meta.main) {
+  try {
+    await build((line) => process.stderr.write(`${line}\n`));
+  } catch (error) {
+    // esbuild has already shown what it found, with the lines
+    process.stderr.write(
+      `dist/ was not built: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}\n`,
+    );
+    process.exitCode = 1;
+  }
+}

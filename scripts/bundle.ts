@@ -1,0 +1,54 @@
+// How src/ becomes bundles: one esbuild run per program, so that no program carries another's code. What a bundle may
+// hold is checked on esbuild's metafile by test/architecture.test.ts, which calls `bundle()` with `write: false`.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+import type { Metafile } from "esbuild";
+
+export const projectRoot = join(import.meta.dirname, "..");
+
+export const programs = ["cli", "daemon", "helper", "manager", "agent"] as const;
+export type Program = (typeof programs)[number];
+
+/** Native code cannot be bundled; its package is laid beside the bundles by scripts/build.ts. */
+export const externalPackages = ["koffi"];
+
+/** Path of a program's entry, from the project's root. */
+export function entryOf(program: Program): string {
+  return `src/${program}/main.ts`;
+}
+
+/** While a program is being written, its entry may be missing. */
+export function hasEntry(program: Program): boolean {
+  return existsSync(join(projectRoot, entryOf(program)));
+}
+
+export interface BundleOptions {
+  /** Folder of the bundle; nothing is written when it is left out. */
+  readonly outDir?: string;
+}
+
+/** One program as ES modules: `main.js` and a chunk for each `import()`, so that heavy parts load when they are used. */
+export async function bundle(program: Program, options: BundleOptions = {}): Promise<Metafile> {
+  const { metafile } = await build({
+    absWorkingDir: projectRoot,
+    entryPoints: { main: entryOf(program) },
+    outdir: options.outDir ?? join("dist", program),
+    write: options.outDir !== undefined,
+    metafile: true,
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: "node26",
+    chunkNames: "chunk-[hash]",
+    legalComments: "none",
+    external: externalPackages,
+    logLevel: "warning",
+    // CommonJS packages call `require` for Node's own modules, and ES modules have none.
+    banner: {
+      js: 'import { createRequire as createRequireHere } from "node:module"; const require = createRequireHere(import.meta.url);',
+    },
+  });
+  return metafile;
+}

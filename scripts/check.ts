@@ -1,0 +1,50 @@
+// `npm run check`: everything that can be known without root, in under a minute, with one verdict at the end. What
+// passes is one line; what fails shows what it said.
+import { availableParallelism } from "node:os";
+import { runCaptured } from "./process.ts";
+
+interface Task {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+}
+
+const vitest = (...projects: readonly string[]): Task => ({
+  name: `tests: ${projects.join(", ")}`,
+  command: "vitest",
+  args: ["run", "--reporter=dot", "--passWithNoTests", ...projects.flatMap((name) => ["--project", name])],
+});
+
+/** Longest first, so that the cores end together. */
+const tasks: readonly Task[] = [
+  vitest("unit", "flow", "architecture"),
+  { name: "types", command: "tsc", args: ["-p", "."] },
+  { name: "lint", command: "oxlint", args: [] },
+  { name: "dead code", command: "knip", args: ["--no-config-hints"] },
+  { name: "format", command: "oxfmt", args: ["--check"] },
+];
+
+const startedMs = performance.now();
+const waiting = [...tasks];
+const failed: string[] = [];
+await Promise.all(Array.from({ length: Math.min(availableParallelism(), tasks.length) }, work));
+const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+if (failed.length === 0) {
+  process.stdout.write(`check passed in ${seconds} s\n`);
+} else {
+  process.stdout.write(
+    `check failed in ${seconds} s: ${failed.join(", ")} ("npm run fix" mends format and some lint)\n`,
+  );
+  process.exitCode = 1;
+}
+
+async function work(): Promise<void> {
+  for (let task = waiting.shift(); task !== undefined; task = waiting.shift()) {
+    const run = await runCaptured(task.command, task.args);
+    const verdict = run.code === 0 ? "ok    " : "FAILED";
+    process.stdout.write(`${verdict} ${task.name} (${(run.ms / 1000).toFixed(1)} s)\n`);
+    if (run.code === 0) continue;
+    failed.push(task.name);
+    process.stdout.write(`${run.output.trimEnd()}\n`);
+  }
+}

@@ -1,0 +1,33 @@
+// Child processes of the scripts: inherited or captured output, and the exit code as a number.
+import { spawn } from "node:child_process";
+import { projectRoot } from "./bundle.ts";
+
+export interface CapturedRun {
+  readonly code: number;
+  readonly output: string;
+  readonly ms: number;
+}
+
+/** Runs with the terminal; resolves to the exit code, 1 for a signal. */
+export function runInherited(command: string, args: readonly string[]): Promise<number> {
+  const child = spawn(command, args, { cwd: projectRoot, stdio: "inherit" });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code ?? 1));
+  });
+}
+
+/** Runs and keeps what it writes, both streams in one. */
+export function runCaptured(command: string, args: readonly string[]): Promise<CapturedRun> {
+  const startedMs = performance.now();
+  const child = spawn(command, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "pipe"] });
+  const chunks: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+  child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => {
+      resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString(), ms: performance.now() - startedMs });
+    });
+  });
+}

@@ -1,0 +1,29 @@
+// A trap of many runners: when `beforeAll` throws, the tests behind it are reported as skipped, so a suite whose
+// cluster never came up looks green to whoever reads the sum.
+import { expect, test } from "vitest";
+import { countReport, formatCounts } from "./report.ts";
+
+const file = (status: string, ...tests: readonly string[]) => ({
+  status,
+  assertionResults: tests.map((each) => ({ status: each })),
+});
+
+test("countReport() counts what passed, failed and was skipped on purpose", () => {
+  const report = { testResults: [file("passed", "passed", "skipped"), file("passed", "passed", "todo")] };
+  expect(countReport(report, 0)).toEqual({ passed: 2, failed: 0, skipped: 2 });
+});
+
+test("countReport() counts tests behind a failed hook as failed", () => {
+  expect(countReport({ testResults: [file("failed", "skipped", "skipped")] }, 1).failed).toBe(2);
+});
+
+test("countReport() counts a file that cannot be imported, an uncaught error and a missing report as failures", () => {
+  expect(countReport({ testResults: [file("failed")] }, 1)).toEqual({ passed: 0, failed: 1, skipped: 0 });
+  expect(countReport({ testResults: [file("passed", "passed")] }, 1)).toEqual({ passed: 1, failed: 1, skipped: 0 });
+  expect(countReport(undefined, 0).failed).toBe(1);
+});
+
+test("formatCounts() names what was skipped only where something was", () => {
+  expect(formatCounts({ passed: 3, failed: 0, skipped: 0 })).toBe("3 passed, 0 failed");
+  expect(formatCounts({ passed: 3, failed: 1, skipped: 2 })).toBe("3 passed, 1 failed, 2 skipped");
+});
