@@ -35,10 +35,10 @@ function main() {
   runScript(script, args);
 }
 
-/** Scripts live in scripts/; `cluster` and `bench` belong to folders of their own. */
+/** Scripts live in scripts/; the cluster's and the benchmarks' are in folders of their own. */
 function findScript(name) {
   if (!/^[a-z][a-z-]*$/.test(name)) return undefined;
-  const candidates = [join("scripts", `${name}.ts`), join(name, "main.ts")];
+  const candidates = [join("scripts", `${name}.ts`), join(name === "cluster" ? "testbed" : name, "main.ts")];
   return candidates.map((path) => join(root, path)).find((path) => existsSync(path));
 }
 
