@@ -56,6 +56,7 @@ export const errorCodes = {
   peer_reset: environment(),
   cancelled: user(130),
   unsupported: environment(),
+  environment_incomplete: environment(),
   command_failed: environment(),
   internal: { kind: "bug", exit: 70 } as CodeEntry,
 } as const satisfies Record<string, CodeEntry>;
