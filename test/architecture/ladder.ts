@@ -70,7 +70,8 @@ export function checkImports(files: Tree): readonly string[] {
   return eachImport(files, (path) => path.startsWith("src/")).flatMap(({ path, specifier }) => {
     const folder = path.split("/")[1] ?? "";
     const target = /^#([^/]+)\//.exec(specifier)?.[1];
-    if (target === undefined || target === folder || allowedOf(files, folder).includes(target)) return [];
+    const known = files.has(`src/${folder}/README.md`); // a missing one is another guard's finding
+    if (!known || target === undefined || target === folder || allowedOf(files, folder).includes(target)) return [];
     return [`${path} imports ${specifier}; src/${folder}/README.md does not allow ${target}`];
   });
 }

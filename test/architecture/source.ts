@@ -33,11 +33,12 @@ export function codeOf(files: Tree, choose: (path: string) => boolean): readonly
   return [...files].filter(([path]) => choose(path)).map(([path, text]) => [path, blank(text, true)] as const);
 }
 
-/** Every module a file names: import, import type, export from, import(), require(). */
+/** Every module a file names: import, import type, export from, import(), require(); none that stands in a string. */
 export function importsOf(text: string): readonly string[] {
-  const code = blank(text, false);
+  const [code, withStrings] = [blank(text, true), blank(text, false)];
   const forms = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\w*\s*\(\s*)(["'])([^"'\n]+)\1/g;
-  return [...code.matchAll(forms)].map((match) => match[2] ?? "");
+  const matches = [...withStrings.matchAll(forms)].filter((match) => code.charAt(match.index) !== " ");
+  return matches.map((match) => match[2] ?? "");
 }
 
 /** A slash after one of these begins a regular expression. */
