@@ -43,6 +43,8 @@ export interface TunnelSession {
   readonly roundTripMs: number | undefined;
   /** Open streams. */
   readonly streamCount: number;
+  /** Datagrams dropped here since the session began, because their queue was full or nobody listened. */
+  readonly droppedDatagrams: number;
   /** No new streams; waits for the open ones until the signal aborts, then cuts. */
   close(signal: AbortSignal): Promise<void>;
   destroy(error?: AppError): void;

@@ -1,0 +1,104 @@
+// The exchange of HELLOs (PROTOCOL §3). The opener speaks first; the accepter stays silent until it has seen our
+// magic, so a stray HTTP request or port scan is closed without an answer.
+// Invariant: `complete` is called in the tick of the last HELLO byte, so no byte or event of the transport is missed.
+import type { Duplex } from "node:stream";
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError, errorCodes, toAppError } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
+import { HelloDecoder, encodeHello, negotiate } from "#wire/hello-codec.ts";
+import type { Agreement } from "#wire/hello-codec.ts";
+import type { Hello } from "#wire/hello.ts";
+import { helloTimeoutMs } from "#wire/limits.ts";
+
+export interface HandshakeOptions {
+  readonly transport: Duplex;
+  readonly hello: Hello;
+  readonly role: "opener" | "accepter";
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** Refuses an end of any other role. */
+  readonly expectRole?: Hello["role"];
+}
+
+export interface Handshake {
+  readonly peer: Hello;
+  readonly agreement: Agreement;
+  /** Bytes that came after the HELLO. */
+  readonly rest: Uint8Array;
+}
+
+/** Rejects and destroys the transport when the ends do not fit, on time-out, and when the signal aborts. */
+export function exchangeHello<T>(options: HandshakeOptions, complete: (handshake: Handshake) => T): Promise<T> {
+  const { transport, hello, role, clock, signal } = options;
+  const limit = deadline(clock, helloTimeoutMs, "the greeting of the far end", signal);
+  const decoder = new HelloDecoder();
+  return new Promise<T>((resolve, reject) => {
+    const leave = (): void => {
+      limit[Symbol.dispose]();
+      limit.signal.removeEventListener("abort", onAbort);
+      transport.off("data", onData).off("end", onEnd).off("close", onEnd).off("error", onError);
+    };
+    const fail = (error: AppError, farewell?: Uint8Array): void => {
+      leave();
+      transport.on("error", () => undefined); // an error of a transport we give up has no reader
+      if (farewell === undefined) transport.destroy();
+      else transport.end(farewell, () => transport.destroy());
+      reject(error);
+    };
+    const onAbort = (): void => fail(toAppError(limit.signal.reason));
+    const onEnd = (): void => fail(new AppError("link_lost", "the far end closed the connection before its greeting"));
+    const onError = (error: Error): void =>
+      fail(new AppError("link_lost", `the connection failed before the greeting: ${error.message}`, { cause: error }));
+    const onData = (chunk: Uint8Array): void => {
+      try {
+        const decoded = decoder.push(chunk);
+        if (decoded === undefined) return;
+        const outcome = judge(options, decoded.hello);
+        if (outcome instanceof AppError) {
+          fail(outcome, role === "accepter" ? refusal(hello, outcome) : undefined);
+          return;
+        }
+        if (role === "accepter") transport.write(encodeHello(hello));
+        leave();
+        resolve(complete({ peer: decoded.hello, agreement: outcome, rest: decoded.rest }));
+      } catch (error) {
+        fail(toAppError(error));
+      }
+    };
+    if (limit.signal.aborted) {
+      onAbort();
+      return;
+    }
+    limit.signal.addEventListener("abort", onAbort, { once: true });
+    if (transport.destroyed || transport.readableEnded) {
+      onEnd();
+      return;
+    }
+    transport.on("data", onData).on("end", onEnd).on("close", onEnd).on("error", onError);
+    if (role === "opener") transport.write(encodeHello(hello));
+  });
+}
+
+function judge(options: HandshakeOptions, theirs: Hello): Agreement | AppError {
+  try {
+    const agreement = negotiate(options.hello, theirs);
+    if (theirs.refusal !== undefined) return refusedBy(theirs.refusal);
+    if (options.expectRole !== undefined && theirs.role !== options.expectRole) {
+      return new AppError("denied", `the far end is a ${theirs.role}, expected a ${options.expectRole}`);
+    }
+    return agreement;
+  } catch (error) {
+    return toAppError(error);
+  }
+}
+
+function refusedBy(refusal: NonNullable<Hello["refusal"]>): AppError {
+  const code = Object.hasOwn(errorCodes, refusal.code) ? (refusal.code as ErrorCode) : "denied";
+  return new AppError(code, refusal.message);
+}
+
+function refusal(hello: Hello, error: AppError): Uint8Array {
+  const message = error.hint === undefined ? error.message : `${error.message}; ${error.hint}`;
+  return encodeHello({ ...hello, refusal: { code: error.code, message: message.slice(0, 2000) } });
+}
