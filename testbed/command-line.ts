@@ -1,0 +1,96 @@
+// The testbed's command line. Everything it can do is a function of cluster.ts.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { constants } from "node:os";
+import { AppError, errorCodes, formatError, toAppError } from "#base/error.ts";
+import { down, laptop, status, up, type LaptopOptions, type SpawnSpec } from "./cluster.ts";
+import { clusterUsers, type ClusterUser } from "./layout.ts";
+import { isReachable } from "./laptop.ts";
+import { sayWithTime } from "./progress.ts";
+
+const usage = `Usage: npm run cluster -- COMMAND
+
+  up                     bring the one-node Kubernetes cluster up (the first time builds it: 8 to 12 minutes)
+  down                   remove it, and everything that runs in it
+  status                 say whether it is up, and what runs
+  kubectl ARGS…          kubectl as the cluster's admin, on the laptop
+  laptop [OPTIONS] [COMMAND ARGS…]
+                         a command, or a shell, on the laptop: its network, its resolver, its ordinary user
+    --root               as root
+    --second             on the second laptop
+    --as-user NAME       with the kubeconfig of ${Object.keys(clusterUsers).join(", ")}
+`;
+
+export interface LaptopCommand {
+  readonly options: LaptopOptions;
+  readonly argv: readonly string[];
+}
+
+/** Options end at the first word that is not one, so that the command keeps its own. */
+export function parseLaptop(args: readonly string[]): LaptopCommand {
+  const rest = [...args];
+  let options: LaptopOptions = {};
+  while (rest[0]?.startsWith("-") === true) {
+    const option = rest.shift();
+    if (option === "--") break;
+    if (option === "--root") options = { ...options, user: "root" };
+    else if (option === "--second") options = { ...options, laptop: 2 };
+    else if (option === "--as-user") options = { ...options, clusterUser: parseUser(rest.shift()) };
+    else throw new AppError("usage", `laptop has no option ${option}`, { hint: "it has --root, --second and --as-user" });
+  }
+  return { options, argv: rest.length === 0 ? ["/bin/bash"] : rest };
+}
+
+function parseUser(name: string | undefined): ClusterUser {
+  if (name !== undefined && Object.hasOwn(clusterUsers, name)) return name as ClusterUser;
+  throw new AppError("usage", `--as-user ${name ?? ""} is not one of ${Object.keys(clusterUsers).join(", ")}`);
+}
+
+export async function main(args: readonly string[]): Promise<number> {
+  const [command, ...rest] = args;
+  try {
+    switch (command) {
+      case "up":
+        await up({ say: sayWithTime() });
+        return 0;
+      case "down":
+        await down({ say: sayWithTime() });
+        return 0;
+      case "status":
+        process.stdout.write(`${(await status()).join("\n")}\n`);
+        return 0;
+      case "kubectl":
+        return await attach(laptop(["kubectl", ...rest], { user: "root", env: terminal(), cwd: process.cwd() }));
+      case "laptop": {
+        const { argv, options } = parseLaptop(rest);
+        const cwd = options.user === "root" || isReachable(process.cwd()) ? { cwd: process.cwd() } : {};
+        return await attach(laptop(argv, { ...options, ...cwd, env: terminal() }));
+      }
+      case undefined:
+      case "help":
+      case "--help":
+        process.stdout.write(usage);
+        return command === undefined ? errorCodes.usage.exit : 0;
+      default:
+        throw new AppError("usage", `there is no command "${command}"`, { hint: "npm run cluster -- help lists them" });
+    }
+  } catch (error) {
+    const known = toAppError(error);
+    process.stderr.write(`${formatError(known)}\n`);
+    return errorCodes[known.code].exit;
+  }
+}
+
+function terminal(): Readonly<Record<string, string | undefined>> {
+  return { TERM: process.env["TERM"] };
+}
+
+/** The program has the terminal; what kills this process ends it, and its exit code is ours. */
+async function attach(spec: SpawnSpec): Promise<number> {
+  const child = spawn(spec.file, [...spec.args], { stdio: "inherit" });
+  const forwarded: readonly NodeJS.Signals[] = ["SIGTERM", "SIGHUP"];
+  for (const signal of forwarded) process.on(signal, () => child.kill(signal));
+  process.on("SIGINT", () => undefined); // the terminal sends it to both; the program decides
+  const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+  return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+}

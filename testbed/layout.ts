@@ -1,0 +1,125 @@
+// Every name, path and address of the test cluster, and the drawing of its network. Pure but for reading the
+// environment once; nothing else in testbed/ spells out an address.
+//
+//   laptop 192.168.77.2 ──┐                                       ┌── pods 10.244.0.0/24 (one veth each, routed)
+//                      router .1 ── 172.31.77.0/24 ── node .10 ───┤
+//   laptop 2 192.168.78.2 ┘  │                        │           └── services 10.96.0.0/16 (kube-proxy)
+//                            │                        └ lets in from outside: TCP 6443 and nothing else
+//                            └ DNS for public names, and the "public web" 203.0.113.10:80
+//
+// The router has no route to pods and services: without Telepresence they are unreachable from a laptop.
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** Which of the two laptops. */
+export type LaptopNumber = 1 | 2;
+export const laptopNumbers: readonly LaptopNumber[] = [1, 2];
+
+export const checkoutRoot = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Gone after `down`: sockets, logs, keys, what the laptop sees. Its path also names the cluster for the lock. */
+export const stateDir = "/run/telepresence-testbed";
+export const logDir = join(stateDir, "log");
+export const pkiDir = join(stateDir, "pki");
+export const configDir = join(stateDir, "config");
+/** Bound into both laptops at the same path: kubeconfigs, homes, bin. */
+export const sharedDir = join(stateDir, "laptop");
+export const kubeconfigDir = join(sharedDir, "kubeconfig");
+export const stateFile = join(stateDir, "state.json");
+export const containerdSocket = join(stateDir, "containerd/containerd.sock");
+
+export function laptopDir(laptop: LaptopNumber): string {
+  return join(sharedDir, String(laptop));
+}
+export function binDir(laptop: LaptopNumber): string {
+  return join(laptopDir(laptop), "bin");
+}
+export function homeDir(user: LaptopUser, laptop: LaptopNumber): string {
+  return join(laptopDir(laptop), "home", user);
+}
+
+/** Survives `down`: what takes minutes to build, by content hash. */
+export const cacheDir = join(cacheHome(), "telepresence-testbed");
+/** Containers' files; on disk because images are large, and removed by `down`. */
+export const dataDir = join(cacheDir, "node");
+
+function cacheHome(): string {
+  const configured = process.env["XDG_CACHE_HOME"];
+  if (configured?.startsWith("/") === true) return configured;
+  const home = process.env["HOME"];
+  return join(home?.startsWith("/") === true ? home : homedir(), ".cache");
+}
+
+/** The ordinary user of the laptop: exists only inside it. The number is chosen, far from what systems give out. */
+export const ordinaryUser = { name: "dev", uid: 42_077, gid: 42_077 } as const;
+export type LaptopUser = typeof ordinaryUser.name | "root";
+
+export const namespaces = { node: "telepresence-node", router: "telepresence-router" } as const;
+export function laptopNamespace(laptop: LaptopNumber): string {
+  return laptop === 1 ? "telepresence-laptop" : `telepresence-laptop-${laptop}`;
+}
+export const allNamespaces: readonly string[] = [
+  namespaces.node,
+  namespaces.router,
+  ...laptopNumbers.map(laptopNamespace),
+];
+export function namespaceFile(name: string): string {
+  return `/run/netns/${name}`;
+}
+
+/** The parent of all pods' control groups. */
+export const cgroupName = "telepresence-testbed";
+
+export const nodeName = "node1";
+export const nodeAddress = "172.31.77.10";
+export const routerNodeAddress = "172.31.77.1";
+export const apiServerPort = 6443;
+export const apiServerUrl = `https://${nodeAddress}:${apiServerPort}`;
+/** A name for the API server that the public resolver knows. */
+export const apiServerName = "api.cluster.example";
+
+export const podRange = "10.244.0.0/16";
+export const nodePodRange = "10.244.0.0/24";
+export const serviceRange = "10.96.0.0/16";
+export const apiServiceAddress = "10.96.0.1";
+export const clusterDnsAddress = "10.96.0.10";
+
+export interface LaptopAddresses {
+  readonly address: string;
+  readonly gateway: string;
+}
+export function laptopAddresses(laptop: LaptopNumber): LaptopAddresses {
+  const subnet = `192.168.${76 + laptop}`;
+  return { address: `${subnet}.2`, gateway: `${subnet}.1` };
+}
+
+/** What the public resolver answers; every other name does not exist. Documentation ranges (RFC 5737). */
+export const publicWebAddress = "203.0.113.10";
+export const publicNames: Readonly<Record<string, string>> = {
+  "example.com": publicWebAddress,
+  "www.example.com": publicWebAddress,
+  "example.org": "203.0.113.20",
+  [apiServerName]: nodeAddress,
+};
+
+/** Images of the cluster, all built here; none is ever pulled. */
+export const images = {
+  pause: "docker.io/testbed/pause:1",
+  coredns: "docker.io/testbed/coredns:1",
+  tools: "docker.io/testbed/tools:1",
+} as const;
+
+/** Who the cluster knows. `admin` may do everything; the other two are described in manifests/users.yaml. */
+export const clusterUsers = {
+  admin: { groups: ["system:masters"], namespace: "default" },
+  solo: { groups: [], namespace: "solo" },
+  small: { groups: [], namespace: "small" },
+} as const satisfies Record<string, { groups: readonly string[]; namespace: string }>;
+export type ClusterUser = keyof typeof clusterUsers;
+/** How a kubeconfig proves its user. */
+export type CredentialKind = "certificate" | "token" | "exec";
+
+export function kubeconfigFile(user: ClusterUser, kind: CredentialKind = "certificate"): string {
+  return join(kubeconfigDir, kind === "certificate" ? `${user}.yaml` : `${user}-${kind}.yaml`);
+}

@@ -1,0 +1,142 @@
+// The network namespaces, the wires between them and the node's guard, as layout.ts draws them; and what tests do to
+// a laptop's wire: cut it, make it swallow everything, give the laptop another address.
+// Invariant: namespaces are named (`ip netns`), so that what a killed run left behind is found by name.
+import { existsSync, mkdirSync } from "node:fs";
+import { run } from "./exec.ts";
+import { allNamespaces, apiServerPort, laptopAddresses, laptopNamespace, laptopNumbers, namespaceFile } from "./layout.ts";
+import { namespaces, nodeAddress, podRange, publicNames, routerNodeAddress, type LaptopNumber } from "./layout.ts";
+
+const laptopDevice = "eth0";
+const nodeDevice = "wan0";
+/** Of every subnet here. */
+const prefixBits = 24;
+
+/** The router's end of a laptop's wire. */
+function portOf(laptop: LaptopNumber): string {
+  return `laptop${laptop}`;
+}
+
+export async function createNetwork(): Promise<void> {
+  mkdirSync("/run/netns", { recursive: true });
+  for (const name of allNamespaces) await run("ip", ["netns", "add", name]);
+  for (const [namespace, commands] of wires()) {
+    await run("ip", ["-n", namespace, "-batch", "-"], { input: `${commands.join("\n")}\n` });
+  }
+  for (const name of [namespaces.node, namespaces.router]) {
+    await runIn(name, "sysctl", ["-qw", "net.ipv4.ip_forward=1"]);
+  }
+  await runIn(namespaces.node, "nft", ["-f", "-"], nodeRules());
+}
+
+/** Namespace → commands of `ip`, as `ip -batch` reads them. The router comes first: it makes every wire. */
+export function wires(): ReadonlyMap<string, readonly string[]> {
+  const ends = [
+    { ns: namespaces.node, device: nodeDevice, port: "node", address: nodeAddress, gateway: routerNodeAddress },
+    ...laptopNumbers.map((laptop) => ({
+      ns: laptopNamespace(laptop),
+      device: laptopDevice,
+      port: portOf(laptop),
+      ...laptopAddresses(laptop),
+    })),
+  ];
+  const router = ends.flatMap(({ ns, device, port, gateway }) => [
+    `link add ${port} type veth peer name ${device} netns ${ns}`,
+    `addr add ${gateway}/${prefixBits} dev ${port}`,
+    `link set ${port} up`,
+  ]);
+  const publicAddresses = new Set(Object.values(publicNames).filter((address) => address !== nodeAddress));
+  const others = ends.map(
+    ({ ns, device, address, gateway }) =>
+      [
+        ns,
+        [
+          "link set lo up",
+          `addr add ${address}/${prefixBits} dev ${device}`,
+          `link set ${device} up`,
+          `route add default via ${gateway}`,
+        ],
+      ] as const,
+  );
+  const loopback = ["link set lo up", ...[...publicAddresses].map((address) => `addr add ${address}/32 dev lo`)];
+  return new Map<string, readonly string[]>([[namespaces.router, [...loopback, ...router]], ...others]);
+}
+
+/** From outside only the API server is let in; pods that talk to the outside borrow the node's address. */
+export function nodeRules(): string {
+  const answers = `iifname ${nodeDevice} ct state established,related accept`;
+  return `table inet guard {
+  chain inbound {
+    type filter hook input priority -10; policy accept;
+    iifname ${nodeDevice} tcp dport ${apiServerPort} accept
+    ${answers}
+    iifname ${nodeDevice} counter drop
+  }
+  chain forwarding {
+    type filter hook forward priority -10; policy accept;
+    ${answers}
+    iifname ${nodeDevice} counter drop
+  }
+}
+table ip borrowed {
+  chain outbound {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr ${podRange} oifname ${nodeDevice} masquerade
+  }
+}
+`;
+}
+
+export async function removeNetwork(): Promise<void> {
+  for (const name of allNamespaces) {
+    if (existsSync(namespaceFile(name))) await run("ip", ["netns", "del", name], { allowFailure: true });
+  }
+}
+
+/** The cable is pulled: the laptop's device loses its carrier. */
+export async function cutWire(laptop: LaptopNumber = 1): Promise<void> {
+  await ipIn(namespaces.router, "link", "set", portOf(laptop), "down");
+}
+
+/** The laptop's packets, and those to it, vanish: no FIN, no RST, no ICMP, and the carrier stays. */
+export async function blackHole(laptop: LaptopNumber = 1): Promise<void> {
+  const port = portOf(laptop);
+  const chain = (hook: string, match: string): string =>
+    `chain ${hook} { type filter hook ${hook} priority -20; policy accept; ${match} drop; }`;
+  const rules = [
+    chain("input", `iifname ${port}`),
+    chain("output", `oifname ${port}`),
+    chain("forward", `iifname ${port} drop; oifname ${port}`),
+  ];
+  const table = holeTable(laptop);
+  await runIn(namespaces.router, "nft", ["-f", "-"], `table ${table}\ndelete table ${table}\ntable ${table} { ${rules.join("\n")} }\n`);
+}
+
+function holeTable(laptop: LaptopNumber): string {
+  return `inet hole${laptop}`;
+}
+
+/** Undoes cutWire() and blackHole(); harmless when there is nothing to undo. */
+export async function restoreWire(laptop: LaptopNumber = 1): Promise<void> {
+  const table = holeTable(laptop);
+  await runIn(namespaces.router, "nft", ["-f", "-"], `table ${table}\ndelete table ${table}\n`);
+  await ipIn(namespaces.router, "link", "set", portOf(laptop), "up");
+}
+
+/** The laptop moves to another address of its own subnet, as after a new DHCP lease; the old one is gone. */
+export async function readdress(address: string, laptop: LaptopNumber = 1): Promise<void> {
+  const { gateway } = laptopAddresses(laptop);
+  const name = laptopNamespace(laptop);
+  await ipIn(name, "-4", "addr", "flush", "dev", laptopDevice);
+  await ipIn(name, "addr", "add", `${address}/${prefixBits}`, "dev", laptopDevice);
+  await ipIn(name, "route", "add", "default", "via", gateway);
+}
+
+async function ipIn(namespace: string, ...args: readonly string[]): Promise<void> {
+  await run("ip", ["-n", namespace, ...args]);
+}
+
+/** Enters the network namespace only: `ip netns exec` would mount a /sys without control groups. */
+export async function runIn(namespace: string, file: string, args: readonly string[], input?: string): Promise<string> {
+  const { stdout } = await run("nsenter", [`--net=${namespaceFile(namespace)}`, file, ...args], { input });
+  return stdout;
+}
