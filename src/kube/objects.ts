@@ -1,0 +1,287 @@
+// What this product reads of Kubernetes' objects. Fields that are not named here are kept as they came: an object is
+// always the server's JSON, these types only look at it.
+
+export interface OwnerReference {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly controller?: boolean;
+}
+
+export interface ObjectMeta {
+  readonly name?: string;
+  readonly namespace?: string;
+  readonly uid?: string;
+  readonly resourceVersion?: string;
+  readonly generation?: number;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly ownerReferences?: readonly OwnerReference[];
+  readonly creationTimestamp?: string | null;
+  readonly deletionTimestamp?: string;
+}
+
+export interface KubeObject {
+  readonly apiVersion?: string;
+  readonly kind?: string;
+  readonly metadata: ObjectMeta;
+}
+
+export interface LabelSelector {
+  readonly matchLabels?: Readonly<Record<string, string>>;
+  readonly matchExpressions?: readonly {
+    readonly key: string;
+    readonly operator: string;
+    readonly values?: readonly string[];
+  }[];
+}
+
+export interface ContainerPort {
+  readonly name?: string;
+  readonly containerPort: number;
+  readonly protocol?: string;
+  readonly hostPort?: number;
+}
+
+export interface EnvVar {
+  readonly name: string;
+  readonly value?: string;
+  readonly valueFrom?: {
+    readonly fieldRef?: { readonly fieldPath: string; readonly apiVersion?: string };
+    readonly resourceFieldRef?: {
+      readonly resource: string;
+      readonly containerName?: string;
+      readonly divisor?: string;
+    };
+    readonly configMapKeyRef?: object;
+    readonly secretKeyRef?: object;
+  };
+}
+
+export interface EnvFrom {
+  readonly prefix?: string;
+  readonly configMapRef?: object;
+  readonly secretRef?: object;
+}
+
+export interface VolumeMount {
+  readonly name: string;
+  readonly mountPath: string;
+  readonly readOnly?: boolean;
+  readonly subPath?: string;
+  readonly subPathExpr?: string;
+  readonly mountPropagation?: string;
+}
+
+export interface NetworkHandler {
+  readonly httpGet?: { readonly port: number | string; readonly path?: string; readonly host?: string };
+  readonly tcpSocket?: { readonly port: number | string; readonly host?: string };
+}
+
+export interface Container {
+  readonly name: string;
+  readonly image?: string;
+  readonly args?: readonly string[];
+  readonly ports?: readonly ContainerPort[];
+  readonly env?: readonly EnvVar[];
+  readonly envFrom?: readonly EnvFrom[];
+  readonly volumeMounts?: readonly VolumeMount[];
+  readonly livenessProbe?: NetworkHandler;
+  readonly readinessProbe?: NetworkHandler;
+  readonly startupProbe?: NetworkHandler;
+  readonly lifecycle?: { readonly postStart?: NetworkHandler; readonly preStop?: NetworkHandler };
+  readonly restartPolicy?: string;
+  readonly resources?: object;
+  readonly securityContext?: object;
+}
+
+export interface Volume {
+  readonly name: string;
+  readonly projected?: { readonly sources?: readonly { readonly serviceAccountToken?: object }[] };
+  readonly emptyDir?: object;
+}
+
+export interface PodSpec {
+  readonly containers: readonly Container[];
+  readonly initContainers?: readonly Container[];
+  readonly volumes?: readonly Volume[];
+  readonly hostNetwork?: boolean;
+  readonly nodeName?: string;
+  readonly shareProcessNamespace?: boolean;
+}
+
+export interface PodTemplate {
+  readonly metadata?: ObjectMeta | null;
+  readonly spec: PodSpec;
+}
+
+export interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason?: string;
+  readonly message?: string;
+  readonly lastTransitionTime?: string;
+}
+
+export interface Workload extends KubeObject {
+  readonly spec: {
+    readonly replicas?: number;
+    readonly paused?: boolean;
+    readonly selector?: LabelSelector;
+    readonly updateStrategy?: { readonly type?: string; readonly rollingUpdate?: { readonly partition?: number } };
+    readonly template: PodTemplate;
+  };
+  readonly status?: {
+    readonly observedGeneration?: number;
+    readonly replicas?: number;
+    readonly updatedReplicas?: number;
+    readonly readyReplicas?: number;
+    readonly availableReplicas?: number;
+    readonly currentRevision?: string;
+    readonly updateRevision?: string;
+    readonly conditions?: readonly Condition[];
+  };
+}
+
+export interface ContainerState {
+  readonly waiting?: { readonly reason?: string; readonly message?: string };
+  readonly running?: { readonly startedAt?: string };
+  readonly terminated?: { readonly exitCode: number; readonly reason?: string; readonly message?: string };
+}
+
+export interface ContainerStatus {
+  readonly name: string;
+  readonly ready: boolean;
+  readonly restartCount: number;
+  readonly image?: string;
+  readonly state?: ContainerState;
+  readonly lastState?: ContainerState;
+}
+
+export interface Pod extends KubeObject {
+  readonly spec: PodSpec;
+  readonly status?: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly podIP?: string;
+    readonly podIPs?: readonly { readonly ip: string }[];
+    readonly conditions?: readonly Condition[];
+    readonly containerStatuses?: readonly ContainerStatus[];
+    readonly initContainerStatuses?: readonly ContainerStatus[];
+  };
+}
+
+export interface ServicePort {
+  readonly name?: string;
+  readonly port: number;
+  readonly protocol?: string;
+  readonly targetPort?: number | string;
+  readonly appProtocol?: string;
+}
+
+export interface Service extends KubeObject {
+  readonly spec: {
+    readonly type?: string;
+    readonly clusterIP?: string;
+    readonly clusterIPs?: readonly string[];
+    readonly selector?: Readonly<Record<string, string>>;
+    readonly ports?: readonly ServicePort[];
+    readonly externalName?: string;
+  };
+}
+
+export interface EndpointSlice extends KubeObject {
+  readonly addressType: string;
+  readonly endpoints?: readonly {
+    readonly addresses: readonly string[];
+    readonly conditions?: { readonly ready?: boolean };
+    readonly targetRef?: { readonly kind?: string; readonly name?: string; readonly uid?: string };
+  }[];
+  readonly ports?: readonly { readonly name?: string; readonly port?: number; readonly protocol?: string }[];
+}
+
+export interface Namespace extends KubeObject {
+  readonly status?: { readonly phase?: string };
+}
+
+export interface KubeNode extends KubeObject {
+  readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] };
+}
+
+export interface ServiceCidr extends KubeObject {
+  readonly spec?: { readonly cidrs?: readonly string[] };
+}
+
+export interface KubeEvent extends KubeObject {
+  readonly reason?: string;
+  readonly message?: string;
+  readonly type?: string;
+  readonly involvedObject?: { readonly kind?: string; readonly name?: string; readonly uid?: string };
+  readonly lastTimestamp?: string | null;
+  readonly eventTime?: string | null;
+}
+
+/** A kind's address in the API; `T` is what its objects look like. */
+export interface Resource<T extends KubeObject> {
+  readonly group: string;
+  readonly version: string;
+  readonly plural: string;
+  readonly kind: string;
+  readonly namespaced: boolean;
+  /** Carries the type only. */
+  readonly object?: T;
+}
+
+const resource = <T extends KubeObject>(
+  group: string,
+  plural: string,
+  kind: string,
+  namespaced = true,
+): Resource<T> => ({
+  group,
+  version: "v1",
+  plural,
+  kind,
+  namespaced,
+});
+
+export const deployments = resource<Workload>("apps", "deployments", "Deployment");
+export const statefulSets = resource<Workload>("apps", "statefulsets", "StatefulSet");
+export const replicaSets = resource<Workload>("apps", "replicasets", "ReplicaSet");
+export const pods = resource<Pod>("", "pods", "Pod");
+export const services = resource<Service>("", "services", "Service");
+export const endpointSlices = resource<EndpointSlice>("discovery.k8s.io", "endpointslices", "EndpointSlice");
+export const namespaces = resource<Namespace>("", "namespaces", "Namespace", false);
+export const nodes = resource<KubeNode>("", "nodes", "Node", false);
+export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
+export const events = resource<KubeEvent>("", "events", "Event");
+
+/** Path of a collection, or of one object in it. */
+export function resourcePath(of: Resource<KubeObject>, namespace: string | undefined, name?: string): string {
+  const root = of.group === "" ? `/api/${of.version}` : `/apis/${of.group}/${of.version}`;
+  const scope = of.namespaced && namespace !== undefined ? `/namespaces/${encodeURIComponent(namespace)}` : "";
+  return `${root}${scope}/${of.plural}${name === undefined ? "" : `/${encodeURIComponent(name)}`}`;
+}
+
+/** A selector in the query's form; undefined selects nothing in Kubernetes' own sense, so callers must check. */
+export function formatSelector(selector: LabelSelector): string {
+  const parts = Object.entries(selector.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
+  for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
+    if (operator === "In") parts.push(`${key} in (${values.join(",")})`);
+    else if (operator === "NotIn") parts.push(`${key} notin (${values.join(",")})`);
+    else if (operator === "Exists") parts.push(key);
+    else if (operator === "DoesNotExist") parts.push(`!${key}`);
+  }
+  return parts.join(",");
+}
+
+/** Whether a Service's selector (plain labels, never empty) matches. */
+export function matchesLabels(
+  selector: Readonly<Record<string, string>>,
+  labels: Readonly<Record<string, string>> | undefined,
+): boolean {
+  const wanted = Object.entries(selector);
+  return wanted.length > 0 && wanted.every(([key, value]) => labels?.[key] === value);
+}

@@ -1,0 +1,210 @@
+// Sockets to the API server, straight or through a proxy (`proxy-url`, HTTPS_PROXY): HTTP CONNECT and SOCKS5.
+// One function makes every socket of this folder, so requests, watches and WebSockets cannot differ in how they get out.
+import { once } from "node:events";
+import type { Socket } from "node:net";
+import { connect as connectTcp, isIP } from "node:net";
+import type { ConnectionOptions } from "node:tls";
+import { connect as connectTls } from "node:tls";
+import { AppError } from "#base/error.ts";
+
+export interface SocketRoute {
+  readonly host: string;
+  readonly port: number;
+  /** Undefined for plain http. */
+  readonly tls: ConnectionOptions | undefined;
+  readonly proxyUrl: string | undefined;
+}
+
+/** Longest answer of an HTTP proxy that we read before giving up. */
+const proxyHeaderBytes = 16 * 1024;
+/** Keep-alive probes begin after this; below the idle time-outs of common balancers (60 s). Chosen. */
+const keepAliveDelayMs = 20_000;
+
+/** A connected socket: TLS is complete when it resolves. */
+export async function openSocket(route: SocketRoute, signal: AbortSignal): Promise<Socket> {
+  signal.throwIfAborted();
+  const first =
+    route.proxyUrl === undefined
+      ? await connectPlain(route.host, route.port, signal)
+      : await connectThroughProxy(route, route.proxyUrl, signal);
+  if (route.tls === undefined) return first;
+  return startTls(first, { servername: isIP(route.host) === 0 ? route.host : "", ...route.tls }, signal);
+}
+
+async function connectPlain(host: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const socket = connectTcp({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveDelayMs });
+  return settle(socket, "connect", signal);
+}
+
+function startTls(socket: Socket, options: ConnectionOptions, signal: AbortSignal): Promise<Socket> {
+  return settle(connectTls({ ...options, socket }), "secureConnect", signal);
+}
+
+async function settle<T extends Socket>(socket: T, event: string, signal: AbortSignal): Promise<T> {
+  try {
+    await once(socket, event, { signal });
+    return socket;
+  } catch (error) {
+    socket.on("error", () => undefined); // the failure is already being reported
+    socket.destroy();
+    throw signal.aborted ? signal.reason : error;
+  }
+}
+
+async function connectThroughProxy(route: SocketRoute, proxyUrl: string, signal: AbortSignal): Promise<Socket> {
+  const proxy = parseProxy(proxyUrl);
+  try {
+    const plain = await connectPlain(proxy.host, proxy.port, signal);
+    if (proxy.kind === "socks5") return await socksConnect(plain, proxy, route, signal);
+    const socket = proxy.kind === "https" ? await startTls(plain, { servername: proxy.host }, signal) : plain;
+    return await httpConnect(socket, proxy, route, signal);
+  } catch (error) {
+    if (signal.aborted) throw signal.reason;
+    throw new AppError(
+      "cluster_unreachable",
+      `proxy ${proxy.kind}://${proxy.host}:${proxy.port} does not lead to ${route.host}:${route.port}: ${(error as Error).message}`,
+      { cause: error, hint: "check `proxy-url` in the kubeconfig or HTTPS_PROXY" },
+    );
+  }
+}
+
+interface Proxy {
+  readonly kind: "http" | "https" | "socks5";
+  readonly host: string;
+  readonly port: number;
+  readonly username: string;
+  readonly password: string;
+}
+
+const defaultPorts = { http: 80, https: 443, socks5: 1080 } as const;
+
+export function parseProxy(proxyUrl: string): Proxy {
+  let url: URL;
+  try {
+    url = new URL(/^[a-z0-9+]+:\/\//i.test(proxyUrl) ? proxyUrl : `http://${proxyUrl}`);
+  } catch (error) {
+    throw new AppError("kubeconfig_invalid", `proxy-url ${JSON.stringify(proxyUrl)} is not a URL`, { cause: error });
+  }
+  const scheme = url.protocol.slice(0, -1);
+  const kind = scheme === "socks5h" || scheme === "socks" ? "socks5" : scheme;
+  if (kind !== "http" && kind !== "https" && kind !== "socks5") {
+    throw new AppError("kubeconfig_invalid", `proxy-url has scheme ${scheme}, expected http, https or socks5`);
+  }
+  return {
+    kind,
+    host: url.hostname.replace(/^\[|\]$/g, ""),
+    port: url.port === "" ? defaultPorts[kind] : Number(url.port),
+    username: decodeURIComponent(url.username),
+    password: decodeURIComponent(url.password),
+  };
+}
+
+async function httpConnect(socket: Socket, proxy: Proxy, route: SocketRoute, signal: AbortSignal): Promise<Socket> {
+  const host = route.host.includes(":") ? `[${route.host}]` : route.host;
+  const authority = `${host}:${route.port}`;
+  const credentials = Buffer.from(`${proxy.username}:${proxy.password}`).toString("base64");
+  const authorization = proxy.username === "" ? "" : `Proxy-Authorization: Basic ${credentials}\r\n`;
+  socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${authorization}\r\n`);
+  const head = await readUntil(socket, signal, (bytes) => {
+    const end = bytes.indexOf("\r\n\r\n");
+    return end < 0 ? undefined : end + 4;
+  });
+  const status = /^HTTP\/1\.[01] (\d{3})([^\r\n]*)/.exec(head.toString("latin1"));
+  if (status?.[1] !== "200") {
+    socket.destroy();
+    throw new Error(`it answered ${status === null ? "no HTTP" : `${status[1]}${status[2]}`}`);
+  }
+  return socket;
+}
+
+async function socksConnect(socket: Socket, proxy: Proxy, route: SocketRoute, signal: AbortSignal): Promise<Socket> {
+  const withPassword = proxy.username !== "";
+  socket.write(Buffer.from(withPassword ? [5, 2, 0, 2] : [5, 1, 0]));
+  const choice = await readUntil(socket, signal, exactly(2));
+  if (choice[0] !== 5 || choice[1] === 0xff) throw new Error("it accepts none of our ways to log in");
+  if (choice[1] === 2) await socksLogin(socket, proxy, signal);
+  const name = Buffer.from(route.host, "utf8");
+  socket.write(
+    Buffer.concat([Buffer.from([5, 1, 0, 3, name.length]), name, Buffer.from([route.port >> 8, route.port & 255])]),
+  );
+  const answer = await readUntil(socket, signal, (bytes) => {
+    if (bytes.length < 5) return undefined;
+    const addressBytes = bytes[3] === 1 ? 4 : bytes[3] === 4 ? 16 : 1 + (bytes[4] ?? 0);
+    return bytes.length < 6 + addressBytes ? undefined : 6 + addressBytes;
+  });
+  if (answer[1] !== 0) throw new Error(`SOCKS5 answered code ${answer[1]}`);
+  return socket;
+}
+
+async function socksLogin(socket: Socket, proxy: Proxy, signal: AbortSignal): Promise<void> {
+  const user = Buffer.from(proxy.username, "utf8");
+  const password = Buffer.from(proxy.password, "utf8");
+  socket.write(Buffer.concat([Buffer.from([1, user.length]), user, Buffer.from([password.length]), password]));
+  const answer = await readUntil(socket, signal, exactly(2));
+  if (answer[1] !== 0) throw new Error("it refused the user name and password");
+}
+
+function exactly(count: number): (bytes: Buffer) => number | undefined {
+  return (bytes) => (bytes.length < count ? undefined : count);
+}
+
+/** Reads until `measure` knows the length of the answer; what follows it goes back to the socket. */
+async function readUntil(
+  socket: Socket,
+  signal: AbortSignal,
+  measure: (bytes: Buffer) => number | undefined,
+): Promise<Buffer> {
+  let bytes: Buffer = Buffer.alloc(0);
+  try {
+    for (;;) {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) {
+        if (socket.readableEnded || socket.destroyed) throw new Error("it closed the connection");
+        await once(socket, "readable", { signal });
+        continue;
+      }
+      bytes = Buffer.concat([bytes, chunk]);
+      const length = measure(bytes);
+      if (length !== undefined) {
+        if (bytes.length > length) socket.unshift(bytes.subarray(length));
+        return bytes.subarray(0, length);
+      }
+      if (bytes.length > proxyHeaderBytes) throw new Error("its answer is too long");
+    }
+  } catch (error) {
+    socket.on("error", () => undefined); // the failure is already being reported
+    socket.destroy();
+    throw error;
+  }
+}
+
+/** HTTPS_PROXY, HTTP_PROXY and NO_PROXY, as Go's programs read them. */
+export function environmentProxy(server: string, env: Readonly<Record<string, string>>): string | undefined {
+  const url = new URL(server);
+  const key = url.protocol === "https:" ? "https_proxy" : "http_proxy";
+  const proxy = env[key.toUpperCase()] ?? env[key];
+  if (proxy === undefined || proxy === "") return undefined;
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  if (host === "localhost" || host === "::1" || host.startsWith("127.")) return undefined;
+  const excluded = (env["NO_PROXY"] ?? env["no_proxy"] ?? "").split(",").map((item) => item.trim());
+  return excluded.some((pattern) => matchesNoProxy(pattern, host, url.port)) ? undefined : proxy;
+}
+
+function matchesNoProxy(pattern: string, host: string, port: string): boolean {
+  if (pattern === "") return false;
+  if (pattern === "*") return true;
+  const [name = "", wantedPort] = isIP(pattern) === 6 ? [pattern] : pattern.split(":");
+  if (wantedPort !== undefined && wantedPort !== port) return false;
+  if (name.includes("/")) return matchesSubnet(name, host);
+  const bare = name.replace(/^\*?\./, "");
+  return host === bare || host.endsWith(`.${bare}`);
+}
+
+function matchesSubnet(cidr: string, host: string): boolean {
+  const family = isIP(host);
+  const [base = "", bits = ""] = cidr.split("/");
+  if (family !== 4 || isIP(base) !== 4) return false;
+  const number = (ip: string): number => ip.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+  const size = 2 ** (32 - Number(bits));
+  return Math.floor(number(host) / size) === Math.floor(number(base) / size);
+}
