@@ -114,12 +114,12 @@ describe("Resolver", () => {
     });
     expect((await resolver(port).exchange(ask("a.b"), never)).length).toBeGreaterThan(12);
     const clock = new FakeClock();
-    const failing = expect(resolver(forging.port, clock).exchange(ask("a.b"), never)).rejects.toMatchObject({
-      code: "timeout",
-    });
+    const failing = resolver(forging.port, clock)
+      .exchange(ask("a.b"), never)
+      .catch((error: unknown) => error);
     await untilPending(clock);
     await clock.advance(4100);
-    await failing;
+    expect(await failing).toMatchObject({ code: "timeout" });
     expect(clock.pending).toBe(0);
   });
   test("tries again when a datagram is lost, within the same four seconds", async () => {

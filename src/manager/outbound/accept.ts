@@ -1,0 +1,52 @@
+// A laptop's stream arrives in the cluster: the address is judged and dialled, and only then is the stream accepted,
+// so that the laptop's program sees a refusal as a refusal (DESIGN 7).
+// @from daemon/outbound/open-stream.ts
+// @to manager/outbound/dial.ts, manager/outbound/udp-flow.ts
+import type { Clock } from "#base/clock.ts";
+import { toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { joinDuplex } from "#tunnel/pipe.ts";
+import { resetReasonOf } from "#tunnel/stream.ts";
+import type { IncomingStream } from "#tunnel/tunnel.ts";
+import type { Endpoint } from "#wire/open.ts";
+import { formatTarget } from "./dial.ts";
+import type { Dialer } from "./dial.ts";
+import { connectUdp, joinUdp } from "./udp-flow.ts";
+
+export interface OutboundOptions {
+  readonly dialer: Dialer;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Handles one `tcp` or `udp` stream of a laptop; never throws. */
+export async function acceptOutbound(incoming: IncomingStream, options: OutboundOptions): Promise<void> {
+  const { request } = incoming;
+  if (request.kind !== "tcp" && request.kind !== "udp") {
+    incoming.reject("unsupported", `the traffic-manager does not open streams of kind "${request.kind}"`);
+    return;
+  }
+  try {
+    if (request.kind === "tcp") await acceptTcp(incoming, request.target, options);
+    else await acceptUdp(incoming, request.target, options);
+  } catch (error) {
+    const refusal = toAppError(error);
+    if (refusal.code === "denied") {
+      options.log.warn("dial refused", { target: formatTarget(request.target), reason: refusal.message });
+    }
+    if (!incoming.signal.aborted) incoming.reject(resetReasonOf(refusal), refusal.message);
+  }
+}
+
+async function acceptTcp(incoming: IncomingStream, target: Endpoint, options: OutboundOptions): Promise<void> {
+  const socket = await options.dialer.dialTcp(target, incoming.signal);
+  if (incoming.signal.aborted) socket.destroy();
+  else joinDuplex(incoming.accept(), socket);
+}
+
+async function acceptUdp(incoming: IncomingStream, target: Endpoint, options: OutboundOptions): Promise<void> {
+  options.dialer.admit(target);
+  const socket = await connectUdp(target);
+  if (incoming.signal.aborted) socket.close();
+  else joinUdp(incoming.accept(), socket, target, options.clock);
+}

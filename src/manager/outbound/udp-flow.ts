@@ -1,0 +1,68 @@
+// One UDP flow of a laptop: a connected socket, so that only the target's answers come in and its ICMP refusal is seen.
+// Datagrams are dropped, never queued without bound, when either side is slow.
+// @from manager/outbound/accept.ts
+import { createSocket } from "node:dgram";
+import type { Socket } from "node:dgram";
+import { once } from "node:events";
+import { isIPv6 } from "node:net";
+import type { Clock, Timer } from "#base/clock.ts";
+import type { TunnelStream } from "#tunnel/tunnel.ts";
+import type { Endpoint } from "#wire/open.ts";
+import { formatTarget, translateSocketError } from "./dial.ts";
+
+/** chosen: a flow that is silent both ways for this long ends. */
+const idleMs = 60_000;
+/** chosen: bytes that may wait in a socket's send queue. */
+const maxSendQueueBytes = 1024 * 1024;
+
+/** A socket that talks to the target only. */
+export async function connectUdp(target: Endpoint): Promise<Socket> {
+  const socket = createSocket(isIPv6(target.address) ? "udp6" : "udp4");
+  try {
+    socket.connect(target.port, target.address);
+    await once(socket, "connect");
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw translateSocketError(error as NodeJS.ErrnoException, formatTarget(target));
+  }
+}
+
+/** Carries datagrams both ways until either side ends, the target refuses, or nothing is said for a minute. */
+export function joinUdp(stream: TunnelStream, socket: Socket, target: Endpoint, clock: Clock): void {
+  let lastActiveMs = clock.now();
+  let idleTimer: Timer;
+  let closed = false;
+  const close = (error?: Error): void => {
+    if (closed) return;
+    closed = true;
+    idleTimer[Symbol.dispose]();
+    socket.close();
+    stream.destroy(error);
+  };
+  const watchIdle = (afterMs: number): Timer =>
+    clock.after(afterMs, () => {
+      const silentMs = clock.now() - lastActiveMs;
+      if (silentMs >= idleMs) close();
+      else idleTimer = watchIdle(idleMs - silentMs);
+    });
+  idleTimer = watchIdle(idleMs);
+
+  stream.onDatagram((datagram) => {
+    if (closed || socket.getSendQueueSize() > maxSendQueueBytes) return;
+    lastActiveMs = clock.now();
+    // Copied: the socket may send later, and the stream's bytes are only lent.
+    socket.send(Buffer.from(datagram), (error) => {
+      if (error !== null) close(translateSocketError(error, formatTarget(target)));
+    });
+  });
+  socket.on("message", (datagram) => {
+    lastActiveMs = clock.now();
+    stream.sendDatagram(datagram);
+  });
+  socket.on("error", (error) => close(translateSocketError(error, formatTarget(target))));
+  stream.on("error", () => close());
+  stream.on("end", () => close());
+  stream.on("close", () => close());
+  stream.resume();
+}

@@ -1,0 +1,126 @@
+// The agents that are connected, and what each has confirmed. The whole set of intercepts goes to an agent each time;
+// changes that come while a call is under way are folded into the next call.
+import type { AppError } from "#base/error.ts";
+import { isAppError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { ServedIntercept } from "#wire/agent-api.ts";
+import type { InterceptRecord } from "./intercepts.ts";
+
+/** What the registry needs of an agent's link. */
+export interface AgentLink {
+  readonly fingerprint: string;
+  readonly podName: string;
+  readonly podUid: string;
+  readonly podIps: readonly string[];
+  /** Resolves when the set is in force; rejects with what the agent could not serve. */
+  setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void>;
+  close(): void;
+  destroy(error: AppError): void;
+}
+
+export interface AgentRecordOptions {
+  readonly link: AgentLink;
+  /** What this agent should serve now. */
+  readonly wanted: () => readonly InterceptRecord[];
+  /** Called after each answer of the agent. */
+  readonly onConfirmed: () => void;
+  readonly log: Logger;
+}
+
+export class AgentRecord {
+  readonly link: AgentLink;
+  /** When the last session that vouched for it went away. */
+  untrustedSinceMs: number | undefined;
+  readonly #options: AgentRecordOptions;
+  #confirmed: ReadonlySet<InterceptRecord> = new Set();
+  #refused: ReadonlyMap<InterceptRecord, string> = new Map();
+  #sent: readonly InterceptRecord[] | undefined;
+  #dirty = false;
+  #running = false;
+  #run: Promise<void> = Promise.resolve();
+  #ended = false;
+
+  constructor(options: AgentRecordOptions) {
+    this.#options = options;
+    this.link = options.link;
+  }
+
+  serves(intercept: InterceptRecord): boolean {
+    return this.#confirmed.has(intercept);
+  }
+  /** Why the agent does not serve it, when it said so. */
+  refusal(intercept: InterceptRecord): string | undefined {
+    return this.#refused.get(intercept);
+  }
+  /** The link is gone: nothing is confirmed any more, nobody waits. */
+  end(): void {
+    this.#ended = true;
+    this.#confirmed = new Set();
+  }
+
+  /** Resolves when the agent has confirmed a set at least as new as this call, or is gone. Never rejects. */
+  sync(): Promise<void> {
+    this.#dirty = true;
+    if (!this.#running) this.#run = this.#sendAll();
+    return this.#run;
+  }
+
+  async #sendAll(): Promise<void> {
+    this.#running = true;
+    try {
+      while (this.#dirty && !this.#ended) {
+        this.#dirty = false;
+        const wanted = this.#options.wanted();
+        if (this.#sent === undefined || !sameItems(wanted, this.#sent)) await this.#send(wanted);
+      }
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #send(wanted: readonly InterceptRecord[]): Promise<void> {
+    const refused = new Map<InterceptRecord, string>();
+    try {
+      await this.link.setIntercepts(
+        wanted.map(({ id, session, spec }) => ({ id, client: session.client, ports: spec.ports })),
+      );
+    } catch (error) {
+      if (this.#ended) return;
+      const failure = toAppError(error);
+      const refusals = refusalsOf(error);
+      this.#options.log.warn("agent did not take every intercept", { pod: this.link.podName, reason: failure.message });
+      if (refusals === undefined) {
+        // Nobody knows what the agent serves now: cut the link, which makes it pass everything to the application.
+        this.link.destroy(failure);
+        return;
+      }
+      for (const intercept of wanted) {
+        const why = refusals.get(intercept.id);
+        if (why !== undefined) refused.set(intercept, why);
+      }
+    }
+    if (this.#ended) return;
+    this.#sent = wanted;
+    this.#refused = refused;
+    this.#confirmed = new Set(wanted.filter((intercept) => !refused.has(intercept)));
+    this.#options.onConfirmed();
+  }
+}
+
+function sameItems(a: readonly InterceptRecord[], b: readonly InterceptRecord[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+/** The agent applies what it can and names the rest in the error's fields: `refused: [{ id, message }]`. */
+function refusalsOf(error: unknown): ReadonlyMap<string, string> | undefined {
+  if (!isAppError(error)) return undefined;
+  const list = error.fields["refused"];
+  if (!Array.isArray(list)) return undefined;
+  const refusals = new Map<string, string>();
+  for (const item of list as readonly unknown[]) {
+    if (typeof item !== "object" || item === null) continue;
+    const { id, message } = item as { id?: unknown; message?: unknown };
+    if (typeof id === "string" && typeof message === "string") refusals.set(id, message.slice(0, 500));
+  }
+  return refusals;
+}

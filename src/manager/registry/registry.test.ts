@@ -1,0 +1,399 @@
+// Stories of the original that must not repeat here: only the recorded pod of several replicas delivered; intercepts
+// were left behind by failed creates; a laptop that vanished without a word kept its intercept for a day and blocked
+// everybody else; any pod could drive another's session.
+import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
+import { AppError } from "#base/error.ts";
+import { silentLogger } from "#base/log.ts";
+import type { ServedIntercept } from "#wire/agent-api.ts";
+import type { InterceptInfo, InterceptSpec, TrustedAgent, WorkloadRef } from "#wire/manager-api.ts";
+import type { OpenRequest } from "#wire/open.ts";
+import type { AgentLink, AgentRecord } from "./agents.ts";
+import { Registry } from "./registry.ts";
+import type { LaptopLink, SessionRecord } from "./sessions.ts";
+
+const workload: WorkloadRef = { kind: "Deployment", name: "hello", namespace: "shop" };
+const never = new AbortController().signal;
+const fingerprintOf = (number: number): string => number.toString(16).padStart(64, "0");
+const trustOf = (number: number, of: WorkloadRef = workload): TrustedAgent => ({
+  fingerprint: fingerprintOf(number),
+  podUid: `uid-${number}`,
+  podName: `hello-${number}`,
+  workload: of,
+});
+const specOf = (name: string, containerPort = 8080, protocol: "tcp" | "udp" = "tcp"): InterceptSpec => ({
+  name,
+  workload,
+  containerName: "app",
+  ports: [{ containerPort, protocol, targetHost: "127.0.0.1", targetPort: 8000 }],
+});
+
+class FakeLaptop implements LaptopLink {
+  intercepts: readonly InterceptInfo[] = [];
+  notifications = 0;
+  readonly lostAgents: string[] = [];
+  destroyed: AppError | undefined;
+  notifyIntercepts(intercepts: readonly InterceptInfo[]): void {
+    this.intercepts = intercepts;
+    this.notifications += 1;
+  }
+  notifyAgentLost(podUid: string): void {
+    this.lostAgents.push(podUid);
+  }
+  openInbound(): Promise<never> {
+    return Promise.reject(new AppError("refused", "not here"));
+  }
+  destroy(error: AppError): void {
+    this.destroyed = error;
+  }
+}
+
+class FakeAgent implements AgentLink {
+  readonly fingerprint: string;
+  readonly podName: string;
+  readonly podUid: string;
+  readonly podIps = ["10.0.0.1"];
+  sets: string[][] = [];
+  answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
+  closed = false;
+  destroyed: AppError | undefined;
+  constructor(number: number) {
+    this.fingerprint = fingerprintOf(number);
+    this.podName = `hello-${number}`;
+    this.podUid = `uid-${number}`;
+  }
+  setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void> {
+    this.sets.push(intercepts.map((intercept) => intercept.id.split(":")[1] ?? ""));
+    return this.answer(intercepts);
+  }
+  close(): void {
+    this.closed = true;
+  }
+  destroy(error: AppError): void {
+    this.destroyed = error;
+  }
+  get last(): readonly string[] | undefined {
+    return this.sets.at(-1);
+  }
+}
+
+function setup(): {
+  clock: FakeClock;
+  registry: Registry;
+  laptop: (client: string) => { link: FakeLaptop; session: SessionRecord };
+  agent: (number: number) => { link: FakeAgent; record: AgentRecord };
+} {
+  const clock = new FakeClock();
+  const registry = new Registry({ clock, log: silentLogger });
+  return {
+    clock,
+    registry,
+    laptop: (client) => {
+      const link = new FakeLaptop();
+      return {
+        link,
+        session: registry.arrive({ client, installId: `id-${client}`, version: "1", namespace: "shop" }, link),
+      };
+    },
+    agent: (number) => {
+      const link = new FakeAgent(number);
+      return { link, record: registry.connectAgent(link) };
+    },
+  };
+}
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const inbound = (interceptId: string, containerPort = 8080): Extract<OpenRequest, { kind: "inbound" }> => ({
+  kind: "inbound",
+  protocol: "tcp",
+  interceptId,
+  containerPort,
+  source: { address: "10.9.9.9", port: 1 },
+  podName: "x",
+});
+
+describe("Registry", () => {
+  test("an intercept is active when an agent has confirmed it, on every replica", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1), trustOf(2), trustOf(3)]);
+    const agents = [agent(1), agent(2), agent(3)];
+    const info = await registry.create(ada.session, specOf("hello"), never);
+    expect(info).toMatchObject({ state: "active", id: `${ada.session.id}:hello`, client: "ada@laptop" });
+    expect(info.pods.map((pod) => pod.name)).toEqual(["hello-1", "hello-2", "hello-3"]);
+    for (const { link } of agents) expect(link.last).toEqual(["hello"]);
+  });
+
+  test("an intercept waits, naming what it waits for, until its first agent comes", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    const info = await registry.create(ada.session, specOf("hello"), never);
+    expect(info).toMatchObject({ state: "waiting", message: expect.stringContaining("no agent of Deployment hello") });
+    registry.trust(ada.session, [trustOf(1)]);
+    agent(1);
+    await settle();
+    expect(ada.link.intercepts[0]).toMatchObject({ state: "active" });
+  });
+
+  test("a session's lost link takes its intercepts from the agents at once and suspends them", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    await registry.create(ada.session, specOf("hello"), never);
+    registry.lose(ada.session);
+    await settle();
+    expect(one.link.last).toEqual([]);
+    expect(registry.list()[0]).toMatchObject({ state: "suspended" });
+    expect(registry.isTrusted(fingerprintOf(1))).toBe(false);
+    expect(() => registry.route(one.record, inbound(`${ada.session.id}:hello`))).toThrow("link is lost");
+  });
+
+  test("a laptop that arrives anew replaces its session", async () => {
+    const { registry, laptop, agent } = setup();
+    const first = laptop("ada@laptop");
+    registry.trust(first.session, [trustOf(1)]);
+    const one = agent(1);
+    await registry.create(first.session, specOf("hello"), never);
+    const second = laptop("ada@laptop");
+    expect(first.link.destroyed?.message).toContain("connected anew");
+    expect(registry.list()).toEqual([]);
+    registry.trust(second.session, [trustOf(1)]);
+    const info = await registry.create(second.session, specOf("hello"), never);
+    expect(info.state).toBe("active");
+    expect(one.link.last).toEqual(["hello"]);
+    registry.lose(first.session); // the old link's end comes late and changes nothing
+    await settle();
+    expect(registry.list()[0]?.state).toBe("active");
+  });
+
+  test("a port belongs to one session: the other is told who, and since when", async () => {
+    const { clock, registry, laptop } = setup();
+    const ada = laptop("ada@laptop");
+    const bob = laptop("bob@desk");
+    await registry.create(ada.session, specOf("hello"), never);
+    await clock.advance(5 * 60_000);
+    await expect(registry.create(bob.session, specOf("mine"), never)).rejects.toMatchObject({
+      code: "intercept_exists",
+      message: 'port 8080/tcp of Deployment hello is intercepted by ada@laptop (intercept "hello", since 5 min)',
+    });
+    expect(registry.list()).toHaveLength(1);
+    // Another port, or the same number of the other protocol, is free.
+    await registry.create(bob.session, specOf("other", 9090), never);
+    await registry.create(bob.session, specOf("udp", 8080, "udp"), never);
+  });
+
+  test("an owner whose link is lost loses the conflict", async () => {
+    const { registry, laptop } = setup();
+    const ada = laptop("ada@laptop");
+    const bob = laptop("bob@desk");
+    await registry.create(ada.session, specOf("hello"), never);
+    registry.lose(ada.session);
+    await registry.create(bob.session, specOf("mine"), never);
+    expect(registry.list().map((info) => info.client)).toEqual(["bob@desk"]);
+  });
+
+  test("a name is unique in its session", async () => {
+    const { registry, laptop } = setup();
+    const ada = laptop("ada@laptop");
+    await registry.create(ada.session, specOf("hello"), never);
+    await expect(registry.create(ada.session, specOf("hello", 9090), never)).rejects.toMatchObject({
+      code: "intercept_exists",
+    });
+  });
+
+  test("removal answers after the agents have confirmed, and streams under way still pass until then", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    const info = await registry.create(ada.session, specOf("hello"), never);
+    const confirm = Promise.withResolvers<void>();
+    one.link.answer = () => confirm.promise;
+    let removed = false;
+    const removal = registry.remove(ada.session, info.id, never).then(() => (removed = true));
+    await settle();
+    expect(one.link.last).toEqual([]);
+    expect(removed).toBe(false);
+    expect(registry.route(one.record, inbound(info.id)).link).toBe(ada.link);
+    confirm.resolve();
+    await removal;
+    expect(() => registry.route(one.record, inbound(info.id))).toThrow("does not exist");
+    expect(ada.link.intercepts).toEqual([]);
+  });
+
+  test("removal does not wait longer than two seconds for an agent that is stuck", async () => {
+    const { clock, registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    const info = await registry.create(ada.session, specOf("hello"), never);
+    one.link.answer = () => new Promise(() => undefined);
+    const removal = registry.remove(ada.session, info.id, never);
+    await clock.advance(2100);
+    await removal;
+    expect(registry.list()).toEqual([]);
+  });
+
+  test("depart ends the session and everything of it", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    await registry.create(ada.session, specOf("a"), never);
+    await registry.create(ada.session, specOf("b", 9090), never);
+    await registry.depart(ada.session, never);
+    expect(one.link.last).toEqual([]);
+    expect(registry.list()).toEqual([]);
+    expect(registry.isTrusted(fingerprintOf(1))).toBe(false);
+  });
+
+  test("agents nobody connected vouches for are refused, and let go when their session is gone", async () => {
+    const { clock, registry, laptop, agent } = setup();
+    expect(() => agent(1)).toThrow("vouches");
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    await registry.depart(ada.session, never);
+    expect(one.link.closed).toBe(false);
+    await clock.advance(120_000);
+    expect(one.link.closed).toBe(true);
+  });
+
+  test("an agent serves only the sessions that vouch for it, and only its own workload", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    const bob = laptop("bob@desk");
+    registry.trust(ada.session, [trustOf(1), trustOf(2, { ...workload, name: "other" })]);
+    const one = agent(1);
+    const two = agent(2);
+    const own = await registry.create(ada.session, specOf("hello"), never);
+    const bobs = await registry.create(bob.session, specOf("bobs", 9090), never);
+    expect(one.link.last).toEqual(["hello"]);
+    expect(two.link.last).toEqual([]);
+    expect(() => registry.route(two.record, inbound(own.id))).toThrow(expect.objectContaining({ code: "denied" }));
+    expect(() => registry.route(one.record, inbound(bobs.id, 9090))).toThrow(
+      expect.objectContaining({ code: "denied" }),
+    );
+    expect(() => registry.route(one.record, inbound(own.id, 9090))).toThrow(
+      expect.objectContaining({ code: "denied" }),
+    );
+    expect(() => registry.route(one.record, inbound("nothing"))).toThrow(
+      expect.objectContaining({ code: "not_found" }),
+    );
+    expect(registry.route(one.record, inbound(own.id)).link).toBe(ada.link);
+    // Nobody else's intercept can be removed.
+    await expect(registry.remove(bob.session, own.id, never)).rejects.toMatchObject({ code: "intercept_not_found" });
+  });
+
+  test("two sessions share an agent, each with its own port", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    const bob = laptop("bob@desk");
+    registry.trust(ada.session, [trustOf(1)]);
+    registry.trust(bob.session, [trustOf(1)]);
+    const one = agent(1);
+    await registry.create(ada.session, specOf("a"), never);
+    await registry.create(bob.session, specOf("b", 9090), never);
+    expect(one.link.last?.toSorted()).toEqual(["a", "b"]);
+    registry.lose(ada.session);
+    await settle();
+    expect(one.link.last).toEqual(["b"]);
+  });
+
+  test("a lost agent is told to its laptops and its intercept waits again", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    await registry.create(ada.session, specOf("hello"), never);
+    registry.loseAgent(one.record);
+    await settle();
+    expect(ada.link.lostAgents).toEqual(["uid-1"]);
+    expect(ada.link.intercepts[0]).toMatchObject({ state: "waiting", pods: [] });
+    agent(1);
+    await settle();
+    expect(ada.link.intercepts[0]).toMatchObject({ state: "active" });
+  });
+
+  test("what an agent cannot serve becomes an error with its reason; the rest is served", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    const good = await registry.create(ada.session, specOf("good"), never);
+    one.link.answer = (intercepts) => {
+      const bad = intercepts.filter((intercept) => intercept.id.endsWith(":bad"));
+      const refused = bad.map(({ id }) => ({ id, message: "port 9090 is not one of this agent's" }));
+      return Promise.reject(new AppError("not_interceptable", "one intercept was refused", { fields: { refused } }));
+    };
+    const bad = await registry.create(ada.session, specOf("bad", 9090), never);
+    expect(bad).toMatchObject({ state: "error", message: "port 9090 is not one of this agent's" });
+    expect(registry.list().find((info) => info.id === good.id)?.state).toBe("active");
+  });
+
+  test("an agent that fails to take its set is cut, because nobody knows what it serves", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    await settle();
+    one.link.answer = () => Promise.reject(new AppError("timeout", "no answer"));
+    await registry.create(ada.session, specOf("hello"), never);
+    expect(one.link.destroyed).toMatchObject({ code: "timeout" });
+  });
+
+  test("changes during a call are folded into the next one", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    await settle();
+    const confirm = Promise.withResolvers<void>();
+    one.link.answer = () => confirm.promise;
+    const creates = [8080, 8081, 8082, 8083].map((port) =>
+      registry.create(ada.session, specOf(`p${port}`, port), never),
+    );
+    await settle();
+    expect(one.link.sets).toHaveLength(2);
+    confirm.resolve();
+    const infos = await Promise.all(creates);
+    expect(infos.every((info) => info.state === "active")).toBe(true);
+    expect(one.link.sets).toHaveLength(3);
+    expect(one.link.last).toHaveLength(4);
+  });
+
+  test("refused connections are counted for the intercept of an agent that may serve it", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1), trustOf(2, { ...workload, name: "other" })]);
+    const one = agent(1);
+    const two = agent(2);
+    const info = await registry.create(ada.session, specOf("hello"), never);
+    registry.countRefused(one.record, info.id, 3);
+    registry.countRefused(two.record, info.id, 100);
+    await settle();
+    expect(ada.link.intercepts[0]?.refusedByLaptop).toBe(3);
+  });
+
+  test("lost sessions are forgotten after a day", async () => {
+    const { clock, registry, laptop } = setup();
+    const ada = laptop("ada@laptop");
+    await registry.create(ada.session, specOf("hello"), never);
+    registry.lose(ada.session);
+    await clock.advance(23 * 3_600_000);
+    expect(registry.list()).toHaveLength(1);
+    await clock.advance(2 * 3_600_000);
+    expect(registry.list()).toEqual([]);
+  });
+
+  test("notifications that say nothing new are not sent", async () => {
+    const { registry, laptop } = setup();
+    const ada = laptop("ada@laptop");
+    await registry.create(ada.session, specOf("hello"), never);
+    await settle();
+    const before = ada.link.notifications;
+    registry.trust(ada.session, []);
+    await settle();
+    expect(ada.link.notifications).toBe(before);
+  });
+});

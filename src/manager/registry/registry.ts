@@ -1,0 +1,311 @@
+// Ties sessions, intercepts and agents together: each event changes one table, then tells exactly those it concerns.
+// Agents first, laptops second: what `status` says is never ahead of what the agents do.
+// Invariant: an agent is given an intercept only of a session that has a live link and vouches for that very agent.
+import { deadline, raceSignal } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
+import type { OpenRequest } from "#wire/open.ts";
+import type { AgentLink } from "./agents.ts";
+import { AgentRecord } from "./agents.ts";
+import type { InterceptRecord } from "./intercepts.ts";
+import { InterceptTable, samePort } from "./intercepts.ts";
+import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
+import { SessionTable, workloadKey } from "./sessions.ts";
+
+/** chosen: how long a command waits for agents to confirm; an agent that is slower is cut soon after. */
+const confirmMs = 2000;
+/** chosen: an agent nobody vouches for is let go after this long; a laptop that comes back finds it. */
+const untrustedGraceMs = 60_000;
+const sweepMs = 30_000;
+/** chosen: agents connected at once. */
+const maxAgents = 5000;
+
+export interface RegistryOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Where a caller's connection goes. */
+export interface Route {
+  readonly intercept: InterceptRecord;
+  readonly link: LaptopLink;
+}
+
+export class Registry implements Disposable {
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #sessions: SessionTable;
+  readonly #intercepts = new InterceptTable();
+  readonly #agents = new Map<string, AgentRecord>();
+  readonly #toNotify = new Set<SessionRecord>();
+  readonly #lastNotified = new WeakMap<SessionRecord, string>();
+  readonly #sweeper: Disposable;
+
+  constructor(options: RegistryOptions) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#sessions = new SessionTable(options.clock);
+    this.#sweeper = options.clock.every(sweepMs, () => this.#sweep()).unref();
+  }
+
+  [Symbol.dispose](): void {
+    this.#sweeper[Symbol.dispose]();
+  }
+
+  // Laptops
+
+  arrive(arrival: Arrival, link: LaptopLink): SessionRecord {
+    const { session, replaced } = this.#sessions.arrive(arrival, link);
+    for (const old of replaced) {
+      const oldLink = old.link;
+      this.forget(old);
+      oldLink?.destroy(new AppError("cancelled", "the same laptop has connected anew"));
+    }
+    this.#log.info("session started", { sessionId: session.id, client: session.client });
+    return session;
+  }
+
+  /** The link is gone: from now on the applications answer; the session waits for its laptop. */
+  lose(session: SessionRecord): void {
+    if (session.link === undefined) return;
+    this.#sessions.lose(session);
+    this.#log.info("session lost its link", { sessionId: session.id, client: session.client });
+    void Promise.all(this.#sync(this.#agentsTrustedBy(session)));
+  }
+
+  /** Ends the session and its intercepts without waiting for anybody. */
+  forget(session: SessionRecord): void {
+    const agents = this.#agentsTrustedBy(session);
+    for (const intercept of session.intercepts.values()) this.#intercepts.delete(intercept);
+    this.#sessions.forget(session);
+    const now = this.#clock.now();
+    for (const agent of agents) {
+      if (this.#sessions.trusting(agent.link.fingerprint).size === 0) agent.untrustedSinceMs ??= now;
+    }
+    void Promise.all(this.#sync(agents));
+    this.#log.info("session ended", { sessionId: session.id, client: session.client });
+  }
+
+  /** Ends the session; resolves when the agents have confirmed that new connections go to the applications. */
+  async depart(session: SessionRecord, signal: AbortSignal): Promise<void> {
+    await this.#drain([...session.intercepts.values()], signal);
+    this.forget(session);
+  }
+
+  trust(session: SessionRecord, agents: readonly TrustedAgent[]): void {
+    this.#sessions.trust(session, agents, (fingerprint) => this.#agents.has(fingerprint));
+    for (const { fingerprint } of agents) {
+      const agent = this.#agents.get(fingerprint);
+      if (agent === undefined) continue;
+      agent.untrustedSinceMs = undefined;
+      void agent.sync();
+    }
+    this.#notifySoon(session);
+  }
+
+  /** Resolves when the agents that are connected have confirmed, or after two seconds with the state as it is then. */
+  async create(session: SessionRecord, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
+    if (session.link === undefined) throw new AppError("link_lost", "this session has ended");
+    const { record, displaced } = this.#intercepts.add(session, spec, this.#clock.wallMs());
+    for (const old of displaced) this.#log.info("intercept lost its port to another laptop", { interceptId: old.id });
+    this.#log.info("intercept created", { interceptId: record.id, client: session.client });
+    await this.#confirmed(this.#sync([record, ...displaced].flatMap((one) => this.#agentsOf(one))), signal);
+    this.#notifySoon(session);
+    return this.describe(record);
+  }
+
+  async remove(session: SessionRecord, id: string, signal: AbortSignal): Promise<void> {
+    const record = this.#intercepts.get(id);
+    if (record === undefined || record.session !== session) {
+      throw new AppError("intercept_not_found", `intercept "${id}" is not one of this session's`);
+    }
+    await this.#drain([record], signal);
+    this.#notifySoon(session);
+    this.#log.info("intercept removed", { interceptId: id, client: session.client });
+  }
+
+  list(): readonly InterceptInfo[] {
+    return [...this.#intercepts.all()].map((record) => this.describe(record));
+  }
+
+  // Agents
+
+  isTrusted(fingerprint: string): boolean {
+    return this.#sessions.isTrustedByLive(fingerprint);
+  }
+
+  /** The agent's link stands. An older link of the same key is cut. */
+  connectAgent(link: AgentLink): AgentRecord {
+    const { fingerprint } = link;
+    if (!this.isTrusted(fingerprint)) throw new AppError("denied", "no connected laptop vouches for this agent");
+    if (this.#agents.size >= maxAgents) throw new AppError("busy", `${maxAgents} agents are connected, expected fewer`);
+    const old = this.#agents.get(fingerprint);
+    old?.end();
+    old?.link.destroy(new AppError("cancelled", "the same agent has connected anew"));
+    const agent = new AgentRecord({
+      link,
+      wanted: () => this.#wantedBy(fingerprint),
+      onConfirmed: () => this.#notifyTrusting(fingerprint),
+      log: this.#log,
+    });
+    this.#agents.set(fingerprint, agent);
+    this.#log.info("agent connected", { pod: link.podName, agents: this.#agents.size });
+    void agent.sync();
+    return agent;
+  }
+
+  loseAgent(agent: AgentRecord): void {
+    agent.end();
+    const { fingerprint, podName, podUid } = agent.link;
+    if (this.#agents.get(fingerprint) !== agent) return; // it came back on another link
+    this.#agents.delete(fingerprint);
+    this.#log.info("agent lost", { pod: podName, agents: this.#agents.size });
+    for (const session of this.#sessions.trusting(fingerprint)) session.link?.notifyAgentLost(podUid);
+    this.#notifyTrusting(fingerprint);
+  }
+
+  countRefused(agent: AgentRecord, interceptId: string, count: number): void {
+    const record = this.#intercepts.get(interceptId);
+    if (record === undefined || !this.#mayServe(agent.link.fingerprint, record)) return;
+    record.refusedByLaptop += count;
+    this.#notifySoon(record.session);
+  }
+
+  /** Where this agent's stream goes; throws `not_found`, `denied` or `link_lost`. */
+  route(agent: AgentRecord, request: Extract<OpenRequest, { kind: "inbound" }>): Route {
+    const intercept = this.#intercepts.get(request.interceptId);
+    if (intercept === undefined) throw new AppError("not_found", `intercept "${request.interceptId}" does not exist`);
+    if (!this.#mayServe(agent.link.fingerprint, intercept)) {
+      throw new AppError("denied", `intercept "${request.interceptId}" is not one this agent was introduced for`);
+    }
+    if (!intercept.spec.ports.some((port) => samePort(port, request))) {
+      throw new AppError(
+        "denied",
+        `intercept "${request.interceptId}" has no port ${request.containerPort}/${request.protocol}`,
+      );
+    }
+    const { link } = intercept.session;
+    if (link === undefined) throw new AppError("link_lost", "the laptop's link is lost");
+    return { intercept, link };
+  }
+
+  describe(record: InterceptRecord): InterceptInfo {
+    const serving = this.#agentsOf(record).filter((agent) => agent.serves(record));
+    return {
+      id: record.id,
+      spec: record.spec,
+      client: record.session.client,
+      sessionId: record.session.id,
+      ...this.#stateOf(record, serving.length > 0),
+      pods: serving.map(({ link }) => ({ name: link.podName, uid: link.podUid, ip: link.podIps[0] ?? "" })),
+      refusedByLaptop: record.refusedByLaptop,
+      createdAtMs: record.createdAtMs,
+    };
+  }
+
+  // Inside
+
+  #stateOf(record: InterceptRecord, served: boolean): Pick<InterceptInfo, "state" | "message"> {
+    if (record.session.link === undefined) return { state: "suspended", message: "the laptop's link is lost" };
+    if (record.draining) return { state: "removed", message: "" };
+    if (served) return { state: "active", message: "" };
+    const agents = this.#agentsOf(record);
+    const refusal = agents.map((agent) => agent.refusal(record)).find((why) => why !== undefined);
+    if (refusal !== undefined) return { state: "error", message: refusal };
+    const { kind, name } = record.spec.workload;
+    const message =
+      agents.length === 0
+        ? `no agent of ${kind} ${name} is connected to the traffic-manager yet`
+        : `waiting for ${agents.length} agents of ${kind} ${name} to confirm`;
+    return { state: "waiting", message };
+  }
+
+  #mayServe(fingerprint: string, record: InterceptRecord): boolean {
+    const trusted = record.session.trusted.get(fingerprint);
+    return trusted !== undefined && workloadKey(trusted.workload) === workloadKey(record.spec.workload);
+  }
+
+  /** The connected agents that the intercept's session vouches for. */
+  #agentsOf(record: InterceptRecord): readonly AgentRecord[] {
+    const agents: AgentRecord[] = [];
+    for (const fingerprint of record.session.trusted.keys()) {
+      const agent = this.#agents.get(fingerprint);
+      if (agent !== undefined && this.#mayServe(fingerprint, record)) agents.push(agent);
+    }
+    return agents;
+  }
+
+  #wantedBy(fingerprint: string): readonly InterceptRecord[] {
+    const wanted: InterceptRecord[] = [];
+    for (const session of this.#sessions.trusting(fingerprint)) {
+      const trusted = session.trusted.get(fingerprint);
+      if (session.link === undefined || trusted === undefined) continue;
+      const key = workloadKey(trusted.workload);
+      for (const record of this.#intercepts.ofWorkload(key)) {
+        if (record.session === session && !record.draining) wanted.push(record);
+      }
+    }
+    return wanted.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  #agentsTrustedBy(session: SessionRecord): readonly AgentRecord[] {
+    const agents: AgentRecord[] = [];
+    for (const fingerprint of session.trusted.keys()) {
+      const agent = this.#agents.get(fingerprint);
+      if (agent !== undefined) agents.push(agent);
+    }
+    return agents;
+  }
+
+  #sync(agents: readonly AgentRecord[]): readonly Promise<void>[] {
+    return agents.map((agent) => agent.sync());
+  }
+
+  async #drain(records: readonly InterceptRecord[], signal: AbortSignal): Promise<void> {
+    for (const record of records) record.draining = true;
+    await this.#confirmed(this.#sync(records.flatMap((record) => this.#agentsOf(record))), signal);
+    for (const record of records) this.#intercepts.delete(record);
+  }
+
+  async #confirmed(waits: readonly Promise<void>[], signal: AbortSignal): Promise<void> {
+    if (waits.length === 0) return;
+    using limit = deadline(this.#clock, confirmMs, "the agents' confirmation", signal);
+    try {
+      await raceSignal(Promise.all(waits), limit.signal);
+    } catch (error) {
+      this.#log.warn("agents did not confirm in time", { reason: String(error) });
+    }
+  }
+
+  #notifyTrusting(fingerprint: string): void {
+    for (const session of this.#sessions.trusting(fingerprint)) this.#notifySoon(session);
+  }
+
+  /** Several changes of one turn make one notification; one that says nothing new is not sent. */
+  #notifySoon(session: SessionRecord): void {
+    if (this.#toNotify.size === 0) queueMicrotask(() => this.#notify());
+    this.#toNotify.add(session);
+  }
+  #notify(): void {
+    const sessions = [...this.#toNotify];
+    this.#toNotify.clear();
+    for (const session of sessions) {
+      if (session.link === undefined) continue;
+      const intercepts = [...session.intercepts.values()].map((record) => this.describe(record));
+      const text = JSON.stringify(intercepts);
+      if (this.#lastNotified.get(session) === text) continue;
+      this.#lastNotified.set(session, text);
+      session.link.notifyIntercepts(intercepts);
+    }
+  }
+
+  #sweep(): void {
+    for (const session of this.#sessions.expired()) this.forget(session);
+    const now = this.#clock.now();
+    for (const agent of this.#agents.values()) {
+      if (agent.untrustedSinceMs !== undefined && now - agent.untrustedSinceMs >= untrustedGraceMs) agent.link.close();
+    }
+  }
+}
