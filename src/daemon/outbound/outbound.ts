@@ -1,0 +1,131 @@
+// Builds the outbound hops over one device and ends them. Open this first; the hops are listed in README.md.
+import type { Clock } from "#base/clock.ts";
+import type { Logger } from "#base/log.ts";
+import { sameAddress, parseAddress } from "#packet/address.ts";
+import type { TunnelSession } from "#tunnel/tunnel.ts";
+import type { Endpoint } from "#wire/open.ts";
+import { parseFamily, type OutboundAddresses, type OutboundFamily } from "./addresses.ts";
+import { Classify, type FamilyHops } from "./classify.ts";
+import { DeviceWriter, type OutboundDevice } from "./device-writer.ts";
+import { IcmpHop } from "./icmp.ts";
+import { StreamOpener } from "./open-stream.ts";
+import { createEcho } from "./self-test.ts";
+import { createStats, type OutboundStats } from "./stats.ts";
+import { TcpAccept } from "./tcp-accept.ts";
+import { TcpRedirect, type FlowReport } from "./tcp-redirect.ts";
+import { UdpFlows } from "./udp-flow.ts";
+
+export interface OutboundOptions {
+  readonly device: OutboundDevice;
+  /** Their addresses must be on the device already. */
+  readonly addresses: OutboundAddresses;
+  /** The session at start; later ones come through setSession(). */
+  readonly session?: TunnelSession | undefined;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly onFlow?: FlowReport;
+}
+
+export interface Outbound extends AsyncDisposable {
+  /** A copy of the counters. */
+  stats(): OutboundStats;
+  /** The session for new flows; undefined while there is none (they wait, DESIGN §5). */
+  setSession(session: TunnelSession | undefined): void;
+  /** Resets what stands, so that no program waits for a device that goes away. */
+  close(): Promise<void>;
+}
+
+const tickMs = 1000;
+/** chosen: how long close() waits for the resets to pass the device. */
+const closeGraceMs = 200;
+const closePollMs = 10;
+
+export async function startOutbound(options: OutboundOptions): Promise<Outbound> {
+  const stats = createStats();
+  const opener = new StreamOpener(options.clock);
+  opener.setSession(options.session);
+  const writer = new DeviceWriter(options.device, stats);
+  const report: FlowReport = options.onFlow ?? (() => undefined);
+  const udp = new UdpFlows({
+    writer,
+    stats,
+    report,
+    open: (target, signal) => opener.open({ kind: "udp", target }, signal),
+  });
+  const parts: Parts = { options, stats, opener, writer, report };
+  const accepts: TcpAccept[] = [];
+  const { v4, v6 } = options.addresses;
+  const hops = {
+    v4: v4 === undefined ? undefined : await startFamily(4, v4, parts, accepts),
+    v6: v6 === undefined ? undefined : await startFamily(6, v6, parts, accepts),
+  };
+  const icmp = new IcmpHop(stats, udp);
+  const classify = new Classify({ ...hops, udp, icmp, stats, now: () => options.clock.now() });
+  const redirects = [hops.v4?.tcp, hops.v6?.tcp].filter((tcp) => tcp !== undefined);
+  const ticker = options.clock.every(tickMs, () => {
+    for (const redirect of redirects) redirect.tick();
+    udp.tick();
+  });
+  let open = true;
+  options.device.onPacket((packet) => {
+    if (open) classify.handle(packet);
+  });
+  let closing: Promise<void> | undefined;
+  const finish = async (): Promise<void> => {
+    for (const accept of accepts) accept.close();
+    udp.close();
+    for (const redirect of redirects) redirect.cutAll();
+    await waitForResets(redirects, options.clock);
+    ticker[Symbol.dispose]();
+    open = false;
+  };
+  const close = (): Promise<void> => (closing ??= finish());
+  return {
+    stats: () => ({ ...stats }),
+    setSession: (session) => opener.setSession(session),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+interface Parts {
+  readonly options: OutboundOptions;
+  readonly stats: OutboundStats;
+  readonly opener: StreamOpener;
+  readonly writer: DeviceWriter;
+  readonly report: FlowReport;
+}
+
+async function startFamily(
+  version: 4 | 6,
+  text: OutboundFamily,
+  parts: Parts,
+  accepts: TcpAccept[],
+): Promise<FamilyHops> {
+  const { options, stats, opener, writer, report } = parts;
+  const own = parseFamily(version, text);
+  const isProbe = (target: Endpoint): boolean => sameAddress(own.probe, parseAddress(target.address) ?? own.peer);
+  const tcp = new TcpRedirect({
+    own,
+    writer,
+    stats,
+    report,
+    open: (target, signal) =>
+      isProbe(target) ? Promise.resolve(createEcho()) : opener.open({ kind: "tcp", target }, signal),
+  });
+  const { clock, log, signal } = options;
+  const accept = await TcpAccept.listen({ address: text.address, redirect: tcp, stats, clock, log, signal });
+  tcp.setListenPort(accept.port);
+  accepts.push(accept);
+  return { own, tcp };
+}
+
+/** The kernel sends a reset for each cut connection through the device; they take microseconds. */
+async function waitForResets(redirects: readonly TcpRedirect[], clock: Clock): Promise<void> {
+  const never = new AbortController().signal;
+  const untilMs = clock.now() + closeGraceMs;
+  while (redirects.some((redirect) => redirect.unfinished > 0) && clock.now() < untilMs) {
+    await clock.sleep(closePollMs, never);
+  }
+}

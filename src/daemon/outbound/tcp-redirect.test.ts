@@ -1,0 +1,279 @@
+// Traps 36 (a refused connection hung), 38 (a second connection from the same port was taken for the first): what the
+// program's kernel sees of each case, packet by packet. The listener's kernel is played by the test.
+import { PassThrough, type Duplex } from "node:stream";
+import { describe, expect, test } from "vitest";
+import { AppError, type ErrorCode } from "#base/error.ts";
+import { PacketView, protocols } from "#packet/packet-view.ts";
+import { checksumsHold, tcpPacket, type TestSegment } from "#packet/packet.fake.ts";
+import { flagsOf, sequenceOf, tcpFlags } from "#packet/tcp.ts";
+import { formatAddress } from "#packet/address.ts";
+import { parseFamily, type OutboundFamily } from "./addresses.ts";
+import { DeviceWriter } from "./device-writer.ts";
+import { createStats } from "./stats.ts";
+import { maxTcpFlows, TcpRedirect } from "./tcp-redirect.ts";
+
+const { syn, ack, rst, fin } = tcpFlags;
+const listenPort = 5555;
+const families: Record<"v4" | "v6", OutboundFamily & { readonly target: string }> = {
+  v4: { address: "246.246.0.1", peer: "246.246.0.2", probe: "246.246.0.3", target: "10.96.0.10" },
+  v6: { address: "fd00:246::1", peer: "fd00:246::2", probe: "fd00:246::3", target: "fd00:96::a" },
+};
+
+interface Seen {
+  readonly from: string;
+  readonly to: string;
+  readonly flags: number;
+  readonly sequence: number;
+  readonly protocol: number;
+}
+
+function setUp(family: "v4" | "v6") {
+  const own = families[family];
+  const written: Uint8Array[] = [];
+  const opens: {
+    readonly target: string;
+    readonly signal: AbortSignal;
+    accept(): Duplex;
+    reject(code: ErrorCode): void;
+  }[] = [];
+  const stats = createStats();
+  const writer = new DeviceWriter(
+    { onPacket: () => undefined, write: (packet) => written.push(packet.slice()) > 0 },
+    stats,
+  );
+  const redirect = new TcpRedirect({
+    own: parseFamily(family === "v4" ? 4 : 6, own),
+    writer,
+    stats,
+    report: () => undefined,
+    open: (target, signal) =>
+      new Promise<Duplex>((resolve, reject) => {
+        opens.push({
+          target: `${target.address}:${target.port}`,
+          signal,
+          accept: () => {
+            const stream = new PassThrough();
+            resolve(stream);
+            return stream;
+          },
+          reject: (code) => reject(new AppError(code, "no")),
+        });
+        signal.addEventListener("abort", () => reject(signal.reason as Error));
+      }),
+  });
+  redirect.setListenPort(listenPort);
+  const view = new PacketView();
+  const send = (
+    segment: Omit<TestSegment, "source" | "destination" | "sourcePort" | "destinationPort"> & Partial<TestSegment>,
+  ) => {
+    const packet = tcpPacket({
+      source: own.address,
+      sourcePort: 40_000,
+      destination: own.target,
+      destinationPort: 80,
+      ...segment,
+    });
+    expect(view.load(packet)).toBeUndefined();
+    redirect.handle(view);
+  };
+  /** What went to the laptop's kernel since the last call. */
+  const take = (): Seen[] => written.splice(0).map(describePacket);
+  const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  const program = `${own.address}:40000`;
+  const target = `${own.target}:80`;
+  return { own, redirect, opens, stats, send, take, settle, program, target };
+}
+
+function describePacket(packet: Uint8Array): Seen {
+  const view = new PacketView();
+  expect(view.load(packet)).toBeUndefined();
+  expect(checksumsHold(packet)).toBe(true);
+  const isTcp = view.protocol === protocols.tcp;
+  return {
+    from: `${formatAddress(view.source())}:${view.sourcePort}`,
+    to: `${formatAddress(view.destination())}:${view.destinationPort}`,
+    flags: isTcp ? flagsOf(view) : -1,
+    sequence: isTcp ? sequenceOf(view) : -1,
+    protocol: view.protocol,
+  };
+}
+
+const portOf = (end: string | undefined): number => Number(end?.slice(end.lastIndexOf(":") + 1));
+
+describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
+  /** A connection that the listener has taken. */
+  async function connected() {
+    const setup = setUp(family);
+    setup.send({ flags: syn, sequence: 100 });
+    const stream = setup.opens[0]!.accept();
+    await setup.settle();
+    const natPort = portOf(setup.take()[0]?.from);
+    const flow = setup.redirect.claim(setup.own.peer, natPort)!;
+    return { ...setup, stream, natPort, flow };
+  }
+
+  test("holds the SYN until the far end accepted, then hands it to the listener and swaps addresses both ways", async () => {
+    const { own, redirect, opens, send, take, settle, program, target } = setUp(family);
+    send({ flags: syn, sequence: 100 });
+    send({ flags: syn, sequence: 100 });
+    expect(take()).toEqual([]);
+    expect(opens.map((open) => open.target)).toEqual([target]);
+    opens[0]!.accept();
+    await settle();
+    const [released, ...more] = take();
+    expect(more).toEqual([]);
+    expect(released).toMatchObject({ to: `${own.address}:${listenPort}`, flags: syn, sequence: 100 });
+    const natPort = portOf(released?.from);
+    expect(released?.from).toBe(`${own.peer}:${natPort}`);
+    send({
+      source: own.address,
+      sourcePort: listenPort,
+      destination: own.peer,
+      destinationPort: natPort,
+      flags: syn | ack,
+      sequence: 7,
+    });
+    expect(take()).toMatchObject([{ from: target, to: program, flags: syn | ack, sequence: 7 }]);
+    send({ flags: ack, sequence: 101, payload: Uint8Array.of(1, 2, 3) });
+    expect(take()).toMatchObject([
+      { from: `${own.peer}:${natPort}`, to: `${own.address}:${listenPort}`, sequence: 101 },
+    ]);
+    expect(redirect.claim(own.peer, natPort)?.stream).toBeDefined();
+    expect(redirect.claim(own.peer, natPort)).toBeUndefined();
+  });
+
+  test.each([
+    ["refused", "reset"],
+    ["peer_reset", "reset"],
+    ["unreachable", "icmp"],
+    ["denied", "icmp"],
+    ["link_lost", "icmp"],
+    ["timeout", "silence"],
+    ["busy", "silence"],
+  ] as const)("answers %s with %s", async (code, answer) => {
+    const { opens, send, take, settle, program, target, redirect } = setUp(family);
+    send({ flags: syn, sequence: 100 });
+    opens[0]!.reject(code);
+    await settle();
+    const seen = take();
+    const icmp = family === "v4" ? protocols.icmp : protocols.icmpv6;
+    const expected = {
+      reset: [{ from: target, to: program, flags: rst | ack, protocol: protocols.tcp }],
+      icmp: [{ protocol: icmp }],
+      silence: [],
+    }[answer];
+    expect(seen).toMatchObject(expected);
+    expect(redirect.flowCount).toBe(0);
+  });
+
+  test("after a silent end the next SYN asks again", async () => {
+    const { opens, send, settle } = setUp(family);
+    send({ flags: syn, sequence: 100 });
+    opens[0]!.reject("timeout");
+    await settle();
+    send({ flags: syn, sequence: 100 });
+    expect(opens).toHaveLength(2);
+  });
+
+  test("a new SYN from the same port while held takes the place of the first", async () => {
+    const { opens, send, take, settle } = setUp(family);
+    send({ flags: syn, sequence: 100 });
+    send({ flags: syn, sequence: 900 });
+    expect(opens).toHaveLength(1);
+    opens[0]!.accept();
+    await settle();
+    expect(take()).toMatchObject([{ flags: syn, sequence: 900 }]);
+  });
+
+  test("a new SYN from the same port on a connection cuts that and starts anew", async () => {
+    const { opens, send, take, settle, stream, natPort } = await connected();
+    send({ flags: syn, sequence: 5_000_000 });
+    expect(stream.destroyed).toBe(true);
+    expect(opens).toHaveLength(2);
+    opens[1]!.accept();
+    await settle();
+    const [released] = take();
+    expect(released).toMatchObject({ flags: syn, sequence: 5_000_000 });
+    expect(portOf(released?.from)).not.toBe(natPort);
+  });
+
+  test("a segment of a connection that nobody knows is reset, a reset of one is not answered", () => {
+    const { own, send, take, program, target } = setUp(family);
+    send({ flags: ack, acknowledgement: 77 });
+    expect(take()).toMatchObject([{ from: target, to: program, flags: rst, sequence: 77 }]);
+    send({ flags: rst });
+    send({ source: own.address, sourcePort: listenPort, destination: own.peer, destinationPort: 2000, flags: ack });
+    expect(take()).toMatchObject([{ from: `${own.peer}:2000`, to: `${own.address}:${listenPort}`, flags: rst }]);
+  });
+
+  test("claims only what it released, from the peer's address", async () => {
+    const { own, redirect, opens, send, take, settle } = setUp(family);
+    send({ flags: syn });
+    expect(redirect.claim(own.peer, 1024)).toBeUndefined();
+    opens[0]!.accept();
+    await settle();
+    const natPort = portOf(take()[0]?.from);
+    expect(redirect.claim(own.address, natPort)).toBeUndefined();
+    expect(redirect.claim(own.peer, natPort + 1)).toBeUndefined();
+    expect(redirect.claim(undefined, undefined)).toBeUndefined();
+    expect(redirect.claim(own.peer, natPort)).toBeDefined();
+  });
+
+  test("keeps the mapping while bytes may be under way, and forgets it after both FINs or a reset", async () => {
+    const { own, redirect, send, flow, natPort } = await connected();
+    const fromListener = {
+      source: own.address,
+      sourcePort: listenPort,
+      destination: own.peer,
+      destinationPort: natPort,
+    };
+    const pass = (seconds: number): void => {
+      for (let count = 0; count < seconds; count++) redirect.tick();
+    };
+    pass(7200);
+    expect(redirect.flowCount).toBe(1);
+    redirect.ended(flow);
+    send({ flags: fin | ack });
+    pass(200);
+    expect(redirect.flowCount).toBe(1);
+    send({ ...fromListener, flags: fin | ack });
+    pass(10);
+    expect(redirect.flowCount).toBe(1);
+    pass(1);
+    expect(redirect.flowCount).toBe(0);
+  });
+
+  test("a released SYN that the listener never sees is given up and counted", async () => {
+    const { redirect, opens, send, settle, stats } = setUp(family);
+    send({ flags: syn });
+    const stream = opens[0]!.accept();
+    await settle();
+    for (let second = 0; second <= 10; second++) redirect.tick();
+    expect([redirect.flowCount, stats.tcpNotAccepted, stream.destroyed]).toEqual([0, 1, true]);
+  });
+
+  test("a far end that answers after the program's connection is gone is told so", async () => {
+    const { redirect, opens, send, settle, take } = setUp(family);
+    send({ flags: syn });
+    redirect.cutAll();
+    expect(opens[0]!.signal.aborted).toBe(true);
+    const stream = opens[0]!.accept();
+    await settle();
+    expect(take()).toMatchObject([{ flags: rst | ack }]);
+    expect(stream.destroyed || redirect.flowCount === 0).toBe(true);
+    send({ flags: syn });
+    expect(take()).toMatchObject([{ flags: rst | ack }]);
+  });
+
+  test("the table has a bound, and connections that are over make room", async () => {
+    const { redirect, send, stats, flow, own, natPort } = await connected();
+    for (let port = 1; port < maxTcpFlows; port++) send({ flags: syn, sourcePort: 1024 + port, destinationPort: 443 });
+    expect(redirect.flowCount).toBe(maxTcpFlows);
+    send({ flags: syn, sourcePort: 30_000, destinationPort: 444 });
+    expect([redirect.flowCount, stats.tcpTableFull]).toEqual([maxTcpFlows, 1]);
+    send({ source: own.address, sourcePort: listenPort, destination: own.peer, destinationPort: natPort, flags: rst });
+    redirect.ended(flow);
+    send({ flags: syn, sourcePort: 30_000, destinationPort: 444 });
+    expect([redirect.flowCount, stats.tcpTableFull, stats.tcpHeld]).toEqual([maxTcpFlows, 1, maxTcpFlows + 1]);
+  });
+});
