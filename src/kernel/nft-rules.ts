@@ -1,0 +1,178 @@
+// nftables rules as netlink attributes; pure. A rule is a list of expressions that run in order: load something into
+// register 1, compare, and at the end do something. The kernel's names and numbers are linux/netfilter/nf_tables.h.
+// Every number in an attribute is big-endian, and so are the packet fields compared with.
+import type { IpAddress } from "#packet/address.ts";
+import type { NetlinkWriter } from "./netlink.ts";
+
+/** Writes one expression into a rule. */
+export type Expression = (writer: NetlinkWriter) => void;
+export type Rule = readonly Expression[];
+
+const listElement = 1;
+const expressionName = 1;
+const expressionData = 2;
+const register1 = 1;
+const registerVerdict = 0;
+const verdictAccept = 1;
+const dataValue = 1;
+const dataVerdict = 2;
+const comparison = { equal: 0, notEqual: 1 } as const;
+const payloadBase = { network: 1, transport: 2 } as const;
+const metaKey = { iifname: 6, nfproto: 15, l4proto: 16 } as const;
+const ctKeyState = 0;
+const ctStateInvalid = 1;
+const redirectToPort = 0x2; // NF_NAT_RANGE_PROTO_SPECIFIED
+
+export const protocol = { tcp: 6, udp: 17 } as const;
+const tcpFlagsOffset = 13;
+const tcpFlag = { fin: 0x01, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
+
+/** Adds the rule's expressions as the value of NFTA_RULE_EXPRESSIONS. */
+export function writeExpressions(writer: NetlinkWriter, rule: Rule): void {
+  for (const expression of rule) writer.nested(listElement, expression);
+}
+
+/**
+ * A pod's traffic to `port` goes to the agent on `agentPort`, from each connection's first packet on and never in the
+ * middle of one: conntrack would take up an older connection as new, and reset it (DESIGN 14).
+ *
+ *   iifname != "lo" tcp dport PORT tcp flags & (syn|ack|fin|rst) == syn redirect to :AGENTPORT
+ */
+export function firstSynRedirect(port: number, agentPort: number): Rule {
+  const { fin, syn, rst, ack } = tcpFlag;
+  return [
+    ...notFromLoopback(),
+    ...transportIs(protocol.tcp),
+    ...portIs("destination", port),
+    loadPayload(payloadBase.transport, tcpFlagsOffset, 1),
+    mask(Uint8Array.of(syn | ack | fin | rst)),
+    compare(Uint8Array.of(syn)),
+    ...redirectTo(agentPort),
+  ];
+}
+
+/**
+ * Matches next to nothing and keeps conntrack and NAT registered: what connections opened through a redirect need
+ * until they end (DESIGN 14).
+ *
+ *   ct state invalid counter
+ */
+export function inertRule(): Rule {
+  return [
+    expression("ct", (data) => data.be32(1, register1).be32(2, ctKeyState)),
+    mask(hostOrder(ctStateInvalid)),
+    compare(new Uint8Array(4), comparison.notEqual),
+    expression("counter", () => undefined),
+  ];
+}
+
+/** What the laptop's programs ask `nameservers` goes to `port`, but not what the daemon itself asks them. */
+export interface DnsRedirect {
+  readonly nameservers: readonly IpAddress[];
+  readonly port: number;
+  /** Source ports of the daemon's own sockets to the nameservers. */
+  readonly upstreamSourcePorts: readonly number[];
+}
+
+/**
+ *   th sport UPSTREAM accept                            (a rule for each such port and protocol)
+ *   ip daddr NAMESERVER udp dport 53 redirect to :PORT  (a rule for each nameserver and protocol)
+ */
+export function dnsRedirect(redirect: DnsRedirect): readonly Rule[] {
+  const both = [protocol.udp, protocol.tcp];
+  const exempt = redirect.upstreamSourcePorts.flatMap((port) =>
+    both.map((number) => [...transportIs(number), ...portIs("source", port), accept()]),
+  );
+  const caught = redirect.nameservers.flatMap((address) =>
+    both.map((number) => [
+      ...destinationIs(address),
+      ...transportIs(number),
+      ...portIs("destination", 53),
+      ...redirectTo(redirect.port),
+    ]),
+  );
+  return [...exempt, ...caught];
+}
+
+function destinationIs(address: IpAddress): Rule {
+  const isIpv4 = address.length === 4;
+  return [
+    loadMeta(metaKey.nfproto),
+    compare(Uint8Array.of(isIpv4 ? 2 : 10)),
+    loadPayload(payloadBase.network, isIpv4 ? 16 : 24, address.length),
+    compare(address),
+  ];
+}
+
+function transportIs(number: number): Rule {
+  return [loadMeta(metaKey.l4proto), compare(Uint8Array.of(number))];
+}
+
+function portIs(end: "source" | "destination", port: number): Rule {
+  return [loadPayload(payloadBase.transport, end === "source" ? 0 : 2, 2), compare(portBytes(port))];
+}
+
+function notFromLoopback(): Rule {
+  const name = new Uint8Array(16);
+  name.set(Buffer.from("lo"));
+  return [loadMeta(metaKey.iifname), compare(name, comparison.notEqual)];
+}
+
+function redirectTo(port: number): Rule {
+  const setPort = expression("immediate", (data) =>
+    data.be32(1, register1).nested(2, (value) => value.attribute(dataValue, portBytes(port))),
+  );
+  const redirect = expression("redir", (data) => data.be32(1, register1).be32(2, register1).be32(3, redirectToPort));
+  return [setPort, redirect];
+}
+
+function accept(): Expression {
+  return expression("immediate", (data) =>
+    data
+      .be32(1, registerVerdict)
+      .nested(2, (value) => value.nested(dataVerdict, (verdict) => verdict.be32(1, verdictAccept))),
+  );
+}
+
+function loadMeta(key: number): Expression {
+  return expression("meta", (data) => data.be32(1, register1).be32(2, key));
+}
+
+function loadPayload(base: number, offset: number, length: number): Expression {
+  return expression("payload", (data) => data.be32(1, register1).be32(2, base).be32(3, offset).be32(4, length));
+}
+
+function mask(bits: Uint8Array): Expression {
+  return expression("bitwise", (data) =>
+    data
+      .be32(1, register1)
+      .be32(2, register1)
+      .be32(3, bits.length)
+      .nested(4, (value) => value.attribute(dataValue, bits))
+      .nested(5, (value) => value.attribute(dataValue, new Uint8Array(bits.length))),
+  );
+}
+
+function compare(value: Uint8Array, operation: number = comparison.equal): Expression {
+  return expression("cmp", (data) =>
+    data
+      .be32(1, register1)
+      .be32(2, operation)
+      .nested(3, (nested) => nested.attribute(dataValue, value)),
+  );
+}
+
+function expression(name: string, fill: (data: NetlinkWriter) => void): Expression {
+  return (writer) => {
+    writer.text(expressionName, name).nested(expressionData, fill);
+  };
+}
+
+function portBytes(port: number): Uint8Array {
+  return Uint8Array.of(port >>> 8, port & 0xff);
+}
+
+/** Conntrack's state is the one thing compared in the host's byte order. */
+function hostOrder(value: number): Uint8Array {
+  return new Uint8Array(new Uint32Array([value]).buffer);
+}
