@@ -77,7 +77,7 @@ async function buildProgram(program: Program, say: Say): Promise<string> {
   const go = await requireGo(wanted);
   say(`building ${program.title} (usually ${program.usually})`);
   mkdirSync(outDir, { recursive: true });
-  const draft = join(outDir, ".draft");
+  const draft = join(outDir, `.draft-${process.pid}`); // an orphan of a killed run may still write its own
   const arguments_ = ["build", "-v", `-ldflags=${program.linkFlags}`, "-o", draft, "."];
   await withHeartbeat(say, program.title, async (count) => {
     const result = await run(go, arguments_, {
@@ -120,7 +120,9 @@ async function withHeartbeat(say: Say, title: string, work: (line: (text: string
 }
 
 function buildFailure(program: Program, said: string): AppError {
-  const network = /dial tcp|no such host|i\/o timeout|connection refused|network is unreachable|proxyconnect/.test(said);
+  const network = /dial tcp|no such host|i\/o timeout|connection refused|network is unreachable|proxyconnect/.test(
+    said,
+  );
   if (!network) {
     return new AppError("command_failed", `building ${program.title} failed: ${lastLines(said, 8)}`);
   }

@@ -9,17 +9,27 @@ import { AppError, formatError, toAppError } from "#base/error.ts";
 import { buildPrograms, kubernetesVersion, type Programs } from "./build.ts";
 import { run, type RunOptions, type RunResult } from "./exec.ts";
 import { buildImages } from "./images.ts";
-import { laptopSpawnSpec, layLaptop, offerProduct, startLaptopAnchor, type LaptopOptions, type SpawnSpec } from "./laptop.ts";
+import {
+  laptopSpawnSpec,
+  layLaptop,
+  offerProduct,
+  startLaptopAnchor,
+  type LaptopOptions,
+  type SpawnSpec,
+} from "./laptop.ts";
 import * as layout from "./layout.ts";
 import { takeLock, type Lock } from "./lock.ts";
+import { createCgroups, leftCgroups, removeCgroups } from "./cgroups.ts";
 import { createNetwork, removeNetwork } from "./network.ts";
 import * as node from "./node.ts";
+import { componentNames, writeNodeConfig, type ComponentName } from "./node-config.ts";
 import { createPki, writeKubeconfigs } from "./pki.ts";
 import { installPackages, requireRoot, requireTun } from "./prerequisites.ts";
 import { isAlive, killAll, namespaceAt, processesIn, type ProcessIdentity } from "./processes.ts";
 import { silent, type Say } from "./progress.ts";
 
 export { blackHole, cutWire, readdress, restoreWire, runIn } from "./network.ts";
+export { namespaces } from "./layout.ts";
 export { kubeconfigFile as kubeconfigFor } from "./layout.ts";
 export type { ClusterUser, CredentialKind, LaptopNumber, LaptopUser } from "./layout.ts";
 export type { LaptopOptions, SpawnSpec } from "./laptop.ts";
@@ -57,8 +67,10 @@ export async function up({ say = silent }: UpOptions = {}): Promise<void> {
     say("the cluster is up already");
     return;
   }
-  if (existsSync(layout.stateDir) || layout.allNamespaces.some((name) => existsSync(layout.namespaceFile(name)))) {
-    say(running === undefined ? "removing what an earlier run left" : "removing a cluster that was made of other sources");
+  if (leftovers().length > 0) {
+    say(
+      running === undefined ? "removing what an earlier run left" : "removing a cluster that was made of other sources",
+    );
     await remove();
   }
   try {
@@ -86,13 +98,13 @@ async function create(programs: Programs, archives: readonly string[], key: stri
   say(`starting Kubernetes ${kubernetesVersion} (usually 10 to 15 s until everything answers)`);
   mkdirSync(layout.logDir, { recursive: true });
   mkdirSync(layout.sharedDir, { recursive: true });
-  node.writeNodeConfig();
+  writeNodeConfig();
   writeFileSync(join(layout.configDir, "resolv.conf"), `nameserver ${layout.routerNodeAddress}\n`);
-  node.createCgroups();
+  createCgroups();
   await Promise.all([createPki().then(writeKubeconfigs), createNetwork()]);
 
   const anchor = await node.startNodeAnchor(programs.pause);
-  const start = (name: node.ComponentName): node.Component => node.startComponent(name, anchor, programs);
+  const start = (name: ComponentName): node.Component => node.startComponent(name, anchor, programs);
   const components = [start("etcd"), start("kube-apiserver"), start("containerd")];
   const [publicServer, first, second] = await Promise.all([
     startPublicServer(),
@@ -103,7 +115,14 @@ async function create(programs: Programs, archives: readonly string[], key: stri
   await probe("api", components, silent);
   // kubelet starts after the images are there: a pod that meets a missing one waits out a back-off
   components.push(start("kube-controller-manager"), start("kube-scheduler"), start("kubelet"), start("kube-proxy"));
-  const state: State = { key, kube: programs.kube, node: anchor, laptops: { 1: first, 2: second }, publicServer, components };
+  const state: State = {
+    key,
+    kube: programs.kube,
+    node: anchor,
+    laptops: { 1: first, 2: second },
+    publicServer,
+    components,
+  };
   await applyManifests(state);
   say("the control plane answers; waiting for CoreDNS and the samples");
   await probe("ready", components, silent);
@@ -124,7 +143,11 @@ async function offerToLaptops(state: State): Promise<void> {
 async function startPublicServer(): Promise<ProcessIdentity> {
   const script = join(layout.checkoutRoot, "testbed/public-server.ts");
   const network = `--net=${layout.namespaceFile(layout.namespaces.router)}`;
-  return await node.startAnchor("nsenter", [network, process.execPath, script], join(layout.logDir, "public-server.log"));
+  return await node.startAnchor(
+    "nsenter",
+    [network, process.execPath, script],
+    join(layout.logDir, "public-server.log"),
+  );
 }
 
 async function importAll(anchor: node.Anchor, components: readonly node.Component[], archives: readonly string[]) {
@@ -144,7 +167,10 @@ async function waitFor(what: string, done: () => boolean, components: readonly n
 async function applyManifests(state: State): Promise<void> {
   const files = ["manifests", "samples"].flatMap((folder) => {
     const dir = join(layout.checkoutRoot, "testbed", folder);
-    return readdirSync(dir).filter((name) => name.endsWith(".yaml")).sort().map((name) => join(dir, name));
+    return readdirSync(dir)
+      .filter((name) => name.endsWith(".yaml"))
+      .sort()
+      .map((name) => join(dir, name));
   });
   const input = files.map((file) => readFileSync(file, "utf8")).join("\n---\n");
   await kubectlWith(state.kube, ["apply", "--validate=false", "-f", "-"], { input });
@@ -180,7 +206,7 @@ async function probe(what: "api" | "ready", components: readonly node.Component[
 
 async function explainAndRemove(error: unknown, say: Say): Promise<void> {
   say(`failed: ${formatError(toAppError(error))}`);
-  for (const name of node.componentNames) {
+  for (const name of componentNames) {
     const tail = node.tailOfLog(name, 3);
     if (tail !== "") say(`end of ${name}'s log:\n${tail}`);
   }
@@ -189,12 +215,28 @@ async function explainAndRemove(error: unknown, say: Say): Promise<void> {
 
 /** Processes, control groups, namespaces, files; each step finds its things by name. */
 async function remove(): Promise<void> {
-  const networks = layout.allNamespaces.map((name) => namespaceAt(layout.namespaceFile(name))).filter((id) => id !== undefined);
+  const networks = layout.allNamespaces
+    .map((name) => namespaceAt(layout.namespaceFile(name)))
+    .filter((id) => id !== undefined);
   if (networks.length > 0) await killAll(() => processesIn(networks), killDeadlineMs);
-  await node.removeCgroups();
+  await removeCgroups();
   await removeNetwork();
   rmSync(layout.dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   rmSync(layout.stateDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+  const left = leftovers();
+  if (left.length > 0) throw new AppError("internal", `something of the cluster is left: ${left.join(", ")}`);
+}
+
+/** What of a cluster is on this machine, by name; empty after `down`. */
+export function leftovers(): readonly string[] {
+  const files = [layout.stateDir, layout.dataDir, ...layout.allNamespaces.map(layout.namespaceFile)];
+  const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
+  const ours = [layout.stateDir, layout.dataDir];
+  return [
+    ...files.filter((file) => existsSync(file)),
+    ...mounts.map((line) => line.split(" ")[1] ?? "").filter((at) => ours.some((dir) => at.startsWith(dir))),
+    ...leftCgroups(),
+  ];
 }
 
 function clusterKey(files: readonly string[]): string {
@@ -302,15 +344,17 @@ export async function grantSmall(namespace: string): Promise<void> {
   await kubectl(["apply", "-f", "-"], { input: JSON.stringify(binding) });
 }
 
-/** Ends the API server and, unless told to leave it so, starts it again and waits until it is ready. */
+/** The signal is SIGTERM or SIGKILL; after SIGTERM open connections have `apiServerGraceMs`. */
 export async function stopApiServer(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-  await node.stopComponent(apiServerOf(requireState()), signal);
+  await node.stopComponent(apiServerOf(requireState()), signal, apiServerGraceMs);
 }
+const apiServerGraceMs = 3_000;
 
+/** Resolves when it is ready; harmless when it runs. */
 export async function startApiServer(): Promise<void> {
   const state = requireState();
   if (!isAlive(apiServerOf(state).entry)) {
-    const started = node.startComponent("kube-apiserver", state.node, { kube: state.kube } as Programs);
+    const started = node.startComponent("kube-apiserver", state.node, state);
     const components = state.components.map((component) => (component.name === "kube-apiserver" ? started : component));
     writeState({ ...state, components });
     await probe("api", [started], silent);

@@ -36,7 +36,8 @@ export function parseLaptop(args: readonly string[]): LaptopCommand {
     if (option === "--root") options = { ...options, user: "root" };
     else if (option === "--second") options = { ...options, laptop: 2 };
     else if (option === "--as-user") options = { ...options, clusterUser: parseUser(rest.shift()) };
-    else throw new AppError("usage", `laptop has no option ${option}`, { hint: "it has --root, --second and --as-user" });
+    else
+      throw new AppError("usage", `laptop has no option ${option}`, { hint: "it has --root, --second and --as-user" });
   }
   return { options, argv: rest.length === 0 ? ["/bin/bash"] : rest };
 }
@@ -46,34 +47,41 @@ function parseUser(name: string | undefined): ClusterUser {
   throw new AppError("usage", `--as-user ${name ?? ""} is not one of ${Object.keys(clusterUsers).join(", ")}`);
 }
 
+const commands: Readonly<Record<string, (rest: readonly string[]) => Promise<number>>> = {
+  up: async () => {
+    await up({ say: sayWithTime() });
+    return 0;
+  },
+  down: async () => {
+    await down({ say: sayWithTime() });
+    return 0;
+  },
+  status: async () => {
+    process.stdout.write(`${(await status()).join("\n")}\n`);
+    return 0;
+  },
+  kubectl: async (rest) =>
+    await attach(laptop(["kubectl", ...rest], { user: "root", env: terminal(), cwd: process.cwd() })),
+  laptop: async (rest) => {
+    const { argv, options } = parseLaptop(rest);
+    // an ordinary user does not start in a folder that it may not enter
+    const cwd = options.user === "root" || isReachable(process.cwd()) ? { cwd: process.cwd() } : {};
+    return await attach(laptop(argv, { ...options, ...cwd, env: terminal() }));
+  },
+};
+
 export async function main(args: readonly string[]): Promise<number> {
-  const [command, ...rest] = args;
+  const [name = "", ...rest] = args;
+  if (name === "" || name === "help" || name === "--help") {
+    process.stdout.write(usage);
+    return name === "" ? errorCodes.usage.exit : 0;
+  }
   try {
-    switch (command) {
-      case "up":
-        await up({ say: sayWithTime() });
-        return 0;
-      case "down":
-        await down({ say: sayWithTime() });
-        return 0;
-      case "status":
-        process.stdout.write(`${(await status()).join("\n")}\n`);
-        return 0;
-      case "kubectl":
-        return await attach(laptop(["kubectl", ...rest], { user: "root", env: terminal(), cwd: process.cwd() }));
-      case "laptop": {
-        const { argv, options } = parseLaptop(rest);
-        const cwd = options.user === "root" || isReachable(process.cwd()) ? { cwd: process.cwd() } : {};
-        return await attach(laptop(argv, { ...options, ...cwd, env: terminal() }));
-      }
-      case undefined:
-      case "help":
-      case "--help":
-        process.stdout.write(usage);
-        return command === undefined ? errorCodes.usage.exit : 0;
-      default:
-        throw new AppError("usage", `there is no command "${command}"`, { hint: "npm run cluster -- help lists them" });
+    const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+    if (command === undefined) {
+      throw new AppError("usage", `there is no command "${name}"`, { hint: "npm run cluster -- help lists them" });
     }
+    return await command(rest);
   } catch (error) {
     const known = toAppError(error);
     process.stderr.write(`${formatError(known)}\n`);

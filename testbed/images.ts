@@ -77,7 +77,13 @@ async function toolsImage(say: Say): Promise<string> {
       mkdirSync(join(rootDir, "samples"), { recursive: true });
       for (const name of samples) cpSync(join(samplesDir, name), join(rootDir, "samples", name));
       const Env = ["PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1", "LANG=C.UTF-8"];
-      writeDockerArchive({ reference: images.tools, baseDir, rootDir, outFile, config: { Entrypoint: ["/bin/sh"], Env } });
+      writeDockerArchive({
+        reference: images.tools,
+        baseDir,
+        rootDir,
+        outFile,
+        config: { Entrypoint: ["/bin/sh"], Env },
+      });
     });
   });
 }

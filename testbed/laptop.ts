@@ -6,7 +6,15 @@ import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, rmSync, stat
 import { symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { run } from "./exec.ts";
-import { binDir, checkoutRoot, homeDir, kubeconfigFile, laptopAddresses, laptopDir, laptopNamespace } from "./layout.ts";
+import {
+  binDir,
+  checkoutRoot,
+  homeDir,
+  kubeconfigFile,
+  laptopAddresses,
+  laptopDir,
+  laptopNamespace,
+} from "./layout.ts";
 import { laptopNumbers, logDir, namespaceFile, ordinaryUser, sharedDir, stateDir } from "./layout.ts";
 import type { ClusterUser, LaptopNumber, LaptopUser } from "./layout.ts";
 import { startAnchor, type Anchor } from "./node.ts";

@@ -10,7 +10,7 @@ export interface Lock extends Disposable {
 
 /** Waits as long as another holds the lock; `onWait` is told what the holder is doing. */
 export async function takeLock(name: string, doing: string, onWait: (holder: string) => void): Promise<Lock> {
-  for (let told = false; ; ) {
+  for (let told = false; ;) {
     const server = await tryListen(`\0${name}`, `${doing} (process ${process.pid})`);
     if (server !== undefined) {
       const release = (): void => void server.close();

@@ -3,7 +3,14 @@
 // Invariant: namespaces are named (`ip netns`), so that what a killed run left behind is found by name.
 import { existsSync, mkdirSync } from "node:fs";
 import { run } from "./exec.ts";
-import { allNamespaces, apiServerPort, laptopAddresses, laptopNamespace, laptopNumbers, namespaceFile } from "./layout.ts";
+import {
+  allNamespaces,
+  apiServerPort,
+  laptopAddresses,
+  laptopNamespace,
+  laptopNumbers,
+  namespaceFile,
+} from "./layout.ts";
 import { namespaces, nodeAddress, podRange, publicNames, routerNodeAddress, type LaptopNumber } from "./layout.ts";
 
 const laptopDevice = "eth0";
@@ -100,15 +107,16 @@ export async function cutWire(laptop: LaptopNumber = 1): Promise<void> {
 /** The laptop's packets, and those to it, vanish: no FIN, no RST, no ICMP, and the carrier stays. */
 export async function blackHole(laptop: LaptopNumber = 1): Promise<void> {
   const port = portOf(laptop);
-  const chain = (hook: string, match: string): string =>
-    `chain ${hook} { type filter hook ${hook} priority -20; policy accept; ${match} drop; }`;
-  const rules = [
-    chain("input", `iifname ${port}`),
-    chain("output", `oifname ${port}`),
-    chain("forward", `iifname ${port} drop; oifname ${port}`),
-  ];
   const table = holeTable(laptop);
-  await runIn(namespaces.router, "nft", ["-f", "-"], `table ${table}\ndelete table ${table}\ntable ${table} { ${rules.join("\n")} }\n`);
+  const chain = (hook: string, ...matches: readonly string[]): string =>
+    `chain ${hook} {
+  type filter hook ${hook} priority -20; policy accept;
+  ${matches.map((match) => `${match} ${port} drop`).join("\n  ")}
+}`;
+  const chains = [chain("input", "iifname"), chain("output", "oifname"), chain("forward", "iifname", "oifname")];
+  // Made anew each time, in one transaction: asking twice is harmless.
+  const rules = `table ${table}\ndelete table ${table}\ntable ${table} {\n${chains.join("\n")}\n}\n`;
+  await runIn(namespaces.router, "nft", ["-f", "-"], rules);
 }
 
 function holeTable(laptop: LaptopNumber): string {

@@ -4,29 +4,17 @@
 // mount table or process list.
 import { spawn, type ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { stringify } from "yaml";
 import { AppError, invariant } from "#base/error.ts";
 import type { Programs } from "./build.ts";
 import { lastLines, run, startDaemon, systemEnv } from "./exec.ts";
 import * as layout from "./layout.ts";
-import { pkiFile } from "./pki.ts";
+import { componentArguments, type ComponentName } from "./node-config.ts";
 import { childrenOf, identify, isAlive, namespaceAt, namespaceOf, type ProcessIdentity } from "./processes.ts";
 
-const { stateDir, dataDir, logDir, configDir, nodeAddress, containerdSocket } = layout;
-
-export const componentNames = [
-  "etcd",
-  "kube-apiserver",
-  "kube-controller-manager",
-  "kube-scheduler",
-  "containerd",
-  "kubelet",
-  "kube-proxy",
-] as const;
-export type ComponentName = (typeof componentNames)[number];
+const { stateDir, logDir, containerdSocket } = layout;
 
 /** Processes of a component, as /proc knows them outside the node. */
 export interface Component {
@@ -56,6 +44,7 @@ cover() {
   mount -n --move ${stateDir}/cover "$1"
 }
 mount -t proc proc /proc
+${onOverlay() ? `mount -t tmpfs tmpfs ${layout.dataDir}` : ""}
 cover /var/log; cover /var/lib; cover /opt; cover /run
 mkdir -p /run/netns /run/etcd
 mount --make-rshared /
@@ -63,10 +52,22 @@ echo ready
 exec "$0"
 `;
 
+/** Containers' files are overlays, and an overlay cannot lie on another: in a dev container they go to memory. */
+function onOverlay(): boolean {
+  const overlayMagic = 0x79_4c_76_30;
+  return statfsSync(layout.dataDir).type === overlayMagic;
+}
+
 /** Starts the first process of the node and returns when its namespaces are ready. */
 export async function startNodeAnchor(pause: string): Promise<Anchor> {
   mkdirSync(logDir, { recursive: true });
-  const enter = [`--net=${layout.namespaceFile(layout.namespaces.node)}`, "unshare", "--mount", "--propagation", "slave"];
+  const enter = [
+    `--net=${layout.namespaceFile(layout.namespaces.node)}`,
+    "unshare",
+    "--mount",
+    "--propagation",
+    "slave",
+  ];
   const script = nodeMounts([stateDir, layout.cacheDir]);
   const args = [...enter, "--pid", "--fork", "--kill-child", "/bin/sh", "-c", script, pause];
   const parent = await startAnchor("nsenter", args, join(logDir, "node.log"));
@@ -93,9 +94,13 @@ export async function startAnchor(file: string, args: readonly string[], logFile
   output.destroy();
   const identity = child.pid === undefined ? undefined : identify(child.pid);
   if (!ready || identity === undefined) {
-    throw new AppError("command_failed", `namespaces could not be set up: ${lastLines(readFileSync(logFile, "utf8"), 4)}`, {
-      hint: "a container needs the privileges to mount and to make namespaces (docker run --privileged)",
-    });
+    throw new AppError(
+      "command_failed",
+      `namespaces could not be set up: ${lastLines(readFileSync(logFile, "utf8"), 4)}`,
+      {
+        hint: "a container needs the privileges to mount and to make namespaces (docker run --privileged)",
+      },
+    );
   }
   return identity;
 }
@@ -112,8 +117,9 @@ export function anchorLives(anchor: Anchor, namespace: string): boolean {
   return isAlive(anchor.init) && namespaceOf(anchor.init.pid, "net") === namespaceAt(layout.namespaceFile(namespace));
 }
 
-export function startComponent(name: ComponentName, anchor: Anchor, programs: Programs): Component {
-  const command = name === "containerd" ? ["containerd", ...arguments_[name]()] : [programs.kube, name, ...arguments_[name]()];
+export function startComponent(name: ComponentName, anchor: Anchor, programs: Pick<Programs, "kube">): Component {
+  const program = name === "containerd" ? [name] : [programs.kube, name];
+  const command = [...program, ...componentArguments[name]()];
   const child = startDaemon("nsenter", [...enterNode(anchor), ...command], componentLog(name));
   const entry = child.pid === undefined ? undefined : identify(child.pid);
   if (entry === undefined) throw new AppError("command_failed", `${name} could not be started`);
@@ -124,18 +130,27 @@ export function componentLog(name: ComponentName): string {
   return join(logDir, `${name}.log`);
 }
 
-/** Ends one component and waits until it is gone. */
-export async function stopComponent(component: Component, signal: NodeJS.Signals): Promise<void> {
-  for (const pid of childrenOf(component.entry.pid)) process.kill(pid, signal);
-  const endMs = performance.now() + stopDeadlineMs;
-  while (isAlive(component.entry)) {
-    if (performance.now() > endMs) {
-      throw new AppError("timeout", `${component.name} did not end within ${stopDeadlineMs / 1000} s of ${signal}`);
+/**
+ * Ends one component and waits until it is gone. One that is still there after `graceMs` is killed, as kubelet would:
+ * an API server waits a whole minute for clients that keep their connections.
+ */
+export async function stopComponent(component: Component, signal: NodeJS.Signals, graceMs: number): Promise<void> {
+  const signalIt = (name: NodeJS.Signals): void => {
+    for (const pid of childrenOf(component.entry.pid)) process.kill(pid, name);
+  };
+  signalIt(signal);
+  const startedMs = performance.now();
+  for (let killed = false; isAlive(component.entry);) {
+    const waitedMs = performance.now() - startedMs;
+    if (waitedMs > graceMs && !killed) {
+      signalIt("SIGKILL");
+      killed = true;
     }
+    if (waitedMs > graceMs + killDeadlineMs) throw new AppError("timeout", `${component.name} did not end on SIGKILL`);
     await sleep(20);
   }
 }
-const stopDeadlineMs = 30_000;
+const killDeadlineMs = 10_000;
 
 /** Throws, with the end of its log, when one of these has ended. */
 export function requireAlive(components: readonly Component[]): void {
@@ -150,224 +165,6 @@ export function requireAlive(components: readonly Component[]): void {
 export function tailOfLog(name: ComponentName, lines: number): string {
   const file = componentLog(name);
   return existsSync(file) ? lastLines(readFileSync(file, "utf8"), lines) : "";
-}
-
-const etcdUrl = "http://127.0.0.1:2379";
-
-const arguments_: Readonly<Record<ComponentName, () => readonly string[]>> = {
-  // Nothing here has to survive a power cut, so etcd neither syncs nor uses a disk.
-  etcd: () => [
-    "--data-dir=/run/etcd",
-    "--unsafe-no-fsync",
-    `--listen-client-urls=${etcdUrl}`,
-    `--advertise-client-urls=${etcdUrl}`,
-    "--listen-peer-urls=http://127.0.0.1:2380",
-    "--log-level=warn",
-  ],
-  "kube-apiserver": () => [
-    `--etcd-servers=${etcdUrl}`,
-    `--service-cluster-ip-range=${layout.serviceRange}`,
-    `--advertise-address=${nodeAddress}`,
-    "--bind-address=0.0.0.0",
-    `--secure-port=${layout.apiServerPort}`,
-    `--tls-cert-file=${pkiFile("api.crt")}`,
-    `--tls-private-key-file=${pkiFile("api.key")}`,
-    `--client-ca-file=${pkiFile("ca.crt")}`,
-    `--token-auth-file=${pkiFile("tokens.csv")}`,
-    `--service-account-key-file=${pkiFile("sa.pub")}`,
-    `--service-account-signing-key-file=${pkiFile("sa.key")}`,
-    "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-    "--authorization-mode=Node,RBAC",
-    "--enable-admission-plugins=NodeRestriction",
-    `--kubelet-client-certificate=${pkiFile("api-to-kubelet.crt")}`,
-    `--kubelet-client-key=${pkiFile("api-to-kubelet.key")}`,
-    // log, exec and port-forward go to the node's address: its name resolves nowhere
-    "--kubelet-preferred-address-types=InternalIP",
-    "--allow-privileged=true",
-    "--profiling=false",
-  ],
-  "kube-controller-manager": () => [
-    `--kubeconfig=${pkiFile("controller-manager.yaml")}`,
-    `--authentication-kubeconfig=${pkiFile("controller-manager.yaml")}`,
-    `--authorization-kubeconfig=${pkiFile("controller-manager.yaml")}`,
-    `--service-account-private-key-file=${pkiFile("sa.key")}`,
-    `--root-ca-file=${pkiFile("ca.crt")}`,
-    `--cluster-cidr=${layout.podRange}`,
-    "--allocate-node-cidrs=true",
-    "--use-service-account-credentials=true",
-    "--leader-elect=false",
-    "--kube-api-qps=200",
-    "--kube-api-burst=300",
-  ],
-  "kube-scheduler": () => [
-    `--kubeconfig=${pkiFile("scheduler.yaml")}`,
-    `--authentication-kubeconfig=${pkiFile("scheduler.yaml")}`,
-    `--authorization-kubeconfig=${pkiFile("scheduler.yaml")}`,
-    "--leader-elect=false",
-  ],
-  containerd: () => [`--config=${join(configDir, "containerd.toml")}`, "--log-level=warn"],
-  kubelet: () => [
-    `--config=${join(configDir, "kubelet.yaml")}`,
-    `--kubeconfig=${pkiFile("kubelet.yaml")}`,
-    `--hostname-override=${layout.nodeName}`,
-    `--node-ip=${nodeAddress}`,
-    `--root-dir=${join(dataDir, "kubelet")}`,
-  ],
-  "kube-proxy": () => [`--config=${join(configDir, "kube-proxy.yaml")}`],
-};
-
-/** Writes the configuration files of the components that have one. */
-export function writeNodeConfig(): void {
-  for (const dir of [configDir, join(configDir, "cni"), dataDir]) mkdirSync(dir, { recursive: true });
-  writeFileSync(join(configDir, "containerd.toml"), containerdConfig());
-  writeFileSync(join(configDir, "cni/10-testbed.conflist"), JSON.stringify(cniConfig()));
-  writeFileSync(join(configDir, "kubelet.yaml"), stringify(kubeletConfig()));
-  writeFileSync(join(configDir, "kube-proxy.yaml"), stringify(proxyConfig()));
-}
-
-/**
- * restrict_oom_score_adj: without CAP_SYS_RESOURCE runc cannot lower a score and fails. The unprivileged settings let
- * a container that is not root bind port 443 and ping.
- */
-function containerdConfig(): string {
-  const cri = 'plugins."io.containerd.grpc.v1.cri"';
-  return `version = 2
-root = "${dataDir}/containerd"
-state = "/run/containerd-state"
-[grpc]
-  address = "${containerdSocket}"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "/run/containerd-opt"
-[${cri}]
-  sandbox_image = "${layout.images.pause}"
-  restrict_oom_score_adj = true
-  enable_unprivileged_ports = true
-  enable_unprivileged_icmp = true
-[${cri}.cni]
-  bin_dir = "/usr/lib/cni"
-  conf_dir = "${configDir}/cni"
-[${cri}.containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-`;
-}
-
-/** One routed veth a pod: every packet between pods passes the node's own rules, with no bridge in between. */
-function cniConfig(): object {
-  const ipam = {
-    type: "host-local",
-    dataDir: "/run/cni",
-    ranges: [[{ subnet: layout.nodePodRange }]],
-    routes: [{ dst: "0.0.0.0/0" }],
-  };
-  return {
-    cniVersion: "0.4.0",
-    name: "testbed",
-    plugins: [
-      { type: "ptp", ipMasq: false, ipam },
-      { type: "portmap", capabilities: { portMappings: true } },
-    ],
-  };
-}
-
-function kubeletConfig(): object {
-  return {
-    apiVersion: "kubelet.config.k8s.io/v1beta1",
-    kind: "KubeletConfiguration",
-    authentication: {
-      anonymous: { enabled: false },
-      webhook: { enabled: true },
-      x509: { clientCAFile: pkiFile("ca.crt") },
-    },
-    authorization: { mode: "Webhook" },
-    tlsCertFile: pkiFile("kubelet.crt"),
-    tlsPrivateKeyFile: pkiFile("kubelet.key"),
-    clusterDNS: [layout.clusterDnsAddress],
-    clusterDomain: "cluster.local",
-    containerRuntimeEndpoint: `unix://${containerdSocket}`,
-    cgroupDriver: "cgroupfs",
-    cgroupRoot: `/${layout.cgroupName}`,
-    failCgroupV1: false,
-    failSwapOn: false,
-    oomScoreAdj: 0,
-    makeIPTablesUtilChains: false,
-    evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
-    imageGCHighThresholdPercent: 100,
-    maxPods: 200,
-    resolvConf: join(configDir, "resolv.conf"),
-    podLogsDir: join(dataDir, "pod-logs"),
-    volumePluginDir: "/run/volume-plugins",
-    serializeImagePulls: false,
-    registryPullQPS: 0,
-    kubeAPIQPS: 200,
-    kubeAPIBurst: 300,
-    eventRecordQPS: 0,
-    syncFrequency: "10s",
-  };
-}
-
-function proxyConfig(): object {
-  return {
-    apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
-    kind: "KubeProxyConfiguration",
-    mode: "nftables",
-    clientConnection: { kubeconfig: pkiFile("proxy.yaml") },
-    clusterCIDR: layout.podRange,
-    hostnameOverride: layout.nodeName,
-    nftables: { minSyncPeriod: "100ms" },
-    // Limits of the whole machine, which is not ours to tune.
-    conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
-  };
-}
-
-/** Where control groups are mounted: one folder on version 2, one a controller on version 1. */
-function cgroupParents(): readonly string[] {
-  const base = "/sys/fs/cgroup";
-  if (existsSync(join(base, "cgroup.controllers"))) return [base];
-  const skip = new Set(["unified"]);
-  return readdirSync(base, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && !skip.has(entry.name))
-    .map((entry) => join(base, entry.name));
-}
-
-/** kubelet wants its root to exist in every hierarchy. */
-export function createCgroups(): void {
-  for (const parent of cgroupParents()) {
-    const dir = join(parent, layout.cgroupName);
-    mkdirSync(dir, { recursive: true });
-    // A new cpuset has no processors and no memory until it is given its parent's.
-    for (const file of ["cpuset.cpus", "cpuset.mems"]) {
-      const [from, to] = [join(parent, file), join(dir, file)];
-      if (existsSync(to) && existsSync(from) && readFileSync(to, "utf8").trim() === "") {
-        writeFileSync(to, readFileSync(from, "utf8"));
-      }
-    }
-  }
-}
-
-/** Innermost first; their processes have ended before. A group is busy for a moment after its last one. */
-export async function removeCgroups(): Promise<void> {
-  for (const parent of cgroupParents()) {
-    const dir = join(parent, layout.cgroupName);
-    if (!existsSync(dir)) continue;
-    const groups = [dir, ...readdirSync(dir, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => join(entry.parentPath, entry.name))];
-    for (const group of groups.sort((a, b) => b.length - a.length)) await removeGroup(group);
-  }
-}
-
-async function removeGroup(dir: string): Promise<void> {
-  for (let tries = 100; ; tries -= 1) {
-    try {
-      rmdirSync(dir);
-      return;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "ENOENT") return;
-      if (code !== "EBUSY" || tries === 0) throw error;
-      await sleep(20);
-    }
-  }
 }
 
 /** Gives the node's containerd an image; the archive is a docker-archive tar. */

@@ -5,7 +5,14 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { run } from "./exec.ts";
-import { apiServerName, apiServerUrl, apiServiceAddress, clusterUsers, kubeconfigDir, kubeconfigFile } from "./layout.ts";
+import {
+  apiServerName,
+  apiServerUrl,
+  apiServiceAddress,
+  clusterUsers,
+  kubeconfigDir,
+  kubeconfigFile,
+} from "./layout.ts";
 import { nodeAddress, nodeName, pkiDir, sharedDir, type ClusterUser, type CredentialKind } from "./layout.ts";
 
 interface Identity {
@@ -52,27 +59,29 @@ export async function createPki(): Promise<void> {
   mkdirSync(pkiDir, { recursive: true, mode: 0o700 });
   const config = pkiFile("openssl.cnf");
   writeFileSync(config, "[req]\ndistinguished_name = none\n[none]\n"); // not the machine's: it adds extensions
-  const ca = { key: pkiFile("ca.key"), certificate: pkiFile("ca.crt") };
-  await run("openssl", [
-    ...["req", "-x509", "-config", config, ...newKey, "-keyout", ca.key, "-out", ca.certificate],
-    ...["-subj", "/CN=testbed", "-days", validDays],
-    ...["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,digitalSignature"],
-  ]);
-  await Promise.all(
-    identities.map(({ name, subject, altNames }) =>
-      run("openssl", [
-        ...["req", "-x509", "-config", config, "-CA", ca.certificate, "-CAkey", ca.key, ...newKey],
-        ...["-keyout", pkiFile(`${name}.key`), "-out", pkiFile(`${name}.crt`), "-subj", subject, "-days", validDays],
-        ...["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth,clientAuth"],
-        ...(altNames === undefined ? [] : ["-addext", `subjectAltName=${altNames.join(",")}`]),
-      ]),
-    ),
-  );
+  const ca = pair("ca");
+  const self = ["req", "-x509", "-config", config, "-days", validDays, ...newKey];
+  const caUse = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"];
+  await run("openssl", [...self, "-keyout", ca.key, "-out", ca.certificate, "-subj", "/CN=testbed", ...caUse]);
+  const signed = [...self, "-CA", ca.certificate, "-CAkey", ca.key];
+  const use = ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=serverAuth,clientAuth"];
+  const create = async ({ name, subject, altNames }: Identity): Promise<void> => {
+    const { key, certificate } = pair(name);
+    const names = altNames === undefined ? [] : ["-addext", `subjectAltName=${altNames.join(",")}`];
+    await run("openssl", [...signed, "-keyout", key, "-out", certificate, "-subj", subject, ...use, ...names]);
+  };
+  await Promise.all(identities.map(create));
   const serviceAccounts = generateKeyPairSync("rsa", { modulusLength: 2048 });
-  writeFileSync(pkiFile("sa.key"), serviceAccounts.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
+  writeFileSync(pkiFile("sa.key"), serviceAccounts.privateKey.export({ type: "pkcs8", format: "pem" }), {
+    mode: 0o600,
+  });
   writeFileSync(pkiFile("sa.pub"), serviceAccounts.publicKey.export({ type: "spki", format: "pem" }));
   const lines = users.map(({ name, groups }) => `${token()},${name},${name},"${groups.join(",")}"`);
   writeFileSync(pkiFile("tokens.csv"), `${lines.join("\n")}\n`, { mode: 0o600 });
+}
+
+function pair(name: string): { readonly key: string; readonly certificate: string } {
+  return { key: pkiFile(`${name}.key`), certificate: pkiFile(`${name}.crt`) };
 }
 
 function token(): string {

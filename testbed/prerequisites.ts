@@ -72,7 +72,8 @@ export async function installPackages(say: Say): Promise<void> {
   }
   say(`installing Debian packages ${missing.join(", ")} (usually 10 to 60 s)`);
   const env = { DEBIAN_FRONTEND: "noninteractive" };
-  const install = ["install", "-y", "-qq", "--no-install-recommends", ...missing];
+  const wait = ["-o", "DPkg::Lock::Timeout=300"];
+  const install = [...wait, "install", "-y", "-qq", "--no-install-recommends", ...missing];
   const first = await run("apt-get", install, { env, timeoutMs: 600_000, allowFailure: true });
   if (first.code !== 0) {
     await run("apt-get", ["update", "-qq"], { env, timeoutMs: 300_000, allowFailure: true });
@@ -109,9 +110,13 @@ export function isAtLeast(version: readonly number[], wanted: readonly number[])
 export async function requireGo(wanted: string): Promise<string> {
   const go = findProgram("go") ?? findProgram("/usr/local/go/bin/go");
   if (go === undefined) {
-    throw new AppError("environment_incomplete", `Go ${wanted} or later is needed to build Kubernetes and is not here`, {
-      hint: goHint,
-    });
+    throw new AppError(
+      "environment_incomplete",
+      `Go ${wanted} or later is needed to build Kubernetes and is not here`,
+      {
+        hint: goHint,
+      },
+    );
   }
   const { stdout } = await run(go, ["env", "GOVERSION"], { env: { GOTOOLCHAIN: "local" }, cwd: "/" });
   const version = parseGoVersion(stdout);

@@ -22,7 +22,7 @@ interface Deployment {
 }
 
 async function until(check: () => Promise<string | undefined>): Promise<void> {
-  for (let last = ""; ; ) {
+  for (let last = ""; ;) {
     const missing = await check().catch((error: Error) => error.message);
     if (missing === undefined) return;
     if (missing !== last) process.stdout.write(`${missing}\n`);

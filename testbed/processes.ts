@@ -44,7 +44,9 @@ export function isAlive(process: ProcessIdentity): boolean {
 }
 
 export function listPids(): readonly number[] {
-  return readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)).map(Number);
+  return readdirSync("/proc")
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map(Number);
 }
 
 export function childrenOf(parent: number): readonly number[] {

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { AUTHORITATIVE_ANSWER, decode, encode, RECURSION_AVAILABLE, RECURSION_DESIRED, type Packet } from "dns-packet";
+import { hostname } from "node:os";
 import { laptopAddresses, laptopNumbers, publicNames, publicWebAddress, routerNodeAddress } from "./layout.ts";
 
 const noSuchName = 3;
@@ -14,39 +15,54 @@ const maxQueries = 10_000;
 const dnsPort = 53;
 const webPort = 80;
 
+/** sudo looks up the machine's own name, and complains where it has none. */
+const ownName = hostname().toLowerCase();
+const ownAddress = "127.0.1.1";
+
 const queries: { readonly name: string; readonly type: string; readonly from: string }[] = [];
 
-/** The answer to a query, or undefined for what is not one. Pure but for the record it keeps. */
+/** The answer to a query, or undefined for what is not one. */
 export function answerDns(message: Uint8Array, from: string): Uint8Array | undefined {
-  let query: Packet;
-  try {
-    query = decode(Buffer.from(message));
-  } catch {
-    return undefined;
-  }
-  const [question] = query.questions ?? [];
-  if (query.type !== "query" || question === undefined) return undefined;
+  const query = decodeQuery(message);
+  const [question] = query?.questions ?? [];
+  if (query === undefined || question === undefined) return undefined;
   const name = question.name.toLowerCase();
-  queries.push({ name, type: question.type, from });
+  remember({ name, type: question.type, from });
+  const address = name === ownName ? ownAddress : publicNames[name];
+  const flags = ((query.flags ?? 0) & RECURSION_DESIRED) | RECURSION_AVAILABLE | AUTHORITATIVE_ANSWER;
+  const response = { type: "response" as const, id: query.id ?? 0, questions: [question] };
+  if (address === undefined) {
+    return encode({ ...response, flags: flags | noSuchName, authorities: [startOfAuthority()] });
+  }
+  const record = { type: "A" as const, name: question.name, ttl: ttlSeconds, data: address };
+  return encode({ ...response, flags, answers: question.type === "A" ? [record] : [] });
+}
+
+function decodeQuery(message: Uint8Array): Packet | undefined {
+  try {
+    const packet = decode(Buffer.from(message));
+    return packet.type === "query" ? packet : undefined;
+  } catch {
+    return undefined; // not DNS: no answer, as real servers do
+  }
+}
+
+function remember(query: (typeof queries)[number]): void {
+  queries.push(query);
   if (queries.length > maxQueries) queries.shift();
-  const address = publicNames[name];
-  const flags = (query.flags ?? 0) & RECURSION_DESIRED;
-  return encode({
-    type: "response",
-    id: query.id ?? 0,
-    flags: flags | RECURSION_AVAILABLE | AUTHORITATIVE_ANSWER | (address === undefined ? noSuchName : 0),
-    questions: [question],
-    answers:
-      address === undefined || question.type !== "A"
-        ? []
-        : [{ type: "A", name: question.name, ttl: ttlSeconds, data: address }],
-    authorities: address === undefined ? [startOfAuthority()] : [],
-  });
 }
 
 /** Lets resolvers remember that a name does not exist, for a moment only. */
 function startOfAuthority() {
-  const data = { mname: "ns.example", rname: "root.example", serial: 1, refresh: 60, retry: 60, expire: 60, minimum: 1 };
+  const data = {
+    mname: "ns.example",
+    rname: "root.example",
+    serial: 1,
+    refresh: 60,
+    retry: 60,
+    expire: 60,
+    minimum: 1,
+  };
   return { type: "SOA" as const, name: "", ttl: 1, data };
 }
 

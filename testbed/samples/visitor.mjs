@@ -13,6 +13,8 @@ const keptErrors = 20;
 const kept = new Agent({ keepAlive: true, maxSockets: 4 });
 let stats = empty();
 let calls = 0;
+/** Counting begins with the first answer: at start the target may not be there yet. */
+let begun = false;
 
 function empty() {
   return { total: 0, failed: 0, answeredBy: {}, lastAnswerBy: "", lastBody: "", errors: [] };
@@ -27,6 +29,7 @@ function call() {
     response.on("data", (chunk) => (body += chunk));
     response.on("error", failed);
     response.on("end", () => {
+      begun = true;
       // the pod's name where the sample answers, the server's name where a laptop does
       const who = response.headers["x-pod"] ?? response.headers["server"] ?? "somebody else";
       stats.total += 1;
@@ -41,6 +44,7 @@ function call() {
 }
 
 function failed(error) {
+  if (!begun) return;
   stats.total += 1;
   noteFailure(error.message);
 }
@@ -61,7 +65,9 @@ const server = createServer((request, response) => {
   }
   const answers = Object.entries(stats.answeredBy).map(([who, count]) => `  ${count} from ${who}`);
   response.end(
-    [`${stats.total} calls of ${target}, ${stats.failed} failed`, ...answers, `last: ${stats.lastAnswerBy}`, ""].join("\n"),
+    [`${stats.total} calls of ${target}, ${stats.failed} failed`, ...answers, `last: ${stats.lastAnswerBy}`, ""].join(
+      "\n",
+    ),
   );
 });
 server.listen(port);
