@@ -78,16 +78,26 @@ function installPackages(reason) {
   }
   process.stderr.write(`Installing npm packages (${usualInstallTime}): ${reason}.\n`);
   const startedMs = Date.now();
-  // At loglevel error npm keeps quiet about engines: the packages run under the Node 26 that this very step brings.
-  const quiet = ["--loglevel=error", "--no-audit", "--no-fund"];
-  const run = spawnSync(npm[0], [...npm.slice(1), "ci", ...quiet], {
+  // npm itself tries a registry it cannot reach for many minutes.
+  const ping = runNpm(npm, ["ping", "--fetch-retries=0", "--fetch-timeout=15000"]);
+  const unreachable = networkCode(ping.text);
+  // `npm ci` refuses a lockfile without the optional packages of every other platform, and a registry mirror that does
+  // not carry those leaves them out; `install --no-save` takes the same locked versions and changes no file of ours.
+  const flags = ["--no-save", "--no-audit", "--no-fund", unreachable === undefined ? "--prefer-offline" : "--offline"];
+  const run = runNpm(npm, ["install", ...flags]);
+  if (run.status !== 0) explainNpmFailure(run, unreachable ?? networkCode(run.text));
+  if (!isExecutable(node26)) runNodeSetup();
+  process.stderr.write(`Installed in ${Math.round((Date.now() - startedMs) / 1000)} s.\n`);
+}
+
+/** At loglevel error npm keeps quiet about engines: the packages run under the Node 26 that this very step brings. */
+function runNpm(npm, args) {
+  const run = spawnSync(npm[0], [...npm.slice(1), ...args, "--loglevel=error"], {
     cwd: root,
     stdio: ["ignore", "ignore", "pipe"],
     encoding: "utf8",
   });
-  if (run.status !== 0) fail(explainNpmFailure(run));
-  if (!isExecutable(node26)) runNodeSetup();
-  process.stderr.write(`Installed in ${Math.round((Date.now() - startedMs) / 1000)} s.\n`);
+  return { status: run.status, signal: run.signal, text: `${run.stderr ?? ""}${run.error ?? ""}` };
 }
 
 /** Where install scripts are switched off, the `node` package's own has to be asked for. */
@@ -105,14 +115,20 @@ function runNodeSetup() {
   }
 }
 
-function explainNpmFailure(run) {
-  const text = `${run.stderr ?? ""}${run.error ?? ""}`;
-  process.stderr.write(text.endsWith("\n") || text === "" ? text : `${text}\n`);
-  const network = /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH)\b/.exec(text);
-  return network === null
-    ? `The npm packages could not be installed ("npm ci" ended with ${run.signal ?? run.status}); see the lines above.`
-    : `The npm registry cannot be reached (${network[1]}), so the npm packages cannot be installed; ` +
-        'connect to the network, or point npm at a registry you can reach with "npm config set registry URL".';
+function networkCode(text) {
+  const codes = /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|FETCH_ERROR)\b/;
+  return codes.exec(text)?.[1] ?? (/network timeout at/.test(text) ? "timeout" : undefined);
+}
+
+function explainNpmFailure(run, network) {
+  if (network !== undefined) {
+    fail(
+      `The npm registry cannot be reached (${network}), so the npm packages cannot be installed; ` +
+        'connect to the network, or name a registry you can reach with "npm config set registry URL".',
+    );
+  }
+  process.stderr.write(run.text);
+  fail(`The npm packages could not be installed ("npm install" ended with ${run.signal ?? run.status}); see above.`);
 }
 
 /** The npm that started us, else the one on the PATH. */
@@ -136,7 +152,9 @@ function runScript(script, args) {
   process.on("SIGHUP", forward);
   // A terminal's Ctrl-C reaches the child by itself; twice would end it without its cleaning up.
   process.on("SIGINT", process.stdin.isTTY ? () => {} : forward);
-  child.on("error", (error) => fail(`Node 26 cannot be started from node_modules (${error.message}); run "npm ci".`));
+  child.on("error", (error) =>
+    fail(`Node 26 cannot be started from node_modules (${error.message}); run "npm install --no-save".`),
+  );
   child.on("exit", (code, signal) => {
     if (signal === null) process.exit(code);
     for (const name of ["SIGTERM", "SIGHUP", "SIGINT"]) process.removeAllListeners(name);
