@@ -71,13 +71,15 @@ export class MessageSplitter {
   }
 
   #join(): Buffer {
-    if (this.#chunks.length !== 1) this.#chunks = [Buffer.concat(this.#chunks)];
-    return this.#chunks[0]!;
+    const [first] = this.#chunks;
+    if (first !== undefined && this.#chunks.length === 1) return first;
+    const joined = Buffer.concat(this.#chunks);
+    this.#chunks = [joined];
+    return joined;
   }
 
-  /** After `#join`: there is one chunk. */
   #consume(count: number): void {
-    this.#chunks = [this.#chunks[0]!.subarray(count)];
+    this.#chunks = [this.#join().subarray(count)];
     this.#bytes -= count;
   }
 }

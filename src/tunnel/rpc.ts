@@ -248,7 +248,7 @@ class Connection implements Rpc<ApiDefinition, NotificationTable, NotificationTa
     this.#over = lost;
     this.#reader.stop();
     this.#connection.dispose();
-    for (const reject of [...this.#calls]) reject(lost);
+    for (const reject of this.#calls) reject(lost);
     for (const controller of this.#running) controller.abort(lost);
     this.#resolveClosed(error);
   }

@@ -1,42 +1,38 @@
 // A session: streams over one ordered byte transport (PROTOCOL §3–7). Frames come in through the decoder and go out
 // through the outbox; this file is the state machine between them.
 //
-//   OPEN ─▶ opening ─ OPEN_OK ─▶ open ─ END both ways, or RESET ─▶ gone          (opener)
-//   OPEN ─▶ offered ─ accept() ─▶ open ─ …                                        (accepter)
+//   open() ─ OPEN ─▶ opening ─ OPEN_OK ─▶ open ─ END both ways, or RESET ─▶ gone
+//   OPEN ─▶ offered ─ accept() ─ OPEN_OK ─▶ open ─ …
 //
-// Invariants: a stream is in exactly one of #opening, #offered and #streams; a misbehaving far end ends its stream or
+// Invariants: a stream is in exactly one of #openings, #offers and #streams; a misbehaving far end ends its stream or
 // this session, never the process; every wait ends when the transport does.
 import type { Duplex } from "node:stream";
 import { raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, ProtocolError, invariant, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import {
-  decodeOpen,
-  decodeReason,
-  decodeUint32,
-  encodeOpen,
-  encodeReason,
-  encodeUint32,
-  orderlyGoaway,
-} from "#wire/frame-body.ts";
+import { decodeOpen, decodeReason, decodeUint32, encodeOpen } from "#wire/frame-body.ts";
+import { encodeReason, encodeUint32, orderlyGoaway } from "#wire/frame-body.ts";
+import type { Reason } from "#wire/frame-body.ts";
 import { FrameDecoder, formatFrameType, frameTypes, isSequenced } from "#wire/frame.ts";
-import type { Frame } from "#wire/frame.ts";
+import type { Frame, FrameType } from "#wire/frame.ts";
 import type { Hello } from "#wire/hello.ts";
-import { maxStreams, openTimeoutMs } from "#wire/limits.ts";
+import { maxStreams } from "#wire/limits.ts";
 import { resetCodes } from "#wire/open.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
 import { exchangeHello } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Offer } from "./offer.ts";
+import { Openings } from "./openings.ts";
 import { Outbox } from "./outbox.ts";
+import { Sequence } from "./sequence.ts";
 import { SessionStream, resetReasonOf } from "./stream.ts";
 import type { StreamHost } from "./stream.ts";
 import type { IncomingStream, TunnelSession, TunnelStream } from "./tunnel.ts";
 
 export interface OpenSessionOptions {
-  /** Ordered bytes both ways; the session owns it from here on. A transport with `_writev` is spared copies. */
+  /** Ordered bytes both ways; the session owns it from here on. One with `_writev` gets each batch in one call. */
   readonly transport: Duplex;
   readonly hello: Hello;
   /** The opener speaks first; it numbers its streams odd, the accepter even. */
@@ -54,17 +50,8 @@ export function openSession(options: OpenSessionOptions): Promise<TunnelSession>
   return exchangeHello<TunnelSession>(options, (handshake) => new Session(options, handshake));
 }
 
-/** chosen: an ACK is due after so many sequenced frames, or so many bytes of them. */
-const ackFrames = 64;
-const ackBytes = 256 * 1024;
 /** chosen: how long the last words of a session that ends in error may take to leave. */
 const farewellMs = 1000;
-
-interface Opening {
-  readonly request: OpenRequest;
-  readonly resolve: (stream: TunnelStream) => void;
-  readonly reject: (error: unknown) => void;
-}
 
 class Session implements TunnelSession, StreamHost {
   readonly peer: Hello;
@@ -76,23 +63,17 @@ class Session implements TunnelSession, StreamHost {
   readonly #outbox: Outbox;
   readonly #heartbeat: Heartbeat;
   readonly #decoder = new FrameDecoder();
-
+  readonly #sequence = new Sequence();
+  readonly #openings: Openings;
+  readonly #offers = new Map<number, Offer>();
   readonly #streams = new Map<number, SessionStream>();
-  readonly #opening = new Map<number, Opening>();
-  readonly #offered = new Map<number, Offer>();
   #onIncoming: ((incoming: IncomingStream) => void) | undefined;
   #nextId: number;
-  #lastPeerId: number;
-
-  #receivedSeq = 0;
-  #ackedSeq = 0;
-  #unackedFrames = 0;
-  #unackedBytes = 0;
+  #lastPeerId = 0;
   #droppedDatagrams = 0;
-
   #over = false;
   #closing = false;
-  #goaway: { readonly reason: ResetReason | undefined; readonly message: string } | undefined;
+  #goaway: Reason | undefined;
 
   constructor(options: OpenSessionOptions, handshake: Handshake) {
     const { promise, resolve } = Promise.withResolvers<AppError | undefined>();
@@ -103,14 +84,15 @@ class Session implements TunnelSession, StreamHost {
     this.#clock = options.clock;
     this.#log = options.log.child({ peer: handshake.peer.role });
     this.#nextId = options.role === "opener" ? 1 : 2;
-    this.#lastPeerId = options.role === "opener" ? 0 : -1;
     this.#outbox = new Outbox({
       transport: this.#transport,
       onSent: () => this.#heartbeat.sent(),
-      onOverflow: (bytes) =>
-        this.#fail(
-          new ProtocolError(`${bytes} bytes of answers wait for a far end that does not read`, resetCodes.busy),
-        ),
+      onOverflow: (bytes) => this.#fail(new AppError("busy", `${bytes} bytes wait for a far end that does not read`)),
+    });
+    this.#openings = new Openings({
+      clock: options.clock,
+      giveUp: (id, reason) => this.#say(frameTypes.reset, id, reason, ""),
+      onSettled: () => this.#endIfDrained(),
     });
     this.#heartbeat = new Heartbeat({
       clock: options.clock,
@@ -134,49 +116,21 @@ class Session implements TunnelSession, StreamHost {
 
   // ---- for the owner
 
-  open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
-    if (signal.aborted) return Promise.reject(signal.reason as Error);
-    const refusal = this.#openRefusal();
-    if (refusal !== undefined) return Promise.reject(refusal);
-    return new Promise<TunnelStream>((resolve, reject) => {
-      const body = encodeOpen(request);
-      const id = this.#nextId;
-      this.#nextId += 2;
-      const giveUp = (error: unknown, reason: ResetReason): void => {
-        this.#outbox.control(frameTypes.reset, id, encodeReason(resetCodes[reason], ""));
-        opening.reject(error);
-      };
-      const onAbort = (): void => giveUp(signal.reason, "cancelled");
-      const timer = this.#clock.after(openTimeoutMs, () =>
-        giveUp(new AppError("timeout", `the far end did not answer within ${openTimeoutMs / 1000} s`), "timeout"),
-      );
-      const settle = (): void => {
-        this.#opening.delete(id);
-        timer[Symbol.dispose]();
-        signal.removeEventListener("abort", onAbort);
-        this.#endIfDrained();
-      };
-      const opening: Opening = {
-        request,
-        resolve: (stream) => {
-          settle();
-          resolve(stream);
-        },
-        reject: (error) => {
-          settle();
-          reject(error as Error);
-        },
-      };
-      signal.addEventListener("abort", onAbort, { once: true });
-      this.#opening.set(id, opening);
-      this.#outbox.control(frameTypes.open, id, body);
-    });
+  async open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
+    signal.throwIfAborted();
+    this.#checkMayOpen();
+    const body = encodeOpen(request);
+    const id = this.#nextId;
+    this.#nextId += 2;
+    const waiting = this.#openings.wait(id, request, signal);
+    this.#outbox.control(frameTypes.open, id, body);
+    return waiting;
   }
 
   onIncoming(handler: (incoming: IncomingStream) => void): void {
     invariant(this.#onIncoming === undefined, "a session has one handler of incoming streams");
     this.#onIncoming = handler;
-    for (const offer of [...this.#offered.values()]) this.#present(handler, offer); // came before the handler
+    for (const offer of this.#offers.values()) this.#present(handler, offer); // came before the handler
   }
 
   async close(signal: AbortSignal): Promise<void> {
@@ -193,9 +147,8 @@ class Session implements TunnelSession, StreamHost {
   }
 
   destroy(error?: AppError): void {
-    if (error === undefined)
-      this.#finish(this.#closing ? undefined : new AppError("cancelled", "the session was ended"));
-    else this.#fail(error);
+    if (error !== undefined) this.#fail(error);
+    else this.#finish(this.#closing ? undefined : new AppError("cancelled", "the session was ended"));
   }
 
   // ---- for streams
@@ -210,7 +163,7 @@ class Session implements TunnelSession, StreamHost {
     this.#outbox.datagram(stream.id, datagram);
   }
   sendReset(stream: SessionStream, reason: ResetReason, message: string): void {
-    this.#outbox.control(frameTypes.reset, stream.id, encodeReason(resetCodes[reason], message));
+    this.#say(frameTypes.reset, stream.id, reason, message);
   }
   release(stream: SessionStream): void {
     this.#outbox.forget(stream);
@@ -240,92 +193,72 @@ class Session implements TunnelSession, StreamHost {
   }
 
   #transportEnded(message: string, cause?: Error): void {
-    const orderly = this.#goaway !== undefined && this.#goaway.reason === undefined;
-    if (orderly || (this.#closing && this.#isDrained())) this.#finish(undefined);
-    else if (this.#goaway?.reason !== undefined) this.#finish(wireError(this.#goaway.reason, this.#goaway.message));
-    else this.#finish(new AppError("link_lost", message, { cause }));
+    const orderly = this.#goaway !== undefined || (this.#closing && this.#streamTotal() === 0);
+    this.#finish(orderly ? undefined : new AppError("link_lost", message, { cause }));
   }
 
   // ---- frames
 
+  readonly #handlers: Readonly<Record<FrameType, (frame: Frame) => void>> = {
+    [frameTypes.open]: (frame) => this.#onOpen(frame),
+    [frameTypes.openOk]: (frame) => this.#onOpenOk(frame),
+    [frameTypes.reject]: (frame) => this.#onReject(frame),
+    [frameTypes.data]: (frame) => this.#forStream(frame, (stream) => stream.receive(frame.payload)),
+    [frameTypes.end]: (frame) => this.#forStream(frame, (stream) => stream.receiveEnd()),
+    [frameTypes.reset]: (frame) =>
+      this.#forStream(frame, (stream) => stream.cut(wireError(decodeReason(frame.payload)))),
+    [frameTypes.credit]: (frame) =>
+      this.#forStream(frame, (stream) => stream.receiveCredit(decodeUint32(frame.payload))),
+    [frameTypes.datagram]: (frame) =>
+      this.#forStream(frame, (stream) => {
+        if (!stream.receiveDatagram(frame.payload)) this.#droppedDatagrams += 1;
+      }),
+    [frameTypes.ack]: (frame) => this.#sequence.acknowledge(decodeUint32(frame.payload), this.#outbox.lastSeq),
+    [frameTypes.ping]: (frame) => this.#outbox.control(frameTypes.pong, 0, frame.payload),
+    [frameTypes.pong]: (frame) => this.#heartbeat.pong(frame.payload),
+    [frameTypes.goaway]: (frame) => this.#onGoaway(decodeReason(frame.payload)),
+  };
+
   #onFrame(frame: Frame): void {
     if (this.#over) return;
-    if (isSequenced(frame.type)) this.#count(frame);
-    switch (frame.type) {
-      case frameTypes.open:
-        this.#onOpen(frame);
-        break;
-      case frameTypes.openOk:
-        this.#onOpenOk(frame);
-        break;
-      case frameTypes.reject:
-        this.#onReject(frame);
-        break;
-      case frameTypes.ack:
-        this.#onAck(decodeUint32(frame.payload));
-        break;
-      case frameTypes.ping:
-        this.#outbox.control(frameTypes.pong, 0, frame.payload);
-        break;
-      case frameTypes.pong:
-        this.#heartbeat.pong(frame.payload);
-        break;
-      case frameTypes.goaway:
-        this.#onGoaway(frame);
-        break;
-      default:
-        this.#onStreamFrame(frame);
+    if (isSequenced(frame.type) && this.#sequence.take(frame)) {
+      this.#outbox.control(frameTypes.ack, 0, encodeUint32(this.#sequence.received));
     }
-  }
-
-  #count(frame: Frame): void {
-    const expected = (this.#receivedSeq + 1) >>> 0;
-    if (frame.seq !== expected) {
-      throw malformed(`${formatFrameType(frame.type)} has sequence number ${frame.seq}, expected ${expected}`);
-    }
-    this.#receivedSeq = expected;
-    this.#unackedFrames += 1;
-    this.#unackedBytes += frame.payload.length;
-    if (this.#unackedFrames < ackFrames && this.#unackedBytes < ackBytes) return;
-    this.#unackedFrames = 0;
-    this.#unackedBytes = 0;
-    this.#outbox.control(frameTypes.ack, 0, encodeUint32(this.#receivedSeq));
-  }
-
-  /** Kept for the retransmit buffer of a later version; until then it only has to make sense. */
-  #onAck(seq: number): void {
-    const sent = (this.#outbox.lastSeq - this.#ackedSeq) >>> 0;
-    if ((seq - this.#ackedSeq) >>> 0 > sent) {
-      throw malformed(`ACK names ${seq}, expected ${this.#ackedSeq} to ${this.#outbox.lastSeq}`);
-    }
-    this.#ackedSeq = seq;
+    this.#handlers[frame.type](frame);
   }
 
   #onOpen(frame: Frame): void {
     const id = frame.streamId;
-    if (id % 2 === this.#nextId % 2) throw malformed(`OPEN names stream ${id}, which is this end's to open`);
+    if (this.#isOurs(id)) throw malformed(`OPEN names stream ${id}, which is this end's to open`);
     if (id <= this.#lastPeerId) throw malformed(`OPEN names stream ${id}, expected more than ${this.#lastPeerId}`);
     this.#lastPeerId = id;
-    const reject = (reason: ResetReason, message: string): void =>
-      this.#outbox.control(frameTypes.reject, id, encodeReason(resetCodes[reason], message));
-    if (this.#closing) return reject("busy", "the session is closing");
-    if (this.#streamTotal() >= maxStreams) return reject("busy", `${maxStreams} streams are open, expected fewer`);
-    let request: OpenRequest;
-    try {
-      request = decodeOpen(frame.payload);
-    } catch (error) {
-      const refusal = error as ProtocolError;
-      return reject(refusal.wireCode === resetCodes.unsupported ? "unsupported" : "protocol", refusal.message);
+    if (this.#closing) {
+      this.#say(frameTypes.reject, id, "busy", "the link is closing");
+      return;
     }
+    if (this.#streamTotal() >= maxStreams) {
+      this.#say(frameTypes.reject, id, "busy", `${maxStreams} streams are open, expected fewer`);
+      return;
+    }
+    try {
+      this.#offer(id, decodeOpen(frame.payload));
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      const reason = error.wireCode === resetCodes.unsupported ? "unsupported" : "protocol";
+      this.#say(frameTypes.reject, id, reason, error.message);
+    }
+  }
+
+  #offer(id: number, request: OpenRequest): void {
     const offer = new Offer(request, {
       accept: () => this.#accept(id, offer),
       reject: (reason, message) => {
-        this.#offered.delete(id);
-        reject(reason, message);
+        this.#offers.delete(id);
+        this.#say(frameTypes.reject, id, reason, message);
         this.#endIfDrained();
       },
     });
-    this.#offered.set(id, offer);
+    this.#offers.set(id, offer);
     if (this.#onIncoming !== undefined) this.#present(this.#onIncoming, offer);
   }
 
@@ -341,8 +274,7 @@ class Session implements TunnelSession, StreamHost {
 
   #accept(id: number, offer: Offer): TunnelStream {
     const stream = new SessionStream(id, offer.request, this);
-    const live = this.#offered.delete(id);
-    if (!live) {
+    if (!this.#offers.delete(id)) {
       stream.cut(toAppError(offer.signal.reason));
       return stream;
     }
@@ -352,123 +284,109 @@ class Session implements TunnelSession, StreamHost {
   }
 
   #onOpenOk(frame: Frame): void {
-    const opening = this.#opening.get(frame.streamId);
-    if (opening === undefined) {
-      this.#checkKnown(frame);
-      return;
-    }
-    const stream = new SessionStream(frame.streamId, opening.request, this);
-    this.#streams.set(frame.streamId, stream);
-    opening.resolve(stream);
+    const make = (request: OpenRequest): TunnelStream => {
+      const stream = new SessionStream(frame.streamId, request, this);
+      this.#streams.set(frame.streamId, stream);
+      return stream;
+    };
+    if (!this.#openings.accepted(frame.streamId, make)) this.#checkAnswerLate(frame);
   }
 
   #onReject(frame: Frame): void {
-    const opening = this.#opening.get(frame.streamId);
-    if (opening === undefined) {
-      this.#checkKnown(frame);
-      return;
-    }
-    const { reason, message } = decodeReason(frame.payload);
-    opening.reject(wireError(reason ?? "internal", message));
+    const error = wireError(decodeReason(frame.payload));
+    if (!this.#openings.refused(frame.streamId, error)) this.#checkAnswerLate(frame);
   }
 
-  #onStreamFrame(frame: Frame): void {
+  /** Nobody waits for this answer: given up meanwhile, or never asked for. */
+  #checkAnswerLate(frame: Frame): void {
+    const name = formatFrameType(frame.type);
+    if (!this.#isOurs(frame.streamId))
+      throw malformed(`${name} names stream ${frame.streamId}, which is not this end's`);
+    if (this.#streams.has(frame.streamId)) throw malformed(`${name} names stream ${frame.streamId}, which is open`);
+    this.#checkOpened(frame);
+  }
+
+  /** Delivers; what goes wrong about one stream costs that stream. */
+  #forStream(frame: Frame, deliver: (stream: SessionStream) => void): void {
     const stream = this.#streams.get(frame.streamId);
     if (stream === undefined) {
       this.#onFrameWithoutStream(frame);
       return;
     }
     try {
-      this.#deliver(stream, frame);
+      deliver(stream);
     } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.#log.warn("stream reset: the far end broke the protocol", { streamId: stream.id, error: error.message });
-      stream.destroy(error);
-    }
-  }
-
-  #deliver(stream: SessionStream, frame: Frame): void {
-    switch (frame.type) {
-      case frameTypes.data:
-        return stream.receive(frame.payload);
-      case frameTypes.end:
-        return stream.receiveEnd();
-      case frameTypes.credit:
-        return stream.receiveCredit(decodeUint32(frame.payload));
-      case frameTypes.datagram:
-        if (!stream.receiveDatagram(frame.payload)) this.#droppedDatagrams += 1;
-        return;
-      default: {
-        const { reason, message } = decodeReason(frame.payload);
-        stream.cut(wireError(reason ?? "internal", message));
-      }
+      // The far end's fault, or a listener's of ours that threw: neither is the other streams'.
+      const known = toAppError(error);
+      this.#log.warn("stream reset", { streamId: stream.id, code: known.code, error: known.message });
+      stream.destroy(known);
     }
   }
 
   #onFrameWithoutStream(frame: Frame): void {
-    this.#checkKnown(frame);
-    const offer = this.#offered.get(frame.streamId);
-    if (offer !== undefined) {
-      // Either the far end gave up, or it sends before it was accepted.
-      this.#offered.delete(frame.streamId);
-      const { reason } = frame.type === frameTypes.reset ? decodeReason(frame.payload) : { reason: undefined };
-      if (frame.type !== frameTypes.reset) {
-        const text = `${formatFrameType(frame.type)} before the stream was accepted`;
-        this.#outbox.control(frameTypes.reset, frame.streamId, encodeReason(resetCodes.protocol, text));
-      }
-      offer.abort(new AppError(reason === "timeout" ? "timeout" : "cancelled", "the far end gave up the stream"));
-      this.#endIfDrained();
-      return;
+    const { streamId, type } = frame;
+    this.#checkOpened(frame);
+    if (this.#openings.has(streamId)) throw malformed(`${formatFrameType(type)} before OPEN_OK of stream ${streamId}`);
+    const offer = this.#offers.get(streamId);
+    if (offer === undefined) return; // on its way when the stream ended
+    this.#offers.delete(streamId);
+    if (type === frameTypes.reset) {
+      offer.abort(wireError(decodeReason(frame.payload)));
+    } else {
+      const message = `${formatFrameType(type)} before the stream was accepted`;
+      this.#say(frameTypes.reset, streamId, "protocol", message);
+      offer.abort(malformed(message));
     }
-    const opening = this.#opening.get(frame.streamId);
-    if (opening !== undefined)
-      throw malformed(`${formatFrameType(frame.type)} before OPEN_OK of stream ${frame.streamId}`);
-    // Otherwise it was on its way when the stream ended.
+    this.#endIfDrained();
+  }
+
+  #isOurs(streamId: number): boolean {
+    return streamId % 2 === this.#nextId % 2;
   }
 
   /** Frames may come late, for a stream that is gone, but not for one that never was. */
-  #checkKnown(frame: Frame): void {
-    const ours = frame.streamId % 2 === this.#nextId % 2;
-    if (ours ? frame.streamId < this.#nextId : frame.streamId <= this.#lastPeerId) return;
-    throw malformed(`${formatFrameType(frame.type)} names stream ${frame.streamId}, which was never opened`);
+  #checkOpened(frame: Frame): void {
+    const { streamId } = frame;
+    if (this.#isOurs(streamId) ? streamId < this.#nextId : streamId <= this.#lastPeerId) return;
+    throw malformed(`${formatFrameType(frame.type)} names stream ${streamId}, which was never opened`);
   }
 
-  #onGoaway(frame: Frame): void {
-    this.#goaway = decodeReason(frame.payload);
-    if (this.#goaway.reason !== undefined) this.#finish(wireError(this.#goaway.reason, this.#goaway.message));
+  #onGoaway(goaway: Reason): void {
+    this.#goaway = goaway;
+    if (goaway.reason !== undefined) this.#finish(wireError(goaway));
+  }
+
+  #say(type: FrameType, streamId: number, reason: ResetReason, message: string): void {
+    this.#outbox.control(type, streamId, encodeReason(resetCodes[reason], message));
   }
 
   // ---- the end
 
   #streamTotal(): number {
-    return this.#streams.size + this.#opening.size + this.#offered.size;
+    return this.#streams.size + this.#openings.size + this.#offers.size;
   }
 
-  #openRefusal(): AppError | undefined {
-    if (this.#over) return new AppError("link_lost", "the link is down");
-    if (this.#closing || this.#goaway !== undefined) return new AppError("link_lost", "the link is closing");
-    if (this.#streamTotal() >= maxStreams)
-      return new AppError("busy", `${maxStreams} streams are open, expected fewer`);
-    if (this.#nextId > 0xffff_ffff) return new AppError("busy", "the session has used up its stream numbers");
-    return undefined;
-  }
-
-  #isDrained(): boolean {
-    return this.#streamTotal() === 0;
+  #checkMayOpen(): void {
+    if (this.#over) throw new AppError("link_lost", "the link is down");
+    if (this.#closing || this.#goaway !== undefined) throw new AppError("link_lost", "the link is closing");
+    if (this.#streamTotal() >= maxStreams) {
+      throw new AppError("busy", `${maxStreams} streams are open, expected fewer`);
+    }
+    if (this.#nextId > 0xffff_ffff) throw new AppError("busy", "the session has used up its stream numbers");
   }
 
   #endIfDrained(): void {
-    if (this.#closing && !this.#over && this.#isDrained()) this.#outbox.end();
+    if (this.#closing && !this.#over && this.#streamTotal() === 0) this.#outbox.end();
   }
 
   /** Ends in error, and tells the far end why if the transport takes it. */
   #fail(error: AppError): void {
     if (this.#over) return;
     const transport = this.#transport;
-    this.#outbox.control(frameTypes.goaway, 0, encodeReason(resetCodes[resetReasonOf(error)], error.message));
+    this.#say(frameTypes.goaway, 0, resetReasonOf(error), error.message);
     this.#outbox.flushNow();
     this.#finish(error, () => {
-      const timer = this.#clock.after(farewellMs, () => transport.destroy());
+      const timer = this.#clock.after(farewellMs, () => transport.destroy()).unref();
       transport.end(() => {
         timer[Symbol.dispose]();
         transport.destroy();
@@ -482,10 +400,10 @@ class Session implements TunnelSession, StreamHost {
     this.#heartbeat.stop();
     this.#outbox.stop();
     const lost = error ?? new AppError("link_lost", "the link was closed");
-    for (const opening of [...this.#opening.values()]) opening.reject(lost);
-    for (const offer of this.#offered.values()) offer.abort(lost);
-    this.#offered.clear();
-    for (const stream of [...this.#streams.values()]) stream.cut(lost);
+    this.#openings.refuseAll(lost);
+    for (const offer of this.#offers.values()) offer.abort(lost);
+    this.#offers.clear();
+    for (const stream of this.#streams.values()) stream.cut(lost);
     endTransport();
     this.#log.info("session ended", error === undefined ? {} : { code: error.code, error: error.message });
     this.#resolveClosed(error);
@@ -496,7 +414,7 @@ function malformed(message: string): ProtocolError {
   return new ProtocolError(message, resetCodes.protocol);
 }
 
-/** A reset code as the error it stands for; every ResetReason is an error code. */
-function wireError(reason: ResetReason, message: string): AppError {
-  return new AppError(reason, message === "" ? `the far end reset the stream (${reason})` : message);
+/** A reset code as the error it stands for: every ResetReason is an error code. */
+function wireError({ reason = "internal", message }: Reason): AppError {
+  return new AppError(reason, message === "" ? `the far end ended it (${reason})` : message);
 }

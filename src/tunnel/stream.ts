@@ -218,7 +218,7 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   }
 
   #takeFrom(pending: Pending, limit: number, pieces: Uint8Array[]): number {
-    const chunk = pending.chunks[pending.index]!;
+    const chunk = pending.chunks[pending.index] ?? noBytes;
     const count = Math.min(limit, chunk.length - pending.offset);
     if (count > 0) pieces.push(count === chunk.length ? chunk : chunk.subarray(pending.offset, pending.offset + count));
     this.#sendWindow -= count;
@@ -295,24 +295,19 @@ function misbehaved(message: string): ProtocolError {
 /** The reset code that tells the far end why; codes that are not the wire's travel as `internal`. */
 export function resetReasonOf(error: unknown): ResetReason {
   if (isAppError(error)) return Object.hasOwn(resetCodes, error.code) ? (error.code as ResetReason) : "internal";
-  switch ((error as NodeJS.ErrnoException).code) {
-    case "ECONNRESET":
-    case "EPIPE":
-    case "ERR_STREAM_PREMATURE_CLOSE":
-      return "peer_reset";
-    case "ECONNREFUSED":
-      return "refused";
-    case "EHOSTUNREACH":
-    case "ENETUNREACH":
-      return "unreachable";
-    case "ETIMEDOUT":
-      return "timeout";
-    case "ABORT_ERR":
-      return "cancelled";
-    default:
-      return "internal";
-  }
+  return reasonsByErrno[(error as NodeJS.ErrnoException).code ?? ""] ?? "internal";
 }
+
+const reasonsByErrno: Readonly<Record<string, ResetReason>> = {
+  ECONNRESET: "peer_reset",
+  EPIPE: "peer_reset",
+  ERR_STREAM_PREMATURE_CLOSE: "peer_reset",
+  ECONNREFUSED: "refused",
+  EHOSTUNREACH: "unreachable",
+  ENETUNREACH: "unreachable",
+  ETIMEDOUT: "timeout",
+  ABORT_ERR: "cancelled",
+};
 
 /** Texts of our own errors travel; others may hold what is nobody's business. */
 function messageOf(error: unknown): string {

@@ -1,7 +1,7 @@
 // Bodies of frames that are not plain bytes (PROTOCOL §4.4–4.6, §5): OPEN's JSON, the reason of REJECT, RESET and
 // GOAWAY, and the numbers of CREDIT and ACK.
 import { ProtocolError } from "#base/error.ts";
-import { readUint32, writeUint32 } from "./frame.ts";
+import { readUint16, readUint32, writeUint32 } from "./frame.ts";
 import { maxOpenBytes } from "./limits.ts";
 import { openRequestSchema, resetCodes } from "./open.ts";
 import type { OpenRequest, ResetReason } from "./open.ts";
@@ -30,7 +30,7 @@ export function encodeReason(code: number, message: string): Uint8Array {
   const text = encoder.encode(message);
   let length = Math.min(text.length, maxReasonTextBytes);
   // Cut between characters: bytes 10xxxxxx continue one.
-  while (length < text.length && length > 0 && (text[length]! & 0xc0) === 0x80) length -= 1;
+  while (length < text.length && length > 0 && ((text[length] ?? 0) & 0xc0) === 0x80) length -= 1;
   const body = new Uint8Array(2 + length);
   body[0] = code >>> 8;
   body[1] = code;
@@ -40,7 +40,7 @@ export function encodeReason(code: number, message: string): Uint8Array {
 
 /** A code of a later version reads as `internal`. */
 export function decodeReason(body: Uint8Array): Reason {
-  const code = (body[0]! << 8) | body[1]!;
+  const code = readUint16(body, 0);
   const reason = code === orderlyGoaway ? undefined : (reasonsByCode.get(code) ?? "internal");
   return { reason, message: lenientDecoder.decode(body.subarray(2)) };
 }

@@ -36,6 +36,7 @@ export interface Frame {
 }
 
 interface TypeRule {
+  readonly type: FrameType;
   readonly name: string;
   readonly minBytes: number;
   readonly maxBytes: number;
@@ -44,33 +45,27 @@ interface TypeRule {
   readonly sequenced: boolean;
 }
 
-const rule = (
-  name: string,
-  bytes: readonly [number, number],
-  scope: TypeRule["scope"],
-  sequenced = true,
-): TypeRule => ({
-  name,
-  minBytes: bytes[0],
-  maxBytes: bytes[1],
-  scope,
-  sequenced,
-});
+type RuleBytes = readonly [minBytes: number, maxBytes: number];
+
+function rule(type: FrameType, name: string, bytes: RuleBytes, scope: "stream" | "link" | "beat"): TypeRule {
+  const [minBytes, maxBytes] = bytes;
+  return { type, name, minBytes, maxBytes, scope: scope === "stream" ? scope : "link", sequenced: scope !== "beat" };
+}
 
 const rules: readonly (TypeRule | undefined)[] = [
   undefined,
-  rule("OPEN", [2, maxOpenBytes], "stream"),
-  rule("OPEN_OK", [0, maxOpenBytes], "stream"),
-  rule("REJECT", [2, maxOpenBytes], "stream"),
-  rule("DATA", [1, maxFramePayloadBytes], "stream"),
-  rule("END", [0, 0], "stream"),
-  rule("RESET", [2, maxOpenBytes], "stream"),
-  rule("CREDIT", [4, 4], "stream"),
-  rule("DATAGRAM", [0, maxDatagramBytes], "stream"),
-  rule("ACK", [4, 4], "link", false),
-  rule("PING", [8, 8], "link", false),
-  rule("PONG", [8, 8], "link", false),
-  rule("GOAWAY", [2, maxOpenBytes], "link"),
+  rule(frameTypes.open, "OPEN", [2, maxOpenBytes], "stream"),
+  rule(frameTypes.openOk, "OPEN_OK", [0, maxOpenBytes], "stream"),
+  rule(frameTypes.reject, "REJECT", [2, maxOpenBytes], "stream"),
+  rule(frameTypes.data, "DATA", [1, maxFramePayloadBytes], "stream"),
+  rule(frameTypes.end, "END", [0, 0], "stream"),
+  rule(frameTypes.reset, "RESET", [2, maxOpenBytes], "stream"),
+  rule(frameTypes.credit, "CREDIT", [4, 4], "stream"),
+  rule(frameTypes.datagram, "DATAGRAM", [0, maxDatagramBytes], "stream"),
+  rule(frameTypes.ack, "ACK", [4, 4], "beat"),
+  rule(frameTypes.ping, "PING", [8, 8], "beat"),
+  rule(frameTypes.pong, "PONG", [8, 8], "beat"),
+  rule(frameTypes.goaway, "GOAWAY", [2, maxOpenBytes], "link"),
 ];
 
 /** Whether frames of this type carry a sequence number. */
@@ -85,8 +80,12 @@ export function formatFrameType(type: FrameType): string {
 
 const malformed = (message: string): ProtocolError => new ProtocolError(message, resetCodes.protocol);
 
+export function readUint16(bytes: Uint8Array, offset: number): number {
+  return ((bytes[offset] ?? 0) << 8) | (bytes[offset + 1] ?? 0);
+}
+
 export function readUint32(bytes: Uint8Array, offset: number): number {
-  return ((bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!) >>> 0;
+  return ((readUint16(bytes, offset) << 16) | readUint16(bytes, offset + 2)) >>> 0;
 }
 
 export function writeUint32(target: Uint8Array, offset: number, value: number): void {
@@ -125,7 +124,7 @@ export function encodeFrame(frame: Frame): Uint8Array {
 
 function decodeHeader(bytes: Uint8Array, offset: number): FrameHeader {
   const length = readUint32(bytes, offset);
-  const type = bytes[offset + 4]!;
+  const type = bytes[offset + 4] ?? 0;
   const streamId = readUint32(bytes, offset + 8);
   const seq = readUint32(bytes, offset + 12);
   const known = rules[type];
@@ -140,7 +139,7 @@ function decodeHeader(bytes: Uint8Array, offset: number): FrameHeader {
     throw malformed(`${known.name} names stream ${streamId}, expected ${known.scope === "link" ? "0" : "a stream"}`);
   }
   if (!known.sequenced && seq !== 0) throw malformed(`${known.name} has sequence number ${seq}, expected 0`);
-  return { type: type as FrameType, streamId, seq, length };
+  return { type: known.type, streamId, seq, length };
 }
 
 /**
