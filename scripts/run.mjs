@@ -38,7 +38,7 @@ function main() {
 /** Scripts live in scripts/; the cluster's and the benchmarks' are in folders of their own. */
 function findScript(name) {
   if (!/^[a-z][a-z-]*$/.test(name)) return undefined;
-  const candidates = [join("scripts", `${name}.ts`), join(name === "cluster" ? "testbed" : name, "main.ts")];
+  const candidates = [`scripts/${name}.ts`, `testbed/${name}.ts`, `${name}/main.ts`];
   return candidates.map((path) => join(root, path)).find((path) => existsSync(path));
 }
 
@@ -60,7 +60,7 @@ function whyStale() {
   const installed = readJson(installedLock).packages;
   const differs = Object.keys(wanted).find((path) => !agrees(wanted[path], installed[path]));
   if (differs !== undefined) return `${differs} is out of date`;
-  const surplus = Object.keys(installed).find((path) => wanted[path] === undefined);
+  const surplus = Object.keys(installed).find((path) => wanted[path] === undefined && !installed[path].optional);
   if (surplus !== undefined) return `${surplus} is no longer wanted`;
   return isExecutable(node26) ? undefined : "Node 26 is not installed yet";
 }

@@ -1,0 +1,125 @@
+// `npm test [TIER…] [-- vitest filters]`: the tiers in order, each slower and closer to the real thing than the one
+// before; the last line is the sum over all of them. What a tier needs is installed or built first. Where that cannot
+// be done the reason is one sentence and the tier's tests count as failed: a green sum means that everything ran.
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { formatError, toAppError } from "#base/error.ts";
+import { down, importImage, status, up } from "#testbed/cluster.ts";
+import { installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
+import { build } from "./build.ts";
+import { imageFile } from "./image.ts";
+import { runCaptured, runInherited } from "./process.ts";
+import { addCounts, countReport, formatCounts, noTests } from "./report.ts";
+import type { Counts, VitestReport } from "./report.ts";
+
+interface Tier {
+  readonly name: string;
+  /** For whoever waits. */
+  readonly what: string;
+  /** Throws an AppError that says what is missing. */
+  readonly prepare: () => Promise<void>;
+  readonly cleanUp?: () => Promise<void>;
+}
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const nothing = async (): Promise<void> => {};
+
+const tiers: readonly Tier[] = [
+  { name: "unit", what: "each file by itself (usually 10 s)", prepare: nothing },
+  { name: "architecture", what: "the import ladder and the style budgets (usually 3 s)", prepare: nothing },
+  { name: "flow", what: "both ends in one process (usually 10 s)", prepare: nothing },
+  { name: "netns", what: "real devices, routes and resolvers (usually 1 min)", prepare: prepareMachine },
+  {
+    name: "cluster",
+    what: "a real Kubernetes node (usually 10 min; the first time on a machine 6 min more, to build it)",
+    prepare: prepareCluster,
+    cleanUp: removeCluster,
+  },
+];
+
+async function prepareMachine(): Promise<void> {
+  requireRoot();
+  requireTun();
+  await installPackages(say);
+}
+
+/** Up to date programs, and a cluster that has their image. */
+async function prepareCluster(): Promise<void> {
+  await prepareMachine();
+  foundUp = (await status())[0]?.startsWith("the cluster is up") === true;
+  await build(say);
+  await up({ say });
+  if (existsSync(imageFile())) await importImage(imageFile());
+}
+
+/** A cluster that somebody works with stays. */
+async function removeCluster(): Promise<void> {
+  if (!foundUp && process.getuid?.() === 0) await down({ say });
+}
+
+let foundUp = false;
+const { chosen, filters } = readArguments(process.argv.slice(2));
+const scratch = mkdtempSync(join(tmpdir(), "telepresence-test-"));
+let total = noTests;
+for (const tier of chosen) total = addCounts(total, await runTier(tier));
+rmSync(scratch, { recursive: true, force: true });
+if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
+say(formatCounts(total));
+
+/** Names of tiers choose them; everything else goes to vitest. */
+function readArguments(args: readonly string[]): {
+  readonly chosen: readonly Tier[];
+  readonly filters: readonly string[];
+} {
+  const named = tiers.filter((tier) => args.includes(tier.name));
+  const filters = args.filter((arg) => !tiers.some((tier) => tier.name === arg));
+  return { chosen: named.length === 0 ? tiers : named, filters };
+}
+
+async function runTier(tier: Tier): Promise<Counts> {
+  say(`\n== ${tier.name}: ${tier.what}`);
+  let counts: Counts;
+  try {
+    await tier.prepare();
+    counts = await runVitest(tier);
+  } catch (error) {
+    say(`The ${tier.name} tier cannot run: ${formatError(toAppError(error))}`);
+    counts = { ...noTests, failed: await countTests(tier) };
+  }
+  try {
+    await tier.cleanUp?.();
+  } catch (error) {
+    say(`Cleaning up after the ${tier.name} tier failed: ${formatError(toAppError(error))}`);
+    counts = addCounts(counts, { ...noTests, failed: 1 });
+  }
+  say(`== ${tier.name}: ${formatCounts(counts)}`);
+  return counts;
+}
+
+async function runVitest(tier: Tier): Promise<Counts> {
+  const reportFile = join(scratch, `${tier.name}.json`);
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
+  const args = ["run", "--project", tier.name, "--passWithNoTests", ...reporters, ...filters];
+  const exitCode = await runInherited("vitest", args);
+  return countReport(readReport(reportFile), exitCode);
+}
+
+function readReport(path: string): VitestReport | undefined {
+  try {
+    return JSON.parse(readFileSync(path, "utf8")) as VitestReport;
+  } catch {
+    return undefined; // vitest ended before it could report, which counts as a failure
+  }
+}
+
+/** How many tests a tier has that cannot run; at least one, so that it shows. */
+async function countTests(tier: Tier): Promise<number> {
+  const list = join(scratch, `${tier.name}-list.json`);
+  await runCaptured("vitest", ["list", "--project", tier.name, `--json=${list}`, ...filters]);
+  try {
+    return Math.max((JSON.parse(readFileSync(list, "utf8")) as readonly unknown[]).length, 1);
+  } catch {
+    return 1;
+  }
+}
