@@ -140,9 +140,7 @@ async function pickWorkload(
 ): Promise<Picked> {
   const { namespace } = query;
   const service = pickService(query, all);
-  const workloadName = query.workload ?? (query.service === undefined ? query.name : undefined);
-  const named = workloadName === undefined ? undefined : await findByName(kube, namespace, workloadName, signal);
-  if (query.workload !== undefined && named === undefined) throw workloadMissing(query.workload, namespace);
+  const named = await pickNamed(kube, query, signal);
   if (service === undefined) {
     if (named === undefined) throw workloadMissing(query.name, namespace);
     return { workload: named, service: undefined };
@@ -153,6 +151,15 @@ async function pickWorkload(
   const workload = await behindService(kube, service, namespace, signal);
   if (named !== undefined) throw namesDiffer(query.name, workload, named);
   return { workload, service: nameOf(service) };
+}
+
+/** The workload that is meant by name; one asked for by --workload must exist. */
+async function pickNamed(kube: Kube, query: InterceptQuery, signal: AbortSignal): Promise<FoundWorkload | undefined> {
+  const wanted = query.workload ?? (query.service === undefined ? query.name : undefined);
+  if (wanted === undefined) return undefined;
+  const named = await findByName(kube, query.namespace, wanted, signal);
+  if (query.workload !== undefined && named === undefined) throw workloadMissing(query.workload, query.namespace);
+  return named;
 }
 
 /** The service that is meant: the one asked for, or one that has the name. */

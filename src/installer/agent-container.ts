@@ -1,0 +1,104 @@
+// Pure: the traffic-agent's container as an injection writes it.
+import type { Container, ContainerPort, PodSpec } from "#kube/objects.ts";
+import type { AgentConfig } from "#wire/agent-api.ts";
+import { agentConfigVariable, agentContainerName, agentHealthPort } from "#wire/agent-api.ts";
+import { repeatEnvironment, repeatMounts } from "./app-environment.ts";
+
+export interface ImageChoice {
+  readonly image: string;
+  readonly pullPolicy?: "Always" | "IfNotPresent" | "Never" | undefined;
+}
+
+/** Covers the pod's ServiceAccount token in the agent's container: a mount at that path keeps Kubernetes' own away. */
+export const maskVolumeName = "telepresence-no-token";
+const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** User of the agent when the pod names none. Chosen: the customary "nonroot". */
+const nonRootUser = 65_532;
+
+/** Chosen: measured 45–70 MB resident for an idle Node program, room for its stream buffers. No CPU limit: it throttles. */
+const resources = {
+  requests: { cpu: "10m", memory: "64Mi" },
+  limits: { memory: "256Mi" },
+};
+
+export interface AgentContainerPlan {
+  readonly config: AgentConfig;
+  readonly declared: readonly ContainerPort[];
+  readonly pod: PodSpec;
+  readonly image: ImageChoice;
+  /** As a native sidecar (`initContainers`). */
+  readonly native: boolean;
+}
+
+export function buildAgentContainer(plan: AgentContainerPlan): Container {
+  const { config, declared, pod, image, native } = plan;
+  const app = pod.containers.find((container) => container.name === config.containerName);
+  const { env, envFrom } = app === undefined ? { env: [], envFrom: [] } : repeatEnvironment(app);
+  const mounts = app === undefined ? [] : repeatMounts(app, pod.volumes ?? []);
+  const probe = { httpGet: { path: "/ready", port: agentHealthPort, scheme: "HTTP" }, timeoutSeconds: 2 };
+  return {
+    name: agentContainerName,
+    image: image.image,
+    ...(image.pullPolicy === undefined ? {} : { imagePullPolicy: image.pullPolicy }),
+    ...(native ? { restartPolicy: "Always" } : {}),
+    args: ["traffic-agent"],
+    ports: declared,
+    // The application's first: what comes later in the list cannot be meant by its references.
+    env: [
+      ...env,
+      { name: agentConfigVariable, value: JSON.stringify(config) },
+      ...downward({
+        TELEPRESENCE_POD_NAME: "metadata.name",
+        TELEPRESENCE_POD_NAMESPACE: "metadata.namespace",
+        TELEPRESENCE_POD_UID: "metadata.uid",
+        TELEPRESENCE_POD_IPS: "status.podIPs",
+      }),
+    ],
+    ...(envFrom.length === 0 ? {} : { envFrom }),
+    volumeMounts: [...mounts, { name: maskVolumeName, mountPath: tokenPath, readOnly: true }],
+    startupProbe: { ...probe, periodSeconds: 1, failureThreshold: 60 },
+    readinessProbe: { ...probe, periodSeconds: 5, failureThreshold: 3 },
+    resources,
+    securityContext: securityContext(config, pod),
+    terminationMessagePolicy: "FallbackToLogsOnError",
+  } as Container;
+}
+
+/** Variables from the pod's own fields. */
+export function downward(fields: Readonly<Record<string, string>>): readonly object[] {
+  return Object.entries(fields).map(([name, fieldPath]) => ({ name, valueFrom: { fieldRef: { fieldPath } } }));
+}
+
+/** PSA `restricted` unless a port needs the redirect. */
+function securityContext(config: AgentConfig, pod: PodSpec): object {
+  const common = {
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    seccompProfile: { type: "RuntimeDefault" },
+  };
+  if (config.ports.some((port) => port.takeover === "redirect")) {
+    // Capabilities reach only root without file capabilities; everything but NET_ADMIN is dropped.
+    return {
+      ...common,
+      runAsUser: 0,
+      runAsGroup: 0,
+      runAsNonRoot: false,
+      capabilities: { drop: ["ALL"], add: ["NET_ADMIN"] },
+    };
+  }
+  const app = pod.containers.find((container) => container.name === config.containerName);
+  // The application's own user can read its volumes.
+  const user = userOf(app?.securityContext) ?? userOf((pod as { readonly securityContext?: object }).securityContext);
+  return {
+    ...common,
+    runAsUser: user === undefined || user === 0 ? nonRootUser : user,
+    runAsNonRoot: true,
+    capabilities: { drop: ["ALL"] },
+  };
+}
+
+function userOf(context: object | undefined): number | undefined {
+  const user = (context as { readonly runAsUser?: unknown } | undefined)?.runAsUser;
+  return typeof user === "number" ? user : undefined;
+}

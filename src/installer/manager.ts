@@ -1,0 +1,358 @@
+// The traffic-manager in a real cluster: found, installed where the user may, waited for, removed.
+// Namespaces in order: the flag, the kubeconfig's extension, `telepresence`, the connection's own (DESIGN 3).
+import { deadline } from "#base/abort.ts";
+import { AppError, isAppError } from "#base/error.ts";
+import { softwareVersion } from "#base/version.ts";
+import type { Kube } from "#kube/client.ts";
+import { waitFor } from "#kube/live-set.ts";
+import type { Namespace, Pod, Workload } from "#kube/objects.ts";
+import { deployments, namespaces, pods } from "#kube/objects.ts";
+import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
+import { isMissingPermission } from "#kube/status.ts";
+import type { ImageChoice } from "./agent-container.ts";
+import { buildManager } from "./manifest.ts";
+import { createdNamespaceLabel, isOurs, managerName, managerSelector, managerSelectorText } from "./marks.ts";
+import { Patience } from "./patience.ts";
+import { judgeRollout } from "./rollout-state.ts";
+
+export type Progress = (text: string) => void;
+
+export const defaultManagerNamespace = "telepresence";
+
+export interface EnsureManagerOptions {
+  /** `--manager-namespace`; only this namespace is tried. */
+  readonly namespace?: string | undefined;
+  readonly image: ImageChoice;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly onProgress: Progress;
+  readonly signal: AbortSignal;
+  /** Whole wait for readiness; default 2 minutes. */
+  readonly timeoutMs?: number;
+}
+
+export interface ManagerPlace {
+  readonly namespace: string;
+  /** A pod that is ready for port-forward. */
+  readonly podName: string;
+  readonly podUid: string;
+  /** Version of the installed manager, where it can be seen. */
+  readonly version: string | undefined;
+  /** True when this call installed it. */
+  readonly installed: boolean;
+  readonly warnings: readonly string[];
+}
+
+const readyMs = 120_000;
+const namespaceGoneMs = 60_000;
+
+interface Candidates {
+  readonly names: readonly string[];
+  /** The user named it: no other will do. */
+  readonly explicit: boolean;
+}
+
+export function managerNamespaces(kube: Kube, flag: string | undefined): Candidates {
+  const named = flag ?? kube.target.extension.managerNamespace;
+  if (named !== undefined && named !== "") return { names: [named], explicit: true };
+  return { names: [...new Set([defaultManagerNamespace, kube.namespace])], explicit: false };
+}
+
+/** Finds the manager or installs it, and waits until a pod of it is ready. */
+export async function ensureManager(kube: Kube, options: EnsureManagerOptions): Promise<ManagerPlace> {
+  const candidates = managerNamespaces(kube, options.namespace);
+  const found = await findManager(kube, candidates, options.signal);
+  if (found !== undefined) {
+    const pod = await waitForManager(kube, found.namespace, options);
+    return {
+      ...describePod(pod, found.namespace),
+      version: found.version,
+      installed: false,
+      warnings: skewWarnings(found),
+    };
+  }
+  const { namespace, warnings } = await install(kube, candidates, options);
+  const pod = await waitForManager(kube, namespace, options);
+  return { ...describePod(pod, namespace), version: softwareVersion, installed: true, warnings };
+}
+
+interface FoundManager {
+  readonly namespace: string;
+  readonly version: string | undefined;
+}
+
+/** The first candidate that has a manager; a namespace that we may not look into counts as without. */
+export async function findManager(
+  kube: Kube,
+  candidates: Candidates,
+  signal: AbortSignal,
+): Promise<FoundManager | undefined> {
+  for (const namespace of candidates.names) {
+    const found = await findIn(kube, namespace, signal);
+    if (found === undefined) continue;
+    const forward = { verb: "get", group: "", resource: "pods", subresource: "portforward", namespace };
+    if (candidates.names.at(-1) === namespace || (await kube.can(forward, signal))) return found;
+  }
+  return undefined;
+}
+
+async function findIn(kube: Kube, namespace: string, signal: AbortSignal): Promise<FoundManager | undefined> {
+  const deployment = await unlessForbidden(kube.find(deployments, { namespace, name: managerName }, signal));
+  if (deployment !== undefined) {
+    refuseStranger(deployment, namespace);
+    return { namespace, version: deployment.metadata.labels?.["app.kubernetes.io/version"] };
+  }
+  // A small Role may hold pods and port-forward only.
+  const listed = await unlessForbidden(kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal));
+  const pod = listed?.items.find(isLive);
+  return pod === undefined ? undefined : { namespace, version: pod.metadata.labels?.["app.kubernetes.io/version"] };
+}
+
+function refuseStranger(deployment: Workload, namespace: string): void {
+  if (isOurs(deployment.metadata)) return;
+  throw new AppError(
+    "manager_failed",
+    `deployment ${managerName} in namespace ${namespace} is not this product's (another Telepresence?)`,
+    { hint: "choose another namespace with --manager-namespace, or uninstall the other" },
+  );
+}
+
+async function unlessForbidden<T>(promise: Promise<T>): Promise<T | undefined> {
+  return await promise.catch((error: unknown) => {
+    if (isMissingPermission(error)) return undefined;
+    throw error;
+  });
+}
+
+function skewWarnings({ namespace, version }: FoundManager): readonly string[] {
+  if (version === undefined || version === softwareVersion) return [];
+  return [
+    `the traffic-manager in namespace ${namespace} has version ${version}, this is ${softwareVersion}; it is shared, so it is left as it is (\`telepresence uninstall --everything\`, then connect, replaces it)`,
+  ];
+}
+
+async function install(
+  kube: Kube,
+  candidates: Candidates,
+  options: EnsureManagerOptions,
+): Promise<{ readonly namespace: string; readonly warnings: readonly string[] }> {
+  let refusal: AppError | undefined;
+  for (const namespace of candidates.names) {
+    try {
+      await installIn(kube, namespace, options);
+      return { namespace, warnings: refusal === undefined ? [] : [describeFallback(namespace, refusal)] };
+    } catch (error) {
+      if (!isMissingPermission(error)) throw error;
+      refusal ??= error as AppError;
+    }
+  }
+  throw cannotInstall(refusal);
+}
+
+function describeFallback(namespace: string, refusal: AppError): string {
+  return `the traffic-manager was installed in namespace ${namespace}, because ${refusal.message}`;
+}
+
+function cannotInstall(refusal: AppError | undefined): AppError {
+  const why = refusal?.message ?? "there is no namespace for it";
+  return new AppError("forbidden", `the traffic-manager is missing and cannot be installed: ${why}`, {
+    cause: refusal,
+    hint: refusal?.hint ?? "ask the cluster's administrator to install it",
+    fields: refusal?.fields ?? {},
+  });
+}
+
+async function installIn(kube: Kube, namespace: string, options: EnsureManagerOptions): Promise<void> {
+  const { image, env = {}, signal, onProgress } = options;
+  const manifest = buildManager({ namespace, image, version: softwareVersion, env });
+  using limit = deadline(
+    kube.clock,
+    namespaceGoneMs,
+    `installing the traffic-manager in namespace ${namespace}`,
+    signal,
+  );
+  for (;;) {
+    try {
+      await kube.create(deployments, manifest, limit.signal);
+      onProgress(`installed the traffic-manager in namespace ${namespace}`);
+      return;
+    } catch (error) {
+      if (isAppError(error, "conflict")) {
+        await findIn(kube, namespace, limit.signal); // another laptop was faster: its manager is as good, if it is one
+        return;
+      }
+      if (isBeingRemoved(error)) {
+        onProgress(`namespace ${namespace} is still being removed`);
+        await kube.clock.sleep(500, limit.signal);
+      } else if (isAppError(error, "not_found")) await createNamespace(kube, namespace, limit.signal);
+      else throw error;
+    }
+  }
+}
+
+function isBeingRemoved(error: unknown): boolean {
+  if (!isAppError(error)) return false;
+  const causes = error.fields["causes"];
+  return (Array.isArray(causes) && causes.includes("NamespaceTerminating")) || /being terminated/.test(error.message);
+}
+
+async function createNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<void> {
+  const namespace: Namespace & { readonly apiVersion: string; readonly kind: string } = {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: {
+      name,
+      labels: {
+        "app.kubernetes.io/managed-by": "telepresence",
+        [createdNamespaceLabel]: "true",
+        "pod-security.kubernetes.io/enforce": "restricted",
+      },
+    },
+  };
+  await kube.create(namespaces, namespace, signal).catch((error: unknown) => {
+    if (!isAppError(error, "conflict")) throw error; // another laptop made it
+  });
+}
+
+function describePod(pod: Pod, namespace: string): Pick<ManagerPlace, "namespace" | "podName" | "podUid"> {
+  return { namespace, podName: pod.metadata.name ?? "", podUid: pod.metadata.uid ?? "" };
+}
+
+export type ManagerWait = Pick<EnsureManagerOptions, "onProgress" | "signal" | "timeoutMs">;
+
+/** A pod of the manager that is ready. Also how a session finds the manager again after it was replaced. */
+export async function waitForManager(kube: Kube, namespace: string, wait: ManagerWait): Promise<Pod> {
+  const { signal, onProgress } = wait;
+  const patience = new Patience();
+  using limit = deadline(
+    kube.clock,
+    wait.timeoutMs ?? readyMs,
+    `waiting for the traffic-manager in namespace ${namespace}`,
+    signal,
+  );
+  let said = "";
+  return await waitFor(kube, {
+    watched: {
+      pods: { kind: pods, query: { namespace, labelSelector: managerSelectorText } },
+      deployment: {
+        kind: deployments,
+        query: { namespace, fieldSelector: `metadata.name=${managerName}` },
+        optional: true,
+      },
+    },
+    evaluate: (sets) => {
+      const live = (sets.pods as readonly Pod[]).filter(isLive);
+      const ready = live.find(isReady);
+      if (ready !== undefined) return ready;
+      const problem =
+        live.map(findProblem).find((item) => item !== undefined) ?? refusedManager(sets.deployment[0], live);
+      if (problem !== undefined && patience.isOver(problem, kube.clock.now())) {
+        throw new AppError(
+          "manager_failed",
+          `the traffic-manager in namespace ${namespace} does not come up: ${problem.text}`,
+          {
+            hint: `kubectl describe pod -n ${namespace} -l app.kubernetes.io/name=${managerName}`,
+            fields: { reason: problem.reason },
+          },
+        );
+      }
+      const text =
+        problem === undefined ? "waiting for the traffic-manager" : `waiting for the traffic-manager: ${problem.text}`;
+      if (text !== said) onProgress(text);
+      said = text;
+      return undefined;
+    },
+    signal: limit.signal,
+  });
+}
+
+function refusedManager(deployment: unknown, live: readonly Pod[]): ReturnType<typeof findProblem> {
+  const workload = deployment as Workload | undefined;
+  if (workload === undefined || live.length > 0) return undefined;
+  return judgeRollout({ kind: "Deployment", workload, pods: live, events: [], isNew: () => true, generation: 0 })
+    .problem;
+}
+
+export interface RemovedManager {
+  readonly namespaces: readonly string[];
+  /** What was left and why, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** Removes the manager, and the namespace when we created it and nobody else uses it. */
+export async function removeManager(
+  kube: Kube,
+  options: { readonly namespace?: string | undefined; readonly signal: AbortSignal },
+): Promise<RemovedManager> {
+  const { signal } = options;
+  const removed: string[] = [];
+  const notes: string[] = [];
+  for (const namespace of managerNamespaces(kube, options.namespace).names) {
+    const deployment = await unlessForbidden(kube.find(deployments, { namespace, name: managerName }, signal));
+    if (deployment !== undefined && isOurs(deployment.metadata)) {
+      await kube.delete(deployments, { namespace, name: managerName, uid: deployment.metadata.uid }, signal);
+      removed.push(namespace);
+    }
+    const note = await removeNamespace(kube, namespace, signal);
+    if (note !== undefined) notes.push(note);
+  }
+  return { namespaces: removed, notes };
+}
+
+/** Kinds that mean somebody uses the namespace; what Kubernetes puts there by itself is left out below. */
+const ownedKinds: readonly (readonly [group: string, plural: string])[] = [
+  ["", "pods"],
+  ["", "services"],
+  ["", "configmaps"],
+  ["", "secrets"],
+  ["", "serviceaccounts"],
+  ["", "persistentvolumeclaims"],
+  ["apps", "deployments"],
+  ["apps", "statefulsets"],
+  ["apps", "daemonsets"],
+  ["apps", "replicasets"],
+  ["batch", "jobs"],
+  ["batch", "cronjobs"],
+];
+
+async function removeNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<string | undefined> {
+  const namespace = await unlessForbidden(kube.find(namespaces, { name }, signal));
+  if (namespace?.metadata.labels?.[createdNamespaceLabel] !== "true") return undefined;
+  if (namespace.metadata.deletionTimestamp !== undefined) return undefined;
+  const foreign = await findForeign(kube, name, signal);
+  if (foreign !== undefined) return `namespace ${name} was left: ${foreign}`;
+  try {
+    await kube.delete(namespaces, { name, uid: namespace.metadata.uid }, signal);
+    return undefined;
+  } catch (error) {
+    if (!isMissingPermission(error)) throw error;
+    return `namespace ${name} was left: ${(error as AppError).message}`;
+  }
+}
+
+async function findForeign(kube: Kube, namespace: string, signal: AbortSignal): Promise<string | undefined> {
+  for (const [group, plural] of ownedKinds) {
+    const kind = { group, version: "v1", plural, kind: plural, namespaced: true };
+    try {
+      const { items } = await kube.list(kind, { namespace }, signal);
+      const other = items.find(
+        (item) => !isManagers(item.metadata.labels) && !isBuiltIn(plural, item.metadata.name ?? ""),
+      );
+      if (other !== undefined)
+        return `it holds ${plural.replace(/s$/, "")} ${other.metadata.name ?? ""}, which is not ours`;
+    } catch (error) {
+      if (isMissingPermission(error)) return `whether it is empty cannot be seen (${(error as AppError).message})`;
+      if (!isAppError(error, "not_found")) throw error;
+    }
+  }
+  return undefined;
+}
+
+function isManagers(labels: Readonly<Record<string, string>> | undefined): boolean {
+  return Object.entries(managerSelector).every(([key, value]) => labels?.[key] === value);
+}
+
+function isBuiltIn(plural: string, name: string): boolean {
+  if (plural === "configmaps") return name === "kube-root-ca.crt" || name === "openshift-service-ca.crt";
+  if (plural === "serviceaccounts") return name === "default";
+  return plural === "secrets" && /^default-(token|dockercfg)-/.test(name);
+}

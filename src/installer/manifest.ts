@@ -1,0 +1,85 @@
+// Pure: the traffic-manager's Deployment. It has no permission and no ServiceAccount token, and fits pod security
+// level `restricted`. One replica, recreated: two managers would be a split brain.
+import type { Workload } from "#kube/objects.ts";
+import { managerAgentPort, managerHealthPort } from "#wire/manager-api.ts";
+import type { ImageChoice } from "./agent-container.ts";
+import { downward } from "./agent-container.ts";
+import { managerName, managerSelector } from "./marks.ts";
+
+export interface ManagerManifestOptions {
+  readonly namespace: string;
+  readonly image: ImageChoice;
+  /** Version of the software in the image. */
+  readonly version: string;
+  /** Further environment of the manager (`TELEPRESENCE_ALLOW_NODES` and the like). */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Chosen: like the agent's, with room for many laptops' buffers. No CPU limit: it throttles every stream. */
+const resources = { requests: { cpu: "20m", memory: "96Mi" }, limits: { memory: "512Mi" } };
+
+export function buildManager({ namespace, image, version, env }: ManagerManifestOptions): Workload {
+  const labels = { ...managerSelector, "app.kubernetes.io/version": labelValue(version) };
+  const deployment = {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: { name: managerName, namespace, labels },
+    spec: {
+      replicas: 1,
+      strategy: { type: "Recreate" },
+      selector: { matchLabels: managerSelector },
+      template: {
+        metadata: { labels },
+        spec: {
+          automountServiceAccountToken: false,
+          enableServiceLinks: false,
+          terminationGracePeriodSeconds: 10,
+          securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: "RuntimeDefault" } },
+          containers: [buildContainer(image, env)],
+        },
+      },
+    },
+  };
+  return deployment as Workload;
+}
+
+function buildContainer(image: ImageChoice, env: Readonly<Record<string, string>>): object {
+  return {
+    name: managerName,
+    image: image.image,
+    ...(image.pullPolicy === undefined ? {} : { imagePullPolicy: image.pullPolicy }),
+    args: [managerName],
+    ports: [
+      { name: "agents", containerPort: managerAgentPort, protocol: "TCP" },
+      { name: "health", containerPort: managerHealthPort, protocol: "TCP" },
+    ],
+    env: [
+      ...downward({
+        TELEPRESENCE_POD_NAME: "metadata.name",
+        TELEPRESENCE_POD_NAMESPACE: "metadata.namespace",
+        TELEPRESENCE_POD_IPS: "status.podIPs",
+        TELEPRESENCE_NODE_IPS: "status.hostIP",
+      }),
+      ...Object.entries(env).map(([name, value]) => ({ name, value })),
+    ],
+    readinessProbe: {
+      httpGet: { path: "/ready", port: "health", scheme: "HTTP" },
+      periodSeconds: 1,
+      timeoutSeconds: 2,
+      failureThreshold: 10,
+    },
+    resources,
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      runAsNonRoot: true,
+      capabilities: { drop: ["ALL"] },
+    },
+    terminationMessagePolicy: "FallbackToLogsOnError",
+  };
+}
+
+/** A label's value allows less than a version does. */
+function labelValue(version: string): string {
+  return version.replace(/[^A-Za-z0-9._-]/g, "_").slice(0, 63);
+}

@@ -1,0 +1,26 @@
+// Names by which our things in a cluster are found again. They are stable: an older version must find what a newer
+// one installed and the other way round.
+import type { ObjectMeta } from "#kube/objects.ts";
+
+/** On the pod template: what an injection changed, for its inverse (agent.ts). */
+export const agentRecordAnnotation = "telepresence.io/traffic-agent";
+/** `disabled` on a pod template keeps agents out; the second spelling is the older one. */
+export const injectAnnotations = [
+  "telepresence.io/inject-traffic-agent",
+  "telepresence.getambassador.io/inject-traffic-agent",
+];
+export const managerName = "traffic-manager";
+/** On a namespace that we created, so that we may remove it. */
+export const createdNamespaceLabel = "telepresence.io/created-namespace";
+
+export const managerSelector: Readonly<Record<string, string>> = {
+  "app.kubernetes.io/name": managerName,
+  "app.kubernetes.io/managed-by": "telepresence",
+};
+export const managerSelectorText = Object.entries(managerSelector)
+  .map(([key, value]) => `${key}=${value}`)
+  .join(",");
+
+export function isOurs(meta: ObjectMeta): boolean {
+  return Object.entries(managerSelector).every(([key, value]) => meta.labels?.[key] === value);
+}

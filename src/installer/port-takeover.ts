@@ -1,0 +1,149 @@
+// Pure: which ports an agent takes from an application and how. A port that every service reaches by name is taken by
+// carrying the name; any other needs a redirect inside the pod. Renaming a port renames what refers to it.
+import { AppError } from "#base/error.ts";
+import type { Container, ContainerPort, NetworkHandler, PodSpec, Service } from "#kube/objects.ts";
+import type { PortRoute } from "#kube/service-ports.ts";
+import { lowerProtocol, routeServicePorts } from "#kube/service-ports.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
+import { agentFirstPort, agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
+
+export interface Rename {
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface Takeover {
+  readonly ports: readonly AgentPort[];
+  /** Ports that the agent's container declares: the names it takes over. */
+  readonly declared: readonly ContainerPort[];
+  readonly renames: readonly Rename[];
+}
+
+/** Longest name of a port in Kubernetes. */
+const maxNameLength = 15;
+
+/** All TCP service ports of one pod template. Throws when the application needs a port that is the agent's. */
+export function planTakeover(pod: PodSpec, services: readonly Service[], what: string): Takeover {
+  const routes = routeServicePorts(pod, services).routes.filter((route) => route.protocol === "tcp");
+  const used = new Set(allContainers(pod).flatMap((item) => (item.ports ?? []).map((port) => port.containerPort)));
+  for (const route of routes) used.add(route.containerPort);
+  for (const reserved of [agentHealthPort, agentIntroductionPort]) {
+    if (!used.has(reserved)) continue;
+    throw new AppError(
+      "not_interceptable",
+      `${what} uses port ${reserved}, which the traffic-agent needs in its pods`,
+      {
+        hint: "give the application another containerPort",
+      },
+    );
+  }
+  const ports: AgentPort[] = [];
+  const declared: ContainerPort[] = [];
+  let next = agentFirstPort;
+  for (const group of groupRoutes(pod, routes)) {
+    while (used.has(next)) next++;
+    const [first] = group;
+    const byName = group.every((route) => route.portName !== undefined && !route.headless);
+    const common = {
+      agentPort: next++,
+      containerPort: first.containerPort,
+      containerName: first.containerName,
+      protocol: "tcp" as const,
+    };
+    if (!byName) {
+      ports.push({ ...common, takeover: "redirect" });
+      continue;
+    }
+    const names = [...new Set(group.map((route) => route.portName ?? ""))].toSorted();
+    ports.push({ ...common, takeover: "name", portName: names[0] ?? "" });
+    for (const name of names) declared.push({ name, containerPort: common.agentPort, protocol: "TCP" });
+  }
+  return { ports, declared, renames: planRenames(pod, declared) };
+}
+
+type Group = readonly [PortRoute, ...PortRoute[]];
+
+/** Routes by container port, in an order that does not depend on the order of services. */
+function groupRoutes(pod: PodSpec, routes: readonly PortRoute[]): readonly Group[] {
+  const order = allContainers(pod).map((container) => container.name);
+  const groups = new Map<string, [PortRoute, ...PortRoute[]]>();
+  for (const route of routes) {
+    const key = `${order.indexOf(route.containerName)} ${String(route.containerPort).padStart(5, "0")}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [route]);
+    else group.push(route);
+  }
+  return [...groups.entries()]
+    .toSorted(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))
+    .map(([, group]) => group);
+}
+
+function planRenames(pod: PodSpec, declared: readonly ContainerPort[]): readonly Rename[] {
+  const taken = new Set(allContainers(pod).flatMap((item) => (item.ports ?? []).map((port) => port.name ?? "")));
+  return declared.map((port) => {
+    const to = freeName(port.name ?? "", taken);
+    taken.add(to);
+    return { from: port.name ?? "", to };
+  });
+}
+
+function freeName(name: string, taken: ReadonlySet<string>): string {
+  for (let attempt = 0; ; attempt++) {
+    const suffix = attempt === 0 ? "" : `-${attempt}`;
+    const candidate = `tm-${name}`.slice(0, maxNameLength - suffix.length).replace(/-+$/, "") + suffix;
+    if (!taken.has(candidate)) return candidate;
+  }
+}
+
+/** Renames TCP ports in each container, and the probes and hooks of that container that use the name. */
+export function renamePorts(containers: readonly Container[], renames: readonly Rename[]): readonly Container[] {
+  if (renames.length === 0) return containers;
+  const names = new Map(renames.map(({ from, to }) => [from, to]));
+  return containers.map((container) => renameIn(container, names));
+}
+
+function renameIn(container: Container, names: ReadonlyMap<string, string>): Container {
+  const own = new Set((container.ports ?? []).map((port) => port.name));
+  const applied = new Map<string, string>();
+  const ports = container.ports?.map((port) => {
+    const to = port.name === undefined || lowerProtocol(port.protocol) !== "tcp" ? undefined : names.get(port.name);
+    if (to === undefined || own.has(to)) return port;
+    applied.set(port.name ?? "", to);
+    return { ...port, name: to };
+  });
+  if (applied.size === 0) return container;
+  const follow = <T extends NetworkHandler>(handler: T): T => renameHandler(handler, applied);
+  const { livenessProbe, readinessProbe, startupProbe, lifecycle } = container;
+  return {
+    ...container,
+    ...(ports === undefined ? {} : { ports }),
+    ...(livenessProbe === undefined ? {} : { livenessProbe: follow(livenessProbe) }),
+    ...(readinessProbe === undefined ? {} : { readinessProbe: follow(readinessProbe) }),
+    ...(startupProbe === undefined ? {} : { startupProbe: follow(startupProbe) }),
+    ...(lifecycle === undefined
+      ? {}
+      : {
+          lifecycle: {
+            ...lifecycle,
+            ...(lifecycle.postStart === undefined ? {} : { postStart: follow(lifecycle.postStart) }),
+            ...(lifecycle.preStop === undefined ? {} : { preStop: follow(lifecycle.preStop) }),
+          },
+        }),
+  };
+}
+
+function renameHandler<T extends NetworkHandler>(handler: T, names: ReadonlyMap<string, string>): T {
+  const rename = (port: number | string): number | string =>
+    typeof port === "string" ? (names.get(port) ?? port) : port;
+  return {
+    ...handler,
+    ...(handler.httpGet === undefined ? {} : { httpGet: { ...handler.httpGet, port: rename(handler.httpGet.port) } }),
+    ...(handler.tcpSocket === undefined
+      ? {}
+      : { tcpSocket: { ...handler.tcpSocket, port: rename(handler.tcpSocket.port) } }),
+  };
+}
+
+export function allContainers(pod: PodSpec): readonly Container[] {
+  return [...pod.containers, ...(pod.initContainers ?? [])];
+}

@@ -1,0 +1,96 @@
+// Pure: how far a rollout is and what holds it up, out of the workload, its pods and its events.
+import type { KubeEvent, Pod, Workload } from "#kube/objects.ts";
+import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
+import type { PodProblem } from "#kube/pod-problems.ts";
+import type { WorkloadKind } from "#kube/workloads.ts";
+
+export interface RolloutView {
+  readonly kind: WorkloadKind;
+  /** Undefined when it has been deleted. */
+  readonly workload: Workload | undefined;
+  readonly pods: readonly Pod[];
+  readonly events: readonly KubeEvent[];
+  /** Pods of the state that is waited for. */
+  readonly isNew: (pod: Pod) => boolean;
+  /** Generation of the template that is waited for. */
+  readonly generation: number;
+}
+
+export interface RolloutState {
+  readonly done: boolean;
+  readonly readyPods: number;
+  readonly wantedPods: number;
+  readonly problem: PodProblem | undefined;
+}
+
+export function judgeRollout(view: RolloutView): RolloutState {
+  const { workload } = view;
+  const live = view.pods.filter(isLive);
+  const fresh = live.filter(view.isNew);
+  const readyPods = fresh.filter(isReady).length;
+  const wantedPods = workload === undefined ? 0 : wantedCount(workload);
+  const observed = (workload?.status?.observedGeneration ?? 0) >= view.generation;
+  const replaced = live.length - fresh.length <= (workload === undefined ? 0 : partitionOf(workload));
+  const done = observed && replaced && readyPods >= wantedPods && isAvailable(view);
+  return { done, readyPods, wantedPods, problem: done ? undefined : findBlock(view, observed, fresh) };
+}
+
+/** Only a Deployment counts availability (minReadySeconds) before it goes on. */
+function isAvailable({ kind, workload }: RolloutView): boolean {
+  return kind !== "Deployment" || (workload?.status?.availableReplicas ?? 0) >= (workload?.spec.replicas ?? 1);
+}
+
+function partitionOf(workload: Workload): number {
+  return Math.min(workload.spec.updateStrategy?.rollingUpdate?.partition ?? 0, workload.spec.replicas ?? 1);
+}
+
+/** Pods that will be of the new template: a StatefulSet's partition keeps the lower ones. */
+function wantedCount(workload: Workload): number {
+  return (workload.spec.replicas ?? 1) - partitionOf(workload);
+}
+
+function findBlock(view: RolloutView, observed: boolean, fresh: readonly Pod[]): PodProblem | undefined {
+  for (const pod of fresh) {
+    const problem = isReady(pod) ? undefined : findProblem(pod);
+    if (problem !== undefined) return problem;
+  }
+  if (!observed) return undefined;
+  const refused = refusedPods(view);
+  if (refused === undefined) return undefined;
+  return {
+    // Pod security does not change its mind; a quota may be freed and a webhook's server may come back.
+    severity: /violates PodSecurity/.test(refused) ? "fatal" : "waiting",
+    pod: "",
+    container: undefined,
+    reason: "FailedCreate",
+    text: `its new pods are refused: ${refused}`,
+  };
+}
+
+/** The reason why no pod is made: the controller's condition, or the newest of the workload's own events. */
+function refusedPods({ workload, events, kind }: RolloutView): string | undefined {
+  const failure = workload?.status?.conditions?.find(
+    (item) => item.type === "ReplicaFailure" && item.status === "True",
+  );
+  if (failure?.message !== undefined) return shorten(failure.message);
+  if (kind === "Deployment") return undefined;
+  const uid = workload?.metadata.uid;
+  const event = events
+    .filter((item) => item.involvedObject?.uid === uid && item.type === "Warning" && item.reason === "FailedCreate")
+    .toSorted((a, b) => timeOf(a).localeCompare(timeOf(b)))
+    .at(-1);
+  return event?.message === undefined ? undefined : shorten(event.message);
+}
+
+function timeOf(event: KubeEvent): string {
+  return event.lastTimestamp ?? event.eventTime ?? event.metadata.creationTimestamp ?? "";
+}
+
+/** `pods "hello-7d9-" is forbidden: …` and `create Pod hello-0 in StatefulSet hello failed error: …` without the prefix. */
+function shorten(message: string): string {
+  return message
+    .replace(/^.*?failed error: /, "")
+    .replace(/^(Error creating: )?pods "[^"]*" is forbidden: /, "")
+    .replace(/\s+/g, " ")
+    .slice(0, 600);
+}

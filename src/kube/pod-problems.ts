@@ -1,0 +1,115 @@
+// Pure: why a pod does not become ready, in the cluster's own words. `fatal` will not mend itself within a user's
+// patience; `waiting` may.
+import type { Container, ContainerState, ContainerStatus, Pod } from "./objects.ts";
+
+export interface PodProblem {
+  readonly severity: "fatal" | "waiting";
+  readonly pod: string;
+  readonly container: string | undefined;
+  /** Kubernetes' reason, e.g. `ImagePullBackOff`. */
+  readonly reason: string;
+  /** One clause for people. */
+  readonly text: string;
+}
+
+export function isReady(pod: Pod): boolean {
+  return pod.status?.conditions?.some((item) => item.type === "Ready" && item.status === "True") === true;
+}
+
+export function isTerminating(pod: Pod): boolean {
+  return pod.metadata.deletionTimestamp !== undefined;
+}
+
+/** Live: neither going away nor ended. */
+export function isLive(pod: Pod): boolean {
+  return !isTerminating(pod) && pod.status?.phase !== "Succeeded" && pod.status?.phase !== "Failed";
+}
+
+export function findContainer(pod: Pod, name: string): Container | undefined {
+  return [...pod.spec.containers, ...(pod.spec.initContainers ?? [])].find((container) => container.name === name);
+}
+
+export function findStatus(pod: Pod, name: string): ContainerStatus | undefined {
+  const { containerStatuses = [], initContainerStatuses = [] } = pod.status ?? {};
+  return [...containerStatuses, ...initContainerStatuses].find((status) => status.name === name);
+}
+
+/** A failed pull is retried by the kubelet; these say that it has been tried or cannot be. */
+const imageReasons = new Set([
+  "ImagePullBackOff",
+  "ErrImageNeverPull",
+  "InvalidImageName",
+  "ErrImagePull",
+  "RegistryUnavailable",
+]);
+const createReasons = new Set([
+  "CreateContainerConfigError",
+  "CreateContainerError",
+  "RunContainerError",
+  "PreCreateHookError",
+]);
+
+export function findProblem(pod: Pod): PodProblem | undefined {
+  const name = pod.metadata.name ?? "";
+  const { initContainerStatuses = [], containerStatuses = [] } = pod.status ?? {};
+  for (const status of [...initContainerStatuses, ...containerStatuses]) {
+    const problem = imageProblem(name, status) ?? createProblem(name, status) ?? crashProblem(name, status);
+    if (problem !== undefined) return problem;
+  }
+  return scheduleProblem(pod, name) ?? phaseProblem(pod, name);
+}
+
+function scheduleProblem(pod: Pod, name: string): PodProblem | undefined {
+  const scheduled = pod.status?.conditions?.find((item) => item.type === "PodScheduled");
+  if (scheduled?.status !== "False") return undefined;
+  const reason = scheduled.reason ?? "Unschedulable";
+  const text = `pod ${name} finds no node: ${oneLine(scheduled.message ?? reason)}`;
+  return { severity: "waiting", pod: name, container: undefined, reason, text };
+}
+
+function phaseProblem(pod: Pod, name: string): PodProblem | undefined {
+  if (pod.status?.phase !== "Failed") return undefined;
+  const reason = pod.status.reason ?? "Failed";
+  const text = `pod ${name} failed: ${oneLine(pod.status.message ?? reason)}`;
+  return { severity: "fatal", pod: name, container: undefined, reason, text };
+}
+
+function imageProblem(pod: string, { name, image, state }: ContainerStatus): PodProblem | undefined {
+  const reason = state?.waiting?.reason ?? "";
+  if (!imageReasons.has(reason)) return undefined;
+  const text = `image ${image ?? ""} of container ${name} cannot be pulled: ${oneLine(state?.waiting?.message ?? reason)}`;
+  // The first failure may be a hiccup; the back-off that follows within seconds says that it was not.
+  return { severity: reason === "ErrImagePull" ? "waiting" : "fatal", pod, container: name, reason, text };
+}
+
+function createProblem(pod: string, { name, state }: ContainerStatus): PodProblem | undefined {
+  const reason = state?.waiting?.reason ?? "";
+  if (!createReasons.has(reason)) return undefined;
+  const text = `container ${name} of pod ${pod} cannot start: ${oneLine(state?.waiting?.message ?? reason)}`;
+  return { severity: "waiting", pod, container: name, reason, text };
+}
+
+function crashProblem(pod: string, { name, state, lastState, ready }: ContainerStatus): PodProblem | undefined {
+  const looping = state?.waiting?.reason === "CrashLoopBackOff";
+  const ended = state?.terminated ?? lastState?.terminated;
+  if (!looping && (ready || (ended?.exitCode ?? 0) === 0)) return undefined;
+  const text = `container ${name} of pod ${pod} ends again and again${describeExit(ended)}`;
+  const reason = looping ? "CrashLoopBackOff" : "Error";
+  return { severity: looping ? "fatal" : "waiting", pod, container: name, reason, text };
+}
+
+function describeExit(ended: ContainerState["terminated"]): string {
+  if (ended === undefined) return "";
+  const said = lastLine(ended.message);
+  const memory = ended.reason === "OOMKilled" ? ", out of memory" : "";
+  return ` (exit code ${ended.exitCode}${memory})${said === "" ? "" : `: ${said}`}`;
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, " ").trim().slice(0, 600);
+}
+
+/** Where a container that says why keeps it: the last line of its termination message (its log's tail). */
+function lastLine(text: string | undefined): string {
+  return oneLine((text ?? "").trim().split("\n").at(-1) ?? "");
+}
