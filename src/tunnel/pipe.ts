@@ -40,9 +40,16 @@ export function joinDuplex(a: Duplex, b: Duplex): Joined {
   return { closed: promise, destroy };
 }
 
-/** A socket's peer shall see a reset, not an orderly end that never was. */
+/** The far end of a TCP socket shall see a reset, not an orderly end that never was. */
 function reset(end: Duplex, error: Error): void {
   if (end.destroyed) return;
-  if (end instanceof Socket && !end.connecting) end.resetAndDestroy();
-  else end.destroy(error);
+  if (!(end instanceof Socket)) {
+    end.destroy(error);
+    return;
+  }
+  try {
+    end.resetAndDestroy();
+  } catch {
+    end.destroy(error); // TLS and Unix sockets have no reset
+  }
 }
