@@ -136,6 +136,15 @@ export class Registry implements Disposable {
     return this.#sessions.isTrustedByLive(fingerprint);
   }
 
+  /** What a connected laptop says about this agent. */
+  vouchedFor(fingerprint: string): TrustedAgent | undefined {
+    for (const session of this.#sessions.trusting(fingerprint)) {
+      const trusted = session.trusted.get(fingerprint);
+      if (session.link !== undefined && trusted !== undefined) return trusted;
+    }
+    return undefined;
+  }
+
   /** The agent's link stands. An older link of the same key is cut. */
   connectAgent(link: AgentLink): AgentRecord {
     const { fingerprint } = link;

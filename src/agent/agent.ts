@@ -1,0 +1,120 @@
+// Builds the agent's parts in the order a connection meets them, listeners first; disposing undoes it in reverse.
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { Scope } from "#base/scope.ts";
+import { softwareVersion } from "#base/version.ts";
+import { createIdentity } from "#tunnel/identity.ts";
+import { protocolVersions } from "#wire/hello.ts";
+import type { Hello } from "#wire/hello.ts";
+import type { AgentSettings } from "./config.ts";
+import { startHealthServer } from "./health.ts";
+import { TcpCapture } from "./inbound/capture.ts";
+import { UdpCapture } from "./inbound/capture-udp.ts";
+import { startIntroductions } from "./introduction.ts";
+import { ManagerLinks } from "./manager-link.ts";
+import { Redirect, openKernelTable } from "./redirect.ts";
+import type { RedirectTable } from "./redirect.ts";
+import { ServedIntercepts } from "./served.ts";
+
+/** chosen: how often an ending agent looks whether it is still needed. */
+const drainStepMs = 200;
+
+export interface AgentOptions {
+  readonly settings: AgentSettings;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The kernel's nft table but in tests. */
+  readonly openTable?: () => Promise<RedirectTable>;
+}
+
+export interface Agent extends AsyncDisposable {
+  readonly fingerprint: string;
+  readonly introductionPort: number;
+  readonly healthPort: number;
+  /** The ports it listens on, in the order of the configuration. */
+  readonly agentPorts: readonly number[];
+  readonly openConnections: number;
+  /** Serves on until the application has ended and its connections have, or the signal aborts. */
+  drain(signal: AbortSignal): Promise<void>;
+}
+
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const { settings, clock, log } = options;
+  const { config, podName, podUid, podIps } = settings;
+  const hello: Hello = { protocol: protocolVersions, software: softwareVersion, role: "agent", features: [] };
+  const scope = new Scope(log);
+  try {
+    const served = new ServedIntercepts(config.ports);
+    const redirect = new Redirect({
+      ports: config.ports,
+      openTable: options.openTable ?? openKernelTable,
+      isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
+      log,
+    });
+    scope.use(redirect);
+    const captures: (TcpCapture | UdpCapture)[] = [];
+    for (const port of config.ports) {
+      const parts = { port, served, redirect, podName, podIps, clock, log };
+      captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen(parts)));
+    }
+
+    const identity = createIdentity("traffic-agent");
+    const facts = { podName, podUid, podIps: [...podIps], version: softwareVersion, config };
+    const applyRedirects = (): Promise<void> => redirect.update();
+    const links = scope.use(new ManagerLinks({ identity, facts, hello, served, applyRedirects, clock, log }));
+    const introductions = scope.use(
+      await startIntroductions({
+        host: "127.0.0.1",
+        port: settings.ports.introduction,
+        identity: { fingerprint: identity.fingerprint, ...facts },
+        links,
+        hello,
+        clock,
+        log,
+      }),
+    );
+    const health = scope.use(await startHealthServer(settings.ports.health, () => !scope.disposed, clock));
+    log.info("agent started", { pod: podName, ports: captures.length, fingerprint: identity.fingerprint });
+
+    const openConnections = (): number =>
+      captures.reduce((sum, capture) => sum + (capture instanceof TcpCapture ? capture.openConnections : 0), 0);
+    return {
+      fingerprint: identity.fingerprint,
+      introductionPort: introductions.port,
+      healthPort: health.port,
+      agentPorts: captures.map((capture) => capture.port),
+      get openConnections() {
+        return openConnections();
+      },
+      drain: (signal) => drain(captures, openConnections, clock, signal),
+      [Symbol.asyncDispose]: () => scope[Symbol.asyncDispose](),
+    };
+  } catch (error) {
+    await scope[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/**
+ * A native sidecar is told to end when the application has ended; an ordinary one at the same moment as the application,
+ * which may go on serving for a while. Both end when no connection is left and the application listens no more.
+ */
+async function drain(
+  captures: readonly (TcpCapture | UdpCapture)[],
+  openConnections: () => number,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const needed = async (): Promise<boolean> => {
+    if (openConnections() > 0) return true;
+    const tcp = captures.filter((capture) => capture instanceof TcpCapture);
+    const listening = await Promise.all(tcp.map((capture) => capture.applicationListens(signal)));
+    return listening.includes(true);
+  };
+  try {
+    while (await needed()) await clock.sleep(drainStepMs, signal);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error; // the time to drain is over
+  }
+}

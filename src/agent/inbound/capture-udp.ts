@@ -1,0 +1,234 @@
+// Datagrams to a taken-over UDP port, one flow for each caller's address: to the laptop when the port has an active
+// intercept, else to the application. A flow has no connection to keep, so each change of what is intercepted lets the
+// flows of this port choose anew with their next datagram.
+// Invariants: while a flow's end is being opened at most `maxWaitingBytes` wait; what is over is dropped, as on a wire.
+import { createSocket } from "node:dgram";
+import type { RemoteInfo, Socket } from "node:dgram";
+import { once } from "node:events";
+import { isIPv6 } from "node:net";
+import type { Clock, Timer } from "#base/clock.ts";
+import { AppError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
+import type { Endpoint } from "#wire/open.ts";
+import type { ServedIntercepts, Taken } from "#agent/served.ts";
+import { openInbound } from "./open-stream.ts";
+import { plainAddress } from "./pass.ts";
+
+/** chosen: a flow that is silent both ways for this long ends. */
+const idleMs = 60_000;
+const sweepMs = 10_000;
+/** chosen: flows of one port; the longest silent one makes room. */
+const maxFlows = 4096;
+/** chosen: datagrams that wait for a decision, bytes a flow. */
+const maxWaitingBytes = 64 * 1024;
+/** chosen: bytes in a socket's send queue before datagrams are dropped. */
+const maxSendQueueBytes = 1024 * 1024;
+
+export interface UdpCaptureOptions {
+  readonly port: AgentPort;
+  readonly served: ServedIntercepts;
+  readonly podName: string;
+  readonly podIps: readonly string[];
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Where a flow's datagrams go once that is decided. */
+interface FlowEnd {
+  send(datagram: Uint8Array): void;
+  close(): void;
+}
+
+interface Flow {
+  readonly key: string;
+  readonly caller: RemoteInfo;
+  readonly taken: Taken | undefined;
+  readonly gone: AbortController;
+  end: FlowEnd | undefined;
+  waiting: Uint8Array[];
+  waitingBytes: number;
+  lastMs: number;
+}
+
+export class UdpCapture implements AsyncDisposable {
+  readonly #options: UdpCaptureOptions;
+  readonly #socket: Socket;
+  readonly #flows = new Map<string, Flow>();
+  readonly #sweeper: Timer;
+  /** The application answered ICMP "port unreachable" on the pod's address: it listens on loopback only. */
+  #useLoopback = false;
+
+  private constructor(options: UdpCaptureOptions, socket: Socket) {
+    this.#options = options;
+    this.#socket = socket;
+    this.#sweeper = options.clock.every(sweepMs, () => this.#sweep()).unref();
+    options.served.onChange(() => this.#chooseAnew());
+    socket.on("message", (datagram, caller) => this.#receive(datagram, caller));
+    socket.on("error", (error) => options.log.debug("udp socket", { error: error.message }));
+  }
+
+  static async listen(options: UdpCaptureOptions): Promise<UdpCapture> {
+    return new UdpCapture(options, await bindAnywhere(options.port.agentPort));
+  }
+
+  get port(): number {
+    return this.#socket.address().port;
+  }
+  get flowCount(): number {
+    return this.#flows.size;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#sweeper[Symbol.dispose]();
+    for (const flow of this.#flows.values()) this.#drop(flow);
+    await new Promise<void>((resolve) => this.#socket.close(() => resolve()));
+  }
+
+  #receive(datagram: Uint8Array, caller: RemoteInfo): void {
+    const key = `${caller.address} ${caller.port}`;
+    let flow = this.#flows.get(key);
+    if (flow === undefined) {
+      flow = this.#start(key, caller);
+    } else {
+      this.#flows.delete(key); // moves it to the young end
+      this.#flows.set(key, flow);
+    }
+    flow.lastMs = this.#options.clock.now();
+    if (flow.end !== undefined) flow.end.send(datagram);
+    else if (flow.waitingBytes + datagram.length <= maxWaitingBytes) {
+      flow.waiting.push(datagram);
+      flow.waitingBytes += datagram.length;
+    }
+  }
+
+  #start(key: string, caller: RemoteInfo): Flow {
+    if (this.#flows.size >= maxFlows) {
+      const oldest = this.#flows.values().next().value;
+      if (oldest !== undefined) this.#drop(oldest);
+    }
+    const { port, served, clock } = this.#options;
+    const taken = served.find(port.containerPort, port.protocol);
+    const gone = new AbortController();
+    const flow: Flow = { key, caller, taken, gone, end: undefined, waiting: [], waitingBytes: 0, lastMs: clock.now() };
+    this.#flows.set(key, flow);
+    void this.#decide(flow);
+    return flow;
+  }
+
+  async #decide(flow: Flow): Promise<void> {
+    try {
+      const end = (await this.#toLaptop(flow)) ?? (await this.#toApplication(flow));
+      if (flow.gone.signal.aborted) {
+        end.close();
+        return;
+      }
+      flow.end = end;
+      for (const datagram of flow.waiting) end.send(datagram);
+      flow.waiting = [];
+      flow.waitingBytes = 0;
+    } catch (error) {
+      this.#options.log.debug("datagrams not passed", { reason: toAppError(error).message });
+      this.#drop(flow);
+    }
+  }
+
+  async #toLaptop(flow: Flow): Promise<FlowEnd | undefined> {
+    const { taken, caller, gone } = flow;
+    if (taken === undefined) return undefined;
+    const { port, podName, clock, log } = this.#options;
+    const source: Endpoint = { address: plainAddress(caller.address), port: caller.port };
+    try {
+      const request = { protocol: "udp", containerPort: port.containerPort, source, podName } as const;
+      const stream = await openInbound({ taken, request, clock, signal: gone.signal });
+      stream.onDatagram((datagram) => this.#answer(flow, Buffer.from(datagram)));
+      stream.on("error", () => undefined); // 'close' follows
+      stream.on("end", () => this.#drop(flow));
+      stream.on("close", () => this.#drop(flow));
+      return { send: (datagram) => void stream.sendDatagram(datagram), close: () => stream.destroy() };
+    } catch (error) {
+      gone.signal.throwIfAborted();
+      const reason = toAppError(error).message;
+      log.info("datagrams left to the application", { interceptId: taken.interceptId, reason });
+      return undefined;
+    }
+  }
+
+  async #toApplication(flow: Flow): Promise<FlowEnd> {
+    const address = this.#applicationAddress(flow.caller);
+    const socket = createSocket(isIPv6(address) ? "udp6" : "udp4");
+    socket.on("message", (datagram) => this.#answer(flow, datagram));
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ECONNREFUSED") this.#useLoopback = !this.#useLoopback;
+      this.#drop(flow);
+    });
+    socket.connect(this.#options.port.containerPort, address);
+    await once(socket, "connect");
+    return {
+      send: (datagram) => {
+        // An error of sending is the socket's 'error' as well.
+        if (socket.getSendQueueSize() < maxSendQueueBytes) socket.send(datagram, () => undefined);
+      },
+      close: () => socket.close(),
+    };
+  }
+
+  #applicationAddress(caller: RemoteInfo): string {
+    const v6 = isIPv6(plainAddress(caller.address));
+    const loopback = v6 ? "::1" : "127.0.0.1";
+    if (this.#useLoopback) return loopback;
+    return this.#options.podIps.find((ip) => isIPv6(ip) === v6) ?? this.#options.podIps[0] ?? loopback;
+  }
+
+  #answer(flow: Flow, datagram: Uint8Array): void {
+    if (flow.gone.signal.aborted) return;
+    flow.lastMs = this.#options.clock.now();
+    if (this.#socket.getSendQueueSize() > maxSendQueueBytes) return;
+    this.#socket.send(datagram, flow.caller.port, flow.caller.address, () => undefined);
+  }
+
+  #chooseAnew(): void {
+    const { port, served } = this.#options;
+    const taken = served.find(port.containerPort, port.protocol);
+    for (const flow of this.#flows.values()) {
+      const same = flow.taken?.interceptId === taken?.interceptId && flow.taken?.opener === taken?.opener;
+      if (!same) this.#drop(flow);
+    }
+  }
+
+  #sweep(): void {
+    const now = this.#options.clock.now();
+    for (const flow of this.#flows.values()) if (now - flow.lastMs >= idleMs) this.#drop(flow);
+  }
+
+  #drop(flow: Flow): void {
+    if (this.#flows.get(flow.key) === flow) this.#flows.delete(flow.key);
+    if (flow.gone.signal.aborted) return;
+    flow.gone.abort(new AppError("cancelled", "the flow has ended"));
+    flow.end?.close();
+  }
+}
+
+async function bindAnywhere(port: number): Promise<Socket> {
+  for (const [type, address] of [
+    ["udp6", "::"],
+    ["udp4", "0.0.0.0"],
+  ] as const) {
+    const socket = createSocket({ type, recvBufferSize: 1024 * 1024 });
+    try {
+      socket.bind(port, address);
+      await once(socket, "listening");
+      return socket;
+    } catch (error) {
+      socket.close();
+      const { code } = error as NodeJS.ErrnoException;
+      if (type === "udp4" || code === "EADDRINUSE") {
+        throw new AppError(
+          code === "EADDRINUSE" ? "port_in_use" : "internal",
+          `cannot listen on UDP port ${port}: ${code}`,
+        );
+      }
+    }
+  }
+  throw new AppError("internal", `cannot listen on UDP port ${port}`);
+}

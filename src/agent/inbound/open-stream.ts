@@ -1,0 +1,52 @@
+// The laptop's end of a connection: a stream through the manager, or the reason why the application must answer.
+// @from agent/inbound/capture.ts
+// @to manager/inbound/relay.ts
+import type { Duplex } from "node:stream";
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError, isAppError } from "#base/error.ts";
+import type { Taken } from "#agent/served.ts";
+import type { TunnelStream } from "#tunnel/tunnel.ts";
+import type { OpenRequest } from "#wire/open.ts";
+
+/** chosen: a caller waits this long at most before the application answers instead (DESIGN §5). */
+export const decisionMs = 5000;
+
+export interface OpenInboundOptions {
+  readonly taken: Taken;
+  readonly request: Omit<Extract<OpenRequest, { kind: "inbound" }>, "kind" | "interceptId">;
+  readonly clock: Clock;
+  /** Aborts when the caller is gone. */
+  readonly signal: AbortSignal;
+}
+
+/** Resolves when the laptop's process has taken the connection; rejects with why not. */
+export async function openInbound(options: OpenInboundOptions): Promise<TunnelStream> {
+  const { taken, request, clock, signal } = options;
+  using limit = deadline(clock, decisionMs, "the laptop's answer", signal);
+  try {
+    return await taken.opener.open({ kind: "inbound", interceptId: taken.interceptId, ...request }, limit.signal);
+  } catch (error) {
+    if (isAppError(error, "refused")) taken.opener.countRefused(taken.interceptId);
+    throw error;
+  }
+}
+
+/**
+ * Resolves when either side has something to say, so that a link that dies before that costs no connection: the caller's
+ * bytes (at most its socket's buffer) are still unread then, and the application can have them. Rejects when the stream
+ * fails first.
+ */
+export function firstMove(caller: Duplex, stream: TunnelStream): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const onFailure = (error?: Error): void =>
+    reject(error ?? new AppError("link_lost", "the stream to the laptop ended before its first byte"));
+  const onMove = (): void => resolve();
+  const onClose = (): void => onFailure();
+  stream.on("error", onFailure).on("close", onClose).on("readable", onMove).on("end", onMove);
+  caller.on("readable", onMove).on("end", onMove).on("close", onMove);
+  return promise.finally(() => {
+    stream.off("error", onFailure).off("close", onClose).off("readable", onMove).off("end", onMove);
+    caller.off("readable", onMove).off("end", onMove).off("close", onMove);
+  });
+}

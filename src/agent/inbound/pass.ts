@@ -1,0 +1,102 @@
+// The application's end of a connection that no laptop takes. The pod's own address is dialled, as a caller in the
+// cluster would: an application that trusts what comes from loopback must not trust the whole cluster because of us
+// (DESIGN 15). Only an application that listens on nothing but loopback is dialled there.
+// @from agent/inbound/capture.ts
+import { connect, isIPv6 } from "node:net";
+import type { Socket } from "node:net";
+import type { Clock } from "#base/clock.ts";
+import { deadline } from "#base/abort.ts";
+import { AppError } from "#base/error.ts";
+
+/** chosen: the application's backlog may be full; its callers would wait as well. */
+const connectMs = 30_000;
+/** chosen: finds an application that stopped without closing. */
+const keepAliveMs = 60_000;
+
+export interface AppDialerOptions {
+  readonly podIps: readonly string[];
+  readonly containerPort: number;
+  readonly clock: Clock;
+}
+
+export class AppDialer {
+  readonly #options: AppDialerOptions;
+  /** Where the application answered last. */
+  #known: string | undefined;
+
+  constructor(options: AppDialerOptions) {
+    this.#options = options;
+  }
+
+  /** `reached` is the pod's address that the caller used. Rejects with `refused` when the application listens nowhere. */
+  async dial(reached: string | undefined, signal: AbortSignal): Promise<Socket> {
+    const { containerPort, clock } = this.#options;
+    using limit = deadline(clock, connectMs, `the application on port ${containerPort}`, signal);
+    let failure: Error = new AppError("refused", `the application does not listen on port ${containerPort}`);
+    for (const address of this.candidates(reached)) {
+      try {
+        const socket = await connectTo(address, containerPort, limit.signal);
+        this.#known = address;
+        return socket;
+      } catch (error) {
+        limit.signal.throwIfAborted();
+        failure = error as Error;
+      }
+    }
+    throw new AppError("refused", `the application does not listen on port ${containerPort}`, { cause: failure });
+  }
+
+  /** The address that worked, then the pod's own (the caller's first), then loopback. */
+  candidates(reached: string | undefined): readonly string[] {
+    const all = [this.#known, reached, ...this.#options.podIps, "127.0.0.1", "::1"];
+    const own = all.filter((address): address is string => address !== undefined).map(plainAddress);
+    // Loopback comes last but for the remembered one: a caller on loopback is no reason to skip the pod's address.
+    const known = this.#known;
+    return [...new Set(own)].toSorted((a, b) => rank(a, known) - rank(b, known));
+  }
+}
+
+function rank(address: string, known: string | undefined): number {
+  if (address === known) return 0;
+  return address === "::1" || address.startsWith("127.") ? 2 : 1;
+}
+
+/** `::ffff:10.0.0.1`, as a dual-stack listener sees IPv4, is 10.0.0.1. */
+export function plainAddress(address: string): string {
+  return address.toLowerCase().startsWith("::ffff:") && address.includes(".")
+    ? address.slice("::ffff:".length)
+    : address;
+}
+
+function connectTo(address: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+  if (signal.aborted) {
+    reject(signal.reason as Error);
+    return promise;
+  }
+  const socket = connect({
+    host: address,
+    port,
+    family: isIPv6(address) ? 6 : 4,
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: keepAliveMs,
+  });
+  const onAbort = (): void => {
+    socket.destroy();
+    reject(signal.reason as Error);
+  };
+  const onError = (error: Error): void => {
+    signal.removeEventListener("abort", onAbort);
+    reject(error);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  socket.once("error", onError);
+  socket.once("connect", () => {
+    signal.removeEventListener("abort", onAbort);
+    socket.removeListener("error", onError);
+    resolve(socket);
+  });
+  return promise;
+}

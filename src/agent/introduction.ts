@@ -1,0 +1,93 @@
+// Where laptops introduce managers (DESIGN 4): a tunnel session over the API server's port-forward to the pod's loopback.
+// Whoever may port-forward to this pod may have its traffic; nobody else gets here, and it speaks no HTTP.
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
+import type { Clock } from "#base/clock.ts";
+import { AppError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import { openSession } from "#tunnel/session.ts";
+import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
+import type { Hello } from "#wire/hello.ts";
+import { introductionApi } from "#wire/introduction-api.ts";
+import type { ResultOf } from "#wire/rpc.ts";
+import type { ManagerLinks } from "./manager-link.ts";
+
+/** chosen: laptops at once; an introduction takes milliseconds. */
+const maxConnections = 64;
+/** chosen: an introduction is over by then. */
+const sessionMs = 30_000;
+
+export interface IntroductionOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly identity: ResultOf<typeof introductionApi, "identify">;
+  readonly links: ManagerLinks;
+  readonly hello: Hello;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export interface IntroductionServer extends AsyncDisposable {
+  readonly port: number;
+}
+
+export async function startIntroductions(options: IntroductionOptions): Promise<IntroductionServer> {
+  const open = new Set<Socket>();
+  const ended = new AbortController();
+  const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    socket.on("error", () => undefined); // 'close' follows
+    void serve(socket, options, ended.signal);
+  });
+  server.maxConnections = maxConnections;
+  server.listen(options.port, options.host);
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.asyncDispose]: async () => {
+      ended.abort(new AppError("cancelled", "the agent is ending"));
+      for (const socket of open) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+async function serve(transport: Socket, options: IntroductionOptions, signal: AbortSignal): Promise<void> {
+  const { hello, clock, log } = options;
+  let session: TunnelSession;
+  try {
+    session = await openSession({ transport, hello, role: "accepter", expectRole: "laptop", clock, log, signal });
+  } catch (error) {
+    log.debug("introduction refused", { reason: toAppError(error).message });
+    return;
+  }
+  const patience = clock.after(sessionMs, () => session.destroy());
+  session.onIncoming((incoming) => accept(incoming, options));
+  await session.closed;
+  patience[Symbol.dispose]();
+}
+
+function accept(incoming: IncomingStream, options: IntroductionOptions): void {
+  const { request } = incoming;
+  if (request.kind !== "rpc" || request.api !== "introduction") {
+    incoming.reject("denied", 'expected an rpc stream of the api "introduction"');
+    return;
+  }
+  openRpc({
+    stream: incoming.accept(),
+    serves: {
+      api: introductionApi,
+      handlers: {
+        identify: () => options.identity,
+        introduce: async ({ manager }, signal) => {
+          await options.links.introduce(manager, signal);
+          return { connected: true } as const;
+        },
+      },
+    },
+    log: options.log,
+  });
+}

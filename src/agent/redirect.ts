@@ -1,0 +1,106 @@
+// Numeric and headless ports have no name to take over: while such a port is intercepted, new connections are sent to
+// the agent by a rule in the pod's network namespace (DESIGN 14). The rule matches a connection's first SYN only, so a
+// connection older than the attach is never touched. The table belongs to this process: when it dies, so does the rule.
+//
+//   no table ──attach──► redirecting ──detach──► inert ──no redirected connection left──► no table
+//                            ▲                     │ attach
+//                            └─────────────────────┘
+// Invariant: the table is never removed while a connection that came through it is open.
+import type { Logger } from "#base/log.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
+
+/** What the kernel is asked for; `openKernelTable` in production. */
+export interface RedirectTable extends Disposable {
+  /** Replaces all rules in one transaction; none means the inert rule. */
+  apply(ports: readonly AgentPort[]): void;
+}
+
+export interface RedirectOptions {
+  readonly ports: readonly AgentPort[];
+  readonly openTable: () => Promise<RedirectTable>;
+  /** Whether the port has an active intercept. */
+  readonly isTaken: (port: AgentPort) => boolean;
+  readonly log: Logger;
+}
+
+export class Redirect implements AsyncDisposable {
+  readonly #options: RedirectOptions;
+  readonly #ports: readonly AgentPort[];
+  #table: RedirectTable | undefined;
+  #applied = "";
+  #openConnections = 0;
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(options: RedirectOptions) {
+    this.#options = options;
+    this.#ports = options.ports.filter((port) => port.takeover === "redirect");
+  }
+
+  /** Brings the rules in line with what is intercepted; resolves when they are in force. */
+  update(): Promise<void> {
+    if (this.#ports.length === 0) return Promise.resolve();
+    const turn = this.#turn.catch(() => undefined).then(() => this.#apply());
+    this.#turn = turn;
+    return turn;
+  }
+
+  /** A connection came through the table; dispose when it has ended. */
+  hold(): Disposable {
+    this.#openConnections += 1;
+    let held = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!held) return;
+        held = false;
+        this.#openConnections -= 1;
+        if (this.#openConnections === 0 && this.#table !== undefined) this.#updateUnheard();
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#turn.catch(() => undefined); // whoever asked for it has heard
+    this.#table?.[Symbol.dispose]();
+    this.#table = undefined;
+  }
+
+  #updateUnheard(): void {
+    this.update().catch((error: unknown) => this.#options.log.error("redirect not changed", { reason: String(error) }));
+  }
+
+  async #apply(): Promise<void> {
+    const wanted = this.#ports.filter((port) => this.#options.isTaken(port));
+    if (wanted.length === 0 && this.#openConnections === 0) {
+      this.#table?.[Symbol.dispose]();
+      this.#table = undefined;
+      this.#applied = "";
+      return;
+    }
+    const key = wanted.map((port) => `${port.protocol}/${port.containerPort}`).join(" ");
+    if (this.#table !== undefined && key === this.#applied) return;
+    this.#table ??= await this.#options.openTable();
+    this.#table.apply(wanted);
+    this.#applied = key;
+    this.#options.log.info("redirect changed", { ports: key === "" ? "none" : key });
+  }
+}
+
+/** The nft table, made when the first port needs it: most agents never load the kernel's part. */
+export async function openKernelTable(): Promise<RedirectTable> {
+  const [{ OwnedTable }, rules] = await Promise.all([import("#kernel/nftables.ts"), import("#kernel/nft-rules.ts")]);
+  const table = OwnedTable.open("telepresence", ["prerouting"]);
+  return {
+    apply: (ports) => {
+      const redirects = ports.map((port) =>
+        port.protocol === "tcp"
+          ? rules.firstSynRedirect(port.containerPort, port.agentPort)
+          : rules.udpRedirect(port.containerPort, port.agentPort),
+      );
+      table.replaceRules(
+        "prerouting",
+        redirects.length === 0 ? [rules.inertRule()] : [...redirects, rules.inertRule()],
+      );
+    },
+    [Symbol.dispose]: () => table[Symbol.dispose](),
+  };
+}

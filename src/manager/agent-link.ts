@@ -1,0 +1,144 @@
+// One agent's link: TLS with both keys pinned has proved who it is before anything here runs. What the laptop vouched
+// for counts (pod, workload); what the agent says about itself is only for display.
+// Invariant: an agent that is not in the registry has no streams.
+import type { Duplex } from "node:stream";
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import type { Rpc } from "#tunnel/rpc.ts";
+import { openSession } from "#tunnel/session.ts";
+import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
+import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
+import type { Hello } from "#wire/hello.ts";
+import type { TrustedAgent } from "#wire/manager-api.ts";
+import { relayInbound } from "./inbound/relay.ts";
+import type { AgentLink, AgentRecord } from "./registry/agents.ts";
+import type { Registry } from "./registry/registry.ts";
+
+/** chosen: a link that has not arrived by then is closed. */
+const arriveMs = 10_000;
+/** chosen: an agent that does not confirm a set by then is cut, which makes it serve nothing. */
+const setMs = 5000;
+/** chosen: how long a link that is no longer wanted may take to end. */
+const closeMs = 2000;
+
+export interface AgentDoor {
+  readonly registry: Registry;
+  readonly hello: Hello;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+type AgentRpc = Rpc<typeof managerToAgentApi, typeof agentNotifications>;
+
+/** Says HELLO and serves the agent; resolves once the session stands. */
+export async function acceptAgent(
+  transport: Duplex,
+  fingerprint: string,
+  door: AgentDoor,
+  signal: AbortSignal,
+): Promise<Agent> {
+  const { clock, log, hello } = door;
+  const session = await openSession({ transport, hello, role: "accepter", expectRole: "agent", clock, log, signal });
+  const agent = new Agent(session, fingerprint, door);
+  agent.serve();
+  return agent;
+}
+
+export class Agent {
+  readonly closed: Promise<unknown>;
+  readonly #session: TunnelSession;
+  readonly #fingerprint: string;
+  readonly #door: AgentDoor;
+  #rpc: AgentRpc | undefined;
+  #record: AgentRecord | undefined;
+
+  constructor(session: TunnelSession, fingerprint: string, door: AgentDoor) {
+    this.#session = session;
+    this.#fingerprint = fingerprint;
+    this.#door = door;
+    this.closed = session.closed;
+  }
+
+  /** Ends in order; what is still open when the signal aborts is cut. */
+  close(signal: AbortSignal): Promise<void> {
+    this.#rpc?.dispose();
+    return this.#session.close(signal);
+  }
+
+  serve(): void {
+    const patience = this.#door.clock.after(arriveMs, () => {
+      if (this.#record === undefined)
+        this.#session.destroy(new AppError("timeout", "the agent did not arrive in time"));
+    });
+    this.#session.onIncoming((incoming) => this.#accept(incoming));
+    void this.#session.closed.then(() => {
+      patience[Symbol.dispose]();
+      if (this.#record !== undefined) this.#door.registry.loseAgent(this.#record);
+    });
+  }
+
+  #accept(incoming: IncomingStream): void {
+    if (incoming.request.kind === "rpc") this.#acceptRpc(incoming);
+    else if (this.#record === undefined) incoming.reject("denied", "this agent has not arrived");
+    else void relayInbound(incoming, this.#record, this.#door);
+  }
+
+  #acceptRpc(incoming: IncomingStream): void {
+    if (this.#rpc !== undefined || incoming.request.kind !== "rpc" || incoming.request.api !== "agent") {
+      incoming.reject("denied", 'expected one rpc stream of the api "agent"');
+      return;
+    }
+    const rpc: AgentRpc = openRpc({
+      stream: incoming.accept(),
+      calls: managerToAgentApi,
+      serves: {
+        api: agentToManagerApi,
+        handlers: {
+          arrive: ({ podIps }) => {
+            this.#arrive(podIps, rpc);
+            return {};
+          },
+        },
+      },
+      receives: agentNotifications,
+      log: this.#door.log,
+    });
+    this.#rpc = rpc;
+    rpc.onNotification("laptop.refused", ({ interceptId, count }) => {
+      if (this.#record !== undefined && count > 0) this.#door.registry.countRefused(this.#record, interceptId, count);
+    });
+    void rpc.closed.then((reason) => this.#end(reason));
+  }
+
+  #arrive(podIps: readonly string[], rpc: AgentRpc): void {
+    if (this.#record !== undefined) throw new AppError("protocol", "this agent has arrived already");
+    const vouched = this.#door.registry.vouchedFor(this.#fingerprint);
+    if (vouched === undefined) throw new AppError("denied", "no connected laptop vouches for this agent");
+    this.#record = this.#door.registry.connectAgent(this.#link(vouched, podIps, rpc));
+  }
+
+  #link(vouched: TrustedAgent, podIps: readonly string[], rpc: AgentRpc): AgentLink {
+    const { clock } = this.#door;
+    return {
+      fingerprint: this.#fingerprint,
+      podName: vouched.podName,
+      podUid: vouched.podUid,
+      podIps: podIps.slice(0, 8),
+      setIntercepts: async (intercepts) => {
+        using limit = deadline(clock, setMs, `the agent of pod ${vouched.podName}`);
+        await rpc.call("intercepts.set", { intercepts: [...intercepts] }, limit.signal);
+      },
+      close: () => void this.#end(undefined),
+      destroy: (error) => this.#session.destroy(error),
+    };
+  }
+
+  async #end(reason: AppError | undefined): Promise<void> {
+    if (reason !== undefined) this.#session.destroy(reason);
+    using limit = deadline(this.#door.clock, closeMs, "the end of the agent's link");
+    await this.close(limit.signal);
+  }
+}

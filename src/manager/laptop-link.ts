@@ -1,0 +1,169 @@
+// One laptop's link: the session over its port-forward, the API on its first stream, and its streams into the cluster.
+// Invariant: nothing but `arrive` is done for a link that has not arrived; when the link ends, its session is lost.
+import type { Duplex } from "node:stream";
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import type { Handlers, Rpc } from "#tunnel/rpc.ts";
+import { openSession } from "#tunnel/session.ts";
+import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
+import type { Hello } from "#wire/hello.ts";
+import { openTimeoutMs } from "#wire/limits.ts";
+import { managerApi, managerNotifications } from "#wire/manager-api.ts";
+import type { ResultOf } from "#wire/rpc.ts";
+import { deadline } from "#base/abort.ts";
+import type { Dialer } from "./outbound/dial.ts";
+import { acceptOutbound } from "./outbound/accept.ts";
+import type { Resolver } from "./outbound/resolve.ts";
+import type { RefusalLog } from "./refusal-log.ts";
+import type { Registry } from "./registry/registry.ts";
+import type { LaptopLink, SessionRecord } from "./registry/sessions.ts";
+
+/** chosen: a link that has not arrived by then is closed. */
+const arriveMs = 10_000;
+/** chosen: how long streams may go on when the laptop has ended its API in order. */
+const closeMs = 2000;
+
+export type ManagerFacts = Omit<ResultOf<typeof managerApi, "arrive">, "sessionId">;
+
+export interface LaptopDoor {
+  readonly registry: Registry;
+  readonly dialer: Dialer;
+  readonly resolver: Resolver;
+  readonly facts: ManagerFacts;
+  readonly hello: Hello;
+  readonly refusals: RefusalLog;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+type LaptopRpc = Rpc<Record<never, never>, Record<never, never>, typeof managerNotifications>;
+
+/** Says HELLO and serves the laptop; resolves once the session stands. */
+export async function acceptLaptop(transport: Duplex, door: LaptopDoor, signal: AbortSignal): Promise<Laptop> {
+  const { clock, log, hello } = door;
+  const session = await openSession({ transport, hello, role: "accepter", expectRole: "laptop", clock, log, signal });
+  const laptop = new Laptop(session, door);
+  laptop.serve();
+  return laptop;
+}
+
+export class Laptop {
+  readonly closed: Promise<unknown>;
+  readonly #session: TunnelSession;
+  readonly #door: LaptopDoor;
+  #rpc: LaptopRpc | undefined;
+  #record: SessionRecord | undefined;
+
+  constructor(session: TunnelSession, door: LaptopDoor) {
+    this.#session = session;
+    this.#door = door;
+    this.closed = session.closed;
+  }
+
+  /** Ends in order; what is still open when the signal aborts is cut. */
+  close(signal: AbortSignal): Promise<void> {
+    this.#rpc?.dispose();
+    return this.#session.close(signal);
+  }
+
+  serve(): void {
+    const { clock, log, registry } = this.#door;
+    const patience = clock.after(arriveMs, () => {
+      if (this.#record === undefined)
+        this.#session.destroy(new AppError("timeout", "the laptop did not arrive in time"));
+    });
+    this.#session.onIncoming((incoming) => this.#accept(incoming));
+    void this.#session.closed.then((reason) => {
+      patience[Symbol.dispose]();
+      if (this.#record === undefined) return;
+      log.info("laptop link ended", { sessionId: this.#record.id, reason: reason?.message ?? "closed in order" });
+      registry.lose(this.#record);
+    });
+  }
+
+  #accept(incoming: IncomingStream): void {
+    const { kind } = incoming.request;
+    if (kind === "rpc") this.#acceptRpc(incoming);
+    else if (this.#record?.link === undefined) incoming.reject("denied", "this link has not arrived");
+    else void acceptOutbound(incoming, this.#door);
+  }
+
+  #acceptRpc(incoming: IncomingStream): void {
+    if (this.#rpc !== undefined || incoming.request.kind !== "rpc" || incoming.request.api !== "manager") {
+      incoming.reject("denied", 'expected one rpc stream of the api "manager"');
+      return;
+    }
+    this.#rpc = openRpc({
+      stream: incoming.accept(),
+      serves: { api: managerApi, handlers: this.#handlers() },
+      sends: managerNotifications,
+      log: this.#door.log,
+    });
+    // Without its API the link is of no use to anybody.
+    void this.#rpc.closed.then((reason) => this.#endWithApi(reason));
+  }
+
+  async #endWithApi(reason: AppError | undefined): Promise<void> {
+    if (reason !== undefined) this.#session.destroy(reason);
+    using limit = deadline(this.#door.clock, closeMs, "the end of the laptop's link");
+    await this.#session.close(limit.signal);
+  }
+
+  #handlers(): Handlers<typeof managerApi> {
+    const { registry, resolver, facts } = this.#door;
+    return {
+      arrive: (params) => {
+        if (this.#record !== undefined) throw new AppError("protocol", "this link has arrived already");
+        this.#record = registry.arrive({ ...params, client: printable(params.client) }, this.#link());
+        return { sessionId: this.#record.id, ...facts };
+      },
+      "intercept.create": ({ spec }, signal) => registry.create(this.#arrived(), spec, signal),
+      "intercept.remove": async ({ id }, signal) => {
+        await registry.remove(this.#arrived(), id, signal);
+        return {};
+      },
+      "intercept.list": () => {
+        this.#arrived();
+        return { intercepts: [...registry.list()] };
+      },
+      "agents.trust": ({ agents }) => {
+        registry.trust(this.#arrived(), agents);
+        return {};
+      },
+      "dns.exchange": async ({ message }, signal) => {
+        this.#arrived();
+        const answer = await resolver.exchange(Buffer.from(message, "base64"), signal);
+        return { message: Buffer.from(answer).toString("base64") };
+      },
+      depart: async (_params, signal) => {
+        await registry.depart(this.#arrived(), signal);
+        return {};
+      },
+    };
+  }
+
+  #arrived(): SessionRecord {
+    if (this.#record === undefined) throw new AppError("denied", "this link has not arrived");
+    if (this.#record.link === undefined) throw new AppError("link_lost", "this session has ended");
+    return this.#record;
+  }
+
+  #link(): LaptopLink {
+    return {
+      notifyIntercepts: (intercepts) => this.#rpc?.notify("intercepts.changed", { intercepts: [...intercepts] }),
+      notifyAgentLost: (podUid) => this.#rpc?.notify("agent.lost", { podUid }),
+      openInbound: async (request, signal) => {
+        using limit = deadline(this.#door.clock, openTimeoutMs, "the laptop's answer", signal);
+        return await this.#session.open(request, limit.signal);
+      },
+      destroy: (error) => this.#session.destroy(error),
+    };
+  }
+}
+
+/** `user@host` is shown on other people's terminals. */
+function printable(text: string): string {
+  return text.replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
+}

@@ -1,0 +1,275 @@
+// A cluster in one process, over real TCP on loopback: a manager, agents with an application behind each, and laptops.
+//
+//   caller ──► agent port ──► agent ──TLS──► manager ──► laptop (this file) ──► process
+//                               └──► application
+import { createServer, connect } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
+import { once } from "node:events";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startAgent } from "#agent/agent.ts";
+import type { Agent } from "#agent/agent.ts";
+import type { AgentSettings } from "#agent/config.ts";
+import type { RedirectTable } from "#agent/redirect.ts";
+import { systemClock } from "#base/clock.ts";
+import { createLogger, silentLogger } from "#base/log.ts";
+import type { Logger } from "#base/log.ts";
+import { startManager } from "#manager/manager.ts";
+import type { Manager } from "#manager/manager.ts";
+import type { ManagerConfig } from "#manager/config.ts";
+import type { DialGuard } from "#manager/outbound/guard.ts";
+import { joinDuplex } from "#tunnel/pipe.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import type { Rpc } from "#tunnel/rpc.ts";
+import { openSession } from "#tunnel/session.ts";
+import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
+import { protocolVersions } from "#wire/hello.ts";
+import type { Hello } from "#wire/hello.ts";
+import { introductionApi } from "#wire/introduction-api.ts";
+import { managerApi, managerNotifications } from "#wire/manager-api.ts";
+import type { InterceptInfo, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
+
+export const workload: WorkloadRef = { kind: "Deployment", name: "hello", namespace: "shop" };
+export const never: AbortSignal = new AbortController().signal;
+
+export function helloOf(role: Hello["role"]): Hello {
+  return { protocol: protocolVersions, software: "test", role, features: [] };
+}
+
+/** Log lines of every part, for tests that ask what was logged. */
+export class LogLines {
+  readonly lines: Record<string, unknown>[] = [];
+  readonly logger: Logger = createLogger("debug", (line) => {
+    this.lines.push(JSON.parse(line) as Record<string, unknown>);
+  });
+  with(message: string): readonly Record<string, unknown>[] {
+    return this.lines.filter((line) => line["msg"] === message);
+  }
+}
+
+export const anything: DialGuard = { check: () => undefined };
+
+export async function testManager(
+  options: { guard?: DialGuard; log?: Logger; config?: Partial<ManagerConfig>; dnsPort?: number } = {},
+): Promise<Manager> {
+  const folder = mkdtempSync(join(tmpdir(), "manager-test-"));
+  const resolvConfPath = join(folder, "resolv.conf");
+  writeFileSync(resolvConfPath, "nameserver 127.0.0.1\nsearch shop.svc.cluster.test svc.cluster.test cluster.test\n");
+  return await startManager({
+    config: {
+      podName: "traffic-manager-0",
+      namespace: "telepresence",
+      podIps: ["127.0.0.1"],
+      nodeIps: [],
+      allowNodes: false,
+      allowRanges: [],
+      denyRanges: [],
+      apiServiceHost: undefined,
+      resolvConfPath,
+      logLevel: "silent",
+      ports: { laptop: 0, agent: 0, health: 0 },
+      ...options.config,
+    },
+    clock: systemClock,
+    log: options.log ?? silentLogger,
+    ...(options.guard === undefined ? {} : { guard: options.guard }),
+    ...(options.dnsPort === undefined ? {} : { dnsPort: options.dnsPort }),
+  });
+}
+
+/** One pod: its agent, in front of the given application port. */
+export interface TestAgentOptions {
+  readonly number?: number;
+  readonly containerPort: number;
+  readonly protocol?: "tcp" | "udp";
+  readonly takeover?: AgentPort["takeover"];
+  readonly podIps?: readonly string[];
+  readonly log?: Logger;
+  readonly openTable?: () => Promise<RedirectTable>;
+}
+
+export async function testAgent(options: TestAgentOptions): Promise<Agent> {
+  const number = options.number ?? 1;
+  const settings: AgentSettings = {
+    config: {
+      workload,
+      containerName: "app",
+      ports: [
+        {
+          agentPort: 0,
+          containerPort: options.containerPort,
+          containerName: "app",
+          protocol: options.protocol ?? "tcp",
+          takeover: options.takeover ?? "name",
+        },
+      ],
+    },
+    podName: `hello-${number}`,
+    podUid: `uid-${number}`,
+    podIps: options.podIps ?? ["127.0.0.1"],
+    logLevel: "silent",
+    drainMs: 1000,
+    ports: { introduction: 0, health: 0 },
+  };
+  return await startAgent({
+    settings,
+    clock: systemClock,
+    log: options.log ?? silentLogger,
+    ...(options.openTable === undefined ? {} : { openTable: options.openTable }),
+  });
+}
+
+/** A laptop: its session to the manager, and the process that its intercepts lead to. */
+export class TestLaptop implements AsyncDisposable {
+  readonly session: TunnelSession;
+  readonly rpc: Rpc<typeof managerApi, typeof managerNotifications>;
+  readonly transport: Socket;
+  readonly lostAgents: string[] = [];
+  intercepts: readonly InterceptInfo[] = [];
+  onIncoming: (incoming: IncomingStream) => void = (incoming) => incoming.reject("refused", "nothing listens");
+  sessionId = "";
+  arrived = 0;
+  #changed = Promise.withResolvers<void>();
+
+  private constructor(session: TunnelSession, rpc: TestLaptop["rpc"], transport: Socket) {
+    this.session = session;
+    this.rpc = rpc;
+    this.transport = transport;
+    session.onIncoming((incoming) => {
+      this.arrived += 1;
+      this.onIncoming(incoming);
+    });
+    rpc.onNotification("intercepts.changed", ({ intercepts }) => {
+      this.intercepts = intercepts;
+      this.#changed.resolve();
+      this.#changed = Promise.withResolvers();
+    });
+    rpc.onNotification("agent.lost", ({ podUid }) => this.lostAgents.push(podUid));
+  }
+
+  static async connect(manager: Manager, client = "ada@laptop"): Promise<TestLaptop> {
+    const transport = connect({ port: manager.laptopPort, host: "127.0.0.1", noDelay: true });
+    transport.on("error", () => undefined);
+    const session = await openSession({
+      transport,
+      hello: helloOf("laptop"),
+      role: "opener",
+      clock: systemClock,
+      log: silentLogger,
+      signal: never,
+    });
+    const stream = await session.open({ kind: "rpc", api: "manager" }, never);
+    const rpc = openRpc({ stream, calls: managerApi, receives: managerNotifications, log: silentLogger });
+    const laptop = new TestLaptop(session, rpc, transport);
+    const arrival = { client, installId: `id-${client}`, version: "0.1.0", namespace: "shop" };
+    ({ sessionId: laptop.sessionId } = await rpc.call("arrive", arrival, never));
+    return laptop;
+  }
+
+  /** Trusts the agent and introduces it to the manager, as the daemon does. */
+  async introduce(manager: Manager, agent: Agent, number = 1): Promise<void> {
+    const agents = [{ fingerprint: agent.fingerprint, podUid: `uid-${number}`, podName: `hello-${number}`, workload }];
+    await this.rpc.call("agents.trust", { agents }, never);
+    await introduce(agent, manager);
+  }
+
+  async intercept(name: string, containerPort: number, protocol: "tcp" | "udp" = "tcp"): Promise<InterceptInfo> {
+    return await this.rpc.call("intercept.create", { spec: specOf(name, containerPort, protocol) }, never);
+  }
+  remove(id: string): Promise<unknown> {
+    return this.rpc.call("intercept.remove", { id }, never);
+  }
+
+  /** Streams go to this process. */
+  serveWith(port: number): void {
+    this.onIncoming = (incoming) => {
+      const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true, noDelay: true });
+      socket.once("error", () => incoming.reject("refused", "the process does not listen"));
+      socket.once("connect", () => {
+        socket.removeAllListeners("error");
+        joinDuplex(incoming.accept(), socket);
+      });
+    };
+  }
+
+  async until(condition: (intercepts: readonly InterceptInfo[]) => boolean): Promise<void> {
+    while (!condition(this.intercepts)) await this.#changed.promise;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.session.destroy();
+    await this.session.closed;
+  }
+}
+
+export function specOf(name: string, containerPort: number, protocol: "tcp" | "udp" = "tcp"): InterceptSpec {
+  const ports = [{ containerPort, protocol, targetHost: "127.0.0.1", targetPort: 1 }];
+  return { name, workload, containerName: "app", ports };
+}
+
+export async function introduce(agent: Agent, manager: Manager, fingerprint = manager.fingerprint): Promise<void> {
+  const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
+  transport.on("error", () => undefined);
+  const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
+  const session = await openSession({ ...options, role: "opener" });
+  try {
+    const stream = await session.open({ kind: "rpc", api: "introduction" }, never);
+    const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
+    const target = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint, namespace: "telepresence" };
+    await rpc.call("introduce", { manager: target }, never);
+  } finally {
+    session.destroy();
+  }
+}
+
+/** A TCP server that is gone when disposed, connections and all. */
+export async function tcpServer(
+  onConnection: (socket: Socket) => void,
+  host = "127.0.0.1",
+): Promise<AsyncDisposable & { readonly port: number; readonly connections: Set<Socket>; readonly server: Server }> {
+  const connections = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    connections.add(socket);
+    socket.on("error", () => undefined);
+    socket.once("close", () => connections.delete(socket));
+    onConnection(socket);
+  });
+  server.listen(0, host);
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    connections,
+    server,
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of connections) socket.destroy();
+      if (server.listening) await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Answers `<name>:<what it got>` when the caller has ended, then ends. */
+export function namedServer(name: string, host?: string): ReturnType<typeof tcpServer> {
+  return tcpServer((socket) => {
+    const chunks: Buffer[] = [];
+    socket.on("data", (chunk) => chunks.push(chunk as Buffer));
+    socket.on("end", () => socket.end(`${name}:${Buffer.concat(chunks).toString()}`));
+  }, host);
+}
+
+/** Sends, half-closes, reads everything. */
+export async function ask(port: number, text: string, host = "127.0.0.1"): Promise<string> {
+  const socket = connect({ port, host, allowHalfOpen: true, noDelay: true });
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const chunks: Buffer[] = [];
+  socket.on("data", (chunk) => chunks.push(chunk as Buffer));
+  socket.on("end", () => resolve(Buffer.concat(chunks).toString()));
+  socket.on("error", reject);
+  socket.end(text);
+  return await promise;
+}
+
+export function tick(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
