@@ -22,7 +22,11 @@ const noCluster: BundleRule = {
 const noHost: BundleRule = { denied: /^src\/host\//, because: "there is no laptop in a pod" };
 
 const rules: Readonly<Record<Program, readonly BundleRule[]>> = {
-  cli: [everywhere, noCluster, { denied: /^src\/(kernel|tunnel|daemon|helper)\//, because: "the CLI only asks" }],
+  cli: [
+    everywhere,
+    noCluster,
+    { denied: /^src\/(kernel|daemon|helper|tunnel\/(?!rpc))/, because: "the CLI only asks" },
+  ],
   daemon: [everywhere],
   helper: [everywhere, noCluster, { denied: /^src\/(tunnel|daemon|cli)\//, because: "root runs as little as can be" }],
   manager: [everywhere, noCluster, noHost],

@@ -26,7 +26,7 @@ const never: Readonly<Record<string, { readonly folders: readonly string[]; read
   agent: { folders: ["kube", "host", "installer"], because: "it runs in every user's pod: size and privilege" },
   manager: { folders: ["kube", "installer"], because: "it has no Kubernetes permission" },
   helper: { folders: ["kube", "installer", "tunnel"], because: "root does nothing that a user could do" },
-  cli: { folders: ["kube", "installer", "kernel", "tunnel"], because: "it asks the daemon, and starts fast" },
+  cli: { folders: ["kube", "installer", "kernel"], because: "it asks the daemon, and starts fast" },
   dashboard: { folders: ["host", "kernel", "kube", "installer", "tunnel"], because: "it runs in a browser" },
 };
 
@@ -76,13 +76,10 @@ export function checkImports(files: Tree): readonly string[] {
   });
 }
 
-/** In src/ `./` stays in its directory and everything else is `#folder/…`; nowhere is there a `../`. */
+/** `./` stays in its directory or goes down, everything else is `#folder/…`; nowhere is there a `../`. */
 export function checkSpecifiers(files: Tree): readonly string[] {
   return eachImport(files, isCode).flatMap(({ path, specifier }) => {
-    if (specifier.startsWith("..")) return [`${path} imports ${specifier}; write #folder/file.ts`];
-    if (path.startsWith("src/") && /^\.\/.*\//.test(specifier)) {
-      return [`${path} imports ${specifier}; ./ is for the same directory, write #folder/sub/file.ts`];
-    }
+    if (specifier.includes("../")) return [`${path} imports ${specifier}; write #folder/file.ts`];
     const ours = specifier.startsWith("./") || specifier.startsWith("#");
     return ours && !/\.(ts|mjs)$/.test(specifier)
       ? [`${path} imports ${specifier}; expected a file with its ending`]
