@@ -25,7 +25,7 @@ import * as node from "./node.ts";
 import { componentNames, writeNodeConfig, type ComponentName } from "./node-config.ts";
 import { createPki, writeKubeconfigs } from "./pki.ts";
 import { installPackages, requireRoot, requireTun } from "./prerequisites.ts";
-import { isAlive, killAll, namespaceAt, processesIn, type ProcessIdentity } from "./processes.ts";
+import { isAlive, killAll, namespaceAt, processesEntering, processesIn, type ProcessIdentity } from "./processes.ts";
 import { silent, type Say } from "./progress.ts";
 
 export { blackHole, cutWire, readdress, restoreWire, runIn } from "./network.ts";
@@ -215,10 +215,9 @@ async function explainAndRemove(error: unknown, say: Say): Promise<void> {
 
 /** Processes, control groups, namespaces, files; each step finds its things by name. */
 async function remove(): Promise<void> {
-  const networks = layout.allNamespaces
-    .map((name) => namespaceAt(layout.namespaceFile(name)))
-    .filter((id) => id !== undefined);
-  if (networks.length > 0) await killAll(() => processesIn(networks), killDeadlineMs);
+  const files = layout.allNamespaces.map(layout.namespaceFile);
+  const networks = files.map(namespaceAt).filter((id) => id !== undefined);
+  await killAll(() => [...processesIn(networks), ...files.flatMap(processesEntering)], killDeadlineMs);
   await removeCgroups();
   await removeNetwork();
   rmSync(layout.dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });

@@ -5,8 +5,9 @@ import { childrenOf, identify, isAlive, killAll, listPids, namespaceOf, parseSta
 
 describe("parseStat()", () => {
   test("reads a name that holds blanks and brackets", () => {
-    const rest = `S 7 ${"0 ".repeat(17)}4242 0`;
-    expect(parseStat(`12 (a (b) c) ${rest}`)).toEqual({ pid: 12, parent: 7, state: "S", startTicks: 4242 });
+    const rest = `S 7 ${"0 ".repeat(15)}3 0 4242 0`;
+    const expected = { pid: 12, parent: 7, state: "S", threads: 3, startTicks: 4242 };
+    expect(parseStat(`12 (a (b) c) ${rest}`)).toEqual(expected);
   });
   test("refuses what is not a stat line", () => {
     expect(parseStat("")).toBeUndefined();

@@ -13,6 +13,7 @@ export interface ProcessIdentity {
 interface ProcessStat extends ProcessIdentity {
   readonly parent: number;
   readonly state: string;
+  readonly threads: number;
 }
 
 /** Parses /proc/PID/stat; the command's name is in brackets and may itself hold blanks and brackets. */
@@ -22,9 +23,9 @@ export function parseStat(text: string): ProcessStat | undefined {
   if (open === -1 || close === -1) return undefined;
   const pid = Number(text.slice(0, open));
   const fields = text.slice(close + 2).split(" ");
-  const [state, parent, startTicks] = [fields[0], Number(fields[1]), Number(fields[19])];
+  const [state, parent, threads, startTicks] = [fields[0], Number(fields[1]), Number(fields[17]), Number(fields[19])];
   if (state === undefined || !Number.isSafeInteger(pid) || !Number.isSafeInteger(startTicks)) return undefined;
-  return { pid, parent, state, startTicks };
+  return { pid, parent, state, threads, startTicks };
 }
 
 export function readProcess(pid: number): ProcessStat | undefined {
@@ -37,10 +38,11 @@ export function identify(pid: number): ProcessIdentity | undefined {
   return stat === undefined ? undefined : { pid, startTicks: stat.startTicks };
 }
 
-/** True while that very process runs; a zombie does not. */
+/** True while that very process runs. A zombie does not, unless threads of it are still ending. */
 export function isAlive(process: ProcessIdentity): boolean {
   const stat = readProcess(process.pid);
-  return stat !== undefined && stat.startTicks === process.startTicks && stat.state !== "Z";
+  if (stat?.startTicks !== process.startTicks) return false;
+  return stat.state !== "Z" || stat.threads > 1;
 }
 
 export function listPids(): readonly number[] {
@@ -79,22 +81,36 @@ export function processesIn(networks: readonly string[]): readonly number[] {
     .map(({ pid }) => pid);
 }
 
-/** Ends everything that `find` finds, again and again until nothing is found. */
+/** Programs that are on their way into a network namespace and may not have got there yet. */
+export function processesEntering(file: string): readonly number[] {
+  return listPids().filter((pid) => {
+    const text = attempt(() => readFileSync(`/proc/${pid}/cmdline`, "utf8"));
+    const [program = "", ...args] = text?.split("\0") ?? [];
+    return program.endsWith("nsenter") && args.includes(`--net=${file}`);
+  });
+}
+
+/**
+ * Ends everything that `find` finds, again and again until nothing is found and what was found is gone. A dying process
+ * leaves its namespaces before it leaves the process table, and its memory and mounts are given back in between.
+ */
 export async function killAll(find: () => readonly number[], deadlineMs: number): Promise<number> {
   const endMs = performance.now() + deadlineMs;
-  const seen = new Set<number>();
+  const seen = new Map<string, ProcessIdentity>();
   for (;;) {
-    const pids = find().filter((pid) => readProcess(pid)?.state !== "Z");
-    if (pids.length === 0) return seen.size;
+    const found = find()
+      .map(identify)
+      .filter((process) => process !== undefined && isAlive(process));
+    for (const process of found) if (process !== undefined) seen.set(`${process.pid} ${process.startTicks}`, process);
+    const alive = [...seen.values()].filter(isAlive);
+    if (alive.length === 0) return seen.size;
     if (performance.now() > endMs) {
-      throw new AppError("timeout", `processes ${pids.join(", ")} of the test cluster did not end on SIGKILL`, {
+      const pids = alive.map(({ pid }) => pid).join(", ");
+      throw new AppError("timeout", `processes ${pids} of the test cluster did not end on SIGKILL`, {
         hint: "look at them with ps, then run down again",
       });
     }
-    for (const pid of pids) {
-      seen.add(pid);
-      attempt(() => process.kill(pid, "SIGKILL"));
-    }
+    for (const { pid } of alive) attempt(() => process.kill(pid, "SIGKILL"));
     await sleep(20);
   }
 }
