@@ -52,6 +52,16 @@ export function firstSynRedirect(port: number, agentPort: number): Rule {
 }
 
 /**
+ * A pod's datagrams to `port` go to the agent on `agentPort`. UDP has no first packet to tell apart: a flow that
+ * conntrack does not know yet is sent over as a whole.
+ *
+ *   iifname != "lo" udp dport PORT redirect to :AGENTPORT
+ */
+export function udpRedirect(port: number, agentPort: number): Rule {
+  return [...notFromLoopback(), ...transportIs(protocol.udp), ...portIs("destination", port), ...redirectTo(agentPort)];
+}
+
+/**
  * Matches next to nothing and keeps conntrack and NAT registered: what connections opened through a redirect need
  * until they end (DESIGN 14).
  *

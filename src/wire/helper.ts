@@ -25,6 +25,8 @@ export const dnsHookSchema = z.discriminatedUnion("mode", [
     port,
     /** Routing domains, without a dot in front, e.g. `cluster.local`. */
     domains: z.array(z.string().min(1).max(253)).min(1).max(256),
+    /** Suffixes tried for names without a dot, e.g. `default.svc.cluster.local`. */
+    search: z.array(z.string().min(1).max(253)).max(6).optional(),
   }),
   /** Whatever programs send to port 53 of `nameservers` goes to `port` on loopback instead, of both families. */
   z.object({
@@ -80,8 +82,8 @@ export const helperErrorSchema = z.object({
 });
 
 export const helperReplySchema = z.union([
-  z.object({ id: z.number().int().nonnegative(), result: z.unknown() }),
   z.object({ id: z.number().int().nonnegative(), error: helperErrorSchema }),
+  z.object({ id: z.number().int().nonnegative(), result: z.unknown() }),
 ]);
 export type HelperReply = z.infer<typeof helperReplySchema>;
 

@@ -1,0 +1,128 @@
+// The two ways in which the laptop's look-ups reach the daemon's DNS server, both gone by themselves: an owned nft
+// table (with this process), or link settings of systemd-resolved (with the device).
+import type { Clock } from "#base/clock.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
+import { exec, execOk } from "#host/exec.ts";
+import { OwnedTable } from "#kernel/nftables.ts";
+import { dnsRedirect } from "#kernel/nft-rules.ts";
+import { parseAddress, prefixContains } from "#packet/address.ts";
+import type { IpAddress } from "#packet/address.ts";
+import type { DnsHook } from "#wire/helper.ts";
+import type { SessionDevice } from "./session.ts";
+
+type NftHook = Extract<DnsHook, { mode: "nft" }>;
+type ResolvedHook = Extract<DnsHook, { mode: "resolved" }>;
+
+export interface DnsHookContext {
+  readonly device: SessionDevice;
+  readonly uid: number;
+  readonly clock: Clock;
+}
+
+export interface OpenDnsHook {
+  readonly mode: DnsHook["mode"];
+  /** Takes a hook of the same mode. */
+  replace(hook: DnsHook): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** chosen: resolvectl answers in milliseconds. */
+const resolvectlMs = 3000;
+/** RFC 1035 labels, with the underscore that people use. */
+const domainPattern = /^(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/;
+
+export async function openDnsHook(hook: DnsHook, context: DnsHookContext): Promise<OpenDnsHook> {
+  const opened = hook.mode === "nft" ? openRedirect(context.uid) : createResolvedHook(context);
+  try {
+    await opened.replace(hook);
+    return opened;
+  } catch (error) {
+    await opened.close().catch(() => undefined); // the first error is the one that tells
+    throw error;
+  }
+}
+
+function openRedirect(uid: number): OpenDnsHook {
+  const table = asHookFailure(() => OwnedTable.open(`telepresence-${uid}`, ["output"]));
+  return {
+    mode: "nft",
+    replace: (hook) => {
+      const { port, nameservers, upstreamSourcePorts } = hook as NftHook;
+      const redirect = { port, nameservers: nameservers.map(parseNameserver), upstreamSourcePorts };
+      asHookFailure(() => table.replaceRules("output", dnsRedirect(redirect)));
+      return Promise.resolve();
+    },
+    close: () => {
+      table[Symbol.dispose]();
+      return Promise.resolve();
+    },
+  };
+}
+
+function createResolvedHook({ device, clock }: DnsHookContext): OpenDnsHook {
+  const run = (...args: readonly string[]): Promise<string> =>
+    execOk("resolvectl", args, { clock, timeoutMs: resolvectlMs });
+  return {
+    mode: "resolved",
+    replace: async (hook) => {
+      const { server, port, domains, search = [] } = checkResolved(hook as ResolvedHook, device);
+      try {
+        await run("dns", device.name, formatServer(server, port));
+        await run("domain", device.name, ...search, ...domains.map((domain) => `~${domain}`));
+        // Only our names come to us, and they are neither signed nor answered by multicast.
+        await run("default-route", device.name, "false");
+        for (const setting of ["dnssec", "dnsovertls", "llmnr", "mdns"]) await run(setting, device.name, "no");
+      } catch (error) {
+        throw hookFailure("systemd-resolved did not take the device's DNS settings", error);
+      }
+    },
+    close: async () => {
+      // Fails when the device is gone already, and its settings with it.
+      await exec("resolvectl", ["revert", device.name], { clock, timeoutMs: resolvectlMs });
+    },
+  };
+}
+
+function checkResolved(hook: ResolvedHook, device: SessionDevice): ResolvedHook {
+  const server = parseAddress(hook.server);
+  const isLoopback = server !== undefined && (server[0] === 127 || hook.server === "::1");
+  const isOurs = server !== undefined && device.networks.some((network) => prefixContains(network, server));
+  if (!isLoopback && !isOurs) {
+    throw new AppError("protocol", `the DNS server "${hook.server}" is neither on the device nor on loopback`);
+  }
+  for (const domain of [...hook.domains, ...(hook.search ?? [])]) {
+    if (domain.length <= 253 && domainPattern.test(domain)) continue;
+    throw new AppError("protocol", `"${domain}" is no domain name; expected lower-case labels`);
+  }
+  return hook;
+}
+
+function formatServer(address: string, port: number): string {
+  if (port === 53) return address;
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** A nameserver may have a zone, which the redirect does not need. */
+function parseNameserver(text: string): IpAddress {
+  const address = parseAddress(text.split("%")[0] ?? "");
+  if (address !== undefined) return address;
+  throw new AppError("protocol", `"${text}" is no nameserver's address`);
+}
+
+function asHookFailure<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw hookFailure("look-ups cannot be redirected", error);
+  }
+}
+
+function hookFailure(what: string, cause: unknown): AppError {
+  if (isAppError(cause, "protocol")) return cause;
+  const { message, hint, fields } = toAppError(cause);
+  return new AppError("dns_hook_failed", `${what}: ${message}`, {
+    cause,
+    fields,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}

@@ -1,0 +1,73 @@
+// The helper's life: check who is at the other end of standard input, serve it until it goes away, undo, end.
+import { systemClock } from "#base/clock.ts";
+import { AppError, formatCauseChain, isAppError, toAppError } from "#base/error.ts";
+import { createLogger } from "#base/log.ts";
+import type { Logger } from "#base/log.ts";
+import { peerCredentials } from "#kernel/peer-cred.ts";
+import { UnixChannel } from "#kernel/unix-channel.ts";
+import { maxHelperLineBytes } from "#wire/helper.ts";
+import { sudoUser } from "./config.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import { HelperSession } from "./session.ts";
+
+const socketFd = 0;
+
+/** Resolves with the exit code when everything is undone. Log lines go to standard error. */
+export async function runHelper(): Promise<number> {
+  const log = createLogger("info", (line) => process.stderr.write(line));
+  try {
+    const uid = checkCaller();
+    await serve(uid, log);
+    return 0;
+  } catch (error) {
+    const { message, hint } = toAppError(error);
+    log.error("helper failed", { error: message, hint, causes: formatCauseChain(error).slice(1) });
+    return 1;
+  }
+}
+
+/** The user whose daemon this is. */
+function checkCaller(): number {
+  if (process.geteuid?.() !== 0) {
+    throw new AppError("helper_failed", "the root helper runs as a user; expected root", {
+      hint: "`telepresence connect` starts it",
+    });
+  }
+  const uid = peerUser();
+  const caller = sudoUser();
+  if (caller !== undefined && uid !== caller && uid !== 0) {
+    throw new AppError("denied", `the daemon belongs to user ${uid}, and sudo was called by user ${caller}`);
+  }
+  return uid;
+}
+
+function peerUser(): number {
+  try {
+    return peerCredentials(socketFd).uid;
+  } catch (cause) {
+    // An error of its own, because people try the command by hand.
+    if (isAppError(cause, "unsupported")) throw cause;
+    throw new AppError("helper_failed", "standard input is no connection to a user daemon", {
+      cause,
+      hint: "`telepresence connect` starts the root helper",
+    });
+  }
+}
+
+async function serve(uid: number, log: Logger): Promise<void> {
+  const ended = Promise.withResolvers<string>();
+  // The terminal's signals are for the command that started us: we outlive it.
+  for (const name of ["SIGHUP", "SIGINT", "SIGQUIT"] as const) process.on(name, () => undefined);
+  process.once("SIGTERM", () => ended.resolve("SIGTERM"));
+  const session = new HelperSession(uid, systemClock, log);
+  const dispatcher = new Dispatcher(session, (reason) => ended.resolve(reason), log);
+  const channel = new UnixChannel(socketFd, maxHelperLineBytes, {
+    onLine: (line) => dispatcher.accept(line, channel),
+    onEnd: (error) => ended.resolve(error?.message ?? "the daemon closed the connection"),
+  });
+  log.info("helper started", { uid, pid: process.pid });
+  const reason = await ended.promise;
+  await session[Symbol.asyncDispose]();
+  channel.close();
+  log.info("helper ended", { reason });
+}

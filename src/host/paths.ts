@@ -1,0 +1,104 @@
+// Where the product keeps its files (XDG base directories). Sockets are in a directory that is the user's alone, which
+// is checked at each use, because /tmp is everybody's. Works with HOME unset, or where nobody ever made its folders.
+import { lstatSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import envPaths from "env-paths";
+import { AppError } from "#base/error.ts";
+import { currentUser } from "./user.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface HostPaths {
+  /** Sockets and locks; made and checked by `ensureRuntimeDirectory`. */
+  readonly runtime: string;
+  readonly config: string;
+  readonly cache: string;
+  readonly log: string;
+  /** CLI ↔ daemon. */
+  readonly daemonSocket: string;
+  /** Where the helper's connection arrives. */
+  readonly helperSocket: string;
+  readonly daemonLock: string;
+}
+
+const productName = "telepresence";
+/** sun_path of unix(7), with its NUL. */
+const maxSocketPathBytes = 107;
+
+/** Only says where; nothing is made. */
+export function hostPaths(env: Environment): HostPaths {
+  const user = currentUser(env);
+  const runtime = runtimeDirectory(env, user.uid);
+  const data = dataDirectories(env, user.home ?? runtime);
+  return {
+    runtime,
+    ...data,
+    daemonSocket: join(runtime, "daemon.sock"),
+    helperSocket: join(runtime, "helper.sock"),
+    daemonLock: join(runtime, "daemon.lock"),
+  };
+}
+
+/** Makes the directory for sockets, or checks that the one there is ours alone. */
+export function ensureRuntimeDirectory(directory: string, uid: number = process.getuid?.() ?? 0): void {
+  const longest = join(directory, "daemon.sock");
+  if (Buffer.byteLength(longest) > maxSocketPathBytes) {
+    throw new AppError("invalid_config", `the socket path ${longest} is longer than ${maxSocketPathBytes} bytes`, {
+      hint: "set XDG_RUNTIME_DIR to a shorter directory",
+    });
+  }
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "EEXIST") {
+      throw new AppError("invalid_config", `the directory ${directory} for sockets cannot be made`, { cause });
+    }
+  }
+  const found = lstatSync(directory);
+  const mode = found.mode & 0o777;
+  if (found.isDirectory() && found.uid === uid && mode === 0o700) return;
+  const what = found.isDirectory() ? `belongs to user ${found.uid} with mode ${mode.toString(8)}` : "is no directory";
+  throw new AppError("denied", `${directory} ${what}; expected a directory of user ${uid} with mode 700`, {
+    hint: "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
+  });
+}
+
+/** Config, cache or log directory, made when missing. */
+export function ensureDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new AppError("invalid_config", `the directory ${directory} cannot be made`, { cause });
+  }
+}
+
+/** A directory of ours inside XDG_RUNTIME_DIR where that is there and the user's; in /tmp otherwise. */
+function runtimeDirectory(env: Environment, uid: number): string {
+  const given = env["XDG_RUNTIME_DIR"];
+  // After `sudo -E` or `su` the variable may still name another user's directory.
+  if (given !== undefined && given.startsWith("/") && ownedDirectory(given, uid)) return join(given, productName);
+  return `/tmp/${productName}-${uid}`;
+}
+
+function ownedDirectory(path: string, uid: number): boolean {
+  try {
+    const found = lstatSync(path);
+    return found.isDirectory() && found.uid === uid && (found.mode & 0o022) === 0;
+  } catch {
+    return false; // not there
+  }
+}
+
+function dataDirectories(env: Environment, home: string): Pick<HostPaths, "config" | "cache" | "log"> {
+  if (process.platform !== "linux") {
+    const { config, cache, log } = envPaths(productName, { suffix: "" });
+    return { config, cache, log };
+  }
+  const base = (variable: string, fallback: string): string => {
+    const given = env[variable];
+    // The XDG specification: a path that is not absolute is to be ignored.
+    return join(given !== undefined && given.startsWith("/") ? given : join(home, fallback), productName);
+  };
+  const cache = base("XDG_CACHE_HOME", ".cache");
+  return { config: base("XDG_CONFIG_HOME", ".config"), cache, log: join(cache, "logs") };
+}

@@ -1,0 +1,87 @@
+// How this laptop resolves names, and so where our DNS server must come in (DESIGN §7): systemd-resolved when it runs
+// and programs really ask it; otherwise whatever resolv.conf names, by redirecting what is sent there.
+import { readFile } from "node:fs/promises";
+import type { Clock } from "#base/clock.ts";
+import { AppError, isAppError } from "#base/error.ts";
+import { exec } from "./exec.ts";
+import { parseResolvConf } from "./resolv-conf.ts";
+import type { ResolvConf } from "./resolv-conf.ts";
+
+export interface HostResolver {
+  readonly mode: "resolved" | "nft";
+  /** Who answers what is not ours. With systemd-resolved: its stub, or the servers it was given. */
+  readonly nameservers: readonly string[];
+  readonly resolvConf: ResolvConf;
+}
+
+export interface ResolverProbe {
+  readonly resolvConf: string;
+  /** systemd-resolved's own upstreams (/run/systemd/resolve/resolv.conf), when the file is there. */
+  readonly resolvedUpstreams: string | undefined;
+  /** Whether `resolvectl` reaches a running systemd-resolved. */
+  readonly resolvedRuns: boolean;
+}
+
+/** The stub's addresses (systemd-resolved(8)). */
+const stubAddresses: ReadonlySet<string> = new Set(["127.0.0.53", "127.0.0.54"]);
+const resolvectlMs = 3000;
+
+/** The decision, pure. */
+export function chooseResolver(probe: ResolverProbe): HostResolver {
+  const resolvConf = parseResolvConf(probe.resolvConf);
+  const upstream = parseResolvConf(probe.resolvedUpstreams ?? "").nameservers;
+  const asksStub = resolvConf.nameservers.some((address) => stubAddresses.has(address));
+  // resolv.conf may name the upstreams themselves while programs that use NSS or D-Bus ask resolved: then most
+  // programs would not ask it, so the redirect is what catches them.
+  if (probe.resolvedRuns && asksStub) {
+    return { mode: "resolved", nameservers: upstream.length > 0 ? upstream : resolvConf.nameservers, resolvConf };
+  }
+  return { mode: "nft", nameservers: resolvConf.nameservers, resolvConf };
+}
+
+export interface ResolverFiles {
+  readonly resolvConf: string;
+  readonly resolvedUpstreams: string;
+}
+const systemFiles: ResolverFiles = {
+  resolvConf: "/etc/resolv.conf",
+  resolvedUpstreams: "/run/systemd/resolve/resolv.conf",
+};
+
+export async function detectResolver(
+  clock: Clock,
+  signal: AbortSignal,
+  files: ResolverFiles = systemFiles,
+): Promise<HostResolver> {
+  const resolvConf = await readIfThere(files.resolvConf);
+  const resolver = chooseResolver({
+    resolvConf: resolvConf ?? "",
+    resolvedUpstreams: await readIfThere(files.resolvedUpstreams),
+    resolvedRuns: parseResolvConf(resolvConf ?? "").nameservers.some((address) => stubAddresses.has(address))
+      ? await resolvedRuns(clock, signal)
+      : false,
+  });
+  if (resolver.nameservers.length > 0) return resolver;
+  throw new AppError("dns_hook_failed", `${files.resolvConf} names no nameserver; expected at least one`, {
+    hint: "add a line such as `nameserver 192.0.2.53`",
+  });
+}
+
+/** Asks `resolvectl`, which fails when nobody owns the service's name on the bus. */
+async function resolvedRuns(clock: Clock, signal: AbortSignal): Promise<boolean> {
+  try {
+    const { exitCode } = await exec("resolvectl", ["dns"], { clock, signal, timeoutMs: resolvectlMs });
+    return exitCode === 0;
+  } catch (error) {
+    if (isAppError(error, "command_failed") || isAppError(error, "timeout")) return false;
+    throw error;
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch {
+    return undefined; // absent or unreadable: either way it says nothing
+  }
+}
