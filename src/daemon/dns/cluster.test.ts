@@ -1,0 +1,148 @@
+// Trap 5: a Service made anew kept its old address for a minute. Trap 4: failure, "does not exist" and "has no such
+// record" were mixed up.
+import dnsPacket from "dns-packet";
+import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
+import { AppError } from "#base/error.ts";
+import { silentLogger } from "#base/log.ts";
+import { dnsRcodes, dnsTypes } from "#packet/dns-message.ts";
+import { ClusterLookup, lookupTimeoutMs, type OnAddresses } from "./cluster.ts";
+
+type Records = Readonly<Record<string, dnsPacket.Answer[] | "nxdomain" | "servfail">>;
+
+function setUp(records: Records, options: { onAddresses?: OnAddresses } = {}) {
+  const clock = new FakeClock();
+  const asked: string[] = [];
+  const state = { records, away: false, silent: false };
+  const cluster = new ClusterLookup({
+    clock,
+    log: silentLogger,
+    signal: new AbortController().signal,
+    onAddresses: options.onAddresses,
+    exchange: async (message) => {
+      if (state.away) throw new AppError("link_lost", "no manager");
+      if (state.silent) return new Promise(() => undefined);
+      const query = dnsPacket.decode(Buffer.from(message));
+      const name = query.questions?.[0]?.name ?? "";
+      asked.push(name);
+      await Promise.resolve();
+      return respond(query, state.records[name] ?? "nxdomain");
+    },
+  });
+  return { clock, asked, state, cluster };
+}
+
+function respond(query: dnsPacket.DecodedPacket, records: Records[string]): Buffer {
+  const rcode = typeof records === "string" ? { nxdomain: 3, servfail: 2 }[records] : 0;
+  const answers = typeof records === "string" ? [] : records;
+  return dnsPacket.encode({
+    type: "response",
+    id: query.id ?? 0,
+    flags: rcode,
+    questions: query.questions ?? [],
+    answers,
+  });
+}
+
+const a = (name: string, data: string, ttl = 30): dnsPacket.Answer => ({ type: "A", name, data, ttl });
+const first = "hello.default.svc.cluster.local";
+const second = "hello.svc.cluster.local";
+
+describe("lookUp()", () => {
+  test("goes through the search path until a name exists", async () => {
+    const { cluster, asked } = setUp({ [second]: [a(second, "10.0.0.1")] });
+    const answer = await cluster.lookUp([first, second, "hello.cluster.local"], dnsTypes.a);
+    expect(asked).toEqual([first, second]);
+    expect(answer.answers).toMatchObject([{ owner: undefined, ttlSeconds: 4 }]);
+  });
+
+  test("stops at a name without such records, and at a failure", async () => {
+    const { cluster, asked, state } = setUp({ [first]: [], [second]: [a(second, "10.0.0.1")] });
+    expect(await cluster.lookUp([first, second], dnsTypes.aaaa)).toEqual({ rcode: dnsRcodes.noError, answers: [] });
+    state.records = { [first]: "servfail" };
+    expect(await cluster.lookUp([first, second], dnsTypes.a)).toMatchObject({ rcode: dnsRcodes.servFail });
+    expect(asked).toEqual([first, first]);
+  });
+
+  test("says that no candidate exists, without asking for names that are too long", async () => {
+    const { cluster, asked } = setUp({});
+    const long = `${"a".repeat(60)}.`.repeat(4) + first;
+    expect(await cluster.lookUp([long, second], dnsTypes.a)).toEqual({ rcode: dnsRcodes.nxDomain, answers: [] });
+    expect(asked).toEqual([second]);
+  });
+
+  test("asks once for the same question at the same time", async () => {
+    const { cluster, asked } = setUp({ [first]: [a(first, "10.0.0.1")] });
+    const answers = await Promise.all(Array.from({ length: 100 }, () => cluster.lookUp([first], dnsTypes.a)));
+    expect(asked).toHaveLength(1);
+    expect(new Set(answers.map((answer) => answer.rcode))).toEqual(new Set([0]));
+  });
+
+  test("keeps an answer four seconds at most and counts its TTL down", async () => {
+    const { cluster, asked, clock, state } = setUp({ [first]: [a(first, "10.0.0.1", 3600)] });
+    await cluster.lookUp([first], dnsTypes.a);
+    await clock.advance(2500);
+    expect((await cluster.lookUp([first], dnsTypes.a)).answers).toMatchObject([{ ttlSeconds: 2 }]);
+    expect(asked).toHaveLength(1);
+    state.records = { [first]: [a(first, "10.0.0.2")] };
+    await clock.advance(1500);
+    expect([...((await cluster.lookUp([first], dnsTypes.a)).answers[0]?.data ?? [])]).toEqual([10, 0, 0, 2]);
+  });
+
+  test("keeps a missing name two seconds, a failure not at all, and nothing over a flush", async () => {
+    const { cluster, asked, clock, state } = setUp({});
+    await cluster.lookUp([first], dnsTypes.a);
+    await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toHaveLength(1);
+    await clock.advance(2000);
+    await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toHaveLength(2);
+    cluster.flush();
+    state.records = { [first]: "servfail" };
+    await cluster.lookUp([first], dnsTypes.a);
+    await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toHaveLength(4);
+  });
+
+  test("an answer that was under way during a flush is not kept", async () => {
+    const { cluster, asked } = setUp({ [first]: [a(first, "10.0.0.1")] });
+    const before = cluster.lookUp([first], dnsTypes.a);
+    cluster.flush();
+    await before;
+    await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toHaveLength(2);
+  });
+
+  test("is a failure at once while the manager is away, and after four seconds when it says nothing", async () => {
+    const { cluster, clock, state } = setUp({});
+    state.away = true;
+    expect(await cluster.lookUp([first], dnsTypes.a)).toMatchObject({ rcode: dnsRcodes.servFail });
+    state.away = false;
+    state.silent = true;
+    const lookup = cluster.lookUp([first], dnsTypes.a);
+    await clock.advance(lookupTimeoutMs);
+    expect(await lookup).toMatchObject({ rcode: dnsRcodes.servFail });
+    expect(clock.pending).toBe(0);
+  });
+
+  test("waits for routes to the addresses, but not for ever", async () => {
+    const seen: (readonly string[])[] = [];
+    const routes = Promise.withResolvers<void>();
+    const { cluster, clock } = setUp(
+      { [first]: [a(first, "10.0.0.1"), { type: "AAAA", name: first, data: "fd00::1", ttl: 5 }] },
+      {
+        onAddresses: (addresses) => {
+          seen.push(addresses);
+          return routes.promise;
+        },
+      },
+    );
+    let done = false;
+    const lookup = cluster.lookUp([first], dnsTypes.any).finally(() => (done = true));
+    await clock.advance(0);
+    await clock.advance(900);
+    expect([seen, done]).toEqual([[["10.0.0.1", "fd00::1"]], false]);
+    await clock.advance(100);
+    expect((await lookup).answers).toHaveLength(2);
+  });
+});

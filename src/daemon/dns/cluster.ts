@@ -1,0 +1,160 @@
+// Names that are ours, answered by the cluster's resolver through the manager: search-path expansion, one look-up at a
+// time for the same question, and a short cache. What the cluster says (a name that does not exist, one without such
+// records, a failure) is kept apart to the end.
+// @from daemon/dns/resolve.ts
+import { deadline, raceSignal } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import type { Logger } from "#base/log.ts";
+import { formatAddress } from "#packet/address.ts";
+import { addressOf, buildQuery, dnsRcodes, parseAnswer, type DnsAnswer, type DnsRecord } from "#packet/dns-message.ts";
+
+/** One DNS message to the cluster's resolver, its answer back; rejects when the manager is away. */
+export type Exchange = (message: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
+/** Addresses that programs are about to use; a route may be missing. The answer waits for it, briefly. */
+export type OnAddresses = (addresses: readonly string[]) => void | Promise<void>;
+
+/** chosen: callers ask again soon, so that a recreated service is found within five seconds (trap 5). */
+const maxTtlSeconds = 4;
+/** chosen: a service that has just been made is found as soon. */
+const negativeTtlMs = 2000;
+/** chosen: entries; the oldest go first. */
+const maxCacheEntries = 4096;
+/** chosen: different questions under way at once. */
+const maxLookups = 2048;
+/** chosen: the whole expansion of one question. */
+export const lookupTimeoutMs = 4000;
+/** chosen: what an answer waits for its routes. */
+const onAddressesTimeoutMs = 1000;
+
+/** protocol: a longer name cannot exist (RFC 1035 §2.3.4, as text). */
+const maxNameLength = 253;
+
+interface Cached {
+  readonly answer: DnsAnswer;
+  readonly expiresMs: number;
+}
+
+export interface ClusterOptions {
+  readonly exchange: Exchange;
+  readonly onAddresses?: OnAddresses | undefined;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+const failed: DnsAnswer = { rcode: dnsRcodes.servFail, answers: [] };
+
+export class ClusterLookup {
+  readonly #options: ClusterOptions;
+  readonly #cache = new Map<string, Cached>();
+  readonly #lookups = new Map<string, Promise<DnsAnswer>>();
+  #generation = 0;
+  #nextId = 1;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+  }
+
+  /** The first candidate that exists; SERVFAIL when the cluster could not be asked. Never rejects. */
+  async lookUp(candidates: readonly string[], type: number): Promise<DnsAnswer> {
+    const key = `${type} ${candidates.join(" ")}`;
+    const cached = this.#fromCache(key);
+    if (cached !== undefined) return cached;
+    const running = this.#lookups.get(key);
+    if (running !== undefined) return running;
+    if (this.#lookups.size >= maxLookups) return failed;
+    const lookup = this.#run(key, candidates, type);
+    this.#lookups.set(key, lookup);
+    try {
+      return await lookup;
+    } finally {
+      if (this.#lookups.get(key) === lookup) this.#lookups.delete(key);
+    }
+  }
+
+  /** Forgets every answer, also those under way: the cluster or the question's meaning has changed. */
+  flush(): void {
+    this.#generation++;
+    this.#cache.clear();
+    this.#lookups.clear();
+  }
+
+  async #run(key: string, candidates: readonly string[], type: number): Promise<DnsAnswer> {
+    const { clock, log, signal } = this.#options;
+    const generation = this.#generation;
+    using limit = deadline(clock, lookupTimeoutMs, "a look-up in the cluster", signal);
+    try {
+      const answer = bound(await this.#firstThatExists(candidates, type, limit.signal));
+      await this.#announce(answer);
+      if (generation === this.#generation && answer.rcode !== dnsRcodes.servFail) this.#keep(key, answer);
+      return answer;
+    } catch (error) {
+      log.debug("cluster look-up failed", { name: candidates[0], type, error: String(error) });
+      return failed;
+    }
+  }
+
+  /** As a pod's resolver: on to the next only when the name does not exist. */
+  async #firstThatExists(candidates: readonly string[], type: number, signal: AbortSignal): Promise<DnsAnswer> {
+    let answer: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
+    for (const name of candidates) {
+      if (name.length > maxNameLength) continue;
+      answer = await this.#ask(name, type, signal);
+      if (answer.rcode !== dnsRcodes.nxDomain) return answer;
+    }
+    return answer;
+  }
+
+  async #ask(name: string, type: number, signal: AbortSignal): Promise<DnsAnswer> {
+    const id = this.#nextId;
+    this.#nextId = (this.#nextId % 0xffff) + 1;
+    const reply = await raceSignal(this.#options.exchange(buildQuery(id, name, type), signal), signal);
+    const answer = parseAnswer(reply, { id, name, type });
+    if (answer !== undefined) return answer;
+    this.#options.log.warn("the cluster's answer does not fit its question", { name, type });
+    return failed;
+  }
+
+  async #announce(answer: DnsAnswer): Promise<void> {
+    const { onAddresses, clock, log, signal } = this.#options;
+    const addresses = answer.answers.map(addressOf).filter((address) => address !== undefined);
+    if (onAddresses === undefined || addresses.length === 0) return;
+    using limit = deadline(clock, onAddressesTimeoutMs, "adding routes for an answer", signal);
+    try {
+      const texts = addresses.map((address) => formatAddress(address));
+      await raceSignal(Promise.resolve(onAddresses(texts)), limit.signal);
+    } catch (error) {
+      log.warn("routes for an answer are missing", { error: String(error) });
+    }
+  }
+
+  #fromCache(key: string): DnsAnswer | undefined {
+    const cached = this.#cache.get(key);
+    if (cached === undefined) return undefined;
+    const leftMs = cached.expiresMs - this.#options.clock.now();
+    if (leftMs > 0) return withTtl(cached.answer, Math.ceil(leftMs / 1000));
+    this.#cache.delete(key);
+    return undefined;
+  }
+
+  #keep(key: string, answer: DnsAnswer): void {
+    const ttls = answer.answers.map((record) => record.ttlSeconds * 1000);
+    const lifeMs = ttls.length === 0 ? negativeTtlMs : Math.min(...ttls);
+    if (lifeMs <= 0) return;
+    this.#cache.delete(key);
+    this.#cache.set(key, { answer, expiresMs: this.#options.clock.now() + lifeMs });
+    for (const oldest of this.#cache.keys()) {
+      if (this.#cache.size <= maxCacheEntries) break;
+      this.#cache.delete(oldest);
+    }
+  }
+}
+
+function bound(answer: DnsAnswer): DnsAnswer {
+  return withTtl(answer, maxTtlSeconds);
+}
+
+function withTtl(answer: DnsAnswer, seconds: number): DnsAnswer {
+  const limit = (record: DnsRecord): DnsRecord => ({ ...record, ttlSeconds: Math.min(record.ttlSeconds, seconds) });
+  return { ...answer, answers: answer.answers.map(limit) };
+}

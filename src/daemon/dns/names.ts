@@ -1,0 +1,186 @@
+// Which names are ours. Pure: a table from (name, type) to who answers; the tests are the specification.
+//
+// Three kinds of ours: the cluster domain, `*.svc` and include suffixes belong to nobody else; `<x>.<namespace>` too,
+// unless the namespace is spelled like a public suffix; single labels (and those suffixes) are shared with the host:
+// the cluster is asked first, and what it does not know is the host's.
+// @from daemon/dns/resolve.ts
+import { prefixContains, type Prefix } from "#packet/address.ts";
+import { dnsTypes } from "#packet/dns-message.ts";
+import { isPublicSuffix } from "./public-suffix.ts";
+
+export interface DnsConfig {
+  /** `cluster.local` */
+  readonly clusterDomain: string;
+  /** The connection's namespace: single labels are looked up as a pod in it would. */
+  readonly namespace: string;
+  /** Namespaces whose services are known here: `<service>.<namespace>` is ours. */
+  readonly namespaces: readonly string[];
+  /** Services of the connection's namespace: `<pod>.<service>` is ours. */
+  readonly services?: readonly string[];
+  /** Always the cluster's; the longer of include and exclude wins. With or without a leading dot. */
+  readonly includeSuffixes?: readonly string[];
+  /** Never the cluster's. Default: `defaultExcludeSuffixes`. */
+  readonly excludeSuffixes?: readonly string[];
+  /** Exact names that stay the host's. */
+  readonly excludes?: readonly string[];
+  /** Pod and service ranges: reverse look-ups of their addresses are ours. */
+  readonly subnets?: readonly Prefix[];
+}
+
+export const defaultExcludeSuffixes = [".arpa", ".com", ".io", ".net", ".org", ".ru"] as const;
+/** The search domain that the hook gives systemd-resolved, so that it sends us single labels. It exists nowhere else. */
+export const searchDomain = "tel2-search";
+/** Asked through the system's resolver to see that the hook works; answered here. */
+export const checkName = `telepresence-check.${searchDomain}`;
+
+export type Verdict =
+  | { readonly kind: "host" }
+  /** Ours, and certainly not there: nobody is asked. */
+  | { readonly kind: "missing" }
+  | { readonly kind: "check" }
+  | {
+      readonly kind: "cluster";
+      /** Full names to ask for, in order, until one exists. */
+      readonly candidates: readonly string[];
+      /** Who answers when none exists. */
+      readonly otherwise: "host" | "missing";
+    };
+
+const host: Verdict = { kind: "host" };
+const missing: Verdict = { kind: "missing" };
+
+/** Types that programs ask about single labels; NS, DS and the like come from resolvers that walk the public tree. */
+const singleLabelTypes = new Set<number>([
+  dnsTypes.a,
+  dnsTypes.aaaa,
+  dnsTypes.cname,
+  dnsTypes.mx,
+  dnsTypes.txt,
+  dnsTypes.srv,
+  dnsTypes.https,
+  dnsTypes.any,
+]);
+
+export class Names {
+  readonly #domain: string;
+  readonly #namespace: string;
+  readonly #namespaces: ReadonlySet<string>;
+  readonly #services: ReadonlySet<string>;
+  readonly #includes: readonly string[];
+  readonly #excludes: readonly string[];
+  readonly #excludedNames: ReadonlySet<string>;
+  readonly #subnets: readonly Prefix[];
+
+  constructor(config: DnsConfig) {
+    this.#domain = plain(config.clusterDomain);
+    this.#namespace = plain(config.namespace);
+    this.#namespaces = new Set([...config.namespaces, config.namespace].map(plain));
+    this.#services = new Set((config.services ?? []).map(plain));
+    this.#includes = [...(config.includeSuffixes ?? []).map(plain), this.#domain];
+    this.#excludes = (config.excludeSuffixes ?? defaultExcludeSuffixes).map(plain);
+    this.#excludedNames = new Set((config.excludes ?? []).map(plain));
+    this.#subnets = config.subnets ?? [];
+  }
+
+  /** The name in lower case without a last dot. */
+  classify(name: string, type: number): Verdict {
+    if (name === checkName || `${name}.${searchDomain}` === checkName) return { kind: "check" };
+    if (name === searchDomain) return missing;
+    if (!endsIn(name, searchDomain)) return this.#classifyBare(name, type);
+    const verdict = this.#classifyBare(name.slice(0, -searchDomain.length - 1), type);
+    // The search domain is ours alone: what is not in the cluster is nowhere.
+    return verdict.kind === "cluster" ? { ...verdict, otherwise: "missing" } : missing;
+  }
+
+  #classifyBare(name: string, type: number): Verdict {
+    const labels = name.split(".");
+    const inDomain = name === this.#domain || endsIn(name, this.#domain);
+    if (isDiscovery(labels)) return inDomain ? missing : host;
+    if (this.#excludedNames.has(name)) return host;
+    if (type === dnsTypes.ptr && endsIn(name, "arpa")) return this.#classifyReverse(name);
+    if (inDomain) return only(name);
+    if (isLocalName(labels) || name === "") return host;
+    return this.#classifyBySuffix(name) ?? this.#classifyShort(name, labels, type);
+  }
+
+  #classifyBySuffix(name: string): Verdict | undefined {
+    const include = longestSuffix(name, this.#includes);
+    const exclude = longestSuffix(name, this.#excludes);
+    if (include === 0 && exclude === 0) return undefined;
+    return include > exclude ? only(name) : host;
+  }
+
+  /** `hello`: what a pod's search path makes of it. */
+  #classifySingle(name: string, type: number): Verdict {
+    if (name.startsWith("_") || !singleLabelTypes.has(type)) return host;
+    const domain = this.#domain;
+    const candidates = [`${name}.${this.#namespace}.svc.${domain}`, `${name}.svc.${domain}`, `${name}.${domain}`];
+    return { kind: "cluster", candidates, otherwise: "host" };
+  }
+
+  /** `hello.ns`, `hello.ns.svc`, `web-0.web`, `_http._tcp.hello`. */
+  #classifyShort(name: string, labels: readonly string[], type: number): Verdict {
+    if (labels.length === 1) return this.#classifySingle(name, type);
+    const last = labels.at(-1) ?? "";
+    if (last === "svc") return only(`${name}.${this.#domain}`);
+    const inOwn = `${name}.${this.#namespace}.svc.${this.#domain}`;
+    const inNamed = `${name}.svc.${this.#domain}`;
+    const isNamespace = this.#namespaces.has(last);
+    const isService = this.#services.has(last);
+    if (!isNamespace && !isService) return host;
+    const candidates = [...(isNamespace ? [inNamed] : []), ...(isService ? [inOwn] : [])];
+    return { kind: "cluster", candidates, otherwise: isPublicSuffix(last) ? "host" : "missing" };
+  }
+
+  #classifyReverse(name: string): Verdict {
+    const address = reverseAddress(name);
+    if (address === undefined) return host;
+    return this.#subnets.some((subnet) => prefixContains(subnet, address)) ? only(name) : host;
+  }
+}
+
+function only(candidate: string): Verdict {
+  return { kind: "cluster", candidates: [candidate], otherwise: "missing" };
+}
+
+/** Proxy discovery and service discovery ask about whatever domain they see; the cluster knows nothing of either. */
+function isDiscovery(labels: readonly string[]): boolean {
+  return labels[0] === "wpad" || labels.includes("_dns-sd") || labels.includes("_mdns");
+}
+
+/** Names that never leave a host or its link (RFC 6761, RFC 6762, RFC 7686). */
+function isLocalName(labels: readonly string[]): boolean {
+  const last = labels.at(-1);
+  return last === "localhost" || last === "local" || last === "onion" || last === "invalid";
+}
+
+/** The address of a complete reverse name (RFC 1035 §3.5, RFC 3596 §2.5). */
+export function reverseAddress(name: string): Uint8Array | undefined {
+  if (endsIn(name, "in-addr.arpa")) {
+    const parts = name.split(".").slice(0, -2).toReversed();
+    const valid = parts.length === 4 && parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
+    return valid ? Uint8Array.from(parts, Number) : undefined;
+  }
+  if (!endsIn(name, "ip6.arpa")) return undefined;
+  const digits = name.split(".").slice(0, -2).toReversed();
+  if (digits.length !== 32 || !digits.every((digit) => /^[0-9a-f]$/.test(digit))) return undefined;
+  return Uint8Array.from({ length: 16 }, (_, index) =>
+    Number.parseInt(digits.slice(index * 2, index * 2 + 2).join(""), 16),
+  );
+}
+
+function plain(name: string): string {
+  return name.toLowerCase().replace(/^\.|\.$/g, "");
+}
+
+function endsIn(name: string, suffix: string): boolean {
+  return name.length > suffix.length && name.endsWith(suffix) && name[name.length - suffix.length - 1] === ".";
+}
+
+function longestSuffix(name: string, suffixes: readonly string[]): number {
+  let longest = 0;
+  for (const suffix of suffixes) {
+    if (suffix.length > longest && (name === suffix || endsIn(name, suffix))) longest = suffix.length;
+  }
+  return longest;
+}

@@ -1,0 +1,141 @@
+// One query in, one reply out: decides by name who answers, and keeps the two worlds apart. A query that is not ours
+// takes the forwarding branch before anything of the cluster is touched.
+// @from daemon/dns/server.ts
+// @to daemon/dns/names.ts, daemon/dns/cluster.ts, daemon/dns/forward.ts
+import {
+  dnsClassIn,
+  dnsHeaderBytes,
+  dnsRcodes,
+  dnsTypes,
+  encodeReply,
+  parseQuery,
+  rcodeOf,
+  type DnsAnswer,
+  type DnsQuery,
+} from "#packet/dns-message.ts";
+import type { ClusterLookup } from "./cluster.ts";
+import type { Forwarder } from "./forward.ts";
+import { Names, type DnsConfig, type Verdict } from "./names.ts";
+
+export type DnsTransport = "udp" | "tcp";
+
+export interface DnsStats {
+  queries: number;
+  /** Answered by the cluster, positive or not. */
+  fromCluster: number;
+  /** Ours, and the cluster could not be asked. */
+  clusterFailed: number;
+  forwarded: number;
+  /** Not one nameserver of the host answered. */
+  forwardFailed: number;
+  malformed: number;
+}
+
+/** What the check name resolves to: an address of this host that nothing listens on. */
+export const checkAddress = "127.0.0.42";
+const checkAnswer: DnsAnswer = {
+  rcode: dnsRcodes.noError,
+  answers: [
+    { owner: undefined, type: dnsTypes.a, class: dnsClassIn, ttlSeconds: 0, data: Uint8Array.of(127, 0, 0, 42) },
+  ],
+};
+const noData: DnsAnswer = { rcode: dnsRcodes.noError, answers: [] };
+const nameError: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
+const failure: DnsAnswer = { rcode: dnsRcodes.servFail, answers: [] };
+/** protocol: no limit over TCP but the length field's. */
+const tcpLimitBytes = 65_535;
+
+export class Resolve {
+  readonly #cluster: Pick<ClusterLookup, "lookUp">;
+  readonly #forwarder: Pick<Forwarder, "forward">;
+  #names: Names;
+  readonly stats: DnsStats = {
+    queries: 0,
+    fromCluster: 0,
+    clusterFailed: 0,
+    forwarded: 0,
+    forwardFailed: 0,
+    malformed: 0,
+  };
+
+  constructor(config: DnsConfig, cluster: Pick<ClusterLookup, "lookUp">, forwarder: Pick<Forwarder, "forward">) {
+    this.#names = new Names(config);
+    this.#cluster = cluster;
+    this.#forwarder = forwarder;
+  }
+
+  setConfig(config: DnsConfig): void {
+    this.#names = new Names(config);
+  }
+
+  /** The reply, or undefined when the message deserves none. Never rejects. */
+  async answer(message: Uint8Array, transport: DnsTransport): Promise<Uint8Array | undefined> {
+    this.stats.queries++;
+    const query = parseQuery(message);
+    if (query === undefined) return this.#answerOdd(message, transport);
+    const verdict = this.#judge(query);
+    if (verdict.kind === "host") return this.#forward(query, message, transport);
+    if (verdict.kind !== "cluster") {
+      const known = verdict.kind === "check" && query.type === dnsTypes.a ? checkAnswer : noData;
+      return reply(query, verdict.kind === "missing" ? nameError : known, transport);
+    }
+    const answer = await this.#cluster.lookUp(verdict.candidates, query.type);
+    if (answer.rcode === dnsRcodes.servFail) this.stats.clusterFailed++;
+    else this.stats.fromCluster++;
+    const isAnswer = answer.rcode === dnsRcodes.noError;
+    if (isAnswer || verdict.otherwise === "missing") return reply(query, answer, transport);
+    return this.#askHostToo(query, message, { answer, transport });
+  }
+
+  #judge(query: DnsQuery): Verdict {
+    if (query.opcode !== 0 || query.class !== dnsClassIn || query.name === undefined) return { kind: "host" };
+    return this.#names.classify(query.name, query.type);
+  }
+
+  /**
+   * A name that may be either's. When the host knows it, that counts. When it does not either, the cluster's word is
+   * given, which no cache keeps: the name may appear in the cluster at any moment.
+   */
+  async #askHostToo(
+    query: DnsQuery,
+    message: Uint8Array,
+    cluster: { readonly answer: DnsAnswer; readonly transport: DnsTransport },
+  ): Promise<Uint8Array> {
+    this.stats.forwarded++;
+    const fromHost = await this.#forwarder.forward(message, cluster.transport);
+    const known = fromHost !== undefined && rcodeOf(fromHost) === dnsRcodes.noError;
+    return known ? fromHost : reply(query, cluster.answer, cluster.transport);
+  }
+
+  async #forward(query: DnsQuery, message: Uint8Array, transport: DnsTransport): Promise<Uint8Array> {
+    this.stats.forwarded++;
+    const answer = await this.#forwarder.forward(message, transport);
+    if (answer !== undefined) return answer;
+    this.stats.forwardFailed++;
+    return reply(query, failure, transport);
+  }
+
+  /** Not one plain question. What a nameserver could make sense of goes on; noise is refused or dropped. */
+  async #answerOdd(message: Uint8Array, transport: DnsTransport): Promise<Uint8Array | undefined> {
+    const isQuery = message.length >= dnsHeaderBytes && ((message[2] ?? 0) & 0x80) === 0;
+    if (isQuery && message[4] === 0 && message[5] !== 1) {
+      this.stats.forwarded++;
+      return this.#forwarder.forward(message, transport);
+    }
+    this.stats.malformed++;
+    return isQuery ? formatError(message) : undefined;
+  }
+}
+
+function reply(query: DnsQuery, answer: DnsAnswer, transport: DnsTransport): Uint8Array {
+  return encodeReply(query, answer, transport === "udp" ? query.udpBytes : tcpLimitBytes);
+}
+
+/** A bare header that says FORMERR (RFC 1035 §4.1.1). */
+function formatError(message: Uint8Array): Uint8Array {
+  const header = new Uint8Array(dnsHeaderBytes);
+  header.set(message.subarray(0, 4));
+  header[2] = (header[2] ?? 0) | 0x80;
+  header[3] = 0x80 | dnsRcodes.formErr;
+  return header;
+}

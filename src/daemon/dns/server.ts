@@ -1,0 +1,178 @@
+// The sockets that programs' queries arrive on, UDP and TCP. Knows framing and limits, nothing of names.
+// @to daemon/dns/resolve.ts
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
+import { once } from "node:events";
+import { createServer, type Server, type Socket } from "node:net";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { DnsTransport } from "./resolve.ts";
+import { DnsFrames, frameMessage } from "./tcp-frames.ts";
+
+export interface DnsAddress {
+  readonly address: string;
+  readonly port: number;
+}
+export type Answer = (message: Uint8Array, transport: DnsTransport) => Promise<Uint8Array | undefined>;
+
+/** chosen: the kernel caps it at rmem_max; a burst of look-ups waits here while we are busy. */
+const receiveBufferBytes = 4 * 1024 * 1024;
+/** chosen: queries under way from UDP; more are dropped, and their senders ask again. */
+const maxUdpQueries = 8192;
+/** chosen: TCP clients, and queries under way of each before it is not read further. */
+const maxConnections = 256;
+const maxQueriesPerConnection = 64;
+/** chosen: a client that says nothing is let go (RFC 7766 §6.2.3). */
+const idleMs = 10_000;
+/** chosen: attempts to find a number that is free for UDP and TCP alike when port 0 is asked for. */
+const bindAttempts = 20;
+
+interface Pair {
+  readonly udp: UdpSocket;
+  readonly tcp: Server;
+  readonly bound: DnsAddress;
+}
+
+export class DnsServer {
+  readonly #answer: Answer;
+  readonly #log: Logger;
+  readonly #pairs: Pair[] = [];
+  readonly #connections = new Set<Socket>();
+  #udpQueries = 0;
+
+  constructor(answer: Answer, log: Logger) {
+    this.#answer = answer;
+    this.#log = log;
+  }
+
+  /** Binds UDP and TCP of each address on the same port; all or none. */
+  async listen(wanted: readonly DnsAddress[]): Promise<void> {
+    try {
+      for (const address of wanted) this.#pairs.push(await this.#bindPair(address));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  get addresses(): readonly DnsAddress[] {
+    return this.#pairs.map((pair) => pair.bound);
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#connections) socket.destroy();
+    const pairs = this.#pairs.splice(0);
+    await Promise.all(pairs.flatMap(({ udp, tcp }) => [closeUdp(udp), closeTcp(tcp)]));
+  }
+
+  async #bindPair({ address, port }: DnsAddress): Promise<Pair> {
+    for (let attempt = 1; ; attempt++) {
+      const udp = await bindUdp(address, port).catch((error: unknown) => {
+        throw bindError(address, port, error);
+      });
+      const bound = { address, port: udp.address().port };
+      try {
+        const tcp = await this.#bindTcp(bound);
+        udp.on("message", (message, from) => this.#onDatagram(udp, message, from));
+        udp.on("error", (error) => this.#log.warn("DNS socket failed", { error: String(error) }));
+        return { udp, tcp, bound };
+      } catch (error) {
+        await closeUdp(udp);
+        if (port !== 0 || attempt === bindAttempts) throw bindError(address, bound.port, error);
+      }
+    }
+  }
+
+  async #bindTcp({ address, port }: DnsAddress): Promise<Server> {
+    const server = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => this.#onConnection(socket));
+    server.maxConnections = maxConnections;
+    server.listen({ host: address, port, exclusive: true });
+    await once(server, "listening");
+    server.on("error", (error) => this.#log.warn("DNS listener failed", { error: String(error) }));
+    return server;
+  }
+
+  // ---- UDP
+
+  #onDatagram(socket: UdpSocket, message: Uint8Array, from: RemoteInfo): void {
+    if (this.#udpQueries >= maxUdpQueries || from.port === 0) return;
+    this.#udpQueries++;
+    void this.#safely(message, "udp").then((reply) => {
+      this.#udpQueries--;
+      if (reply === undefined) return;
+      try {
+        socket.send(reply, from.port, from.address, () => undefined);
+      } catch {
+        // The socket was closed while the answer was under way.
+      }
+    });
+  }
+
+  // ---- TCP
+
+  #onConnection(socket: Socket): void {
+    this.#connections.add(socket);
+    const frames = new DnsFrames();
+    let pending = 0;
+    let ended = false;
+    const endWhenAnswered = (): void => {
+      if (ended && pending === 0) socket.end();
+    };
+    socket.setTimeout(idleMs, () => socket.destroy());
+    socket.on("error", () => undefined); // 'close' follows
+    socket.on("close", () => this.#connections.delete(socket));
+    socket.on("end", () => {
+      ended = true;
+      endWhenAnswered();
+    });
+    socket.on("data", (bytes: Buffer) => {
+      for (const message of frames.push(bytes)) {
+        pending++;
+        void this.#safely(message, "tcp").then((reply) => {
+          pending--;
+          if (reply !== undefined && socket.writable) socket.write(frameMessage(reply));
+          if (pending < maxQueriesPerConnection && socket.writableLength === 0) socket.resume();
+          endWhenAnswered();
+        });
+      }
+      if (pending >= maxQueriesPerConnection || socket.writableNeedDrain) socket.pause();
+    });
+    socket.on("drain", () => socket.resume());
+  }
+
+  /** A fault in answering costs that answer only. */
+  async #safely(message: Uint8Array, transport: DnsTransport): Promise<Uint8Array | undefined> {
+    try {
+      return await this.#answer(message, transport);
+    } catch (error) {
+      this.#log.error("a DNS query could not be answered", { error: String(error) });
+      return undefined;
+    }
+  }
+}
+
+async function bindUdp(address: string, port: number): Promise<UdpSocket> {
+  const type = address.includes(":") ? "udp6" : "udp4";
+  const socket = createSocket({ type, recvBufferSize: receiveBufferBytes });
+  try {
+    socket.bind({ address, port, exclusive: true });
+    await once(socket, "listening");
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+}
+
+function closeUdp(socket: UdpSocket): Promise<void> {
+  return new Promise((resolve) => socket.close(() => resolve()));
+}
+function closeTcp(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
+}
+
+function bindError(address: string, port: number, cause: unknown): AppError {
+  return new AppError("dns_hook_failed", `cannot listen for DNS queries on ${address} port ${port}`, {
+    cause,
+    hint: "find out who has the port with ss -lunp and stop it, or set another address",
+  });
+}

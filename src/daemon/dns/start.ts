@@ -1,0 +1,66 @@
+// Builds the DNS hops and ends them.
+import type { Clock } from "#base/clock.ts";
+import type { Logger } from "#base/log.ts";
+import { ClusterLookup, type Exchange, type OnAddresses } from "./cluster.ts";
+import { Forwarder } from "./forward.ts";
+import type { DnsConfig } from "./names.ts";
+import { Resolve, type DnsStats } from "./resolve.ts";
+import { DnsServer, type DnsAddress } from "./server.ts";
+import type { Upstream } from "./upstream.ts";
+
+export interface DnsOptions {
+  /** UDP and TCP on each; port 0 takes a free one. */
+  readonly listen: readonly DnsAddress[];
+  /** The host's own nameservers, in its order. */
+  readonly upstreams: readonly Upstream[];
+  readonly config: DnsConfig;
+  readonly exchange: Exchange;
+  readonly onAddresses?: OnAddresses;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+export interface Dns extends AsyncDisposable {
+  readonly addresses: readonly DnsAddress[];
+  /** UDP and TCP ports that forwarded queries leave from: the hook must let them pass. */
+  readonly upstreamSourcePorts: readonly number[];
+  /** What is ours has changed; forgets earlier answers. */
+  setConfig(config: DnsConfig): void;
+  setUpstreams(upstreams: readonly Upstream[]): void;
+  /** Forgets the cluster's answers: another session, another state of the cluster. */
+  flush(): void;
+  stats(): DnsStats;
+  close(): Promise<void>;
+}
+
+export async function startDns(options: DnsOptions): Promise<Dns> {
+  const { clock, log, signal, exchange, onAddresses } = options;
+  const forwarder = await Forwarder.start(clock, options.upstreams);
+  const cluster = new ClusterLookup({ exchange, onAddresses, clock, log, signal });
+  const resolve = new Resolve(options.config, cluster, forwarder);
+  const server = new DnsServer((message, transport) => resolve.answer(message, transport), log);
+  try {
+    await server.listen(options.listen);
+  } catch (error) {
+    await forwarder.close();
+    throw error;
+  }
+  const addresses = server.addresses;
+  let closing: Promise<void> | undefined;
+  const close = (): Promise<void> =>
+    (closing ??= Promise.all([server.close(), forwarder.close()]).then(() => undefined));
+  return {
+    addresses,
+    upstreamSourcePorts: forwarder.sourcePorts,
+    setConfig: (config) => {
+      resolve.setConfig(config);
+      cluster.flush();
+    },
+    setUpstreams: (upstreams) => forwarder.setUpstreams(upstreams),
+    flush: () => cluster.flush(),
+    stats: () => ({ ...resolve.stats }),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
