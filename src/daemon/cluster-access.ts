@@ -1,0 +1,182 @@
+// Fulfils ClusterAccess over the Kubernetes API with the user's own credentials.
+import type { Duplex } from "node:stream";
+import { AppError, isAppError } from "#base/error.ts";
+import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
+import type { ImageChoice } from "#installer/agent-container.ts";
+import { managerSelectorText } from "#installer/marks.ts";
+import { injectAgent } from "#installer/rollout.ts";
+import type { Kube } from "#kube/client.ts";
+import { execInPod } from "#kube/exec.ts";
+import { watchPods } from "#kube/live-set.ts";
+import { formatSelector, pods, services, type Pod, type Service } from "#kube/objects.ts";
+import { openPortForward } from "#kube/port-forward.ts";
+import { findWorkload, listWorkloads, resolveWorkload, selects, type FoundWorkload } from "#kube/workloads.ts";
+import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
+import type { ListedWorkload } from "#wire/control-api.ts";
+import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
+import type { ClusterAccess } from "./session.ts";
+import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadPod } from "./workload-access.ts";
+
+export interface ClusterAccessOptions {
+  readonly kube: Kube;
+  readonly managerNamespace: string;
+  readonly image: ImageChoice;
+}
+
+export class KubeAccess implements ClusterAccess {
+  readonly context: string;
+  readonly server: string;
+  readonly namespace: string;
+  readonly #kube: Kube;
+  readonly #managerNamespace: string;
+  readonly #image: ImageChoice;
+  /** The services of each resolved intercept, until it is injected. */
+  readonly #services = new WeakMap<ResolvedIntercept, readonly Service[]>();
+
+  constructor(options: ClusterAccessOptions) {
+    this.#kube = options.kube;
+    this.#managerNamespace = options.managerNamespace;
+    this.#image = options.image;
+    const { contextName, server, namespace } = options.kube.target;
+    this.context = contextName;
+    this.server = server;
+    this.namespace = namespace;
+  }
+
+  async openManager(signal: AbortSignal): Promise<Duplex> {
+    const namespace = this.#managerNamespace;
+    const found = await this.#kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal);
+    const ready = found.items.filter(isReady);
+    const pod = ready[0];
+    if (pod === undefined) {
+      throw new AppError(
+        "manager_unavailable",
+        `no pod of deployment traffic-manager in namespace ${namespace} is ready (${found.items.length} found)`,
+        { hint: `see \`kubectl describe pods -n ${namespace} -l ${managerSelectorText}\`` },
+      );
+    }
+    const name = pod.metadata.name ?? "";
+    return await openPortForward(this.#kube, { namespace, pod: name, port: managerLaptopPort, signal });
+  }
+
+  async listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]> {
+    const [found, known] = await Promise.all([
+      listWorkloads(this.#kube, namespace, signal),
+      this.#kube.list(services, { namespace }, signal).catch((error: unknown) => {
+        if (isAppError(error, "forbidden")) return undefined;
+        throw error;
+      }),
+    ]);
+    return found
+      .filter((item) => !(item.name === "traffic-manager" && item.namespace === this.#managerNamespace))
+      .map((item) => this.#toListed(item, whyNotInterceptable(item, known?.items)));
+  }
+
+  async resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept> {
+    const resolved = await resolveWorkload(this.#kube, request, { signal, withoutAgent: planRemoval });
+    const { kind, name, namespace } = resolved.workload;
+    const answer: ResolvedIntercept = {
+      workload: { kind, name, namespace },
+      containerName: resolved.containerName,
+      warnings: [],
+      ports: resolved.ports.map(({ localPort, containerName: _, ...port }) => ({
+        ...port,
+        targetHost: request.address,
+        targetPort: localPort,
+      })),
+    };
+    this.#services.set(answer, resolved.services);
+    return answer;
+  }
+
+  async inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<readonly string[]> {
+    const { warnings } = await injectAgent(this.#kube, {
+      workload: resolved.workload,
+      services: this.#services.get(resolved) ?? [],
+      containerPorts: resolved.ports.map((port) => port.containerPort),
+      image: this.#image,
+      onProgress: progress,
+      signal,
+    });
+    return warnings;
+  }
+
+  async watchPods(
+    workload: WorkloadRef,
+    onPods: (items: readonly WorkloadPod[]) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const found = await findWorkload(this.#kube, workload, signal);
+    if (found === undefined) {
+      onPods([]);
+      throw new AppError("workload_not_found", `${workload.kind} ${workload.name} is gone`);
+    }
+    const labelSelector = formatSelector(found.object.spec.selector ?? {});
+    const query = { namespace: workload.namespace, labelSelector };
+    await watchPods(this.#kube, query, (items) => onPods(items.flatMap(toWorkloadPod)), signal);
+  }
+
+  openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex> {
+    return openPortForward(this.#kube, { namespace, pod: podName, port: agentIntroductionPort, signal });
+  }
+
+  async readEnvironment(
+    namespace: string,
+    podName: string,
+    _container: string,
+    signal: AbortSignal,
+  ): Promise<Readonly<Record<string, string>>> {
+    const { stdout, stderr, exitCode } = await execInPod(this.#kube, {
+      namespace,
+      pod: podName,
+      container: agentContainerName,
+      command: ["/telepresence", "traffic-agent", "environment"],
+      signal,
+    });
+    if (exitCode !== 0) {
+      const said = stderr.toString("utf8").trim().split("\n")[0] ?? "";
+      throw new AppError("command_failed", `the traffic-agent in pod ${podName} could not tell it: ${said}`);
+    }
+    return JSON.parse(stdout.toString("utf8")) as Record<string, string>;
+  }
+
+  #toListed(item: FoundWorkload, reason: string | undefined): Omit<ListedWorkload, "intercepts"> {
+    const { kind, name, namespace } = item;
+    const agent = findAgent(item.object.spec.template.spec);
+    const config = readAgentConfig(item.object.spec.template.spec);
+    return {
+      kind,
+      name,
+      namespace,
+      ...(reason === undefined ? {} : { notInterceptableReason: reason }),
+      ...(agent === undefined && config === undefined ? {} : { agentVersion: tagOf(agent?.image ?? "") }),
+    };
+  }
+}
+
+/** In the words of the original's `list`; undefined when nothing is in the way, or when services may not be listed. */
+function whyNotInterceptable(item: FoundWorkload, known: readonly Service[] | undefined): string | undefined {
+  const object = planRemoval(item.object);
+  if (object.spec.template.spec.hostNetwork === true) return "its pods use the node's network (hostNetwork)";
+  if (known === undefined || known.some((service) => selects(service, object))) return undefined;
+  return "No service with matching selector";
+}
+
+/** Live pods only: one that is being deleted takes no new connections that are worth introducing it for. */
+function toWorkloadPod(pod: Pod): WorkloadPod[] {
+  const { name, uid, deletionTimestamp } = pod.metadata;
+  if (name === undefined || uid === undefined || deletionTimestamp !== undefined) return [];
+  const statuses = [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])];
+  const agent = statuses.find((status) => status.name === agentContainerName);
+  return [{ name, uid, ready: isReady(pod), agentRunning: agent?.state?.running !== undefined }];
+}
+
+function isReady(pod: Pod): boolean {
+  if (pod.metadata.deletionTimestamp !== undefined) return false;
+  return pod.status?.conditions?.some((item) => item.type === "Ready" && item.status === "True") ?? false;
+}
+
+function tagOf(image: string): string {
+  const tag = /:([^/:@]+)(@.*)?$/.exec(image)?.[1];
+  return tag ?? "unknown";
+}

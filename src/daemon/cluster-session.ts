@@ -1,0 +1,209 @@
+// Opens a session with the real things: kubeconfig, manager (installed when missing), root helper, resolver. What can
+// be done side by side is: the helper starts and the ranges are discovered while the link comes up.
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import { deadline, linkSignals } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { Scope } from "#base/scope.ts";
+import { softwareVersion } from "#base/version.ts";
+import { exec } from "#host/exec.ts";
+import { detectResolver } from "#host/resolver.ts";
+import { ensureManager } from "#installer/manager.ts";
+import { openKube, type Kube } from "#kube/client.ts";
+import { loadTarget } from "#kube/config.ts";
+import { discoverSubnets } from "#kube/subnets.ts";
+import type { KubeTarget } from "#kube/target.ts";
+import { parsePrefix } from "#packet/address.ts";
+import type { ConnectOptions } from "#wire/control-api.ts";
+import { KubeAccess } from "./cluster-access.ts";
+import type { Caller } from "./control/server.ts";
+import type { Helper, HelperDoor } from "./helper-client.ts";
+import { LaptopNetwork } from "./laptop-network.ts";
+import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import { followNamespaces } from "./namespaces.ts";
+import { Session } from "./session.ts";
+
+export const defaultImage = `docker.io/telepresence/telepresence:${softwareVersion}`;
+
+export interface ClusterSessionContext {
+  readonly door: HelperDoor;
+  /** Rejects when the CLI says that it could not start the helper. */
+  readonly helperFailure: (signal: AbortSignal) => Promise<never>;
+  readonly client: string;
+  readonly installId: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** chosen: the whole of `connect` when the manager has to be installed first; its parts have their own bounds. */
+const connectTimeoutMs = 180_000;
+/** chosen: a credential plugin may open a browser. */
+const pluginTimeoutMs = 120_000;
+/** chosen: a person may have to type a password. */
+const helperTimeoutMs = 120_000;
+
+/** Where a command's flags lead, as one comparable text. */
+export async function identifyTarget(options: ConnectOptions): Promise<string> {
+  const target = await loadTarget(options.kube);
+  const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], managerNamespace } = options;
+  const { contextName, server, namespace, impersonate } = target;
+  const lists = [mappedNamespaces, alsoProxy, neverProxy].map((list) => [...list].sort());
+  return JSON.stringify([contextName, server, namespace, impersonate, target.user.name, managerNamespace, lists]);
+}
+
+/** A client with the user's own credentials; credential plugins run in the command's environment. */
+export function openUserKube(target: KubeTarget, clock: Clock): Kube {
+  return openKube(target, {
+    clock,
+    runCommand: ({ file, args, env, cwd }, signal) =>
+      exec(file, args, { env, cwd, signal, timeoutMs: pluginTimeoutMs, clock }),
+  });
+}
+
+export async function openClusterSession(
+  options: ConnectOptions,
+  caller: Caller,
+  context: ClusterSessionContext,
+): Promise<{ session: Session; installed: boolean }> {
+  const { clock, log } = context;
+  const target = await loadTarget(options.kube);
+  const kube = openUserKube(target, clock);
+  using limit = deadline(clock, connectTimeoutMs, "connecting", caller.gone);
+  const helper = waitForHelper(context, limit.signal);
+  helper.catch(() => undefined); // awaited below, unless the manager fails first
+  try {
+    caller.progress(`Connecting to ${target.server}`);
+    const image = { image: options.image ?? defaultImage, pullPolicy: options.imagePullPolicy };
+    const manager = await ensureManager(kube, {
+      namespace: options.managerNamespace,
+      image,
+      signal: limit.signal,
+      onProgress: caller.progress,
+    });
+    const access = new KubeAccess({ kube, managerNamespace: manager.namespace, image });
+    const session = await Session.open(
+      {
+        access,
+        managerNamespace: manager.namespace,
+        managerImage: image.image,
+        mappedNamespaces: options.mappedNamespaces ?? target.extension.mappedNamespaces,
+        client: context.client,
+        installId: context.installId,
+        warnings: manager.warnings,
+        clock,
+        log,
+        openNetwork: (link, first, scope) => {
+          scope.use(kube);
+          return openNetwork({ options, kube, helper, link, first, scope, context, signal: limit.signal });
+        },
+      },
+      limit.signal,
+    );
+    return { session, installed: manager.installed };
+  } catch (error) {
+    kube.close();
+    void helper.then((opened) => opened.close()).catch(() => undefined); // there was none
+    throw error;
+  }
+}
+
+async function waitForHelper(context: ClusterSessionContext, signal: AbortSignal): Promise<Helper> {
+  using limit = deadline(context.clock, helperTimeoutMs, "starting the root helper", signal);
+  const ending = new AbortController();
+  using ended = linkSignals(limit.signal, ending.signal);
+  try {
+    return await Promise.race([context.door.wait(ended.signal), context.helperFailure(ended.signal)]);
+  } finally {
+    ending.abort();
+  }
+}
+
+interface NetworkStep {
+  readonly options: ConnectOptions;
+  readonly kube: Kube;
+  readonly helper: Promise<Helper>;
+  readonly link: ManagerLink;
+  readonly first: ManagerConnection;
+  readonly scope: Scope;
+  readonly context: ClusterSessionContext;
+  readonly signal: AbortSignal;
+}
+
+async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
+  const { options, kube, link, first, scope, context, signal } = step;
+  const { clock, log } = context;
+  const { extension, namespace } = kube.target;
+  const { manager, dns } = first.arrival;
+  let network: LaptopNetwork | undefined;
+  const own = [namespace, manager.namespace];
+  const [resolver, subnets, namespaces, apiServer, helper] = await Promise.all([
+    detectResolver(clock, signal),
+    discoverSubnets(kube, own, signal),
+    followNamespaces({
+      kube,
+      mapped: options.mappedNamespaces ?? extension.mappedNamespaces,
+      own,
+      onChange: (names) => network?.setNamespaces(names),
+      scope,
+      log,
+    }),
+    resolveServer(kube.target),
+    step.helper,
+  ]);
+  const cluster = [...subnets.serviceSubnets, ...subnets.podSubnets];
+  log.info("ranges discovered", { cluster, from: [subnets.serviceSource, subnets.podSource] });
+  network = await LaptopNetwork.open(
+    {
+      helper,
+      session: first.session,
+      exchange: (message, exchangeSignal) => exchangeDns(link, message, exchangeSignal),
+      names: {
+        clusterDomain: dns.clusterDomain,
+        namespace,
+        namespaces,
+        subnets: cluster.flatMap((cidr) => parsePrefix(cidr) ?? []),
+        includeSuffixes: extension.dns.includeSuffixes,
+        ...(extension.dns.excludeSuffixes.length === 0 ? {} : { excludeSuffixes: extension.dns.excludeSuffixes }),
+        excludes: extension.dns.excludes,
+      },
+      resolver,
+      routing: {
+        cluster,
+        also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
+        never: [...(options.neverProxy ?? []), ...extension.neverProxy],
+        apiServer,
+      },
+      clock,
+      log,
+    },
+    signal,
+  );
+  return network;
+}
+
+async function exchangeDns(link: ManagerLink, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+  const query = Buffer.from(message.buffer, message.byteOffset, message.byteLength).toString("base64");
+  const answer = await link.require().rpc.call("dns.exchange", { message: query }, signal);
+  return Buffer.from(answer.message, "base64");
+}
+
+/** The addresses behind the API server's (or its proxy's) name: they stay on the laptop's own routes. Trap 12. */
+async function resolveServer(target: KubeTarget): Promise<readonly string[]> {
+  const hosts = [target.server, target.proxyUrl].flatMap((url) => (url === undefined ? [] : [new URL(url).hostname]));
+  const found = await Promise.all(hosts.map((host) => addressesOf(host.replace(/^\[|\]$/g, ""))));
+  return [...new Set(found.flat())];
+}
+
+async function addressesOf(host: string): Promise<readonly string[]> {
+  if (isIP(host) !== 0) return [host];
+  try {
+    return (await lookup(host, { all: true })).map(({ address }) => address);
+  } catch (error) {
+    throw new AppError("cluster_unreachable", `the cluster's host ${host} cannot be resolved`, {
+      cause: error,
+      hint: "check the server in the kubeconfig and the laptop's network",
+    });
+  }
+}

@@ -1,0 +1,18 @@
+// The daemon's environment, read once. What a command needs of its own environment comes with the command.
+import { hostPaths, type HostPaths } from "#host/paths.ts";
+import { formatUserAtHost, currentUser } from "#host/user.ts";
+
+export interface DaemonConfig {
+  readonly paths: HostPaths;
+  /** `user@host`, shown to team mates. */
+  readonly client: string;
+  readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
+}
+
+const levels = ["trace", "debug", "info", "warn", "error"] as const;
+
+export function readDaemonConfig(): DaemonConfig {
+  const { env } = process;
+  const level = levels.find((known) => known === env["TELEPRESENCE_DEBUG_LOG_LEVEL"]);
+  return { paths: hostPaths(env), client: formatUserAtHost(currentUser(env)), logLevel: level ?? "info" };
+}

@@ -1,0 +1,23 @@
+// The device's own little networks. 246.246.0.0/16 is what the original uses by default: class E, so no real network
+// has it, and Linux routes it like any other. The IPv6 one is a unique local prefix (RFC 4193) of our own.
+import type { OutboundAddresses } from "./outbound/addresses.ts";
+
+export interface DeviceAddresses {
+  readonly outbound: OutboundAddresses;
+  /** With prefix length, for the device. */
+  readonly prefixes: readonly string[];
+  /** Where the daemon's DNS server is seen by systemd-resolved. */
+  readonly dnsServer: string;
+}
+
+const v4 = { address: "246.246.0.1", peer: "246.246.0.2", probe: "246.246.0.3" } as const;
+const v6 = { address: "fd74:656c:6570::1", peer: "fd74:656c:6570::2", probe: "fd74:656c:6570::3" } as const;
+
+/** IPv6 only when the cluster has addresses of that family: a laptop may have it switched off. */
+export function planDeviceAddresses(wantIpv6: boolean): DeviceAddresses {
+  return {
+    outbound: wantIpv6 ? { v4, v6 } : { v4 },
+    prefixes: [`${v4.address}/29`, ...(wantIpv6 ? [`${v6.address}/125`] : [])],
+    dnsServer: v4.address,
+  };
+}

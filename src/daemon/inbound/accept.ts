@@ -1,0 +1,31 @@
+// A caller in the cluster reached an intercepted port: the manager relays its stream here, and the connection goes on
+// to the process on the laptop. Refused by the process means refused to the agent, which passes to the application.
+// @from manager/inbound/relay.ts
+// @to daemon/inbound/dial-process.ts
+import type { Logger } from "#base/log.ts";
+import type { IncomingStream } from "#tunnel/tunnel.ts";
+import type { InterceptPort } from "#wire/manager-api.ts";
+import { dialProcess, relayDatagrams } from "./dial-process.ts";
+
+export interface InboundOptions {
+  /** The port of one's own intercept, or undefined when there is no such intercept any more. */
+  readonly findPort: (interceptId: string, containerPort: number, protocol: "tcp" | "udp") => InterceptPort | undefined;
+  readonly log: Logger;
+}
+
+/** Answers one incoming stream; never throws. */
+export function acceptInbound(incoming: IncomingStream, options: InboundOptions): void {
+  const { request } = incoming;
+  if (request.kind !== "inbound") {
+    incoming.reject("unsupported", `a laptop takes no ${request.kind} streams`);
+    return;
+  }
+  const port = options.findPort(request.interceptId, request.containerPort, request.protocol);
+  if (port === undefined) {
+    incoming.reject("not_found", `no intercept ${request.interceptId} on port ${request.containerPort}`);
+    return;
+  }
+  const log = options.log.child({ interceptId: request.interceptId, source: request.source.address });
+  if (request.protocol === "tcp") dialProcess(incoming, port, log);
+  else relayDatagrams(incoming, port, log);
+}

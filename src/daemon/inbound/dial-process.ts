@@ -1,0 +1,83 @@
+// The last hop of inbound traffic: a connection, or a UDP socket per flow, to the process on the laptop.
+// @from daemon/inbound/accept.ts
+import { createSocket } from "node:dgram";
+import { connect } from "node:net";
+import type { Logger } from "#base/log.ts";
+import { joinDuplex } from "#tunnel/pipe.ts";
+import type { IncomingStream } from "#tunnel/tunnel.ts";
+import type { InterceptPort } from "#wire/manager-api.ts";
+import type { ResetReason } from "#wire/open.ts";
+
+/** Dials the process and joins both connections; accepts the stream only once the process has. */
+export function dialProcess(incoming: IncomingStream, port: InterceptPort, log: Logger): void {
+  const socket = connect({ host: port.targetHost, port: port.targetPort, allowHalfOpen: true, noDelay: true });
+  const giveUp = (): void => {
+    socket.destroy();
+  };
+  const onDialError = (error: NodeJS.ErrnoException): void => {
+    incoming.signal.removeEventListener("abort", giveUp);
+    log.info("process did not take the connection", { target: formatTarget(port), error: error.code ?? error.message });
+    incoming.reject(
+      reasonOf(error),
+      `${formatTarget(port)} on the laptop did not take the connection: ${error.message}`,
+    );
+  };
+  incoming.signal.addEventListener("abort", giveUp, { once: true });
+  socket.once("error", onDialError);
+  socket.once("connect", () => {
+    incoming.signal.removeEventListener("abort", giveUp);
+    socket.removeListener("error", onDialError);
+    if (incoming.signal.aborted) {
+      socket.destroy();
+      return;
+    }
+    joinDuplex(incoming.accept(), socket);
+  });
+}
+
+/** One UDP flow: a connected socket of its own, so that answers find their caller. Ends with the stream. */
+export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, log: Logger): void {
+  const socket = createSocket(port.targetHost.includes(":") ? "udp6" : "udp4");
+  socket.once("error", (error) => {
+    log.info("process did not take the datagrams", { target: formatTarget(port), error: error.message });
+    incoming.reject(reasonOf(error), `${formatTarget(port)} on the laptop: ${error.message}`);
+    socket.close();
+  });
+  socket.connect(port.targetPort, port.targetHost, () => {
+    if (incoming.signal.aborted) {
+      socket.close();
+      return;
+    }
+    const stream = incoming.accept();
+    socket.removeAllListeners("error");
+    socket.on("error", (error) => stream.destroy(error)); // ICMP refusal of a later datagram
+    socket.on("message", (datagram) => stream.sendDatagram(datagram));
+    stream.onDatagram((datagram) => socket.send(datagram, () => undefined)); // lost like any datagram
+    stream.on("error", () => undefined); // 'close' follows and is handled
+    stream.on("end", () => stream.destroy());
+    stream.once("close", () => socket.close());
+    stream.resume();
+  });
+}
+
+function formatTarget(port: InterceptPort): string {
+  return port.targetHost.includes(":")
+    ? `[${port.targetHost}]:${port.targetPort}`
+    : `${port.targetHost}:${port.targetPort}`;
+}
+
+function reasonOf(error: NodeJS.ErrnoException): ResetReason {
+  switch (error.code) {
+    case "ECONNREFUSED":
+      return "refused";
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return "unreachable";
+    case "ETIMEDOUT":
+      return "timeout";
+    default:
+      return "internal";
+  }
+}

@@ -1,0 +1,308 @@
+// One's own intercepts: created at the manager first (a conflict is found before anything is touched), then the agent
+// is injected, the pods are introduced, and only then is the intercept reported. Each failed step undoes those before
+// it. On a new link all are announced again without a command.
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { InterceptInfo, InterceptPort, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
+import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
+import { WorkloadFollower } from "./workload-follower.ts";
+
+export interface InterceptsOptions {
+  readonly access: WorkloadAccess;
+  readonly link: () => ManagerLink;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export interface CreateResult {
+  readonly info: InterceptInfo;
+  readonly environment?: Record<string, string>;
+  readonly warnings: string[];
+}
+
+interface Own {
+  readonly spec: InterceptSpec;
+  info: InterceptInfo;
+  readonly follower: WorkloadFollower;
+}
+
+/** chosen: from the end of the rollout until every ready pod is introduced and the manager says active. */
+const activeTimeoutMs = 30_000;
+
+export class Intercepts implements AsyncDisposable {
+  readonly #options: InterceptsOptions;
+  readonly #own = new Map<string, Own>();
+  /** Names that a running create holds. */
+  readonly #creating = new Map<string, InterceptSpec>();
+  readonly #followers = new Map<string, { follower: WorkloadFollower; users: number }>();
+  readonly #waiters = new Set<() => void>();
+  /** The manager's news of intercepts that are being created, by id. */
+  readonly #pendingInfos = new Map<string, InterceptInfo>();
+
+  constructor(options: InterceptsOptions) {
+    this.#options = options;
+  }
+
+  get infos(): readonly InterceptInfo[] {
+    return [...this.#own.values()].map((own) => own.info);
+  }
+
+  async create(request: InterceptRequest, wantEnvironment: boolean, progress: Progress, signal: AbortSignal) {
+    const manager = this.#options.link().require();
+    const name = request.name;
+    if (this.#own.has(name) || this.#creating.has(name)) {
+      throw new AppError("intercept_exists", `there is already an intercept named ${name}`, {
+        hint: `end it with \`telepresence leave ${name}\``,
+      });
+    }
+    const resolved = await this.#options.access.resolve(request, signal);
+    const spec: InterceptSpec = {
+      name,
+      workload: resolved.workload,
+      containerName: resolved.containerName,
+      ports: [...resolved.ports],
+    };
+    this.#checkLocalPorts(spec);
+    this.#creating.set(name, spec);
+    try {
+      const info = await manager.rpc.call("intercept.create", { spec }, signal);
+      return await this.#establish({ info, spec, resolved, wantEnvironment, progress, signal });
+    } finally {
+      this.#creating.delete(name);
+    }
+  }
+
+  /** Drains: resolves when agents send new connections to the application. */
+  async remove(name: string, signal: AbortSignal): Promise<void> {
+    const own = this.#own.get(name);
+    if (own === undefined) {
+      throw new AppError("intercept_not_found", `there is no intercept named ${name}`, {
+        hint: "see `telepresence list --intercepts`",
+      });
+    }
+    await this.#removeAtManager(own, signal);
+    this.#own.delete(name);
+    await this.#release(own.spec.workload);
+  }
+
+  /** On each new link, before it is used: the manager may have been restarted and know nothing. */
+  async announce(manager: ManagerConnection): Promise<void> {
+    const signal = AbortSignal.timeout(activeTimeoutMs);
+    for (const own of this.#own.values()) {
+      try {
+        own.info = await manager.rpc.call("intercept.create", { spec: own.spec }, signal);
+      } catch (error) {
+        const { message } = toAppError(error);
+        own.info = { ...own.info, state: "error", message };
+        this.#options.log.error("intercept could not be announced again", { name: own.spec.name, error: message });
+      }
+    }
+  }
+  /** After the new link has become current: agents must meet the new manager. */
+  reintroduce(podUid?: string): void {
+    for (const { follower } of this.#followers.values()) follower.again(podUid);
+  }
+
+  /** The manager's news of one's own intercepts. */
+  onChanged(infos: readonly InterceptInfo[]): void {
+    for (const info of infos) {
+      const own = this.#own.get(info.spec.name);
+      if (own !== undefined && own.info.id === info.id) own.info = info;
+      if (own === undefined) this.#pendingInfos.set(info.id, info);
+    }
+    this.#wake();
+  }
+  onLinkDown(): void {
+    for (const own of this.#own.values()) {
+      if (own.info.state === "active" || own.info.state === "waiting") {
+        own.info = { ...own.info, state: "suspended", message: "the link to the traffic-manager is down" };
+      }
+    }
+  }
+
+  findPort(interceptId: string, containerPort: number, protocol: "tcp" | "udp"): InterceptPort | undefined {
+    const name = interceptId.slice(interceptId.indexOf(":") + 1);
+    const spec = this.#own.get(name)?.spec ?? this.#creating.get(name);
+    return spec?.ports.find((port) => port.containerPort === containerPort && port.protocol === protocol);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#own.clear();
+    const followers = [...this.#followers.values()];
+    this.#followers.clear();
+    await Promise.all(followers.map(({ follower }) => follower[Symbol.asyncDispose]()));
+  }
+
+  async #establish(step: {
+    info: InterceptInfo;
+    spec: InterceptSpec;
+    resolved: ResolvedIntercept;
+    wantEnvironment: boolean;
+    progress: Progress;
+    signal: AbortSignal;
+  }): Promise<CreateResult> {
+    const { spec, resolved, progress, signal } = step;
+    try {
+      const injected = await this.#options.access.inject(resolved, progress, signal);
+      const follower = this.#acquire(spec.workload);
+      try {
+        progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
+        const info = await this.#waitActive(step.info, follower, signal);
+        const environment = step.wantEnvironment ? await this.#environment(spec, follower, signal) : {};
+        this.#own.set(spec.name, { spec, info, follower });
+        const warnings = [...resolved.warnings, ...injected, ...(environment.warnings ?? [])];
+        return {
+          info,
+          warnings,
+          ...(environment.values === undefined ? {} : { environment: { ...environment.values } }),
+        };
+      } catch (error) {
+        await this.#release(spec.workload);
+        throw error;
+      }
+    } catch (error) {
+      await this.#undoCreate(step.info);
+      throw error;
+    } finally {
+      this.#pendingInfos.delete(step.info.id);
+    }
+  }
+
+  async #undoCreate(info: InterceptInfo): Promise<void> {
+    const current = this.#options.link().current;
+    if (current === undefined) return; // a lost link suspends it, and it is not announced again
+    try {
+      await current.rpc.call("intercept.remove", { id: info.id }, AbortSignal.timeout(5000));
+    } catch (error) {
+      this.#options.log.warn("failed intercept could not be removed", { id: info.id, error: String(error) });
+    }
+  }
+
+  async #waitActive(created: InterceptInfo, follower: WorkloadFollower, signal: AbortSignal): Promise<InterceptInfo> {
+    const { clock } = this.#options;
+    using limit = deadline(clock, activeTimeoutMs, "waiting for the traffic-agents", signal);
+    for (;;) {
+      const info = this.#pendingInfos.get(created.id) ?? created;
+      if (info.state === "error") throw new AppError("manager_failed", info.message);
+      if (info.state === "active" && follower.complete) return info;
+      try {
+        await this.#changed(limit.signal);
+      } catch (error) {
+        if (!isAppError(error, "timeout")) throw error;
+        throw new AppError("timeout", `the intercept did not become active: ${follower.describe()}`, {
+          cause: follower.failure ?? error,
+          hint: "see `kubectl describe pod` of the workload and the log of its traffic-agent",
+        });
+      }
+    }
+  }
+
+  async #environment(
+    spec: InterceptSpec,
+    follower: WorkloadFollower,
+    signal: AbortSignal,
+  ): Promise<{ values?: Readonly<Record<string, string>>; warnings?: readonly string[] }> {
+    const pod = follower.somePod;
+    if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
+    try {
+      const { namespace } = spec.workload;
+      return { values: await this.#options.access.readEnvironment(namespace, pod.name, spec.containerName, signal) };
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const { message, hint } = toAppError(error);
+      return {
+        warnings: [`the pod's environment could not be read: ${message}${hint === undefined ? "" : `; ${hint}`}`],
+      };
+    }
+  }
+
+  async #removeAtManager(own: Own, signal: AbortSignal): Promise<void> {
+    const manager = this.#options.link().current;
+    // Without a link the manager has suspended it, agents pass to the application, and we do not announce it again.
+    if (manager === undefined) return;
+    try {
+      await manager.rpc.call("intercept.remove", { id: own.info.id }, signal);
+    } catch (error) {
+      if (!isAppError(error, "intercept_not_found") && !isAppError(error, "not_found")) throw error;
+    }
+  }
+
+  #checkLocalPorts(spec: InterceptSpec): void {
+    for (const other of [...this.#own.values()].map((own) => own.spec).concat([...this.#creating.values()])) {
+      for (const port of spec.ports) {
+        const clash = other.ports.some(
+          (used) =>
+            used.targetHost === port.targetHost &&
+            used.targetPort === port.targetPort &&
+            used.protocol === port.protocol,
+        );
+        if (clash) {
+          throw new AppError(
+            "port_in_use",
+            `Port ${port.targetHost}:${port.targetPort} is already in use by intercept ${other.name}`,
+            { hint: "choose another local port with --port" },
+          );
+        }
+      }
+    }
+  }
+
+  #acquire(workload: WorkloadRef): WorkloadFollower {
+    const key = keyOf(workload);
+    const existing = this.#followers.get(key);
+    if (existing !== undefined) {
+      existing.users += 1;
+      return existing.follower;
+    }
+    const follower = new WorkloadFollower({
+      workload,
+      access: this.#options.access,
+      manager: () => this.#options.link().current,
+      clock: this.#options.clock,
+      log: this.#options.log,
+      onChange: () => this.#wake(),
+    });
+    this.#followers.set(key, { follower, users: 1 });
+    return follower;
+  }
+
+  async #release(workload: WorkloadRef): Promise<void> {
+    const key = keyOf(workload);
+    const entry = this.#followers.get(key);
+    if (entry === undefined) return;
+    entry.users -= 1;
+    if (entry.users > 0) return;
+    this.#followers.delete(key);
+    await entry.follower[Symbol.asyncDispose]();
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#waiters]) wake();
+  }
+  #changed(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        this.#waiters.delete(wake);
+        reject(signal.reason as Error);
+      };
+      const wake = (): void => {
+        this.#waiters.delete(wake);
+        signal.removeEventListener("abort", onAbort);
+        resolve();
+      };
+      if (signal.aborted) {
+        reject(signal.reason as Error);
+        return;
+      }
+      this.#waiters.add(wake);
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+}
+
+function keyOf(workload: WorkloadRef): string {
+  return `${workload.kind}/${workload.namespace}/${workload.name}`;
+}

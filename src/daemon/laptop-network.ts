@@ -1,0 +1,215 @@
+// The laptop's side of the cluster's network: device, packet path, DNS server, routes and DNS hook, opened in the order
+// in which a packet meets them and undone in reverse. Everything that touches the host goes through the root helper
+// and vanishes with it (DESIGN §7).
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { Scope } from "#base/scope.ts";
+import { formatPrefix, parseAddress, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
+import type { TunnelSession } from "#tunnel/tunnel.ts";
+import type { DaemonStatus } from "#wire/control-api.ts";
+import type { DnsHook } from "#wire/helper.ts";
+import { planDeviceAddresses } from "./device-addresses.ts";
+import { defaultExcludeSuffixes, searchDomain, type DnsConfig } from "./dns/names.ts";
+import { startDns, type Dns } from "./dns/start.ts";
+import type { Helper } from "./helper-client.ts";
+import { startOutbound, type Outbound } from "./outbound/outbound.ts";
+import { testDataPath } from "./outbound/self-test.ts";
+import { planRoutes } from "./routing.ts";
+
+export interface LaptopNetworkOptions {
+  readonly helper: Helper;
+  readonly session: TunnelSession;
+  /** One DNS message to the cluster's resolver and back. */
+  readonly exchange: (message: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
+  readonly names: DnsConfig;
+  /** The host's own resolvers, and how names reach us. */
+  readonly resolver: { readonly mode: "resolved" | "nft"; readonly nameservers: readonly string[] };
+  readonly routing: {
+    /** Service and pod ranges. */
+    readonly cluster: readonly string[];
+    readonly also: readonly string[];
+    readonly never: readonly string[];
+    /** The API server's addresses: in no route, whatever the user says. */
+    readonly apiServer: readonly string[];
+  };
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** chosen: routes added one by one for answered addresses that no range covers. */
+const maxSingleRoutes = 1000;
+
+export class LaptopNetwork implements AsyncDisposable {
+  /** Resolves when the helper or the device is gone. */
+  readonly lost: Promise<AppError>;
+  readonly warnings: readonly string[] = [];
+  readonly #options: LaptopNetworkOptions;
+  readonly #scope: Scope;
+  readonly #resolveLost: (error: AppError) => void;
+  readonly #single = new Map<string, Prefix>();
+  #outbound: Outbound | undefined;
+  #dns: Dns | undefined;
+  #names: DnsConfig;
+  #deviceName = "";
+  #routes: readonly Prefix[] = [];
+
+  private constructor(options: LaptopNetworkOptions) {
+    this.#options = options;
+    this.#names = options.names;
+    this.#scope = new Scope(options.log);
+    const { promise, resolve } = Promise.withResolvers<AppError>();
+    this.lost = promise;
+    this.#resolveLost = resolve;
+  }
+
+  /** A network whose data path was tried, or every step undone. */
+  static async open(options: LaptopNetworkOptions, signal: AbortSignal): Promise<LaptopNetwork> {
+    const network = new LaptopNetwork(options);
+    try {
+      await network.#open(signal);
+      return network;
+    } catch (error) {
+      await network[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** The link's session for new flows, or none while it is down. */
+  setSession(session: TunnelSession | undefined): void {
+    this.#outbound?.setSession(session);
+    if (session !== undefined) this.#dns?.flush();
+  }
+  /** Namespaces came or went. */
+  setNamespaces(namespaces: readonly string[]): void {
+    this.#names = { ...this.#names, namespaces };
+    this.#dns?.setConfig(this.#names);
+  }
+
+  async status(): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing">> {
+    const { helper, resolver, routing } = this.#options;
+    const local = this.#dns?.addresses[0];
+    return {
+      helper: { version: helper.version, pid: helper.pid, device: this.#deviceName },
+      dns: {
+        hook: resolver.mode,
+        localAddress: local === undefined ? "" : `${local.address}:${local.port}`,
+        upstreams: [...resolver.nameservers],
+        clusterDomain: this.#names.clusterDomain,
+        excludeSuffixes: [...(this.#names.excludeSuffixes ?? defaultExcludeSuffixes)],
+        includeSuffixes: [...(this.#names.includeSuffixes ?? [])],
+      },
+      routing: {
+        subnets: this.#routes.map(formatPrefix),
+        alsoProxy: [...routing.also],
+        neverProxy: [...routing.never],
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#scope[Symbol.asyncDispose]();
+  }
+
+  async #open(signal: AbortSignal): Promise<void> {
+    const { helper, routing, session, clock, log, resolver } = this.#options;
+    helper.onLost((error) => this.#resolveLost(error));
+    this.#scope.defer(() => helper.close());
+    const addresses = planDeviceAddresses(routing.cluster.some((cidr) => cidr.includes(":")));
+    const opened = await helper.openDevice({ addresses: [...addresses.prefixes], mtu: 65_535 });
+    this.#deviceName = opened.name;
+    const { device } = opened;
+    device.onLost((error) => this.#resolveLost(error));
+    this.#scope.defer(() => device.close());
+    const outbound = await startOutbound({
+      device,
+      addresses: addresses.outbound,
+      session,
+      clock,
+      log,
+      signal: this.#scope.signal,
+    });
+    this.#outbound = this.#scope.use(outbound);
+    const dns = await startDns({
+      listen: [
+        { address: "127.0.0.1", port: 0 },
+        { address: addresses.dnsServer, port: 0 },
+      ],
+      upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
+      config: this.#names,
+      exchange: this.#options.exchange,
+      onAddresses: (answered) => this.#coverAddresses(answered),
+      clock,
+      log,
+      signal: this.#scope.signal,
+    });
+    this.#dns = this.#scope.use(dns);
+    await this.#applyRoutes();
+    await helper.hookDns(this.#planHook(dns, addresses.dnsServer));
+    const probe = addresses.outbound.v4?.probe ?? "";
+    using limit = deadline(clock, 10_000, "opening the laptop's network", signal);
+    await testDataPath({
+      probe,
+      deviceName: opened.name,
+      stats: () => outbound.stats(),
+      clock,
+      signal: limit.signal,
+      routeTo: (address) => helper.routeTo(address),
+    });
+  }
+
+  #planHook(dns: Dns, serverAddress: string): DnsHook {
+    const { mode, nameservers } = this.#options.resolver;
+    const portOf = (address: string): number => {
+      const found = dns.addresses.find((entry) => entry.address === address);
+      if (found === undefined) throw new AppError("internal", `the DNS server does not listen on ${address}`);
+      return found.port;
+    };
+    if (mode === "resolved") {
+      const { clusterDomain, namespaces, includeSuffixes = [] } = this.#names;
+      const domains = [searchDomain, clusterDomain, "svc", ...namespaces, ...includeSuffixes];
+      return { mode, server: serverAddress, port: portOf(serverAddress), domains: domains.slice(0, 256) };
+    }
+    return {
+      mode,
+      port: portOf("127.0.0.1"),
+      nameservers: [...nameservers],
+      upstreamSourcePorts: [...dns.upstreamSourcePorts],
+    };
+  }
+
+  /** An answer is no use without a route: addresses outside the known ranges get one of their own, first. */
+  async #coverAddresses(answered: readonly string[]): Promise<void> {
+    let added = false;
+    for (const text of answered) {
+      const address = parseAddress(text);
+      if (address === undefined || this.#routes.some((route) => prefixContains(route, address))) continue;
+      if (this.#single.has(text) || this.#single.size >= maxSingleRoutes) continue;
+      this.#single.set(text, { address, bits: address.length * 8 });
+      added = true;
+    }
+    if (added) await this.#applyRoutes();
+  }
+
+  async #applyRoutes(): Promise<void> {
+    const { helper, routing } = this.#options;
+    const planned = planRoutes({
+      cluster: [...parseAll(routing.cluster), ...this.#single.values()],
+      also: parseAll(routing.also),
+      never: [...parseAll(routing.never), ...parseAll(routing.apiServer)],
+    });
+    await helper.setRoutes({ routes: planned.map(formatPrefix), never: [...routing.apiServer] });
+    this.#routes = planned;
+  }
+}
+
+function parseAll(cidrs: readonly string[]): readonly Prefix[] {
+  return cidrs.map((cidr) => {
+    const prefix = parsePrefix(cidr);
+    if (prefix !== undefined) return prefix;
+    throw new AppError("invalid_config", `${cidr} is not an address range; expected a form like 10.0.0.0/8`, {
+      hint: "check --also-proxy, --never-proxy and the kubeconfig's extension",
+    });
+  });
+}

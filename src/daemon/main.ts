@@ -1,0 +1,106 @@
+// The user daemon's process: `telepresence daemon`, started by the CLI. Opens the helper's door and the control socket,
+// and ends on `quit`, SIGTERM or SIGINT with everything undone. Whatever ends it otherwise, the kernel undoes the rest.
+import { connect } from "node:net";
+import { deadline, raceSignal } from "#base/abort.ts";
+import { systemClock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import { createLogger, type Logger } from "#base/log.ts";
+import { Scope } from "#base/scope.ts";
+import { softwareVersion } from "#base/version.ts";
+import { ensureDirectory, ensureRuntimeDirectory } from "#host/paths.ts";
+import { identifyTarget, openClusterSession } from "./cluster-session.ts";
+import { readDaemonConfig } from "./config.ts";
+import { createHandlers } from "./control/handlers.ts";
+import { startControlServer } from "./control/server.ts";
+import { openHelperDoor } from "./helper-client.ts";
+import { HelperFailures } from "./helper-failures.ts";
+import { readInstallId } from "./install-id.ts";
+import { Supervisor } from "./supervisor.ts";
+import { uninstall } from "./uninstall.ts";
+
+/** chosen: the longest that an orderly end may take before the process ends anyway. */
+const shutdownMs = 10_000;
+
+/** Runs until told to end; resolves with the exit code. */
+export async function runDaemon(): Promise<number> {
+  const config = readDaemonConfig();
+  const log = createLogger(config.logLevel, (line) => process.stderr.write(line)); // the CLI points it at the log file
+  ensureRuntimeDirectory(config.paths.runtime);
+  ensureDirectory(config.paths.cache);
+  if (await answers(config.paths.daemonSocket)) {
+    log.info("another daemon is running already");
+    return 0;
+  }
+  const { promise: told, resolve: shutDown } = Promise.withResolvers<void>();
+  const scope = new Scope(log);
+  try {
+    await openParts(scope, config, log, shutDown);
+    process.once("SIGTERM", () => shutDown());
+    process.once("SIGINT", () => shutDown());
+    log.info("daemon started", { version: softwareVersion, pid: process.pid });
+    await told;
+    log.info("daemon ending");
+  } finally {
+    using limit = deadline(systemClock, shutdownMs, "the daemon's end");
+    await raceSignal(scope[Symbol.asyncDispose](), limit.signal).catch((error: unknown) => {
+      log.error("daemon did not end in order", { error: String(error) });
+    });
+  }
+  log.info("daemon ended");
+  return 0;
+}
+
+async function openParts(
+  scope: Scope,
+  config: ReturnType<typeof readDaemonConfig>,
+  log: Logger,
+  shutDown: () => void,
+): Promise<void> {
+  const clock = systemClock;
+  const { paths, client } = config;
+  const installId = readInstallId(paths.cache);
+  const door = scope.use(await openHelperDoor({ path: paths.helperSocket, clock, log }));
+  const failures = new HelperFailures();
+  const context = {
+    door,
+    helperFailure: (signal: AbortSignal) => failures.next(signal),
+    client,
+    installId,
+    clock,
+    log,
+  };
+  const supervisor = scope.use(
+    new Supervisor({
+      openSession: (options, caller) => openClusterSession(options, caller, context),
+      uninstall: (params, session, caller) => uninstall(params, session, caller, clock),
+      identify: identifyTarget,
+      helperRunning: () => door.current !== undefined,
+      installId,
+      executable: process.argv[1] ?? process.execPath,
+      shutDown,
+      log,
+    }),
+  );
+  scope.use(
+    await startControlServer({
+      path: paths.daemonSocket,
+      handlersFor: createHandlers(supervisor, log),
+      onHelperFailed: (message) => failures.report(new AppError("helper_failed", message)),
+      log,
+    }),
+  );
+}
+
+/** Whether a daemon listens there; a socket that a killed one left behind refuses. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+if (import.meta.main) process.exit(await runDaemon());

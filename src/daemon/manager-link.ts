@@ -1,0 +1,146 @@
+// Keeps one tunnel session to the traffic-manager alive: opens a transport (the API server's port-forward), says HELLO
+// and arrives; when the link is lost, does it again with back-off until the scope ends.
+// Invariant: at most one session is up, and `onUp` has resolved before anybody sees it through `current`.
+import type { Duplex } from "node:stream";
+import { raceSignal } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { Scope } from "#base/scope.ts";
+import { softwareVersion } from "#base/version.ts";
+import { openRpc, type Rpc } from "#tunnel/rpc.ts";
+import { openSession } from "#tunnel/session.ts";
+import type { TunnelSession } from "#tunnel/tunnel.ts";
+import { protocolVersions } from "#wire/hello.ts";
+import { managerApi, managerNotifications } from "#wire/manager-api.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+
+export type ManagerRpc = Rpc<typeof managerApi, typeof managerNotifications>;
+export type Arrival = ResultOf<typeof managerApi, "arrive">;
+
+/** A session that stands, with the manager's answer to `arrive`. */
+export interface ManagerConnection {
+  readonly session: TunnelSession;
+  readonly rpc: ManagerRpc;
+  readonly arrival: Arrival;
+}
+
+export interface ManagerLinkOptions {
+  readonly openTransport: (signal: AbortSignal) => Promise<Duplex>;
+  readonly arrive: ParamsOf<typeof managerApi, "arrive">;
+  /** Called before the connection becomes current: handlers are set and intercepts announced here. */
+  readonly onUp: (connection: ManagerConnection) => Promise<void>;
+  /** Called when the connection has become current. */
+  readonly onCurrent: (connection: ManagerConnection) => void;
+  readonly onDown: (reason: AppError) => void;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly scope: Scope;
+}
+
+/** Back-off between attempts, milliseconds; chosen: a restarted manager is back within a second or two. */
+const firstRetryMs = 100;
+const lastRetryMs = 3000;
+/** A link that stood this long starts the back-off anew. */
+const steadyMs = 10_000;
+
+export class ManagerLink {
+  readonly #options: ManagerLinkOptions;
+  #current: ManagerConnection | undefined;
+  #problem: AppError | undefined;
+
+  constructor(options: ManagerLinkOptions) {
+    this.#options = options;
+  }
+
+  get current(): ManagerConnection | undefined {
+    return this.#current;
+  }
+  /** Why there is no connection now. */
+  get problem(): AppError | undefined {
+    return this.#current === undefined ? this.#problem : undefined;
+  }
+  /** The connection, or the error that says the manager is away. */
+  require(): ManagerConnection {
+    if (this.#current !== undefined) return this.#current;
+    const why = this.#problem === undefined ? "" : ` (${this.#problem.message})`;
+    throw new AppError("manager_unavailable", `the link to the traffic-manager is down${why}`, {
+      hint: "it is being re-established, try again in a moment or see `telepresence status`",
+    });
+  }
+
+  /** Makes the first connection, whose failure is the caller's, then keeps it in the background. */
+  async start(signal: AbortSignal): Promise<ManagerConnection> {
+    const first = await this.#connect(signal);
+    this.#options.scope.background("manager link", this.#keep(first));
+    return first;
+  }
+
+  async #connect(signal: AbortSignal): Promise<ManagerConnection> {
+    const { clock, log } = this.#options;
+    const transport = await this.#options.openTransport(signal);
+    const session = await openSession({
+      transport,
+      role: "opener",
+      hello: { protocol: protocolVersions, software: softwareVersion, role: "laptop", features: [] },
+      clock,
+      log,
+      signal,
+    });
+    try {
+      const stream = await session.open({ kind: "rpc", api: "manager" }, signal);
+      const rpc: ManagerRpc = openRpc({ stream, calls: managerApi, receives: managerNotifications, log });
+      const arrival = await rpc.call("arrive", this.#options.arrive, signal);
+      const connection = { session, rpc, arrival };
+      await raceSignal(this.#options.onUp(connection), signal);
+      this.#current = connection;
+      this.#options.onCurrent(connection);
+      log.info("manager link up", { manager: arrival.manager.podName, sessionId: arrival.sessionId });
+      return connection;
+    } catch (error) {
+      session.destroy(toAppError(error));
+      throw error;
+    }
+  }
+
+  async #keep(first: ManagerConnection): Promise<void> {
+    const { clock, log, scope } = this.#options;
+    let connection: ManagerConnection | undefined = first;
+    let retryMs = firstRetryMs;
+    while (!scope.signal.aborted) {
+      if (connection !== undefined) {
+        const upMs = clock.now();
+        this.#lost((await this.#ended(connection)) ?? new AppError("link_lost", "the traffic-manager closed the link"));
+        if (clock.now() - upMs > steadyMs) retryMs = firstRetryMs;
+        connection = undefined;
+        if (scope.signal.aborted) return;
+      }
+      try {
+        connection = await this.#connect(scope.signal);
+      } catch (error) {
+        this.#problem = toAppError(error);
+        log.warn("manager link attempt failed", { error: this.#problem.message, retryMs });
+        await clock.sleep(retryMs, scope.signal).catch(() => undefined); // aborted: the loop's condition ends it
+        retryMs = Math.min(retryMs * 2, lastRetryMs);
+      }
+    }
+    connection?.session.destroy();
+  }
+
+  /** Waits for the session's end, or cuts it when the scope ends. */
+  async #ended(connection: ManagerConnection): Promise<AppError | undefined> {
+    try {
+      return await raceSignal(connection.session.closed, this.#options.scope.signal);
+    } catch {
+      connection.session.destroy(); // the scope ended: nobody waits for this session any more
+      return undefined;
+    }
+  }
+
+  #lost(reason: AppError): void {
+    this.#current = undefined;
+    this.#problem = reason;
+    this.#options.log.warn("manager link lost", { reason: reason.message });
+    this.#options.onDown(reason);
+  }
+}

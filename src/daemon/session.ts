@@ -1,0 +1,224 @@
+// One connection to one cluster: the manager link, the laptop's network and one's own intercepts, opened in this order
+// and undone in reverse. The session ends by itself when the root helper is gone, since then the laptop's network is
+// too; a lost manager link does not end it.
+import type { Clock } from "#base/clock.ts";
+import type { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { Scope } from "#base/scope.ts";
+import { softwareVersion } from "#base/version.ts";
+import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
+import type { InterceptInfo } from "#wire/manager-api.ts";
+import type { ParamsOf } from "#wire/rpc.ts";
+import { acceptInbound } from "./inbound/accept.ts";
+import { Intercepts, type CreateResult } from "./intercepts.ts";
+import type { LaptopNetwork } from "./laptop-network.ts";
+import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
+import type { Progress, WorkloadAccess } from "./workload-access.ts";
+
+type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
+type InterceptParams = ParamsOf<typeof controlApi, "intercept">;
+
+/** The cluster's API as the session uses it; cluster-access.ts fulfils it. */
+export interface ClusterAccess extends WorkloadAccess {
+  readonly context: string;
+  readonly server: string;
+  readonly namespace: string;
+  /** Opens a port-forward to the manager's laptop port. */
+  openManager(signal: AbortSignal): ReturnType<WorkloadAccess["openIntroduction"]>;
+  listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]>;
+}
+
+export interface SessionOptions {
+  readonly access: ClusterAccess;
+  readonly managerNamespace: string;
+  readonly managerImage: string;
+  readonly mappedNamespaces: readonly string[];
+  /** `user@host`. */
+  readonly client: string;
+  readonly installId: string;
+  readonly warnings: readonly string[];
+  /** Opens the laptop's side once the link stands; owns nothing of it afterwards. */
+  readonly openNetwork: (link: ManagerLink, first: ManagerConnection, scope: Scope) => Promise<LaptopNetwork>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export class Session implements AsyncDisposable {
+  readonly connection: Connection;
+  readonly warnings: string[];
+  /** Resolves when the session cannot go on. */
+  readonly ended: Promise<AppError>;
+  readonly #options: SessionOptions;
+  readonly #scope: Scope;
+  readonly #link: ManagerLink;
+  readonly #network: LaptopNetwork;
+  readonly #intercepts: Intercepts;
+
+  private constructor(
+    options: SessionOptions,
+    parts: { scope: Scope; link: ManagerLink; network: LaptopNetwork; intercepts: Intercepts; version: string },
+  ) {
+    this.#options = options;
+    this.#scope = parts.scope;
+    this.#link = parts.link;
+    this.#network = parts.network;
+    this.#intercepts = parts.intercepts;
+    this.ended = parts.network.lost;
+    this.warnings = [...options.warnings, ...parts.network.warnings];
+    this.connection = {
+      context: options.access.context,
+      server: options.access.server,
+      namespace: options.access.namespace,
+      managerNamespace: options.managerNamespace,
+      managerVersion: parts.version,
+      mappedNamespaces: [...options.mappedNamespaces],
+    };
+  }
+
+  /** A whole session, or every step undone. */
+  static async open(options: SessionOptions, signal: AbortSignal): Promise<Session> {
+    const { access, clock, log } = options;
+    const scope = new Scope(log);
+    let network: LaptopNetwork | undefined;
+    const intercepts: Intercepts = new Intercepts({ access, link: () => link, clock, log });
+    const link: ManagerLink = new ManagerLink({
+      openTransport: (transportSignal) => access.openManager(transportSignal),
+      arrive: {
+        client: options.client,
+        installId: options.installId,
+        version: softwareVersion,
+        namespace: access.namespace,
+      },
+      onUp: async (connection) => {
+        connection.session.onIncoming((incoming) =>
+          acceptInbound(incoming, {
+            findPort: (id, port, protocol) => intercepts.findPort(id, port, protocol),
+            log,
+          }),
+        );
+        connection.rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
+        connection.rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));
+        await intercepts.announce(connection);
+      },
+      onCurrent: (connection) => {
+        network?.setSession(connection.session);
+        intercepts.reintroduce();
+      },
+      onDown: () => {
+        network?.setSession(undefined);
+        intercepts.onLinkDown();
+      },
+      clock,
+      log,
+      scope,
+    });
+    try {
+      scope.use(intercepts);
+      const first = await link.start(signal);
+      network = scope.use(await options.openNetwork(link, first, scope));
+      const { version } = first.arrival.manager;
+      return new Session(options, { scope, link, network, intercepts, version });
+    } catch (error) {
+      await depart(link, log);
+      await scope[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get intercepts(): readonly InterceptInfo[] {
+    return this.#intercepts.infos;
+  }
+
+  async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
+    const { name, service, workload, container, ports, address } = params;
+    const namespace = params.namespace ?? this.connection.namespace;
+    const request = { name, namespace, service, workload, container, ports, address };
+    return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
+  }
+
+  async leave(name: string, signal: AbortSignal): Promise<void> {
+    await this.#intercepts.remove(name, signal);
+  }
+
+  /** Workloads of the namespace with everybody's intercepts; without the manager, with one's own only. */
+  async list(
+    namespace: string | undefined,
+    signal: AbortSignal,
+  ): Promise<{ workloads: ListedWorkload[]; warnings: string[] }> {
+    const warnings: string[] = [];
+    const workloads = await this.#options.access.listWorkloads(namespace ?? this.connection.namespace, signal);
+    const everybody = await this.#everybody(warnings, signal);
+    const own = new Set(this.intercepts.map((info) => info.id));
+    return {
+      warnings,
+      workloads: workloads.map((workload) => ({
+        ...workload,
+        intercepts: everybody
+          .filter(({ spec }) => sameWorkload(spec.workload, workload))
+          .map((info) => ({ ...info, mine: own.has(info.id) })),
+      })),
+    };
+  }
+
+  async status(): Promise<SessionStatus> {
+    const current = this.#link.current;
+    const network = await this.#network.status();
+    const { problem } = this.#link;
+    const roundTripMs = current?.session.roundTripMs;
+    return {
+      state: current === undefined ? "Reconnecting" : "Connected",
+      connection: this.connection,
+      transport: "port-forward",
+      intercepts: [...this.intercepts],
+      ...network,
+      ...(problem === undefined ? {} : { problem: problem.message }),
+      ...(roundTripMs === undefined ? {} : { roundTrip: { value: roundTripMs, ageMs: 0 } }),
+      ...(current === undefined
+        ? {}
+        : {
+            manager: {
+              version: current.arrival.manager.version,
+              podName: current.arrival.manager.podName,
+              image: this.#options.managerImage,
+            },
+          }),
+    };
+  }
+
+  /** Agents drain first, while every part still works; then the laptop's side goes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await depart(this.#link, this.#options.log);
+    await this.#scope[Symbol.asyncDispose]();
+  }
+
+  async #everybody(warnings: string[], signal: AbortSignal): Promise<readonly InterceptInfo[]> {
+    const current = this.#link.current;
+    if (current !== undefined) {
+      const { intercepts } = await current.rpc.call("intercept.list", {}, signal);
+      return intercepts;
+    }
+    warnings.push("the traffic-manager cannot be reached now, only your own intercepts are shown");
+    return this.intercepts;
+  }
+}
+
+/** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
+const departMs = 4000;
+
+/** Tells the manager that the session and its intercepts are over, so that agents drain at once. */
+async function depart(link: ManagerLink, log: Logger): Promise<void> {
+  const current = link.current;
+  if (current === undefined) return;
+  try {
+    await current.rpc.call("depart", {}, AbortSignal.timeout(departMs));
+  } catch (error) {
+    log.warn("the manager did not confirm the departure", { error: String(error) });
+  }
+}
+
+function sameWorkload(
+  left: { readonly kind: string; readonly name: string; readonly namespace: string },
+  right: { readonly kind: string; readonly name: string; readonly namespace: string },
+): boolean {
+  return left.kind === right.kind && left.name === right.name && left.namespace === right.namespace;
+}

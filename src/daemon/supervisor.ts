@@ -1,0 +1,139 @@
+// Holds the daemon's one cluster session and answers the CLI's calls. Calls that change which session there is run one
+// after the other; the rest use the session that stands.
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { softwareVersion } from "#base/version.ts";
+import type { connectOptionsSchema, controlApi, DaemonStatus } from "#wire/control-api.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+import type { z } from "zod";
+import type { Caller } from "./control/server.ts";
+import type { Session } from "./session.ts";
+
+type ConnectOptions = z.infer<typeof connectOptionsSchema>;
+
+export interface SupervisorOptions {
+  /** Makes a whole session or nothing: on failure every step is undone before it rejects. */
+  readonly openSession: (options: ConnectOptions, caller: Caller) => Promise<{ session: Session; installed: boolean }>;
+  readonly uninstall: (
+    params: ParamsOf<typeof controlApi, "uninstall">,
+    session: Session | undefined,
+    caller: Caller,
+  ) => Promise<ResultOf<typeof controlApi, "uninstall">>;
+  /** What `--context`, `--namespace` and the rest come down to, for comparing with the session that stands. */
+  readonly identify: (options: ConnectOptions) => Promise<string>;
+  readonly helperRunning: () => boolean;
+  readonly installId: string;
+  readonly executable: string;
+  /** Ends the daemon after the answer has gone out. */
+  readonly shutDown: () => void;
+  readonly log: Logger;
+}
+
+export class Supervisor implements AsyncDisposable {
+  readonly #options: SupervisorOptions;
+  #session: { readonly session: Session; readonly identity: string } | undefined;
+  /** Why the last session ended without being asked to. */
+  #ended: AppError | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  hello(): ResultOf<typeof controlApi, "hello"> {
+    return {
+      version: softwareVersion,
+      pid: process.pid,
+      executable: this.#options.executable,
+      installId: this.#options.installId,
+      connected: this.#session !== undefined,
+      helperRunning: this.#options.helperRunning(),
+    };
+  }
+
+  connect(options: ConnectOptions, caller: Caller): Promise<ResultOf<typeof controlApi, "connect">> {
+    return this.#exclusive(async () => {
+      const identity = await this.#options.identify(options);
+      const standing = this.#session;
+      if (standing !== undefined && standing.identity === identity) {
+        const { connection } = standing.session;
+        return { fresh: false, installedManager: false, connection, warnings: [] };
+      }
+      if (standing !== undefined) {
+        const { context, namespace } = standing.session.connection;
+        throw new AppError(
+          "already_connected_elsewhere",
+          `telepresence is connected to context ${context}, namespace ${namespace}, with other settings`,
+          { hint: "run `telepresence quit` and connect again" },
+        );
+      }
+      const { session, installed } = await this.#options.openSession(options, caller);
+      this.#session = { session, identity };
+      this.#ended = undefined;
+      void session.ended.then((reason) => this.#onEnded(session, reason));
+      return { fresh: true, installedManager: installed, connection: session.connection, warnings: session.warnings };
+    });
+  }
+
+  disconnect(): Promise<{ wasConnected: boolean }> {
+    return this.#exclusive(async () => {
+      const standing = this.#session;
+      this.#session = undefined;
+      this.#ended = undefined;
+      await standing?.session[Symbol.asyncDispose]();
+      return { wasConnected: standing !== undefined };
+    });
+  }
+
+  async quit(): Promise<{ wasConnected: boolean }> {
+    const result = await this.disconnect();
+    this.#options.shutDown();
+    return result;
+  }
+
+  async status(): Promise<DaemonStatus> {
+    const { installId, executable } = this.#options;
+    const daemon = { version: softwareVersion, executable, installId, pid: process.pid };
+    if (this.#session !== undefined) return { ...daemon, ...(await this.#session.session.status()) };
+    const problem = this.#ended === undefined ? {} : { problem: this.#ended.message };
+    return { ...daemon, state: "Not connected", intercepts: [], ...problem };
+  }
+
+  async uninstall(
+    params: ParamsOf<typeof controlApi, "uninstall">,
+    caller: Caller,
+  ): Promise<ResultOf<typeof controlApi, "uninstall">> {
+    const result = await this.#options.uninstall(params, this.#session?.session, caller);
+    if (params.mode === "everything") await this.disconnect();
+    return result;
+  }
+
+  /** The session that stands, or the error that tells how to get one. */
+  require(): Session {
+    if (this.#session !== undefined) return this.#session.session;
+    const why = this.#ended === undefined ? "" : ` (${this.#ended.message})`;
+    throw new AppError("not_connected", `telepresence is not connected${why}`, {
+      hint: "run `telepresence connect`",
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.disconnect();
+  }
+
+  #onEnded(session: Session, reason: AppError): void {
+    if (this.#session?.session !== session) return;
+    this.#session = undefined;
+    this.#ended = reason;
+    this.#options.log.error("session ended", { reason: reason.message });
+    void this.#exclusive(() => session[Symbol.asyncDispose]()).catch((error: unknown) => {
+      this.#options.log.error("session could not be undone", { error: String(error) });
+    });
+  }
+
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#last.then(work, work);
+    this.#last = run.catch(() => undefined); // its caller has the error
+    return run;
+  }
+}

@@ -1,0 +1,104 @@
+// `uninstall`: needs no connection, only the user's credentials. Agents first, so that every intercept has ended in
+// order before the manager goes.
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
+import { removeManager } from "#installer/manager.ts";
+import { listAgents, removeAgent } from "#installer/rollout.ts";
+import type { Kube } from "#kube/client.ts";
+import { loadTarget } from "#kube/config.ts";
+import type { controlApi } from "#wire/control-api.ts";
+import type { WorkloadRef } from "#wire/manager-api.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+import { openUserKube } from "./cluster-session.ts";
+import type { Caller } from "./control/server.ts";
+import type { Session } from "./session.ts";
+
+type Params = ParamsOf<typeof controlApi, "uninstall">;
+type Result = ResultOf<typeof controlApi, "uninstall">;
+
+/** chosen: every workload is rolled out once, side by side. */
+const uninstallTimeoutMs = 600_000;
+const maxParallel = 4;
+
+export async function uninstall(
+  params: Params,
+  session: Session | undefined,
+  caller: Caller,
+  clock: Clock,
+): Promise<Result> {
+  const target = await loadTarget(params.target.kube);
+  using kube = openUserKube(target, clock);
+  using limit = deadline(clock, uninstallTimeoutMs, "uninstalling", caller.gone);
+  const { signal } = limit;
+  const agents = await findAgents(kube, params, signal);
+  await leaveIntercepts(session, agents, signal);
+  const outcome: Result = { removed: [], warnings: [] };
+  await inParallel(agents, async (workload) => {
+    try {
+      if (!(await removeAgent(kube, { workload, onProgress: caller.progress, signal }))) return;
+      outcome.removed.push(`${workload.kind} ${workload.name}: traffic-agent removed`);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const { message, hint } = toAppError(error);
+      outcome.warnings.push(
+        `${workload.kind} ${workload.name}: the traffic-agent could not be removed: ${message}${hint === undefined ? "" : `; ${hint}`}`,
+      );
+    }
+  });
+  if (params.mode === "everything") await removeEverythingElse(kube, params, outcome, signal);
+  outcome.removed.sort();
+  return outcome;
+}
+
+async function findAgents(kube: Kube, params: Params, signal: AbortSignal): Promise<readonly WorkloadRef[]> {
+  if (params.mode === "everything") {
+    const everywhere = await listAgents(kube, undefined, signal).catch((error: unknown) => {
+      if (isAppError(error, "forbidden")) return undefined; // a user with one namespace
+      throw error;
+    });
+    if (everywhere !== undefined) return everywhere.map((agent) => agent.workload);
+  }
+  const namespace = params.namespace ?? kube.namespace;
+  const installed = (await listAgents(kube, namespace, signal)).map((agent) => agent.workload);
+  if (params.mode !== "agents") return installed;
+  return params.workloads.map((name) => {
+    const found = installed.find((workload) => workload.name === name);
+    if (found !== undefined) return found;
+    throw new AppError("workload_not_found", `no workload ${name} in namespace ${namespace} has a traffic-agent`, {
+      hint:
+        installed.length === 0
+          ? "none in this namespace has one"
+          : `these have one: ${installed.map((workload) => workload.name).join(", ")}`,
+    });
+  });
+}
+
+/** One's own intercepts of what is about to go end in order first; a team mate's end when their agent leaves. */
+async function leaveIntercepts(
+  session: Session | undefined,
+  agents: readonly WorkloadRef[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { spec } of session?.intercepts ?? []) {
+    const going = agents.some(
+      ({ kind, name, namespace }) =>
+        kind === spec.workload.kind && name === spec.workload.name && namespace === spec.workload.namespace,
+    );
+    if (going) await session?.leave(spec.name, signal);
+  }
+}
+
+async function removeEverythingElse(kube: Kube, params: Params, outcome: Result, signal: AbortSignal): Promise<void> {
+  const { namespaces, notes } = await removeManager(kube, { namespace: params.target.managerNamespace, signal });
+  for (const namespace of namespaces) outcome.removed.push(`Namespace ${namespace}: traffic-manager removed`);
+  outcome.warnings.push(...notes);
+}
+
+async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const worker = async (): Promise<void> => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(maxParallel, items.length) }, worker));
+}

@@ -1,0 +1,50 @@
+// What intercepts need from the cluster's API, as one small contract: cluster-access.ts fulfils it with the user's
+// credentials, the flow tests with processes of their own.
+import type { Duplex } from "node:stream";
+import type { InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
+
+/** A pod of an intercepted workload. */
+export interface WorkloadPod {
+  readonly name: string;
+  readonly uid: string;
+  readonly ready: boolean;
+  /** Its agent's container runs and has started. */
+  readonly agentRunning: boolean;
+}
+
+export interface InterceptRequest {
+  /** A service or a workload. */
+  readonly name: string;
+  readonly namespace: string;
+  readonly service?: string | undefined;
+  readonly workload?: string | undefined;
+  readonly container?: string | undefined;
+  /** `local[:service port]`, as the user wrote them. */
+  readonly ports: readonly string[];
+  /** Host on which the laptop's process listens. */
+  readonly address: string;
+}
+
+export interface ResolvedIntercept {
+  readonly workload: WorkloadRef;
+  readonly containerName: string;
+  readonly ports: readonly InterceptPort[];
+  readonly warnings: readonly string[];
+}
+
+export type Progress = (text: string) => void;
+
+export interface WorkloadAccess {
+  resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept>;
+  /** Makes sure that the workload's pods have an agent which takes these ports; waits for the rollout. */
+  inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<readonly string[]>;
+  /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */
+  watchPods(workload: WorkloadRef, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void>;
+  openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex>;
+  readEnvironment(
+    namespace: string,
+    podName: string,
+    container: string,
+    signal: AbortSignal,
+  ): Promise<Readonly<Record<string, string>>>;
+}

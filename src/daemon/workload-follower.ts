@@ -1,0 +1,93 @@
+// Follows the pods of one intercepted workload and keeps their agents introduced, for as long as one of our intercepts
+// on it lives.
+import type { Clock } from "#base/clock.ts";
+import type { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { Scope } from "#base/scope.ts";
+import type { WorkloadRef } from "#wire/manager-api.ts";
+import { Introductions } from "./introductions.ts";
+import type { ManagerConnection } from "./manager-link.ts";
+import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
+
+export interface FollowerOptions {
+  readonly workload: WorkloadRef;
+  readonly access: WorkloadAccess;
+  readonly manager: () => ManagerConnection | undefined;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly onChange: () => void;
+}
+
+/** chosen: a watch that failed is tried again after this; the watch itself resumes by its own means. */
+const rewatchMs = 1000;
+
+export class WorkloadFollower implements AsyncDisposable {
+  readonly #options: FollowerOptions;
+  readonly #scope: Scope;
+  readonly #introductions: Introductions;
+  #pods: readonly WorkloadPod[] | undefined;
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+    this.#scope = new Scope(options.log);
+    this.#introductions = this.#scope.use(
+      new Introductions({
+        workload: options.workload,
+        openIntroduction: (podName, signal) =>
+          options.access.openIntroduction(options.workload.namespace, podName, signal),
+        manager: options.manager,
+        clock: options.clock,
+        log: options.log,
+        onChange: options.onChange,
+      }),
+    );
+    this.#scope.background("pod watch", this.#watch());
+  }
+
+  /** Every ready pod is introduced, and there is at least one. */
+  get complete(): boolean {
+    const ready = this.#pods?.filter((pod) => pod.ready) ?? [];
+    return ready.length > 0 && ready.every((pod) => this.#introductions.isIntroduced(pod.uid));
+  }
+  /** A pod whose agent runs, for reading the environment. */
+  get somePod(): WorkloadPod | undefined {
+    return this.#pods?.find((pod) => pod.ready && pod.agentRunning) ?? this.#pods?.find((pod) => pod.agentRunning);
+  }
+  get failure(): AppError | undefined {
+    return this.#introductions.failure;
+  }
+  /** One sentence on what is still missing. */
+  describe(): string {
+    if (this.#pods === undefined) return "the pods could not be listed yet";
+    const ready = this.#pods.filter((pod) => pod.ready);
+    if (ready.length === 0) return `none of its ${this.#pods.length} pods is ready`;
+    const introduced = ready.filter((pod) => this.#introductions.isIntroduced(pod.uid)).length;
+    const why = this.failure === undefined ? "" : `: ${this.failure.message}`;
+    return `${introduced} of ${ready.length} ready pods are introduced${why}`;
+  }
+  again(podUid?: string): void {
+    this.#introductions.again(podUid);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#scope[Symbol.asyncDispose]();
+  }
+
+  async #watch(): Promise<void> {
+    const { access, workload, clock, log } = this.#options;
+    while (!this.#scope.signal.aborted) {
+      try {
+        await access.watchPods(workload, (pods) => this.#onPods(pods), this.#scope.signal);
+      } catch (error) {
+        if (this.#scope.signal.aborted) return;
+        log.warn("pod watch failed", { workload: workload.name, error: String(error) });
+      }
+      await clock.sleep(rewatchMs, this.#scope.signal).catch(() => undefined); // aborted: the loop's condition ends it
+    }
+  }
+
+  #onPods(pods: readonly WorkloadPod[]): void {
+    this.#pods = pods;
+    this.#introductions.setPods(pods);
+  }
+}
