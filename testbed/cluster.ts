@@ -289,6 +289,7 @@ function requireState(): State {
 
 /** One line a fact. */
 export async function status(): Promise<readonly string[]> {
+  requireRoot();
   const state = readState();
   if (state === undefined) return ["the cluster is down"];
   const broken = brokenParts(state);

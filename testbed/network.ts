@@ -30,7 +30,7 @@ export async function createNetwork(): Promise<void> {
     await run("ip", ["-n", namespace, "-batch", "-"], { input: `${commands.join("\n")}\n` });
   }
   for (const name of [namespaces.node, namespaces.router]) {
-    await runIn(name, "sysctl", ["-qw", "net.ipv4.ip_forward=1"]);
+    await runIn(name, "tee", ["/proc/sys/net/ipv4/ip_forward"], "1");
   }
   await runIn(namespaces.node, "nft", ["-f", "-"], nodeRules());
 }

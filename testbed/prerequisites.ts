@@ -1,12 +1,12 @@
 // What the machine must have: root, a TUN device, Go, and Debian packages, which are installed when their program is
 // missing. Each thing that cannot be mended here is one sentence with the next step.
-import { accessSync, constants, existsSync, statSync } from "node:fs";
+import { accessSync, constants, globSync, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { AppError } from "#base/error.ts";
 import { lastLines, run, systemEnv } from "./exec.ts";
 import type { Say } from "./progress.ts";
 
-/** A file that shows that the Debian package is there; one that came otherwise serves as well. */
+/** Files that show that a Debian package is there; a program that came otherwise serves as well. */
 const packageProofs: Readonly<Record<string, readonly string[]>> = {
   containerd: ["containerd", "ctr"],
   runc: ["runc"],
@@ -17,8 +17,7 @@ const packageProofs: Readonly<Record<string, readonly string[]>> = {
   "busybox-static": ["/usr/bin/busybox"],
   openssl: ["openssl"],
   sudo: ["sudo"],
-  "python3-minimal": ["/usr/bin/python3"],
-  python3: ["/usr/share/doc/python3"],
+  python3: ["/usr/bin/python3", "/usr/lib/python3.*/http/server.py"],
   iperf3: ["iperf3"],
   curl: ["curl"],
   "ca-certificates": ["/etc/ssl/certs/ca-certificates.crt"],
@@ -40,8 +39,9 @@ export function requireTun(): void {
   });
 }
 
+/** A program on PATH, or the first file that matches an absolute path with wildcards. */
 export function findProgram(name: string): string | undefined {
-  if (name.startsWith("/")) return existsSync(name) ? name : undefined;
+  if (name.startsWith("/")) return globSync(name)[0];
   const folders = (systemEnv()["PATH"] ?? "").split(delimiter);
   return folders.map((folder) => join(folder, name)).find(isExecutable);
 }
