@@ -89,13 +89,17 @@ function createProblem(pod: string, { name, state }: ContainerStatus): PodProble
   return { severity: "waiting", pod, container: name, reason, text };
 }
 
-function crashProblem(pod: string, { name, state, lastState, ready }: ContainerStatus): PodProblem | undefined {
+function crashProblem(pod: string, status: ContainerStatus): PodProblem | undefined {
+  const { name, state, lastState, ready } = status;
   const looping = state?.waiting?.reason === "CrashLoopBackOff";
   const ended = state?.terminated ?? lastState?.terminated;
-  if (!looping && (ready || (ended?.exitCode ?? 0) === 0)) return undefined;
+  const failed = ended !== undefined && ended.exitCode !== 0 && !ready;
+  if (!looping && !failed) return undefined;
   const text = `container ${name} of pod ${pod} ends again and again${describeExit(ended)}`;
-  const reason = looping ? "CrashLoopBackOff" : "Error";
-  return { severity: looping ? "fatal" : "waiting", pod, container: name, reason, text };
+  const common = { pod, container: name, text };
+  return looping
+    ? { ...common, severity: "fatal", reason: "CrashLoopBackOff" }
+    : { ...common, severity: "waiting", reason: "Error" };
 }
 
 function describeExit(ended: ContainerState["terminated"]): string {
