@@ -79,10 +79,15 @@ export class KubeAccess implements ClusterAccess {
       workload: { kind, name, namespace },
       containerName: resolved.containerName,
       warnings: [],
-      ports: resolved.ports.map(({ localPort, containerName: _, ...port }) => ({
-        ...port,
+      ports: resolved.ports.map((port) => ({
+        containerPort: port.containerPort,
+        protocol: port.protocol,
+        serviceName: port.serviceName,
+        serviceUid: port.serviceUid,
+        servicePort: port.servicePort,
+        servicePortName: port.servicePortName,
         targetHost: request.address,
-        targetPort: localPort,
+        targetPort: port.localPort,
       })),
     };
     this.#services.set(answer, resolved.services);

@@ -136,7 +136,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   const { clock, log } = context;
   const { extension, namespace } = kube.target;
   const { manager, dns } = first.arrival;
-  let network: LaptopNetwork | undefined;
+  const opened: { network?: LaptopNetwork } = {};
   const own = [namespace, manager.namespace];
   const [resolver, subnets, namespaces, apiServer, helper] = await Promise.all([
     detectResolver(clock, signal),
@@ -145,7 +145,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
       kube,
       mapped: options.mappedNamespaces ?? extension.mappedNamespaces,
       own,
-      onChange: (names) => network?.setNamespaces(names),
+      onChange: (names) => opened.network?.setNamespaces(names),
       scope,
       log,
     }),
@@ -154,7 +154,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   ]);
   const cluster = [...subnets.serviceSubnets, ...subnets.podSubnets];
   log.info("ranges discovered", { cluster, from: [subnets.serviceSource, subnets.podSource] });
-  network = await LaptopNetwork.open(
+  opened.network = await LaptopNetwork.open(
     {
       helper,
       session: first.session,
@@ -180,7 +180,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     },
     signal,
   );
-  return network;
+  return opened.network;
 }
 
 async function exchangeDns(link: ManagerLink, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {

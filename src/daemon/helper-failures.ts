@@ -6,7 +6,7 @@ export class HelperFailures {
   readonly #waiting = new Set<(error: AppError) => void>();
 
   report(error: AppError): void {
-    for (const reject of [...this.#waiting]) reject(error);
+    for (const reject of this.#waiting) reject(error);
   }
 
   /** Never resolves; rejects with the next failure, or with the signal's reason. */

@@ -50,7 +50,12 @@ export class Intercepts implements AsyncDisposable {
     return [...this.#own.values()].map((own) => own.info);
   }
 
-  async create(request: InterceptRequest, wantEnvironment: boolean, progress: Progress, signal: AbortSignal) {
+  async create(
+    request: InterceptRequest,
+    wantEnvironment: boolean,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<CreateResult> {
     const manager = this.#options.link().require();
     const name = request.name;
     if (this.#own.has(name) || this.#creating.has(name)) {
@@ -280,7 +285,8 @@ export class Intercepts implements AsyncDisposable {
   }
 
   #wake(): void {
-    for (const wake of [...this.#waiters]) wake();
+    const waiting = [...this.#waiters]; // a woken one may wait again
+    for (const wake of waiting) wake();
   }
   #changed(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {

@@ -67,7 +67,7 @@ function formatTarget(port: InterceptPort): string {
 }
 
 function reasonOf(error: NodeJS.ErrnoException): ResetReason {
-  switch (error.code) {
+  switch (error.code ?? "") {
     case "ECONNREFUSED":
       return "refused";
     case "EHOSTUNREACH":
