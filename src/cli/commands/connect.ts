@@ -1,0 +1,39 @@
+// `connect [-- cmd]`: without a command, connected until `quit`; with one, for as long as it runs, and then exactly
+// what this call started is undone.
+import { toAppError } from "#base/error.ts";
+import type { CommandContext } from "#cli/context.ts";
+import type { Connected } from "#cli/connection.ts";
+import { connect } from "#cli/connection.ts";
+import { waitUntilGone } from "#cli/daemon-socket.ts";
+import { runForeground } from "#cli/foreground.ts";
+
+/** chosen: quitting drains intercepts first. */
+const undoLimitMs = 60_000;
+
+export async function runConnect(context: CommandContext, command: readonly string[]): Promise<number> {
+  const [file, ...args] = command;
+  if (file === undefined) {
+    using connected = await connect(context, "result");
+    void connected;
+    return 0;
+  }
+  using connected = await connect(context, "result");
+  try {
+    return await runForeground(context, { command: [file, ...args], env: context.environment.all });
+  } finally {
+    await undo(context, connected);
+  }
+}
+
+async function undo(context: CommandContext, { daemon, fresh }: Connected): Promise<void> {
+  try {
+    if (daemon.started) {
+      await daemon.client.call("quit", {}, undoLimitMs);
+      await waitUntilGone(context, daemon.hello.pid);
+    } else if (fresh) {
+      await daemon.client.call("disconnect", {}, undoLimitMs);
+    }
+  } catch (error) {
+    context.output.warn(`the connection could not be undone: ${toAppError(error).message}; run \`telepresence quit\``);
+  }
+}

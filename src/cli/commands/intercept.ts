@@ -1,0 +1,142 @@
+// `intercept NAME --port L[:svcport] [-- cmd]`: connects and installs when needed, starts the intercept, hands over the
+// pod's environment. With a command the intercept belongs to this process: it ends with the child, with this process,
+// and the child ends when the intercept is ended elsewhere.
+import { resolve } from "node:path";
+import { AppError, toAppError } from "#base/error.ts";
+import type { Connected } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection.ts";
+import type { CommandContext } from "#cli/context.ts";
+import type { Environment } from "#cli/environment-file.ts";
+import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
+import { runForeground } from "#cli/foreground.ts";
+import { checkInterceptFlags } from "#cli/intercept-flags.ts";
+import type { InterceptFlags } from "#cli/intercept-flags.ts";
+import { watchIntercept } from "#cli/intercept-watch.ts";
+import { formatIntercept } from "#cli/texts/intercept.ts";
+import { interceptDetailToJson } from "#cli/texts/json.ts";
+import type { InterceptInfo } from "#wire/manager-api.ts";
+
+/** chosen: a first intercept rolls the workload out. */
+const interceptLimitMs = 300_000;
+/** chosen: every agent has to confirm. */
+const leaveLimitMs = 60_000;
+
+interface Established {
+  readonly info: InterceptInfo;
+  readonly environment: Environment | undefined;
+}
+
+export async function runIntercept(
+  context: CommandContext,
+  name: string,
+  flags: InterceptFlags,
+  command: readonly string[],
+): Promise<number> {
+  for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
+  using connected = await connectIfNeeded(context);
+  const established = await establish(context, connected, { name, flags, owned: command.length > 0 });
+  try {
+    await writeEnvironmentFiles(context, established, flags);
+  } catch (error) {
+    await leave(context, connected, established.info);
+    throw error;
+  }
+  report(context, established, flags);
+  const [file, ...args] = command;
+  if (file === undefined) return 0;
+  return runWithChild(context, connected, established, [file, ...args]);
+}
+
+interface Wish {
+  readonly name: string;
+  readonly flags: InterceptFlags;
+  readonly owned: boolean;
+}
+
+async function establish(context: CommandContext, connected: Connected, wish: Wish): Promise<Established> {
+  const { flags, name, owned } = wish;
+  const { config, daemon } = connected;
+  const ports = flags.port ?? [String(config.defaultPort ?? 8080)];
+  const wantEnvironment =
+    owned || flags.envFile !== undefined || flags.envJson !== undefined || flags.detailedOutput === true;
+  const { info, environment, warnings } = await daemon.client.call(
+    "intercept",
+    {
+      name,
+      ports: [...ports],
+      address: flags.address ?? "127.0.0.1",
+      ownedByConnection: owned,
+      wantEnvironment,
+      service: flags.service,
+      workload: flags.workload ?? flags.deployment,
+      container: flags.container,
+      namespace: context.flags.namespace,
+    },
+    config.interceptTimeoutMs ?? interceptLimitMs,
+  );
+  for (const warning of warnings) context.output.warn(warning);
+  return { info, environment: environment && interceptEnvironment(info, environment) };
+}
+
+/** What the pod's processes see, and what tells a program that it stands in for them. */
+function interceptEnvironment(info: InterceptInfo, environment: Environment): Environment {
+  return {
+    TELEPRESENCE_CONTAINER: info.spec.containerName,
+    ...environment,
+    TELEPRESENCE_INTERCEPT_ID: info.id,
+  };
+}
+
+async function writeEnvironmentFiles(
+  context: CommandContext,
+  { info, environment }: Established,
+  { envFile, envJson }: InterceptFlags,
+): Promise<void> {
+  if (envFile === undefined && envJson === undefined) return;
+  if (environment === undefined) {
+    const subject = `the environment of ${info.spec.workload.kind} ${info.spec.workload.name}`;
+    throw new AppError("forbidden", `${subject} could not be read, so no file was written`, {
+      hint: "leave out --env-file and --env-json, or ask for the right to `pods/exec`",
+    });
+  }
+  const { cwd } = context.environment;
+  if (envFile !== undefined) await writePrivateFile(resolve(cwd, envFile), formatComposeEnvironment(environment));
+  if (envJson !== undefined) await writePrivateFile(resolve(cwd, envJson), formatJsonEnvironment(environment));
+}
+
+function report({ output }: CommandContext, { info, environment }: Established, flags: InterceptFlags): void {
+  output.line(`Using ${info.spec.workload.kind} ${info.spec.workload.name}`);
+  output.lines(formatIntercept(info, { debug: false, foreign: false }));
+  const detail = interceptDetailToJson(info, environment);
+  if (flags.detailedOutput === true) output.data(detail, { bare: true });
+  else if (output.mode.kind === "object") output.data(detail);
+}
+
+async function runWithChild(
+  context: CommandContext,
+  connected: Connected,
+  { info, environment }: Established,
+  command: readonly [string, ...string[]],
+): Promise<number> {
+  const { client } = connected.daemon;
+  const always = { TELEPRESENCE_INTERCEPT_ID: info.id, TELEPRESENCE_CONTAINER: info.spec.containerName };
+  const env = { ...context.environment.all, ...(environment ?? always) };
+  using watch = watchIntercept(context, client, info);
+  try {
+    return await runForeground(context, { command, env }, watch);
+  } finally {
+    watch[Symbol.dispose]();
+    if (!watch.ended) await leave(context, connected, info);
+  }
+}
+
+/** In order, so that no request fails; if it cannot be, the intercept still ends with this connection. */
+async function leave(context: CommandContext, { daemon }: Connected, info: InterceptInfo): Promise<void> {
+  const { name, workload } = info.spec;
+  try {
+    await daemon.client.call("leave", { name, namespace: workload.namespace }, leaveLimitMs);
+  } catch (error) {
+    const { code, message } = toAppError(error);
+    if (code !== "intercept_not_found") context.output.warn(`the intercept ${name} was not ended in order: ${message}`);
+  }
+}

@@ -1,0 +1,22 @@
+// `leave NAME…`: ends one's own intercepts, drained. Starts nothing: without a daemon there is nothing to leave.
+import { AppError } from "#base/error.ts";
+import type { CommandContext } from "#cli/context.ts";
+import { openDaemon } from "#cli/daemon-socket.ts";
+
+/** chosen: every agent has to confirm. */
+const leaveLimitMs = 60_000;
+
+export async function runLeave(context: CommandContext, names: readonly string[]): Promise<number> {
+  using daemon = await openDaemon(context);
+  if (daemon === undefined || !daemon.hello.connected) {
+    throw new AppError("not_connected", `there is no intercept ${names.join(", ")}: telepresence is not connected`, {
+      hint: "`telepresence connect` and `telepresence list --intercepts` show what there is",
+    });
+  }
+  const { namespace } = context.flags;
+  for (const name of names) {
+    context.output.progress(`Leaving ${name}`);
+    await daemon.client.call("leave", { name, namespace }, leaveLimitMs);
+  }
+  return 0;
+}

@@ -1,0 +1,32 @@
+// `list`: active intercepts first, then the workloads with their state. Connects, and installs, when needed.
+import { connectIfNeeded } from "#cli/connection.ts";
+import type { CommandContext } from "#cli/context.ts";
+import { formatList, selectWorkloads } from "#cli/texts/list.ts";
+import { workloadToJson } from "#cli/texts/json.ts";
+
+/** chosen: thousands of workloads on a slow cluster. */
+const listLimitMs = 60_000;
+
+export interface ListFlags {
+  readonly intercepts?: boolean;
+  readonly agents?: boolean;
+  /** On unless it is switched off. */
+  readonly onlyInterceptable?: boolean;
+  readonly debug?: boolean;
+}
+
+export async function runList(context: CommandContext, flags: ListFlags): Promise<number> {
+  using connected = await connectIfNeeded(context);
+  const { namespace } = context.flags;
+  context.output.progress("Reading workloads");
+  const { workloads, warnings } = await connected.daemon.client.call("list", { namespace }, listLimitMs);
+  for (const warning of warnings) context.output.warn(warning);
+  const selected = selectWorkloads(workloads, {
+    interceptsOnly: flags.intercepts === true,
+    agentsOnly: flags.agents === true,
+    interceptableOnly: flags.onlyInterceptable !== false,
+  });
+  context.output.lines(formatList(selected, flags.debug === true));
+  context.output.data(selected.map(workloadToJson));
+  return 0;
+}

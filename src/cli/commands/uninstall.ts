@@ -1,0 +1,65 @@
+// `uninstall`: takes agents, or everything, out of the cluster with the user's own credentials. Needs no connection,
+// so neither helper nor manager is started for it, and a daemon that was started for it ends with it.
+import { AppError } from "#base/error.ts";
+import { readConfig } from "#cli/connection.ts";
+import type { CommandContext } from "#cli/context.ts";
+import { openOrStartDaemon, waitUntilGone } from "#cli/daemon-socket.ts";
+import { connectOptions } from "#cli/flags.ts";
+
+/** chosen: rollouts are waited for. */
+const uninstallLimitMs = 300_000;
+const quitLimitMs = 60_000;
+
+export interface UninstallFlags {
+  /** `true` for the flag without names. */
+  readonly agent?: true | readonly string[];
+  readonly allAgents?: boolean;
+  readonly everything?: boolean;
+}
+
+type Mode = "agents" | "all-agents" | "everything";
+
+export async function runUninstall(
+  context: CommandContext,
+  names: readonly string[],
+  flags: UninstallFlags,
+): Promise<number> {
+  const { mode, workloads } = chooseTarget(names, flags);
+  const { output, environment } = context;
+  const config = await readConfig(context);
+  const target = connectOptions(context.flags, environment, config);
+  const { namespace } = context.flags;
+  using daemon = await openOrStartDaemon(context, () => output.progress("Launching Telepresence User Daemon"));
+  try {
+    const params = { target, mode, workloads: [...workloads], namespace };
+    const { removed, warnings } = await daemon.client.call("uninstall", params, uninstallLimitMs);
+    for (const warning of warnings) output.warn(warning);
+    output.lines(removed.length > 0 ? removed : ["Nothing to uninstall"]);
+  } catch (error) {
+    if (daemon.started) await daemon.client.call("quit", {}, quitLimitMs).catch(() => undefined); // the first error counts
+    throw error;
+  }
+  if (mode === "everything" || daemon.started) {
+    await daemon.client.call("quit", {}, quitLimitMs);
+    await waitUntilGone(context, daemon.hello.pid);
+  }
+  return 0;
+}
+
+function chooseTarget(
+  names: readonly string[],
+  flags: UninstallFlags,
+): { readonly mode: Mode; readonly workloads: readonly string[] } {
+  const workloads = [...new Set([...(Array.isArray(flags.agent) ? (flags.agent as readonly string[]) : []), ...names])];
+  const wanted: Mode[] = [];
+  if (flags.agent !== undefined || workloads.length > 0) wanted.push("agents");
+  if (flags.allAgents === true) wanted.push("all-agents");
+  if (flags.everything === true) wanted.push("everything");
+  const [mode, other] = wanted;
+  if (mode === undefined || other !== undefined) {
+    const text = "expected exactly one of --agent NAME…, --all-agents, --everything";
+    throw new AppError("usage", `${text}, got ${wanted.length === 0 ? "none" : wanted.length}`);
+  }
+  if (mode === "agents" && workloads.length === 0) throw new AppError("usage", "--agent needs the name of a workload");
+  return { mode, workloads };
+}

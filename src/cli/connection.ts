@@ -1,0 +1,137 @@
+// From a command to a connected daemon: start the daemon, start the helper, connect, and say what happened.
+import { AppError } from "#base/error.ts";
+import type { Connection, ConnectOptions } from "#wire/control-api.ts";
+import type { ClientConfig } from "./config-file.ts";
+import { readConfigFile } from "./config-file.ts";
+import type { CommandContext } from "./context.ts";
+import { openOrStartDaemon } from "./daemon-socket.ts";
+import type { OpenedDaemon } from "./daemon-socket.ts";
+import { connectOptions, namesPlace } from "./flags.ts";
+import { startHelper } from "./helper-start.ts";
+
+/** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
+const connectLimitMs = 300_000;
+
+export interface Connected extends Disposable {
+  readonly daemon: OpenedDaemon;
+  readonly config: ClientConfig;
+  /** This command made the connection. */
+  readonly fresh: boolean;
+}
+
+/** `result`: what happens is the command's answer (connect). `progress`: it is on the way to another one. */
+export type Telling = "result" | "progress";
+
+export async function readConfig(context: CommandContext): Promise<ClientConfig> {
+  const { flags, machine, output } = context;
+  const config = await readConfigFile(flags.config ?? machine.configFile, flags.config !== undefined);
+  for (const key of config.withoutEffect) output.warn(`${key} in config.yml has no effect in this version`);
+  return config;
+}
+
+/** Connects where the flags say, and is content when that is where the daemon is already. */
+export async function connect(context: CommandContext, telling: Telling): Promise<Connected> {
+  const config = await readConfig(context);
+  const options = connectOptions(context.flags, context.environment, config);
+  const daemon = await openOrStartDaemon(context, () => tell(context, telling, "Launching Telepresence User Daemon"));
+  try {
+    const fresh = await connectThrough(context, daemon, { options, config, telling });
+    return { daemon, config, fresh, [Symbol.dispose]: () => daemon[Symbol.dispose]() };
+  } catch (error) {
+    daemon[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/**
+ * For commands that only need some connection: one that stands is used as it is, unless flags name a place. Then the
+ * daemon checks that it is the same one, whatever namespace this command means.
+ */
+export async function connectIfNeeded(context: CommandContext): Promise<Connected> {
+  const config = await readConfig(context);
+  const daemon = await openOrStartDaemon(context, () => context.output.progress("Launching Telepresence User Daemon"));
+  const result = (fresh: boolean): Connected => ({
+    daemon,
+    config,
+    fresh,
+    [Symbol.dispose]: () => daemon[Symbol.dispose](),
+  });
+  try {
+    if (daemon.hello.connected && !namesPlace(context.flags)) return result(false);
+    const options = connectOptions(context.flags, context.environment, config);
+    if (daemon.hello.connected) await keepNamespace(daemon, options);
+    return result(await connectThrough(context, daemon, { options, config, telling: "progress" }));
+  } catch (error) {
+    daemon[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function keepNamespace(daemon: OpenedDaemon, options: ConnectOptions): Promise<void> {
+  const { connection } = await daemon.client.call("status", {}, statusLimitMs);
+  if (connection !== undefined) options.kube.flags.namespace = connection.namespace;
+}
+
+/** chosen: status answers from memory but for one heart-beat. */
+export const statusLimitMs = 15_000;
+
+interface Wish {
+  readonly options: ConnectOptions;
+  readonly config: ClientConfig;
+  readonly telling: Telling;
+}
+
+/** True when the connection is new. */
+async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wish: Wish): Promise<boolean> {
+  const { client, hello } = daemon;
+  const helper = hello.helperRunning ? undefined : await launchHelper(context, daemon, wish.telling);
+  const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;
+  const connecting = client.call("connect", wish.options, limitMs);
+  let waiting = true;
+  let helperError: unknown;
+  helper?.failed.catch((error: unknown) => {
+    if (!waiting) return; // it has served, and has ended with the daemon
+    helperError = error;
+    client.helperFailed((error as Error).message); // the daemon undoes what it had and fails the call
+  });
+  try {
+    const { fresh, connection, installedManager, warnings } = await connecting;
+    for (const warning of warnings) context.output.warn(warning);
+    if (fresh) tellConnected(context, wish.telling, connection, installedManager);
+    return fresh;
+  } catch (error) {
+    if (helperError instanceof AppError) throw helperError;
+    throw error;
+  } finally {
+    waiting = false;
+  }
+}
+
+async function launchHelper(
+  context: CommandContext,
+  daemon: OpenedDaemon,
+  telling: Telling,
+): Promise<{ readonly failed: Promise<never> }> {
+  tell(context, telling, "Launching Telepresence Root Daemon");
+  try {
+    return await startHelper(context, daemon.client);
+  } catch (error) {
+    if (error instanceof AppError) daemon.client.helperFailed(error.message);
+    throw error;
+  }
+}
+
+function tellConnected(
+  context: CommandContext,
+  telling: Telling,
+  { context: name, namespace, server, managerNamespace }: Connection,
+  installedManager: boolean,
+): void {
+  if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
+  tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);
+}
+
+function tell({ output }: CommandContext, telling: Telling, text: string): void {
+  if (telling === "result") output.line(text);
+  else output.progress(text);
+}

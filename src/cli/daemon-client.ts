@@ -1,0 +1,83 @@
+// One command's connection to the user daemon (PROTOCOL §8.4). Imported only when somebody answered on the socket:
+// JSON-RPC and the schemas cost more than the rest of the command line together.
+import type { Socket } from "node:net";
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { AppError, isAppError } from "#base/error.ts";
+import { silentLogger } from "#base/log.ts";
+import { softwareVersion } from "#base/version.ts";
+import type { Rpc } from "#tunnel/rpc.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import { controlApi, controlCallerNotifications, controlNotifications } from "#wire/control-api.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+
+type Api = typeof controlApi;
+export type Hello = ResultOf<Api, "hello">;
+
+/** chosen: a daemon that lives answers this at once. */
+const helloLimitMs = 5000;
+
+export interface DaemonClientOptions {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly onProgress: (text: string) => void;
+  /** Named when the daemon goes away in the middle. */
+  readonly log: string;
+}
+
+export class DaemonClient implements Disposable {
+  readonly #rpc: Rpc<Api, typeof controlNotifications, typeof controlCallerNotifications>;
+  readonly #options: DaemonClientOptions;
+
+  constructor(socket: Socket, options: DaemonClientOptions) {
+    this.#options = options;
+    this.#rpc = openRpc({
+      stream: socket,
+      calls: controlApi,
+      receives: controlNotifications,
+      sends: controlCallerNotifications,
+      log: silentLogger,
+    });
+    this.#rpc.onNotification("progress", ({ text }) => options.onProgress(text));
+  }
+
+  /** Resolves when the daemon has hung up. */
+  get gone(): Promise<void> {
+    return this.#rpc.closed.then(() => undefined);
+  }
+
+  hello(): Promise<Hello> {
+    return this.call("hello", { version: softwareVersion }, helloLimitMs);
+  }
+
+  async call<M extends keyof Api>(method: M, params: ParamsOf<Api, M>, limitMs: number): Promise<ResultOf<Api, M>> {
+    using limit = deadline(this.#options.clock, limitMs, `the daemon's answer to ${method}`, this.#options.signal);
+    try {
+      return await this.#rpc.call(method, params, limit.signal);
+    } catch (error) {
+      throw this.#translate(error);
+    }
+  }
+
+  helperFailed(message: string): void {
+    this.#rpc.notify("helper.failed", { message });
+  }
+
+  [Symbol.dispose](): void {
+    this.#rpc.dispose();
+  }
+
+  #translate(error: unknown): unknown {
+    const { log, signal } = this.#options;
+    if (isAppError(error, "link_lost")) {
+      return new AppError("daemon_unreachable", "the user daemon ended before it answered", {
+        cause: error,
+        hint: `its log is ${log}`,
+      });
+    }
+    if (isAppError(error, "timeout") && !signal.aborted) {
+      return new AppError("timeout", error.message, { cause: error, hint: error.hint ?? `the daemon's log is ${log}` });
+    }
+    return error;
+  }
+}

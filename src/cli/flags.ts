@@ -1,0 +1,139 @@
+// What commander has parsed, as the daemon wants it. Precedence: flag, environment, config.yml, built-in default.
+import { AppError } from "#base/error.ts";
+import { softwareVersion } from "#base/version.ts";
+import type { ConnectOptions } from "#wire/control-api.ts";
+import type { CliEnvironment } from "./config.ts";
+import type { ClientConfig } from "./config-file.ts";
+import { parsePullPolicy } from "./config-file.ts";
+import type { OutputMode, ProgressMode, Syntax } from "./output.ts";
+
+/** Flags that every command takes. Names are commander's camel case of the flags. */
+export interface GlobalFlags {
+  readonly kubeconfig?: string;
+  readonly context?: string;
+  readonly cluster?: string;
+  readonly user?: string;
+  readonly server?: string;
+  readonly token?: string;
+  readonly as?: string;
+  readonly asGroup?: readonly string[];
+  readonly namespace?: string;
+  readonly certificateAuthority?: string;
+  readonly clientCertificate?: string;
+  readonly clientKey?: string;
+  readonly insecureSkipTlsVerify?: boolean;
+  readonly tlsServerName?: string;
+  readonly requestTimeout?: string;
+  readonly output?: string;
+  readonly format?: string;
+  readonly progress?: string;
+  readonly verbose?: boolean;
+  readonly config?: string;
+}
+
+/** Flags of the commands that may connect. */
+export interface ConnectFlags {
+  readonly managerNamespace?: string;
+  readonly mappedNamespaces?: readonly string[];
+  readonly alsoProxy?: readonly string[];
+  readonly neverProxy?: readonly string[];
+  readonly image?: string;
+  readonly imagePullPolicy?: string;
+}
+
+const kubeFlagNames = [
+  "kubeconfig",
+  "context",
+  "cluster",
+  "user",
+  "server",
+  "token",
+  "as",
+  "asGroup",
+  "namespace",
+  "certificateAuthority",
+  "clientCertificate",
+  "clientKey",
+  "insecureSkipTlsVerify",
+  "tlsServerName",
+  "requestTimeout",
+] as const;
+
+const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "neverProxy"] as const;
+
+/** True when a flag names a place or a way to connect; `--namespace` alone does not. */
+export function namesPlace(flags: GlobalFlags & ConnectFlags): boolean {
+  const names = [...kubeFlagNames.filter((name) => name !== "namespace"), ...connectFlagNames];
+  return names.some((name) => flags[name] !== undefined);
+}
+
+export function connectOptions(
+  flags: GlobalFlags & ConnectFlags,
+  environment: CliEnvironment,
+  config: ClientConfig,
+): ConnectOptions {
+  const kube: Record<string, unknown> = {};
+  for (const name of kubeFlagNames) if (flags[name] !== undefined) kube[name] = flags[name];
+  return {
+    kube: { flags: kube, cwd: environment.cwd, env: { ...environment.all } },
+    managerNamespace: flags.managerNamespace ?? config.managerNamespace,
+    mappedNamespaces: copy(flags.mappedNamespaces ?? config.mappedNamespaces),
+    alsoProxy: copy(flags.alsoProxy ?? config.alsoProxy),
+    neverProxy: copy(flags.neverProxy ?? config.neverProxy),
+    image: imageReference(flags, environment, config),
+    imagePullPolicy: pullPolicy(flags, environment, config),
+  };
+}
+
+const copy = (items: readonly string[] | undefined): string[] | undefined => items && [...items];
+
+/** A reference with a slash is whole; a bare `name:tag` is looked for in the registry, when there is one. */
+function imageReference(flags: ConnectFlags, { image }: CliEnvironment, config: ClientConfig): string | undefined {
+  const name = flags.image ?? image.image ?? config.image;
+  const registry = (image.registry ?? config.registry)?.replace(/\/+$/, "");
+  if (registry === undefined || name?.includes("/") === true) return name;
+  return `${registry}/${name ?? `telepresence:${softwareVersion}`}`;
+}
+
+function pullPolicy(
+  flags: ConnectFlags,
+  { image }: CliEnvironment,
+  config: ClientConfig,
+): ConnectOptions["imagePullPolicy"] {
+  if (flags.imagePullPolicy !== undefined) return parsePullPolicy(flags.imagePullPolicy, "--image-pull-policy");
+  if (image.pullPolicy !== undefined) return parsePullPolicy(image.pullPolicy, "TELEPRESENCE_IMAGE_PULL_POLICY");
+  return config.pullPolicy;
+}
+
+const syntaxes = ["json", "json-stream", "yaml"] as const satisfies readonly Syntax[];
+
+/** `--output` wraps in the envelope of 2.20, `--format` prints the object of 2.29; not both. */
+export function outputMode(flags: GlobalFlags): OutputMode {
+  if (flags.output !== undefined && flags.format !== undefined) {
+    throw new AppError("usage", "--output and --format exclude each other");
+  }
+  if (flags.output !== undefined) return modeOf("envelope", "--output", flags.output);
+  return modeOf("object", "--format", flags.format ?? "default");
+}
+
+function modeOf(kind: "envelope" | "object", flag: string, value: string): OutputMode {
+  if (value === "default") return { kind: "text" };
+  const syntax = syntaxes.find((known) => known === value);
+  if (syntax !== undefined) return { kind, syntax };
+  throw new AppError("usage", `${flag} is "${value}", expected one of default, ${syntaxes.join(", ")}`);
+}
+
+export function progressMode(flags: GlobalFlags): ProgressMode {
+  switch (flags.progress) {
+    case undefined:
+    case "auto":
+    case "tty":
+      return "auto";
+    case "plain":
+      return "plain";
+    case "quiet":
+      return "quiet";
+    default:
+      throw new AppError("usage", `--progress is "${flags.progress}", expected one of auto, plain, quiet`);
+  }
+}

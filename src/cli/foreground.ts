@@ -1,0 +1,42 @@
+// The command after `--`: on this terminal, with this command's signals, and its exit code is ours.
+import { toAppError } from "#base/error.ts";
+import type { CommandContext } from "./context.ts";
+import { signalExitCode } from "./interrupts.ts";
+import type { ForegroundCommand, ProgramEnd } from "./machine.ts";
+
+/** chosen: time to end in order after SIGTERM. */
+const endGraceMs = 5000;
+
+export interface EndedElsewhere {
+  /** Resolves with the reason when the command has to end; never rejects. */
+  readonly reason: Promise<string>;
+}
+
+/** Runs it to its end. When `elsewhere` says so, it is told to end, then made to. */
+export async function runForeground(
+  context: CommandContext,
+  command: ForegroundCommand,
+  elsewhere?: EndedElsewhere,
+): Promise<number> {
+  const { interrupts, machine, output } = context;
+  output.clearProgress();
+  interrupts.signal.throwIfAborted();
+  const child = await machine.startForeground(command);
+  using _signals = interrupts.divert((name) => child.forward(name));
+  let over = false;
+  const stop = elsewhere?.reason.then(async (reason) => {
+    if (over) return;
+    output.warn(`${reason}; ending ${command.command[0]}`);
+    await child.terminate(endGraceMs);
+  });
+  stop?.catch((error: unknown) =>
+    output.warn(`${command.command[0]} could not be ended: ${toAppError(error).message}`),
+  );
+  const end = await child.ended;
+  over = true;
+  return exitCodeOf(end);
+}
+
+function exitCodeOf({ code, signal }: ProgramEnd): number {
+  return signal === undefined ? (code ?? 1) : signalExitCode(signal);
+}

@@ -1,0 +1,103 @@
+// The root helper, started by the command because only it has the user's terminal. Root starts it directly; sudo is
+// first asked not to ask; only then does it ask, and the exact command is named before. The helper's standard input is
+// a connection to the daemon: whoever holds it is the helper, and its end is the helper's end.
+import { deadline, raceSignal } from "#base/abort.ts";
+import { AppError, toAppError } from "#base/error.ts";
+import type { CommandContext } from "./context.ts";
+import type { DaemonClient } from "./daemon-client.ts";
+import { connectSocket } from "./daemon-socket.ts";
+import type { HelperStart, StartedProgram } from "./machine.ts";
+
+/** chosen: sudo that may not ask says no within this; it is started beside `connect` when it takes longer. */
+const quietAnswerMs = 150;
+/** chosen: between two looks whether the helper has come up. */
+const pollMs = 20;
+/** chosen: time for a person to find and type a password. */
+const passwordLimitMs = 300_000;
+
+export interface HelperAttempt {
+  /** Rejects with `helper_failed` when the helper ends before it has come up; never resolves. */
+  readonly failed: Promise<never>;
+}
+
+/** Resolves when `connect` can be sent: the helper is up, or on its way and needs nothing more from the user. */
+export async function startHelper(context: CommandContext, client: DaemonClient): Promise<HelperAttempt> {
+  const { machine, output } = context;
+  if (machine.isRoot) return attemptOf(context, await launch(context, "directly"));
+  const quiet = await launch(context, "sudo-quietly");
+  if ((await firstOf(context, client, quiet, quietAnswerMs)) !== "ended") return attemptOf(context, quiet);
+  if (!machine.hasTerminal) {
+    throw failure("sudo needs a password for the root helper, and there is no terminal to ask on", context);
+  }
+  output.announce(`Need root privileges to run: ${machine.helperCommandLine}`);
+  const asking = await launch(context, "sudo-on-terminal");
+  if ((await firstOf(context, client, asking, passwordLimitMs)) === "ended") throw await endedEarly(context, asking);
+  return attemptOf(context, asking);
+}
+
+async function launch(context: CommandContext, how: HelperStart): Promise<StartedProgram> {
+  const { machine } = context;
+  const socket = await connectSocket(machine.helperSocket);
+  if (socket === undefined) {
+    throw new AppError("helper_failed", `the user daemon does not listen for its helper on ${machine.helperSocket}`, {
+      hint: "run `telepresence quit` and connect again",
+    });
+  }
+  try {
+    return await machine.startHelper(how, socket);
+  } catch (error) {
+    if (how === "directly" || toAppError(error).fields["file"] !== "sudo") throw error;
+    throw failure("root privileges are needed for the network device, and there is no sudo", context);
+  } finally {
+    socket.destroy(); // the child has its own copy
+  }
+}
+
+/** Which comes first: the helper is up, its program has ended, or the time is over. */
+async function firstOf(
+  context: CommandContext,
+  client: DaemonClient,
+  program: StartedProgram,
+  limitMs: number,
+): Promise<"up" | "ended" | "late"> {
+  const { clock, interrupts } = context;
+  using limit = deadline(clock, limitMs, "the start of the root helper", interrupts.signal);
+  let ended = false;
+  void program.ended.then(() => (ended = true));
+  try {
+    while (!ended) {
+      if ((await raceSignal(client.hello(), limit.signal)).helperRunning) return "up";
+      await clock.sleep(pollMs, limit.signal);
+    }
+    return "ended";
+  } catch (error) {
+    interrupts.signal.throwIfAborted();
+    if (limit.signal.aborted) return "late";
+    throw error;
+  }
+}
+
+function attemptOf(context: CommandContext, program: StartedProgram): HelperAttempt {
+  const failed = program.ended.then(async () => {
+    throw await endedEarly(context, program);
+  });
+  failed.catch(() => undefined); // after `connect` nobody asks any more
+  return { failed };
+}
+
+async function endedEarly(context: CommandContext, program: StartedProgram): Promise<AppError> {
+  const { code, signal } = await program.ended;
+  const said = await program.lastWords();
+  const how = signal === undefined ? `exit code ${code}` : signal;
+  return failure(
+    `the root helper ended with ${how} before it was ready${said === undefined ? "" : `: ${said}`}`,
+    context,
+  );
+}
+
+function failure(message: string, { machine }: CommandContext): AppError {
+  const hint = machine.isRoot
+    ? `its log is ${machine.helperLog}`
+    : `run the command in a terminal, or let sudo run \`${machine.helperCommandLine.replace(/^sudo /, "")}\` without a password`;
+  return new AppError("helper_failed", message, { hint });
+}

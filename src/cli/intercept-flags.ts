@@ -1,0 +1,69 @@
+// The flags of `intercept` that are checked before anything is started, and those of other versions that cannot be
+// honoured: said clearly, never ignored in silence.
+import { AppError } from "#base/error.ts";
+
+export interface InterceptFlags {
+  readonly port?: readonly string[];
+  readonly service?: string;
+  readonly workload?: string;
+  readonly deployment?: string;
+  readonly container?: string;
+  readonly address?: string;
+  readonly envFile?: string;
+  readonly envJson?: string;
+  readonly detailedOutput?: boolean;
+  readonly mount?: string;
+  readonly mechanism?: string;
+  readonly httpHeader?: readonly string[];
+  readonly httpMatch?: readonly string[];
+  readonly match?: readonly string[];
+  readonly httpPathEqual?: string;
+  readonly httpPathPrefix?: string;
+  readonly httpPathRegex?: string;
+  readonly previewUrl?: boolean;
+}
+
+/** Warnings; throws what cannot be done. */
+export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
+  for (const port of flags.port ?? []) checkPort(port);
+  if (flags.workload !== undefined && flags.deployment !== undefined && flags.workload !== flags.deployment) {
+    throw new AppError("usage", `--workload ${flags.workload} and --deployment ${flags.deployment} exclude each other`);
+  }
+  refuseFilters(flags);
+  return checkMount(flags.mount);
+}
+
+/** `local[:service port]`; what the second part means is known in the cluster. */
+function checkPort(text: string): void {
+  const [local = "", remote, ...rest] = text.split(":");
+  const number = Number(local);
+  if (!/^\d+$/.test(local) || number < 1 || number > 65_535) {
+    throw new AppError("usage", `--port is "${text}", expected LOCAL[:SERVICE_PORT] with LOCAL from 1 to 65535`);
+  }
+  if (remote === "" || rest.length > 0) {
+    throw new AppError("usage", `--port is "${text}", expected LOCAL[:SERVICE_PORT], for example 8080:http`);
+  }
+}
+
+function refuseFilters(flags: InterceptFlags): void {
+  if (flags.mechanism !== undefined && flags.mechanism !== "tcp") {
+    throw unsupported(`--mechanism is "${flags.mechanism}"`, "leave it out; all TCP connections are intercepted");
+  }
+  const headers = [...(flags.httpHeader ?? []), ...(flags.httpMatch ?? []), ...(flags.match ?? [])];
+  const filter = headers.find((header) => header !== "all");
+  const path = flags.httpPathEqual ?? flags.httpPathPrefix ?? flags.httpPathRegex;
+  if (filter !== undefined || path !== undefined) {
+    throw unsupported(`the filter "${filter ?? path}"`, "leave it out; all TCP connections are intercepted");
+  }
+  if (flags.previewUrl === true) throw unsupported("--preview-url", "leave it out");
+}
+
+function unsupported(subject: string, hint: string): AppError {
+  return new AppError("unsupported", `${subject} is not available in this version`, { hint });
+}
+
+/** Volumes are mounted when nothing is said, once they are; asked for, their absence is told. */
+function checkMount(mount: string | undefined): readonly string[] {
+  if (mount === undefined || ["false", "0", "f"].includes(mount.toLowerCase())) return [];
+  return [`--mount=${mount} has no effect: volumes are not mounted in this version`];
+}

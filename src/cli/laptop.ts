@@ -1,0 +1,107 @@
+// The Machine of a real laptop: paths and programs by way of host/.
+import { existsSync } from "node:fs";
+import { open } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import { systemClock } from "#base/clock.ts";
+import { ensureDirectory, ensureRuntimeDirectory, hostPaths } from "#host/paths.ts";
+import type { CliEnvironment } from "./config.ts";
+import type { ForegroundChild, ForegroundCommand, HelperStart, Machine, StartedProgram } from "./machine.ts";
+
+/** The user daemon and the root helper: programs behind this program's name. */
+export type ProgramName = "daemon" | "helper";
+
+/** How a program is started: by the launcher of dist/, or from its source in a checkout. */
+function programCommand(program: ProgramName): readonly string[] {
+  const here = import.meta.dirname;
+  const launcher = join(here, "..", "bin", "telepresence");
+  if (existsSync(launcher)) return [launcher, program];
+  return [process.execPath, join(here, "..", program, "main.ts")];
+}
+
+export async function openLaptop(
+  environment: CliEnvironment,
+  commandOf: (program: ProgramName) => readonly string[] = programCommand,
+): Promise<Machine> {
+  const paths = hostPaths(environment.all);
+  // A directory that somebody else made in /tmp may hold somebody else's daemon, and it would be sent our credentials.
+  if (existsSync(paths.runtime)) ensureRuntimeDirectory(paths.runtime);
+  const daemonLog = join(paths.log, "daemon.log");
+  const helperLog = join(paths.log, "helper.log");
+  const { hasTerminal, isRoot, privilegedCommand, privilegedCommandLine } = await import("#host/privilege.ts");
+  const { isAlive, startInBackground } = await import("#host/process.ts");
+
+  const start = async (command: readonly string[], log: string, detached: boolean, stdin?: Socket) => {
+    ensureDirectory(paths.log);
+    const from = await sizeOf(log);
+    const env = environment.all;
+    const options = { logFile: log, detached, env, cwd: "/", ...(stdin === undefined ? {} : { stdin }) };
+    const { pid, ended } = await startInBackground(command, options);
+    return { pid, ended, lastWords: () => lastLogMessage(log, from) };
+  };
+
+  return {
+    controlSocket: paths.daemonSocket,
+    helperSocket: paths.helperSocket,
+    daemonLog,
+    helperLog,
+    configFile: join(paths.config, "config.yml"),
+    isRoot: isRoot(),
+    get hasTerminal() {
+      return hasTerminal();
+    },
+    helperCommandLine: privilegedCommandLine(commandOf("helper")),
+    startDaemon: () => {
+      ensureRuntimeDirectory(paths.runtime);
+      return start(commandOf("daemon"), daemonLog, true);
+    },
+    startHelper: (how: HelperStart, socket: Socket): Promise<StartedProgram> => {
+      const command = privilegedCommand(commandOf("helper"), how === "sudo-on-terminal" ? "ask" : "quiet");
+      return start(command, helperLog, how !== "sudo-on-terminal", socket);
+    },
+    startForeground,
+    isAlive,
+  };
+}
+
+async function startForeground({ command, env }: ForegroundCommand): Promise<ForegroundChild> {
+  const { startInForeground } = await import("#host/foreground.ts");
+  return startInForeground(command, { env, clock: systemClock });
+}
+
+async function sizeOf(path: string): Promise<number> {
+  try {
+    await using file = await open(path);
+    return (await file.stat()).size;
+  } catch {
+    return 0; // not there yet
+  }
+}
+
+/** chosen: more of a log than any last line. */
+const tailBytes = 64 * 1024;
+
+/** The last line that was written after the first `from` bytes: a JSON line's message and error, or the line itself. */
+export async function lastLogMessage(path: string, from: number): Promise<string | undefined> {
+  const line = (await readTail(path, from)).trimEnd().split("\n").at(-1)?.trim();
+  if (line === undefined || line === "") return undefined;
+  try {
+    const parsed = JSON.parse(line) as { readonly msg?: unknown; readonly error?: unknown };
+    const parts = [parsed.msg, parsed.error].filter((part) => typeof part === "string");
+    return parts.length > 0 ? parts.join(": ") : line.slice(0, 500);
+  } catch {
+    return line.slice(0, 500);
+  }
+}
+
+async function readTail(path: string, from: number): Promise<string> {
+  try {
+    await using file = await open(path);
+    const { size } = await file.stat();
+    const start = Math.max(from, size - tailBytes);
+    const { buffer, bytesRead } = await file.read({ position: start, buffer: Buffer.alloc(Math.max(0, size - start)) });
+    return buffer.toString("utf8", 0, bytesRead);
+  } catch {
+    return ""; // no log, no message
+  }
+}

@@ -1,0 +1,60 @@
+// What a command needs of the laptop beside the daemon's socket: places of files, and other programs started. An
+// interface, so that flow tests stand in for sudo and the daemon.
+import type { Socket } from "node:net";
+
+/** A program that was started; `ended` never rejects. */
+export interface StartedProgram {
+  readonly pid: number;
+  readonly ended: Promise<ProgramEnd>;
+  /** The last line that it has written to its log, if any. */
+  lastWords(): Promise<string | undefined>;
+}
+
+export interface ProgramEnd {
+  readonly code: number | undefined;
+  readonly signal: string | undefined;
+}
+
+/** The user's own command, on the terminal of this one. */
+export interface ForegroundChild {
+  /** Never rejects. */
+  readonly ended: Promise<ProgramEnd>;
+  /** Passes on a signal that the terminal has not given to the child already. */
+  forward(signal: NodeJS.Signals): void;
+  /** SIGTERM, and SIGKILL when it is still there after `graceMs`. */
+  terminate(graceMs: number): Promise<void>;
+}
+
+export interface ForegroundCommand {
+  readonly command: readonly [string, ...string[]];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** How the helper gets its root privileges. */
+export type HelperStart =
+  /** This process is root. */
+  | "directly"
+  /** sudo, when it asks for nothing. */
+  | "sudo-quietly"
+  /** sudo, which asks on the terminal. */
+  | "sudo-on-terminal";
+
+export interface Machine {
+  readonly controlSocket: string;
+  readonly helperSocket: string;
+  readonly daemonLog: string;
+  readonly helperLog: string;
+  readonly configFile: string;
+  readonly isRoot: boolean;
+  /** There is a terminal that sudo can ask on, whatever stdin, stdout and stderr are. */
+  readonly hasTerminal: boolean;
+  /** The command line that starts the helper, for people; `sudo` included where it is needed. */
+  readonly helperCommandLine: string;
+  /** In the background, its output in its log. Rejects when it cannot be started at all. */
+  startDaemon(): Promise<StartedProgram>;
+  /** `socket` becomes the helper's standard input. Rejects when it cannot be started at all. */
+  startHelper(how: HelperStart, socket: Socket): Promise<StartedProgram>;
+  /** Rejects with `command_failed` when there is no such command. */
+  startForeground(command: ForegroundCommand): Promise<ForegroundChild>;
+  isAlive(pid: number): boolean;
+}

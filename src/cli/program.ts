@@ -1,0 +1,256 @@
+// Every command and flag, declared for commander. What a command does is imported when it is run, so that `version`
+// does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
+import type { CommanderError, OutputConfiguration } from "commander";
+import { Command, Option } from "commander";
+import type { InterceptFlags } from "./intercept-flags.ts";
+import type { CommandContext } from "./context.ts";
+import type { ListFlags } from "./commands/list.ts";
+import type { UninstallFlags } from "./commands/uninstall.ts";
+
+/** What the user asked for, ready to run once output and machine are known. */
+export type Action = {
+  readonly name: string;
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly run: Run;
+};
+type Run = (context: CommandContext) => Promise<number>;
+
+export interface ProgramOptions {
+  /** Words after `--`. */
+  readonly command: readonly string[];
+  readonly writeHelp: OutputConfiguration;
+  readonly onAction: (action: Action) => void;
+  /** Throws. */
+  readonly onUsage: (path: string, error: CommanderError) => never;
+  readonly version: string;
+}
+
+const groups = { session: "Session Commands:", traffic: "Traffic Commands:", other: "Other Commands:" } as const;
+const headings = { kubernetes: "Kubernetes Flags:", connection: "Connection Flags:", global: "Global Flags:" } as const;
+
+export function buildProgram(options: ProgramOptions): Command {
+  const program = new Command("telepresence")
+    .description(
+      "Telepresence puts your laptop into a Kubernetes cluster's network and brings a service's traffic to it",
+    )
+    .usage("[command] [flags]")
+    .configureHelp({ showGlobalOptions: true, styleTitle: (title) => title.replace("Options:", "Flags:") })
+    .version(`telepresence v${options.version}`, "--version", "print the version of this program")
+    .helpOption("-h, --help", "show this page")
+    .addHelpCommand(
+      new Command("help").argument("[command]").helpGroup(groups.other).description("Show help for a command"),
+    );
+  addGlobalFlags(program);
+  declareSession(program, options);
+  declareTraffic(program, options);
+  declareOther(program, options);
+  prepare(program, options);
+  for (const command of program.commands) prepare(command, options);
+  // After the commands have copied the general form: the first page shows commands, each command's own page its flags.
+  program.configureHelp({
+    subcommandTerm: (command) => command.name(),
+    subcommandDescription: (command) => command.summary() || command.description(),
+    visibleOptions: () => [],
+  });
+  program.addHelpText("after", "\nFlags: see 'telepresence <command> --help'.");
+  return program;
+}
+
+/** Output and exits are ours. */
+function prepare(command: Command, options: ProgramOptions): void {
+  const path = command.parent === null ? "telepresence" : `telepresence ${command.name()}`;
+  command.configureOutput(options.writeHelp);
+  command.exitOverride((error) => options.onUsage(path, error));
+}
+
+/** Hands the parsed flags on, with those of the program. */
+function action(command: Command, options: ProgramOptions, run: (args: readonly unknown[]) => Run): void {
+  command.action((...all: unknown[]) => {
+    const args = all.slice(0, -2);
+    options.onAction({ name: command.name(), flags: command.optsWithGlobals(), run: run(args) });
+  });
+}
+
+function declareSession(program: Command, options: ProgramOptions): void {
+  const connect = program
+    .command("connect")
+    .argument("[command...]", "command to run while connected, after --")
+    .helpGroup(groups.session)
+    .summary("Connect to a cluster")
+    .description(
+      "Connect to a cluster; with a command, for as long as it runs. Installs the traffic-manager if missing.",
+    )
+    .usage("[flags] [-- command [args...]]");
+  addConnectFlags(connect);
+  action(connect, options, ([words]) => async (context) => {
+    const { runConnect } = await import("./commands/connect.ts");
+    return runConnect(context, [...(words as readonly string[]), ...options.command]);
+  });
+
+  const status = program.command("status").helpGroup(groups.session).description("Show the connectivity status");
+  status.addOption(new Option("-j, --json", "older spelling of --output json").hideHelp());
+  action(status, options, () => async (context) => (await import("./commands/status.ts")).runStatus(context));
+
+  const quit = program
+    .command("quit")
+    .helpGroup(groups.session)
+    .description("End intercepts and outbound traffic, and stop the daemons")
+    .addOption(
+      new Option("-s, --stop-daemons", "accepted for compatibility: the daemons are always stopped").hideHelp(),
+    )
+    .addOption(new Option("-u, --user-daemon", "accepted for compatibility").hideHelp())
+    .addOption(new Option("-r, --root-daemon", "accepted for compatibility").hideHelp());
+  action(quit, options, () => async (context) => (await import("./commands/quit.ts")).runQuit(context));
+}
+
+function declareTraffic(program: Command, options: ProgramOptions): void {
+  const list = program
+    .command("list")
+    .helpGroup(groups.traffic)
+    .description("List intercepts, then the workloads that can be intercepted. Connects when needed.")
+    .option("-i, --intercepts", "intercepts only")
+    .option("-a, --agents", "workloads with an installed traffic-agent only")
+    .option("-o, --only-interceptable", "workloads that can be intercepted only; =false shows all", true)
+    .addOption(new Option("--no-only-interceptable").hideHelp())
+    .option("--debug", "include debugging information");
+  addConnectFlags(list);
+  action(list, options, () => async (context) => {
+    const { runList } = await import("./commands/list.ts");
+    return runList(context, list.opts<ListFlags>());
+  });
+
+  const intercept = program
+    .command("intercept")
+    .argument("<name>", "service or workload")
+    .argument("[command...]", "command to run while intercepting, after --")
+    .helpGroup(groups.traffic)
+    .summary("Send a service's traffic to this laptop")
+    .description("Send a service's traffic to this laptop. Connects and installs when needed.")
+    .usage("<name> [flags] [-- command [args...]]");
+  addInterceptFlags(intercept);
+  addConnectFlags(intercept);
+  action(intercept, options, ([name, words]) => async (context) => {
+    const { runIntercept } = await import("./commands/intercept.ts");
+    const command = [...(words as readonly string[]), ...options.command];
+    return runIntercept(context, name as string, intercept.opts<InterceptFlags>(), command);
+  });
+
+  const leave = program
+    .command("leave")
+    .alias("detach")
+    .argument("<names...>", "names of intercepts")
+    .helpGroup(groups.traffic)
+    .description("End intercepts");
+  action(leave, options, ([names]) => async (context) => {
+    const { runLeave } = await import("./commands/leave.ts");
+    return runLeave(context, names as readonly string[]);
+  });
+}
+
+function declareOther(program: Command, options: ProgramOptions): void {
+  const version = program.command("version").helpGroup(groups.other).description("Show the versions of all programs");
+  action(version, options, () => async (context) => (await import("./commands/version.ts")).runVersion(context));
+
+  const uninstall = program
+    .command("uninstall")
+    .argument("[names...]", "workloads whose traffic-agent is removed")
+    .helpGroup(groups.other)
+    .description("Remove traffic-agents, or everything that was installed, from the cluster")
+    .usage("(--agent <names...> | --all-agents | --everything) [flags]")
+    .option("-d, --agent [names...]", "remove the traffic-agent of these workloads")
+    .option("-a, --all-agents", "remove the traffic-agents of all workloads")
+    .option("-e, --everything", "remove all traffic-agents and the traffic-manager, and quit");
+  addConnectFlags(uninstall);
+  action(uninstall, options, ([names]) => async (context) => {
+    const { runUninstall } = await import("./commands/uninstall.ts");
+    return runUninstall(context, names as readonly string[], uninstall.opts<UninstallFlags>());
+  });
+  program.commandsGroup(groups.other);
+
+  for (const name of ["login", "logout", "dashboard", "preview"]) {
+    const absent = program.command(name, { hidden: true }).argument("[words...]").allowUnknownOption();
+    action(absent, options, () => async () => (await import("./commands/absent.ts")).failAbsent(name));
+  }
+}
+
+function addInterceptFlags(command: Command): void {
+  const hidden = (flags: string, text: string): Option => new Option(flags, text).hideHelp();
+  command
+    .addOption(
+      new Option(
+        "-p, --port <local[:port]>",
+        "local port, and the service's port by name or number when it has several",
+      ).argParser(appendValue),
+    )
+    .option("--service <name>", "service to intercept, when the workload has several")
+    .option("-w, --workload <name>", "workload to intercept, when it has another name than the intercept")
+    .addOption(hidden("-d, --deployment <name>", "older spelling of --workload"))
+    .option("--container <name>", "container whose environment is meant, when there are several")
+    .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
+    .option("-e, --env-file <path>", "write the pod's environment to a file in the syntax of docker-compose")
+    .option("-j, --env-json <path>", "write the pod's environment to a file as JSON")
+    .option("--detailed-output", "with --output or --format: everything about the intercept as one object")
+    .option("--mechanism <name>", "tcp; no other is available in this version")
+    .option("--mount <bool|path>", "volumes are not mounted in this version; false is accepted")
+    .addOption(hidden("--http-header <filter>", "not available").argParser(appendValue))
+    .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
+    .addOption(hidden("--match <filter>", "older spelling of --http-header").argParser(appendValue))
+    .addOption(hidden("--http-path-equal <path>", "not available"))
+    .addOption(hidden("--http-path-prefix <prefix>", "not available"))
+    .addOption(hidden("--http-path-regex <regex>", "not available"))
+    .addOption(hidden("-u, --preview-url", "not available"))
+    .addOption(hidden("--no-preview-url", "accepted"));
+}
+
+/** Also what a place is called with; commands that never connect do not take them. */
+function addConnectFlags(command: Command): void {
+  command
+    .optionsGroup(headings.connection)
+    .option("--manager-namespace <namespace>", "namespace of the traffic-manager")
+    .addOption(
+      new Option("--mapped-namespaces <list>", "namespaces whose names resolve; all when left out").argParser(
+        appendList,
+      ),
+    )
+    .addOption(new Option("--also-proxy <list>", "further subnets to route to the cluster").argParser(appendList))
+    .addOption(new Option("--never-proxy <list>", "subnets that are never routed to the cluster").argParser(appendList))
+    .option("--image <reference>", "image of traffic-manager and traffic-agent")
+    .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
+}
+
+function addGlobalFlags(program: Command): void {
+  program
+    .optionsGroup(headings.kubernetes)
+    .option("--kubeconfig <path>", "kubeconfig file")
+    .option("--context <name>", "context of the kubeconfig")
+    .option("--cluster <name>", "cluster of the kubeconfig")
+    .option("--user <name>", "user of the kubeconfig")
+    .option("-n, --namespace <namespace>", "namespace of the connection, or of the workload that is meant")
+    .option("--server <url>", "address of the Kubernetes API server")
+    .option("--token <token>", "bearer token for the API server")
+    .option("--as <user>", "user to impersonate")
+    .addOption(new Option("--as-group <group>", "group to impersonate; repeatable").argParser(appendValue))
+    .option("--certificate-authority <path>", "CA certificate of the API server")
+    .option("--client-certificate <path>", "client certificate for TLS")
+    .option("--client-key <path>", "client key for TLS")
+    .option("--insecure-skip-tls-verify", "do not check the API server's certificate")
+    .option("--tls-server-name <name>", "name expected in the API server's certificate")
+    .option("--request-timeout <duration>", "limit of a single request to the API server")
+    .optionsGroup(headings.global)
+    .option("--output <syntax>", "json, json-stream or yaml, in an envelope {cmd, stdout, stderr, err}")
+    .option("--format <syntax>", "json, json-stream or yaml, the bare result")
+    .option("--progress <mode>", "auto, plain or quiet")
+    .option("--config <path>", "configuration file")
+    .option("--verbose", "show what caused an error")
+    .addOption(new Option("--no-report", "accepted for compatibility: nothing is ever reported").hideHelp());
+}
+
+const appendValue = (value: string, before: readonly string[] | undefined): readonly string[] => [
+  ...(before ?? []),
+  value,
+];
+
+const appendList = (value: string, before: readonly string[] | undefined): readonly string[] => [
+  ...(before ?? []),
+  ...value.split(",").filter((item) => item !== ""),
+];

@@ -1,0 +1,66 @@
+// One intercept for people: the block below `Using Deployment hello` and below a workload in `list`.
+import type { InterceptInfo } from "#wire/manager-api.ts";
+import type { KeyValue } from "./key-values.ts";
+import { formatKeyValues } from "./key-values.ts";
+
+const blockIndent = 3;
+/** chosen: pods named on the line; the rest are counted. */
+const maxPodsShown = 3;
+
+/** What only `--debug` and foreign intercepts show. */
+export interface InterceptDetail {
+  readonly debug: boolean;
+  /** Somebody else's: name the person. */
+  readonly foreign: boolean;
+}
+
+export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): readonly string[] {
+  const { spec } = info;
+  const pairs: KeyValue[] = [
+    { key: "Intercept name", value: spec.name },
+    { key: "State", value: formatState(info) },
+    { key: "Workload kind", value: spec.workload.kind },
+  ];
+  if (detail.foreign) pairs.push({ key: "Client", value: info.client });
+  if (detail.debug) pairs.push(...debugPairs(info));
+  pairs.push(...portPairs(info));
+  if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
+  if (info.refusedByLaptop > 0) {
+    const text = `${info.refusedByLaptop} went to the application because nothing accepted them on the laptop`;
+    pairs.push({ key: "Connections refused", value: text });
+  }
+  return formatKeyValues(pairs, blockIndent);
+}
+
+export function formatState(info: InterceptInfo): string {
+  return info.state === "error" ? `error: ${info.message}` : info.state.toUpperCase();
+}
+
+/** Ports that go to the same host share a line of addresses; there is one such line as a rule. */
+function portPairs(info: InterceptInfo): readonly KeyValue[] {
+  const hosts = [...new Set(info.spec.ports.map((port) => port.targetHost))];
+  return hosts.map((host) => ({
+    key: "Intercepting",
+    value: `${formatPods(info)} -> ${host}`,
+    below: info.spec.ports
+      .filter((port) => port.targetHost === host)
+      .map((port) => `${port.containerPort} -> ${port.targetPort} ${port.protocol.toUpperCase()}`),
+  }));
+}
+
+function formatPods(info: InterceptInfo): string {
+  const shown = info.pods.slice(0, maxPodsShown).map((pod) => pod.ip);
+  const more = info.pods.length - shown.length;
+  if (shown.length === 0) return "no pod";
+  return more > 0 ? `${shown.join(", ")} and ${more} more` : shown.join(", ");
+}
+
+function debugPairs(info: InterceptInfo): readonly KeyValue[] {
+  return [
+    { key: "ID", value: info.id },
+    { key: "Session", value: info.sessionId },
+    { key: "Mechanism", value: "tcp" },
+    { key: "Container", value: info.spec.containerName },
+    { key: "Pods", value: info.pods.map((pod) => pod.name).join(", ") },
+  ];
+}

@@ -1,0 +1,112 @@
+// The JSON of Telepresence 2.20 and 2.31 that scripts read, made from what our daemon says. Keys that the original
+// omits when empty are omitted here too (JSON.stringify drops undefined).
+import { invariant } from "#base/error.ts";
+import type { ListedWorkload } from "#wire/control-api.ts";
+import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
+
+/** Numbers of the original's enum InterceptDispositionType. */
+const dispositions: Readonly<Record<InterceptState, number>> = {
+  active: 1,
+  waiting: 2,
+  suspended: 3, // NO_CLIENT
+  error: 7, // AGENT_ERROR
+  removed: 9,
+};
+
+/** An intercept as `list --output json` has it: the original's protobuf struct in Go's JSON. */
+export function interceptToJson(info: InterceptInfo): Readonly<Record<string, unknown>> {
+  const { spec } = info;
+  return {
+    id: info.id,
+    client_session: { session_id: info.sessionId },
+    spec: {
+      name: spec.name,
+      client: info.client,
+      agent: spec.workload.name,
+      workload_kind: spec.workload.kind,
+      namespace: spec.workload.namespace,
+      mechanism: "tcp",
+      container_name: spec.containerName,
+      ...specPortToJson(firstPort(spec)),
+      ports: spec.ports.length > 1 ? spec.ports : undefined,
+    },
+    disposition: dispositions[info.state],
+    state: info.state,
+    message: unlessEmpty(info.message),
+    pod_name: info.pods[0]?.name,
+    pod_ip: info.pods[0]?.ip,
+    pods: info.pods,
+    mechanism_args_desc: "all TCP connections",
+    refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
+    modified_at: new Date(info.createdAtMs).toISOString(),
+  };
+}
+
+/** The original has one port; where there are several, these keys hold the first. */
+function specPortToJson(port: InterceptPort): Readonly<Record<string, unknown>> {
+  return {
+    target_host: port.targetHost,
+    target_port: port.targetPort,
+    port_identifier: portIdentifier(port),
+    service_name: port.serviceName,
+    service_uid: port.serviceUid,
+    service_port_name: port.servicePortName,
+    service_port: port.servicePort,
+    container_port: port.containerPort,
+    protocol: port.protocol.toUpperCase(),
+  };
+}
+
+const portIdentifier = (port: InterceptPort): string =>
+  port.servicePortName ?? String(port.servicePort ?? port.containerPort);
+
+const unlessEmpty = (text: string): string | undefined => (text === "" ? undefined : text);
+
+function firstPort(spec: InterceptSpec): InterceptPort {
+  const [port] = spec.ports;
+  invariant(port !== undefined, "an intercept has a port");
+  return port;
+}
+
+/** One workload of `list`; the intercepts stand under the key of 2.20 and under that of 2.31. */
+export function workloadToJson(item: ListedWorkload): Readonly<Record<string, unknown>> {
+  const intercepts = item.intercepts.map((info) => ({ ...interceptToJson(info), mine: info.mine }));
+  return {
+    name: item.name,
+    namespace: item.namespace,
+    not_interceptable_reason: item.notInterceptableReason,
+    workload_resource_type: item.kind,
+    agent_version: item.agentVersion,
+    intercept_infos: intercepts.length > 0 ? intercepts : undefined,
+    intercept_info: intercepts.length > 0 ? intercepts : undefined,
+  };
+}
+
+/** `intercept --detailed-output`. */
+export function interceptDetailToJson(
+  info: InterceptInfo,
+  environment: Readonly<Record<string, string>> | undefined,
+): Readonly<Record<string, unknown>> {
+  const { spec } = info;
+  const port = firstPort(spec);
+  return {
+    id: info.id,
+    name: spec.name,
+    disposition: info.state.toUpperCase(),
+    message: unlessEmpty(info.message),
+    workload_kind: spec.workload.kind,
+    target_host: port.targetHost,
+    target_port: port.targetPort,
+    pod_ports: spec.ports.map((item) => `${item.targetPort}:${item.containerPort}/${item.protocol.toUpperCase()}`),
+    service_uid: port.serviceUid,
+    service_port_id: port.servicePortName ?? port.servicePort,
+    port_id: portIdentifier(port),
+    container_name: spec.containerName,
+    container_port: port.containerPort,
+    protocol: port.protocol.toUpperCase(),
+    environment,
+    filter_desc: "all TCP connections",
+    global: true,
+    pod_ip: info.pods[0]?.ip,
+  };
+}

@@ -1,0 +1,63 @@
+// `list` for people: active intercepts first, then the other workloads, `name: state` with the names padded.
+import type { ListedWorkload } from "#wire/control-api.ts";
+import { formatIntercept } from "./intercept.ts";
+
+export interface ListFilter {
+  readonly interceptsOnly: boolean;
+  readonly agentsOnly: boolean;
+  readonly interceptableOnly: boolean;
+}
+
+/** The text of 2.20 for an empty list, which scripts look for. */
+export const emptyListText = "No Workloads (Deployments, StatefulSets, ReplicaSets, or Rollouts)";
+
+/** Filtered and in the order of the text and of the JSON. */
+export function selectWorkloads(all: readonly ListedWorkload[], filter: ListFilter): readonly ListedWorkload[] {
+  return all
+    .filter((item) => !filter.interceptsOnly || item.intercepts.length > 0)
+    .filter((item) => !filter.agentsOnly || item.agentVersion !== undefined)
+    .filter((item) => !filter.interceptableOnly || isInterceptable(item))
+    .toSorted((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.kind, b.kind));
+}
+
+export function formatList(workloads: readonly ListedWorkload[], debug: boolean): readonly string[] {
+  if (workloads.length === 0) return [emptyListText];
+  const labels = labelWorkloads(workloads);
+  const width = Math.max(...labels.map((label) => label.length));
+  return workloads.flatMap((item, index) => {
+    const label = (labels[index] ?? item.name).padEnd(width);
+    return [`${label}: ${formatWorkloadState(item)}`, ...interceptLines(item, debug)];
+  });
+}
+
+function isInterceptable(item: ListedWorkload): boolean {
+  return item.notInterceptableReason === undefined || item.intercepts.length > 0;
+}
+
+/** One's own intercepts, then others', then the rest. */
+function rank(item: ListedWorkload): number {
+  if (item.intercepts.some((intercept) => intercept.mine)) return 0;
+  return item.intercepts.length > 0 ? 1 : 2;
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** The name alone, as 2.20 has it; where two kinds share a name, the kind too. */
+function labelWorkloads(workloads: readonly ListedWorkload[]): readonly string[] {
+  const seen = new Map<string, number>();
+  for (const { name } of workloads) seen.set(name, (seen.get(name) ?? 0) + 1);
+  return workloads.map(({ name, kind }) => ((seen.get(name) ?? 0) > 1 ? `${kind.toLowerCase()} ${name}` : name));
+}
+
+function formatWorkloadState(item: ListedWorkload): string {
+  if (item.intercepts.length > 0) return "intercepted";
+  const agent = item.agentVersion === undefined ? "not yet installed" : "already installed";
+  if (item.notInterceptableReason === undefined) return `ready to intercept (traffic-agent ${agent})`;
+  const installed = item.agentVersion === undefined ? "not installed" : "already installed";
+  return `not interceptable (traffic-agent ${installed}): ${item.notInterceptableReason}`;
+}
+
+function interceptLines(item: ListedWorkload, debug: boolean): readonly string[] {
+  const mineFirst = item.intercepts.toSorted((a, b) => Number(b.mine) - Number(a.mine));
+  return mineFirst.flatMap((info) => formatIntercept(info, { debug, foreign: !info.mine }));
+}

@@ -1,0 +1,217 @@
+// `status` and `version`, for people and for scripts. Every fact is what the daemon checked when it was asked; what
+// was measured earlier says how long ago.
+import { formatDuration } from "#base/abort.ts";
+import type { DaemonStatus } from "#wire/control-api.ts";
+import type { InterceptInfo } from "#wire/manager-api.ts";
+import type { KeyValue } from "./key-values.ts";
+import { formatKeyValues } from "./key-values.ts";
+
+const names = {
+  client: "OSS Client",
+  userDaemon: "OSS User Daemon",
+  rootDaemon: "OSS Root Daemon",
+  manager: "OSS Traffic Manager",
+} as const;
+
+const v = (version: string): string => `v${version.replace(/^v/, "")}`;
+
+/** The blocks of 2.20: user daemon, root daemon, traffic manager. `undefined` is a daemon that does not run. */
+export function formatStatus(status: DaemonStatus | undefined): readonly string[] {
+  if (status === undefined) {
+    return [`${names.userDaemon}: Not running`, `${names.rootDaemon}: Not running`, `${names.manager}: Not connected`];
+  }
+  return [...userDaemonBlock(status), ...rootDaemonBlock(status), ...managerBlock(status)];
+}
+
+function userDaemonBlock(status: DaemonStatus): readonly string[] {
+  const { connection, intercepts } = status;
+  const pairs: KeyValue[] = [
+    { key: "Version", value: v(status.version) },
+    { key: "Executable", value: status.executable },
+    { key: "Install ID", value: status.installId },
+    { key: "Status", value: status.state },
+  ];
+  if (status.problem !== undefined) pairs.push({ key: "Problem", value: status.problem });
+  if (connection !== undefined) {
+    pairs.push(
+      { key: "Kubernetes server", value: connection.server },
+      { key: "Kubernetes context", value: connection.context },
+      { key: "Namespace", value: connection.namespace },
+      { key: "Manager namespace", value: connection.managerNamespace },
+    );
+    if (connection.mappedNamespaces.length > 0) {
+      pairs.push({ key: "Mapped namespaces", value: bracket(connection.mappedNamespaces) });
+    }
+    if (status.transport !== undefined) pairs.push({ key: "Transport", value: status.transport });
+    if (status.roundTrip !== undefined) pairs.push({ key: "Round trip", value: formatRoundTrip(status.roundTrip) });
+    pairs.push({
+      key: "Intercepts",
+      value: `${intercepts.length} total`,
+      below: intercepts.map(formatInterceptLine),
+    });
+  }
+  return [`${names.userDaemon}: Running`, ...formatKeyValues(pairs, 2)];
+}
+
+function formatRoundTrip(roundTrip: { readonly value: number; readonly ageMs: number }): string {
+  return `${Number(roundTrip.value.toFixed(2))} ms, measured ${formatDuration(roundTrip.ageMs)} ago`;
+}
+
+function formatInterceptLine(info: InterceptInfo): string {
+  const state = info.state === "active" ? "" : ` (${info.state}${info.message === "" ? "" : `: ${info.message}`})`;
+  return `${info.spec.name}: ${info.client}${state}`;
+}
+
+function rootDaemonBlock(status: DaemonStatus): readonly string[] {
+  const { helper, dns, routing } = status;
+  if (helper === undefined) return [`${names.rootDaemon}: Not running`];
+  const pairs: KeyValue[] = [
+    { key: "Version", value: v(helper.version) },
+    { key: "Device", value: helper.device },
+  ];
+  if (dns !== undefined) pairs.push({ key: "DNS", value: "", below: dnsLines(dns) });
+  if (routing !== undefined) {
+    pairs.push(
+      subnetPair("Subnets", routing.subnets),
+      subnetPair("Also Proxy", routing.alsoProxy),
+      subnetPair("Never Proxy", routing.neverProxy),
+    );
+  }
+  return [`${names.rootDaemon}: Running`, ...formatKeyValues(pairs, 2)];
+}
+
+function dnsLines(dns: NonNullable<DaemonStatus["dns"]>): readonly string[] {
+  const pairs: KeyValue[] = [
+    { key: "Local address", value: dns.localAddress },
+    { key: "Hook", value: dns.hook },
+    { key: "Upstreams", value: bracket(dns.upstreams) },
+    { key: "Cluster domain", value: dns.clusterDomain },
+    { key: "Exclude suffixes", value: bracket(dns.excludeSuffixes) },
+    { key: "Include suffixes", value: bracket(dns.includeSuffixes) },
+  ];
+  if (dns.error !== undefined) pairs.push({ key: "Error", value: dns.error });
+  return formatKeyValues(pairs, 0);
+}
+
+const bracket = (items: readonly string[]): string => `[${items.join(" ")}]`;
+
+function subnetPair(key: string, subnets: readonly string[]): KeyValue {
+  const count = `(${subnets.length} ${subnets.length === 1 ? "subnet" : "subnets"})`;
+  return { key, value: count, below: subnets.map((subnet) => `- ${subnet}`) };
+}
+
+function managerBlock(status: DaemonStatus): readonly string[] {
+  const { manager } = status;
+  if (manager === undefined) return [`${names.manager}: Not connected`];
+  const pairs = [
+    { key: "Version", value: v(manager.version) },
+    { key: "Pod", value: manager.podName },
+    { key: "Traffic Agent", value: manager.image },
+  ];
+  return [`${names.manager}: ${status.state}`, ...formatKeyValues(pairs, 2)];
+}
+
+/** `status --output json`: the keys of 2.20 and 2.31, and ours beside them. */
+export function statusToJson(status: DaemonStatus | undefined): Readonly<Record<string, unknown>> {
+  if (status === undefined) {
+    return {
+      user_daemon: { running: false, name: names.userDaemon },
+      root_daemon: { running: false, name: names.rootDaemon },
+      traffic_manager: { name: names.manager },
+    };
+  }
+  return {
+    user_daemon: userDaemonToJson(status),
+    root_daemon: rootDaemonToJson(status),
+    traffic_manager: {
+      name: names.manager,
+      version: status.manager && v(status.manager.version),
+      traffic_agent: status.manager?.image,
+      pod_name: status.manager?.podName,
+    },
+  };
+}
+
+function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown>> {
+  const { connection, intercepts } = status;
+  return {
+    running: true,
+    name: names.userDaemon,
+    version: v(status.version),
+    executable: status.executable,
+    install_id: status.installId,
+    pid: status.pid,
+    status: status.state,
+    error: status.problem,
+    kubernetes_server: connection?.server,
+    kubernetes_context: connection?.context,
+    namespace: connection?.namespace,
+    manager_namespace: connection?.managerNamespace,
+    mapped_namespaces: omitEmpty(connection?.mappedNamespaces),
+    transport: status.transport,
+    round_trip_ms: status.roundTrip?.value,
+    round_trip_age_ms: status.roundTrip?.ageMs,
+    intercepts: omitEmpty(
+      intercepts.map((info) => ({
+        name: info.spec.name,
+        client: info.client,
+        state: info.state,
+        message: info.message === "" ? undefined : info.message,
+      })),
+    ),
+  };
+}
+
+function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown>> {
+  const { helper, dns, routing } = status;
+  if (helper === undefined) return { running: false, name: names.rootDaemon };
+  return {
+    running: true,
+    name: names.rootDaemon,
+    version: v(helper.version),
+    api_version: 3,
+    pid: helper.pid,
+    device: helper.device,
+    dns: dns && {
+      error: dns.error,
+      local_address: dns.localAddress,
+      hook: dns.hook,
+      upstreams: dns.upstreams,
+      cluster_domain: dns.clusterDomain,
+      exclude_suffixes: omitEmpty(dns.excludeSuffixes),
+      include_suffixes: omitEmpty(dns.includeSuffixes),
+    },
+    subnets: omitEmpty(routing?.subnets),
+    also_proxy_subnets: omitEmpty(routing?.alsoProxy),
+    never_proxy_subnets: omitEmpty(routing?.neverProxy),
+  };
+}
+
+const omitEmpty = <T>(items: readonly T[] | undefined): readonly T[] | undefined =>
+  items === undefined || items.length === 0 ? undefined : items;
+
+/** `version`: the client and whatever runs. */
+export function formatVersion(clientVersion: string, status: DaemonStatus | undefined): readonly string[] {
+  const pairs: KeyValue[] = [
+    { key: names.client, value: v(clientVersion) },
+    { key: names.rootDaemon, value: status?.helper === undefined ? "not running" : v(status.helper.version) },
+    { key: names.userDaemon, value: status === undefined ? "not running" : v(status.version) },
+    { key: names.manager, value: status?.manager === undefined ? "not connected" : v(status.manager.version) },
+  ];
+  if (status?.manager !== undefined) pairs.push({ key: "Traffic Agent", value: status.manager.image });
+  return formatKeyValues(pairs, 0);
+}
+
+/** `version --format json` of 2.31. */
+export function versionToJson(
+  clientVersion: string,
+  status: DaemonStatus | undefined,
+): Readonly<Record<string, unknown>> {
+  return {
+    client: v(clientVersion),
+    root_daemon: status?.helper && v(status.helper.version),
+    user_daemon: status && v(status.version),
+    traffic_manager: status?.manager && v(status.manager.version),
+    traffic_agent: status?.manager?.image,
+  };
+}
