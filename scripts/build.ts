@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, cpSync, existsSync, globSync, linkSync, mkdirSync } from "node:fs";
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { bundle, hasEntry, programs, projectRoot } from "./bundle.ts";
+import { bundle, programs, projectRoot } from "./bundle.ts";
 import type { Program } from "./bundle.ts";
 import { buildImage, imageFile } from "./image.ts";
 
@@ -31,7 +31,7 @@ export async function build(say: (line: string) => void): Promise<void> {
   layKoffi();
   layLauncher();
   for (const program of programs) await layProgram(program, say);
-  if (hasEntry("manager") || hasEntry("agent")) await buildImage(say);
+  await buildImage(say);
   writeFileSync(stampFile, inputs);
   say(`dist/ built in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
 }
@@ -52,10 +52,6 @@ function hashInputs(): string {
 }
 
 async function layProgram(program: Program, say: (line: string) => void): Promise<void> {
-  if (!hasEntry(program)) {
-    say(`${program}: src/${program}/main.ts does not exist yet, skipped`);
-    return;
-  }
   const fresh = join(dist, `.${program}-${process.pid}`);
   rmSync(fresh, { recursive: true, force: true });
   const metafile = await bundle(program, { outDir: fresh });

@@ -1,6 +1,5 @@
 // How src/ becomes bundles: one esbuild run per program, so that no program carries another's code. What a bundle may
 // hold is checked on esbuild's metafile by test/architecture.test.ts, which calls `bundle()` with `write: false`.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 import type { Metafile } from "esbuild";
@@ -11,16 +10,11 @@ export const programs = ["cli", "daemon", "helper", "manager", "agent"] as const
 export type Program = (typeof programs)[number];
 
 /** Native code cannot be bundled; its package is laid beside the bundles by scripts/build.ts. */
-export const externalPackages = ["koffi"];
+const externalPackages = ["koffi"];
 
 /** Path of a program's entry, from the project's root. */
-export function entryOf(program: Program): string {
+function entryOf(program: Program): string {
   return `src/${program}/main.ts`;
-}
-
-/** While a program is being written, its entry may be missing. */
-export function hasEntry(program: Program): boolean {
-  return existsSync(join(projectRoot, entryOf(program)));
 }
 
 export interface BundleOptions {
@@ -43,6 +37,8 @@ export async function bundle(program: Program, options: BundleOptions = {}): Pro
     target: "node26",
     chunkNames: "chunk-[hash]",
     legalComments: "none",
+    // Only entries ask; a start file that imports the bundle stands in for them.
+    define: { "import.meta.main": "true" },
     external: externalPackages,
     logLevel: "warning",
     // CommonJS packages call `require` for Node's own modules, and ES modules have none.

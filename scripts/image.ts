@@ -1,7 +1,7 @@
 // The container image of manager and agent (later the cloud server), made from files of this machine: Node, the shared
 // libraries it names, the bundles, koffi, certificates. Two layers: the system below, which changes with Node and the
-// machine, and the program above. There is no shell in it; the entry point is Node itself, and the first argument
-// names the program. Runs as an ordinary user unless the pod says otherwise.
+// machine, and the program above. There is no shell in it; the entry point is a Node script, /telepresence, whose first
+// argument names the program. Runs as an ordinary user unless the pod says otherwise.
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -15,7 +15,8 @@ export const imageReference = `docker.io/telepresence/telepresence:${softwareVer
 /** The first argument of the container, and the bundle it starts. */
 const imagePrograms = { "traffic-manager": "manager", "traffic-agent": "agent" } as const;
 
-const userId = 1000;
+/** The customary "nonroot". */
+const userId = 65_532;
 const dist = join(projectRoot, "dist");
 
 export function imageFile(): string {
@@ -35,8 +36,9 @@ export async function buildImage(say: (line: string) => void): Promise<void> {
       rootDir,
       outFile: imageFile(),
       config: {
-        Entrypoint: ["/usr/bin/node", "/app/start.js"],
-        Env: ["PATH=/usr/bin", "NODE_ENV=production", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"],
+        Entrypoint: ["/telepresence"],
+        // Nothing else: an agent reports its environment, less what it knows to be its own.
+        Env: ["PATH=/usr/bin:/"],
         User: `${userId}:${userId}`,
         WorkingDir: "/",
         Labels: { "org.opencontainers.image.title": "telepresence" },
@@ -57,9 +59,8 @@ function laySystem(root: string): void {
   chmodSync(node, 0o755);
   strip(node);
   for (const library of librariesOf(built)) layFile(root, library);
-  for (const certificates of ["/etc/ssl/certs/ca-certificates.crt"]) {
-    if (existsSync(certificates)) layFile(root, certificates);
-  }
+  const certificates = "/etc/ssl/certs/ca-certificates.crt";
+  if (existsSync(certificates)) layFile(root, certificates);
   mkdirSync(join(root, "tmp"));
   chmodSync(join(root, "tmp"), 0o1777);
   const etc = join(root, "etc");
@@ -73,20 +74,23 @@ function layPrograms(root: string): void {
   const app = join(root, "app");
   mkdirSync(app, { recursive: true });
   for (const program of Object.values(imagePrograms)) {
-    if (existsSync(join(dist, program))) cpSync(join(dist, program), join(app, program), { recursive: true });
+    cpSync(join(dist, program), join(app, program), { recursive: true });
   }
   cpSync(join(dist, "node_modules"), join(app, "node_modules"), { recursive: true });
   writeFileSync(join(app, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
-  writeFileSync(join(app, "start.js"), startText);
+  writeFileSync(join(root, "telepresence"), startText);
+  chmodSync(join(root, "telepresence"), 0o755);
 }
 
-const startText = `const programs = ${JSON.stringify(imagePrograms)};
+/** A name without an ending is CommonJS, wherever it stands. */
+const startText = `#!/usr/bin/node
+const programs = ${JSON.stringify(imagePrograms)};
 const [name] = process.argv.splice(2, 1);
 if (!Object.hasOwn(programs, name)) {
   process.stderr.write(\`there is no program "\${name}" in this image; expected \${Object.keys(programs).join(" or ")}\\n\`);
   process.exit(2);
 }
-await import(\`./\${programs[name]}/start.js\`);
+import(\`/app/\${programs[name]}/start.js\`);
 `;
 
 /** The path a program names is kept, and what it links to is what is copied. */

@@ -106,16 +106,15 @@ function withoutTypeImports(text: string): string {
 }
 
 const goodName = /^[a-z0-9]+(-[a-z0-9]+)*(\.(linux|darwin|win32|fake|contract|test|bench))*\.(ts|mjs)$/;
-const vagueName = /^(index|types?|utils?|helpers?|common|misc|shared|lib)(\.|-)|-(utils?|helpers?|common|misc|types)\./;
-/** `helper` is a program of this product; its contract may be named for it. */
-const namedForProgram = /^src\/(wire|helper|daemon|host|cli)\/(.*\/)?helper[.-]/;
+/** `helper` in the singular is a program of this product, and files may be named for it. */
+const vagueName = /^(index|types?|utils?|helpers|common|misc|shared|lib)(\.|-)|-(utils?|helpers?|common|misc|types)\./;
 
 /** Kebab-case, and named for what is in it. */
 export function checkNames(files: Tree): readonly string[] {
   return [...files.keys()].filter(isCode).flatMap((path) => {
     const name = path.slice(path.lastIndexOf("/") + 1);
     if (!goodName.test(name) && path !== "vitest.config.ts") return [`${path}: file names are kebab-case`];
-    if (!vagueName.test(name) || namedForProgram.test(path)) return [];
+    if (!vagueName.test(name)) return [];
     return [`${path}: name the file for what it holds; barrels and drawers are where clutter starts`];
   });
 }
