@@ -332,6 +332,23 @@ export async function importImage(archive: string): Promise<void> {
   await node.importInto(requireState().node, archive);
 }
 
+/** The samples in a namespace of a test's own, made when it is missing; resolves when they are rolled out. */
+export async function deploySamples(namespace: string, names: readonly SampleName[] = sampleNames): Promise<void> {
+  await kubectl(["create", "namespace", namespace], { allowFailure: true });
+  const input = names.map((name) => readFileSync(sampleFile(name), "utf8")).join("\n---\n");
+  await kubectl(["apply", "-n", namespace, "-f", "-"], { input });
+  for (const name of names) {
+    await kubectl(["rollout", "status", "-n", namespace, `deployment/${name}`, "--timeout=90s"]);
+  }
+}
+
+export const sampleNames = ["hello", "visitor", "echo"] as const;
+export type SampleName = (typeof sampleNames)[number];
+
+export function sampleFile(name: SampleName): string {
+  return join(layout.checkoutRoot, "testbed/samples", `${name}.yaml`);
+}
+
 /** Lets the cluster user `small` look and forward ports in one more namespace. */
 export async function grantSmall(namespace: string): Promise<void> {
   const binding = {

@@ -147,6 +147,12 @@ describe("the cluster", () => {
     child.kill();
     await once(child, "exit");
   });
+  test("runs the samples in the restricted namespace as they are", async () => {
+    await cluster.deploySamples("restricted", ["hello", "echo"]);
+    const { stdout } = await cluster.kubectl(["get", "deployments", "-n", "restricted", "-o", "name"]);
+    expect(stdout).toBe("deployment.apps/echo\ndeployment.apps/hello\n");
+    await cluster.kubectl(["delete", "-n", "restricted", "deployment,service", "hello", "echo", "--wait=false"]);
+  });
   test("loses no request when hello is rolled out", async () => {
     const visitor = async (path: string, method = "GET") => {
       const argv = ["exec", "deploy/visitor", "--", "curl", "-s", "-X", method, `http://127.0.0.1:8080${path}`];
