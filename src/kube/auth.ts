@@ -187,13 +187,13 @@ function planPlugin(target: KubeTarget, exec: ExecPlugin): PluginCommand {
 }
 
 function missingPlugin(exec: ExecPlugin, error: unknown): AppError {
-  if ((error as NodeJS.ErrnoException).code !== "ENOENT" && error instanceof AppError) return error;
-  const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-  return new AppError(
-    "unauthorized",
-    `credential plugin ${JSON.stringify(exec.command)} of the kubeconfig ${missing ? "was not found" : `could not be started: ${String(error)}`}`,
-    { cause: error, hint: exec.installHint?.trim() ?? "install it or put its folder on PATH" },
-  );
+  const missing = [error, (error as Error).cause].some((item) => (item as NodeJS.ErrnoException)?.code === "ENOENT");
+  if (!missing && error instanceof AppError) return error;
+  const why = missing ? "was not found" : `could not be started: ${String(error)}`;
+  return new AppError("unauthorized", `credential plugin ${JSON.stringify(exec.command)} of the kubeconfig ${why}`, {
+    cause: error,
+    hint: exec.installHint?.trim() ?? "install it or put its folder on PATH",
+  });
 }
 
 function parsePluginResult(exec: ExecPlugin, result: PluginResult): PluginCredential {

@@ -1,0 +1,201 @@
+// Traps 34, 35, 36: the end of either side is seen at once, a slow reader brakes the sender, a refusal is a refusal.
+import { once } from "node:events";
+import { buffer } from "node:stream/consumers";
+import type { Duplex } from "node:stream";
+import { describe, expect, test } from "vitest";
+import type { WebSocket } from "ws";
+import { FakeApiServer } from "./api-server.fake.ts";
+import { parseOutcome, execInPod } from "./exec.ts";
+import { forwardError, openPortForward } from "./port-forward.ts";
+
+const { signal } = new AbortController();
+const open = (server: FakeApiServer): Promise<Duplex> =>
+  openPortForward(server.open(), { namespace: "n", pod: "p", port: 8081, signal });
+
+/** The server's side of a forward: opening messages, then data to and from the test. */
+function acceptForward(server: FakeApiServer, onSocket: (socket: WebSocket) => void, port = 8081): void {
+  server.onUpgrade = (socket) => {
+    const number = Buffer.from([port & 255, port >> 8]);
+    socket.send(Buffer.concat([Buffer.from([0]), number]));
+    socket.send(Buffer.concat([Buffer.from([1]), number]));
+    onSocket(socket);
+  };
+}
+
+describe("openPortForward()", () => {
+  test("asks for the port and carries bytes both ways", async () => {
+    await using server = await new FakeApiServer().listen();
+    let url = "";
+    acceptForward(server, (socket) => socket.on("message", (data: Buffer) => socket.send(data)));
+    const echo = server.onUpgrade;
+    server.onUpgrade = (socket, request) => {
+      url = request.url ?? "";
+      echo(socket, request);
+    };
+    const stream = await open(server);
+    const sent = Buffer.alloc(3 * 1024 * 1024, 7);
+    stream.write(sent);
+    let received = 0;
+    stream.on("data", (chunk: Buffer) => {
+      received += chunk.length;
+      if (received === sent.length) stream.destroy();
+    });
+    await once(stream, "close");
+    expect(received).toBe(sent.length);
+    expect(url).toBe("/api/v1/namespaces/n/pods/p/portforward?ports=8081");
+  });
+  test("sends frames of at most 256 KiB", async () => {
+    await using server = await new FakeApiServer().listen();
+    const sizes: number[] = [];
+    acceptForward(server, (socket) =>
+      socket.on("message", (data: Buffer) => {
+        sizes.push(data.length - 1);
+        if (sizes.reduce((sum, size) => sum + size, 0) === 1_000_000) socket.close(1000);
+      }),
+    );
+    const stream = await open(server);
+    stream.resume().write(Buffer.alloc(1_000_000));
+    await once(stream, "close");
+    expect(Math.max(...sizes)).toBe(256 * 1024);
+  });
+  test("brakes the writer while the server does not read", async () => {
+    await using server = await new FakeApiServer().listen();
+    acceptForward(server, (socket) => socket.pause());
+    const stream = await open(server);
+    stream.on("error", () => undefined);
+    let accepted = 0;
+    while (stream.write(Buffer.alloc(64 * 1024)) && accepted < 64 * 1024 * 1024) accepted += 64 * 1024;
+    expect(accepted).toBeLessThan(8 * 1024 * 1024);
+    stream.destroy();
+  });
+  test("stops reading from the server while nobody reads the stream", async () => {
+    await using server = await new FakeApiServer().listen();
+    const total = 64 * 1024 * 1024;
+    const { promise, resolve } = Promise.withResolvers<WebSocket>();
+    acceptForward(server, (socket) => {
+      const chunk = Buffer.alloc(1024 * 1024);
+      for (let sent = 0; sent < total; sent += chunk.length) socket.send(chunk);
+      resolve(socket);
+    });
+    const stream = await open(server);
+    const socket = await promise;
+    stream.read(0);
+    await once(stream, "readable");
+    expect(stream.readableLength).toBeLessThan(8 * 1024 * 1024);
+    expect(socket.bufferedAmount).toBeGreaterThan(total / 4);
+    stream.destroy();
+  });
+  test("ends when the pod's side ends", async () => {
+    await using server = await new FakeApiServer().listen();
+    acceptForward(server, (socket) => {
+      socket.send(Buffer.from("\0bye"));
+      socket.close(1000);
+    });
+    expect((await buffer(await open(server))).toString()).toBe("bye");
+  });
+  test("turns the error channel into an error", async () => {
+    await using server = await new FakeApiServer().listen();
+    acceptForward(server, (socket) =>
+      socket.send(
+        Buffer.from("\u0001error forwarding port 8081 to pod x: dial tcp4 127.0.0.1:8081: connect: connection refused"),
+      ),
+    );
+    const stream = await open(server);
+    const [error] = (await once(stream, "error")) as [Error];
+    expect(error).toMatchObject({
+      code: "refused",
+      message: "port-forward to n/p:8081 was refused: nothing listens on that port in the pod",
+    });
+  });
+  test("fails at once when the connection dies", async () => {
+    await using server = await new FakeApiServer().listen();
+    acceptForward(server, (socket) => setImmediate(() => socket.terminate()));
+    const stream = await open(server);
+    const [error] = (await once(stream.resume(), "error")) as [Error];
+    expect(error).toMatchObject({ code: "link_lost" });
+  });
+  test("names the missing right", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.refuseUpgrade = {
+      code: 403,
+      message:
+        'pods "p" is forbidden: User "alice" cannot get resource "pods/portforward" in API group "" in the namespace "n"',
+    };
+    await expect(open(server)).rejects.toMatchObject({
+      code: "forbidden",
+      message: 'user "alice" may not get pods/portforward in namespace n',
+      hint: expect.stringContaining("auth can-i get pods --subresource=portforward -n n") as string,
+    });
+  });
+  test("says that the pod is gone", () => {
+    expect(forwardError("x", 'error: pod not found ("p_n")').code).toBe("unreachable");
+  });
+});
+
+describe("execInPod()", () => {
+  const run = (server: FakeApiServer, more: object = {}): ReturnType<typeof execInPod> =>
+    execInPod(server.open(), {
+      namespace: "n",
+      pod: "p",
+      container: "traffic-agent",
+      command: ["env", "-0"],
+      signal,
+      ...more,
+    });
+
+  test("collects output and exit code", async () => {
+    await using server = await new FakeApiServer().listen();
+    let url = "";
+    server.onUpgrade = (socket, request) => {
+      url = request.url ?? "";
+      socket.send(Buffer.from("\u0001A=1\0"));
+      socket.send(Buffer.from("\u0002warn"));
+      socket.send(Buffer.from("\u0001B=2\0"));
+      const status = {
+        status: "Failure",
+        reason: "NonZeroExitCode",
+        details: { causes: [{ reason: "ExitCode", message: "3" }] },
+      };
+      socket.send(Buffer.from(`\u0003${JSON.stringify(status)}`));
+      socket.close(1000);
+    };
+    const result = await run(server);
+    expect(result.stdout.toString()).toBe("A=1\0B=2\0");
+    expect(result.stderr.toString()).toBe("warn");
+    expect(result.exitCode).toBe(3);
+    expect(url).toBe(
+      "/api/v1/namespaces/n/pods/p/exec?container=traffic-agent&stdout=true&stderr=true&command=env&command=-0",
+    );
+  });
+  test("sends standard input and closes it", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.onUpgrade = (socket) => {
+      const parts: Buffer[] = [];
+      socket.on("message", (data: Buffer) => {
+        if (data[0] === 255) {
+          socket.send(Buffer.concat([Buffer.from([1]), ...parts]));
+          socket.send(Buffer.from('\u0003{"status":"Success"}'));
+          socket.close(1000);
+        } else parts.push(data.subarray(1));
+      });
+    };
+    const stdin = Buffer.alloc(200_000, 5);
+    const result = await run(server, { stdin });
+    expect(result.exitCode).toBe(0);
+    expect(result.stdout.equals(stdin)).toBe(true);
+  });
+  test("bounds the output", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.onUpgrade = (socket) => socket.send(Buffer.alloc(2000, 1));
+    await expect(run(server, { maxOutputBytes: 1000 })).rejects.toThrow("more than 1000 bytes");
+  });
+  test("fails when the connection dies and when the command cannot be started", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.onUpgrade = (socket) => socket.terminate();
+    await expect(run(server)).rejects.toMatchObject({ code: "link_lost" });
+    expect(() => parseOutcome("exec", '{"status":"Failure","message":"executable file not found"}')).toThrow(
+      "exec failed: executable file not found",
+    );
+    expect(() => parseOutcome("exec", "garbage")).toThrow("exec failed: garbage");
+  });
+});
