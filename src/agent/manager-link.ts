@@ -160,12 +160,19 @@ class ManagerLink implements InboundOpener {
       } catch (error) {
         this.#failure = toAppError(error);
         log.warn("manager not reached", { reason: this.#failure.message, retryMs });
+        if (this.#failure.code === "denied") this.#tellWaiting(this.#failure); // another key: no retry mends that
       }
       await this.#pause(retryMs);
       retryMs = Math.min(retryMs * 2, lastRetryMs);
     }
     this.#connected.reject(this.#failure ?? new AppError("link_lost", "the traffic-manager ended the link"));
     log.info("manager forgotten", { namespace: this.#manager.namespace });
+  }
+
+  #tellWaiting(failure: AppError): void {
+    this.#connected.reject(failure);
+    this.#connected = Promise.withResolvers();
+    this.#connected.promise.catch(() => undefined); // it may have no reader
   }
 
   async #pause(ms: number): Promise<void> {
@@ -194,8 +201,7 @@ class ManagerLink implements InboundOpener {
       throw error;
     } finally {
       this.#session = undefined;
-      if (this.#rpc !== undefined) this.#connected = Promise.withResolvers();
-      this.#connected.promise.catch(() => undefined);
+      if (this.#rpc !== undefined) this.#tellWaiting(new AppError("link_lost", "the traffic-manager's link ended"));
       this.#rpc = undefined;
       served.clear(this);
       log.info("manager link ended", { namespace: this.#manager.namespace });

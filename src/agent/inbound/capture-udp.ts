@@ -102,15 +102,25 @@ export class UdpCapture implements AsyncDisposable {
     }
   }
 
-  #start(key: string, caller: RemoteInfo): Flow {
+  #start(key: string, caller: RemoteInfo, waiting: Uint8Array[] = []): Flow {
     if (this.#flows.size >= maxFlows) {
       const oldest = this.#flows.values().next().value;
       if (oldest !== undefined) this.#drop(oldest);
     }
     const { port, served, clock } = this.#options;
     const taken = served.find(port.containerPort, port.protocol);
-    const gone = new AbortController();
-    const flow: Flow = { key, caller, taken, gone, end: undefined, waiting: [], waitingBytes: 0, lastMs: clock.now() };
+    const waitingBytes = waiting.reduce((sum, datagram) => sum + datagram.length, 0);
+    const lastMs = clock.now();
+    const flow: Flow = {
+      key,
+      caller,
+      taken,
+      gone: new AbortController(),
+      end: undefined,
+      waiting,
+      waitingBytes,
+      lastMs,
+    };
     this.#flows.set(key, flow);
     void this.#decide(flow);
     return flow;
@@ -192,7 +202,9 @@ export class UdpCapture implements AsyncDisposable {
     const taken = served.find(port.containerPort, port.protocol);
     for (const flow of this.#flows.values()) {
       const same = flow.taken?.interceptId === taken?.interceptId && flow.taken?.opener === taken?.opener;
-      if (!same) this.#drop(flow);
+      if (same) continue;
+      this.#drop(flow);
+      if (flow.end === undefined) this.#start(flow.key, flow.caller, flow.waiting); // nobody has got these yet
     }
   }
 

@@ -1,0 +1,159 @@
+// 20,000 random inputs to each port of the agent and to the manager's: no crash, no hang, bounded memory, and everybody
+// else is served meanwhile. Seeded; the seed is in the output when a run fails.
+import { connect } from "node:net";
+import type { Socket } from "node:net";
+import { describe, expect, test } from "vitest";
+import { systemClock } from "#base/clock.ts";
+import { silentLogger } from "#base/log.ts";
+import { openSession } from "#tunnel/session.ts";
+import { encodeHello } from "#wire/hello-codec.ts";
+import { TestLaptop, ask, helloOf, namedServer, never, testAgent, testManager } from "./harness.ts";
+
+const inputs = 20_000;
+const parallel = 32;
+const seed = Number(process.env["FUZZ_SEED"] ?? 1);
+
+/** xorshift32: small, seeded, good enough to choose bytes. */
+function randomFrom(start: number): (below: number) => number {
+  let state = start | 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
+
+function inputOf(random: (below: number) => number): Buffer {
+  const bytes = Buffer.from(Array.from({ length: random(200) }, () => random(256)));
+  switch (random(5)) {
+    case 0:
+      return bytes;
+    case 1:
+      return Buffer.concat([Buffer.from("GET / HTTP/1.1\r\n"), bytes, Buffer.from("\r\n\r\n")]);
+    case 2:
+      // A right greeting, then noise where frames should be.
+      return Buffer.concat([encodeHello(helloOf("laptop")), bytes]);
+    case 3: {
+      // A greeting with some bytes changed.
+      const hello = Buffer.from(encodeHello(helloOf("laptop")));
+      for (let count = random(4); count >= 0; count -= 1) hello[random(hello.length)] = random(256);
+      return hello;
+    }
+    default:
+      return Buffer.concat([Buffer.from([0x16, 3, 1]), bytes]);
+  }
+}
+
+/** Sends one input and ends, or resets, or just leaves. */
+function send(port: number, input: Buffer, way: number): Promise<void> {
+  return new Promise((resolve) => {
+    const socket: Socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.on("error", () => undefined);
+    socket.on("close", () => resolve());
+    socket.resume();
+    socket.once("end", () => socket.end());
+    socket.once("connect", () => {
+      if (way === 0) socket.end(input);
+      else if (way === 1) socket.write(input, () => socket.resetAndDestroy());
+      else socket.write(input, () => socket.destroy());
+    });
+  });
+}
+
+async function fuzz(port: number, count: number): Promise<void> {
+  const random = randomFrom(seed);
+  let left = count;
+  const worker = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1;
+      await send(port, inputOf(random), random(3));
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, worker));
+}
+
+async function heapAfter(work: () => Promise<void>): Promise<number> {
+  const before = process.memoryUsage().rss;
+  await work();
+  return process.memoryUsage().rss - before;
+}
+
+const boundBytes = 200 * 1024 * 1024;
+
+describe("random input", () => {
+  test("to the agent's introduction port", async () => {
+    await using manager = await testManager();
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    expect(await heapAfter(() => fuzz(agent.introductionPort, inputs))).toBeLessThan(boundBytes);
+    await using laptop = await TestLaptop.connect(manager);
+    await laptop.introduce(manager, agent);
+    expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
+  }, 120_000);
+
+  test("to the agent's taken-over port reaches the application as it is", async () => {
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    expect(await heapAfter(() => fuzz(agent.agentPorts[0]!, inputs))).toBeLessThan(boundBytes);
+    expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
+    expect(agent.openConnections).toBe(0);
+  }, 120_000);
+
+  test("to the agent's health port", async () => {
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    expect(await heapAfter(() => fuzz(agent.healthPort, inputs / 10))).toBeLessThan(boundBytes);
+    expect((await fetch(`http://127.0.0.1:${agent.healthPort}/ready`)).status).toBe(200);
+  }, 120_000);
+
+  test("to the manager's ports", async () => {
+    await using manager = await testManager();
+    expect(await heapAfter(() => fuzz(manager.laptopPort, inputs / 2))).toBeLessThan(boundBytes);
+    expect(await heapAfter(() => fuzz(manager.agentPort, inputs / 10))).toBeLessThan(boundBytes);
+    await using laptop = await TestLaptop.connect(manager);
+    expect((await laptop.intercept("hello", 80)).state).toBe("waiting");
+  }, 120_000);
+
+  test("as JSON-RPC of an arrived laptop ends at most its own session", async () => {
+    await using manager = await testManager();
+    await using other = await TestLaptop.connect(manager, "other@laptop");
+    const random = randomFrom(seed);
+    const methods = [
+      "arrive",
+      "intercept.create",
+      "intercept.remove",
+      "agents.trust",
+      "dns.exchange",
+      "nothing",
+      "__proto__",
+    ];
+    for (let round = 0; round < 40; round += 1) {
+      const transport = connect(manager.laptopPort, "127.0.0.1");
+      transport.on("error", () => undefined);
+      const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
+      const session = await openSession({ ...options, role: "opener" });
+      const stream = await session.open({ kind: "rpc", api: "manager" }, never);
+      stream.on("error", () => undefined);
+      stream.resume();
+      for (let index = 0; index < 50 && !stream.destroyed; index += 1) {
+        const noise = JSON.stringify({
+          a: [random(9), null, "x".repeat(random(50))],
+          spec: random(2) === 0 ? null : {},
+        });
+        const message = {
+          jsonrpc: "2.0",
+          id: index,
+          method: methods[random(methods.length)],
+          params: JSON.parse(noise) as unknown,
+        };
+        const body = random(10) === 0 ? noise.slice(0, random(noise.length)) : JSON.stringify(message);
+        const length = random(50) === 0 ? random(1_000_000_000) : Buffer.byteLength(body);
+        stream.write(`Content-Length: ${length}\r\n\r\n${body}`);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      session.destroy();
+    }
+    expect((await other.rpc.call("intercept.list", {}, never)).intercepts).toEqual([]);
+  }, 60_000);
+});

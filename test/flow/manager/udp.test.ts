@@ -1,0 +1,82 @@
+// Datagrams to an intercepted UDP port: to the laptop while there is an intercept, to the application otherwise.
+import { createSocket } from "node:dgram";
+import type { Socket } from "node:dgram";
+import { once } from "node:events";
+import { describe, expect, test } from "vitest";
+import type { Agent } from "#agent/agent.ts";
+import { TestLaptop, testAgent, testManager } from "./harness.ts";
+
+interface UdpEnd extends AsyncDisposable {
+  readonly port: number;
+  readonly socket: Socket;
+}
+async function udpEnd(address = "127.0.0.1"): Promise<UdpEnd> {
+  const socket = createSocket("udp4");
+  socket.bind(0, address);
+  await once(socket, "listening");
+  return {
+    port: socket.address().port,
+    socket,
+    [Symbol.asyncDispose]: () => new Promise<void>((resolve) => socket.close(() => resolve())),
+  };
+}
+async function application(name: string, address?: string): Promise<UdpEnd> {
+  const end = await udpEnd(address);
+  end.socket.on("message", (datagram, from) =>
+    end.socket.send(`${name}:${datagram.toString()}`, from.port, from.address),
+  );
+  return end;
+}
+async function exchange(caller: UdpEnd, agent: Agent, text: string): Promise<string> {
+  const answer = once(caller.socket, "message");
+  caller.socket.send(text, agent.agentPorts[0]!, "127.0.0.1");
+  return ((await answer) as [Buffer])[0].toString();
+}
+
+describe("a UDP port", () => {
+  test("goes to the application, to the laptop, and back, from the same caller", async () => {
+    await using manager = await testManager();
+    await using app = await application("app");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    await using laptop = await TestLaptop.connect(manager);
+    laptop.onIncoming = (incoming) => {
+      expect(incoming.request).toMatchObject({ kind: "inbound", protocol: "udp", podName: "hello-1" });
+      const stream = incoming.accept();
+      stream.onDatagram((datagram) => stream.sendDatagram(Buffer.from(`laptop:${Buffer.from(datagram).toString()}`)));
+    };
+    await laptop.introduce(manager, agent);
+    await using caller = await udpEnd();
+    expect(await exchange(caller, agent, "1")).toBe("app:1");
+    const { id } = await laptop.intercept("hello", app.port, "udp");
+    expect(await exchange(caller, agent, "2")).toBe("laptop:2");
+    expect(await exchange(caller, agent, "3")).toBe("laptop:3");
+    expect(laptop.arrived).toBe(1);
+    await laptop.remove(id);
+    expect(await exchange(caller, agent, "4")).toBe("app:4");
+  });
+
+  test("goes to the application when the laptop refuses or is gone", async () => {
+    await using manager = await testManager();
+    await using app = await application("app");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    const laptop = await TestLaptop.connect(manager);
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("hello", app.port, "udp");
+    await using caller = await udpEnd();
+    expect(await exchange(caller, agent, "1")).toBe("app:1");
+    laptop.transport.destroy();
+    await using other = await udpEnd();
+    expect(await exchange(other, agent, "2")).toBe("app:2");
+  });
+
+  test("reaches an application that listens on loopback only", async () => {
+    await using app = await application("loopback");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp", podIps: ["127.0.0.2"] });
+    await using caller = await udpEnd();
+    // The first datagram learns that nobody listens on the pod's address and is lost, as on any wire.
+    const answer = once(caller.socket, "message");
+    const timer = setInterval(() => caller.socket.send("x", agent.agentPorts[0]!, "127.0.0.1"), 20);
+    expect(((await answer) as [Buffer])[0].toString()).toBe("loopback:x");
+    clearInterval(timer);
+  });
+});
