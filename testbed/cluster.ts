@@ -238,11 +238,14 @@ export function leftovers(): readonly string[] {
   ];
 }
 
+/** Files of this folder that no cluster is made from. */
+const beside = /\.test\.ts$|^(command-line|kill-check|progress)\.ts$/;
+
 function clusterKey(files: readonly string[]): string {
   const hash = createHash("sha256").update(files.join("\n"));
   const folder = join(layout.checkoutRoot, "testbed");
   for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" }).sort()) {
-    if (/\.(ts|yaml|py|mjs)$/.test(name) && !name.endsWith(".test.ts")) hash.update(readFileSync(join(folder, name)));
+    if (/\.(ts|yaml|py|mjs)$/.test(name) && !beside.test(name)) hash.update(readFileSync(join(folder, name)));
   }
   return hash.digest("hex").slice(0, 16);
 }
