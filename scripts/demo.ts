@@ -1,0 +1,174 @@
+// `npm run demo [-- --keep]`: the product's main job on a real cluster, step by step, with each command as a person
+// would type it on the laptop: connect, call services by name, intercept with the documentation's own example, leave,
+// uninstall, and the proof that nothing is left. A step that does not show what it says ends the demo with exit code 1.
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { AppError, formatError, toAppError } from "#base/error.ts";
+import * as cluster from "#testbed/cluster.ts";
+import { build } from "./build.ts";
+import { imageFile } from "./image.ts";
+
+const keep = process.argv.includes("--keep");
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const page = "<h1>Hello from the laptop</h1>\n";
+/** The documentation's own words. */
+const example = ["telepresence", "intercept", "hello", "--port", "8000", "--", "python3", "-m", "http.server", "8000"];
+
+try {
+  await run();
+} catch (error) {
+  say(`\nThe demo failed: ${formatError(toAppError(error))}`);
+  process.exitCode = 1;
+} finally {
+  await finish();
+}
+
+async function run(): Promise<void> {
+  heading("A real Kubernetes cluster on this machine (the first time 8 to 12 minutes, then 20 seconds)");
+  await build(say);
+  await cluster.up({ say });
+  await cluster.importImage(imageFile());
+  say("Three services run in it: hello (Python), echo (Python) and visitor (Node), which calls hello all the time.");
+  await shell("kubectl get deployments,services");
+  const before = await traces();
+
+  heading("Without Telepresence the laptop knows nothing of them");
+  await expectFailure("curl -sS --max-time 3 http://hello/");
+
+  heading("Connected, every program on it does");
+  await shell("telepresence connect");
+  await expectOutput("curl -sS --max-time 10 http://hello/", "Hello from the cluster");
+  await expectOutput("curl -sS --max-time 10 http://hello.default.svc.cluster.local/", "Hello from the cluster");
+  await expectOutput(`python3 -c '${udpClient}'`, "udp works too");
+  await expectOutput("curl -sS --max-time 10 http://visitor/", "failed");
+  await shell("telepresence list");
+
+  heading("Intercepted, hello's callers in the cluster are answered from the laptop");
+  await cluster.onLaptop(["tee", "index.html"], { input: page });
+  say(`$ ${example.join(" ")}`);
+  const intercept = startExample();
+  await untilVisitorsMeet("SimpleHTTP", intercept);
+  await expectOutput("curl -sS --max-time 10 http://visitor/stats", "Hello from the laptop");
+  await shell("telepresence list --intercepts");
+
+  heading("After leave, the cluster answers again, and no caller noticed");
+  await shell("telepresence leave hello");
+  await untilVisitorsMeet("hello-");
+  await expectOutput("curl -sS --max-time 10 http://visitor/", " 0 failed");
+  await ended(intercept);
+
+  heading("Uninstalled, nothing is left, in the cluster or on the laptop");
+  await shell("telepresence uninstall --everything");
+  await shell("telepresence quit");
+  await cluster.kubectl(["rollout", "status", "deployment/hello", "--timeout=60s"]);
+  compare(before, await traces());
+  say("Objects of the cluster, hello's template, the laptop's devices, routes, nft tables, resolver: as before.");
+}
+
+/** The `sample`: a datagram to echo and back. */
+const udpClient =
+  "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); " +
+  's.sendto(b"udp works too", ("echo", 7000)); print(s.recv(100).decode())';
+
+async function finish(): Promise<void> {
+  if (keep) {
+    say("\nThe cluster stays up. A shell on its laptop, with telepresence and kubectl:  npm run cluster -- laptop");
+    say("To remove it:  npm run cluster -- down");
+  } else if (process.getuid?.() === 0) {
+    say("");
+    await cluster.down({ say });
+  }
+}
+
+function heading(text: string): void {
+  say(`\n== ${text}`);
+}
+
+/** Runs a line as the laptop's ordinary user and shows it with what it said; fails when it does. */
+async function shell(line: string): Promise<string> {
+  const { code, stdout, stderr } = await attempt(line);
+  if (code !== 0) throw new AppError("command_failed", `"${line}" ended with code ${code}: ${stderr.trim()}`);
+  return stdout;
+}
+
+async function expectOutput(line: string, wanted: string): Promise<void> {
+  const stdout = await shell(line);
+  if (!stdout.includes(wanted)) throw new AppError("command_failed", `"${line}" did not say "${wanted}"`);
+}
+
+async function expectFailure(line: string): Promise<void> {
+  const { code } = await attempt(line);
+  if (code === 0) throw new AppError("command_failed", `"${line}" succeeded; expected that it cannot`);
+}
+
+async function attempt(
+  line: string,
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+  say(`$ ${line}`);
+  const result = await cluster.onLaptop(["sh", "-c", line], { allowFailure: true, timeoutMs: 180_000 });
+  const said = `${result.stdout}${result.stderr}`.trimEnd();
+  if (said !== "") say(said.replace(/^/gm, "  "));
+  return result;
+}
+
+function startExample(): ChildProcess {
+  const spec = cluster.laptop(example);
+  const child = spawn(spec.file, [...spec.args], { stdio: ["ignore", "pipe", "pipe"] });
+  const show = (chunk: Buffer): void => {
+    // the web server's own log has a line for each of the visitor's calls
+    for (const text of chunk.toString().split("\n")) if (text !== "" && !text.includes('"GET /')) say(`  ${text}`);
+  };
+  child.stdout.on("data", show);
+  child.stderr.on("data", show);
+  return child;
+}
+
+/** Waits until the visitor's last answer came from a server whose name begins so. */
+async function untilVisitorsMeet(who: string, while_?: ChildProcess): Promise<void> {
+  const endMs = performance.now() + 90_000;
+  for (;;) {
+    const { stdout } = await cluster.onLaptop(["curl", "-sS", "--max-time", "5", "http://visitor/stats"], {
+      allowFailure: true,
+    });
+    if (stdout.includes(`"lastAnswerBy":"${who}`)) return;
+    if (while_ !== undefined && while_.exitCode !== null) {
+      throw new AppError("command_failed", `the example ended by itself with code ${while_.exitCode}`);
+    }
+    if (performance.now() > endMs) throw new AppError("timeout", `the visitor was not answered by ${who}… within 90 s`);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const limit = setTimeout(() => child.kill("SIGINT"), 10_000);
+  await new Promise((resolve) => child.once("exit", resolve));
+  clearTimeout(limit);
+}
+
+type Traces = Readonly<Record<string, string>>;
+
+/** Everything that Telepresence could leave behind, as text to compare. */
+async function traces(): Promise<Traces> {
+  const kinds = "namespaces,deployments,services,serviceaccounts,roles,rolebindings,configmaps,secrets";
+  const clusterWide = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,customresourcedefinitions";
+  const asRoot = async (...argv: readonly string[]): Promise<string> =>
+    (await cluster.onLaptop(argv, { user: "root", allowFailure: true })).stdout;
+  return {
+    "objects in namespaces": (await cluster.kubectl(["get", kinds, "-A", "-o", "name"])).stdout,
+    "objects of the cluster": (await cluster.kubectl(["get", clusterWide, "-o", "name"])).stdout,
+    "hello's template": (await cluster.kubectl(["get", "deployment", "hello", "-o", "jsonpath={.spec.template}"]))
+      .stdout,
+    devices: await asRoot("ip", "-o", "link"),
+    routes: await asRoot("ip", "route", "show", "table", "all"),
+    "nft tables": await asRoot("nft", "list", "tables"),
+    "resolv.conf": await asRoot("cat", "/etc/resolv.conf"),
+  };
+}
+
+function compare(before: Traces, after: Traces): void {
+  const changed = Object.keys(before).filter((name) => before[name] !== after[name]);
+  if (changed.length === 0) return;
+  for (const name of changed) say(`${name} before:\n${before[name]}\n${name} now:\n${after[name]}`);
+  throw new AppError("command_failed", `something is left: ${changed.join(", ")} changed`);
+}
