@@ -5,9 +5,9 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { AppError, formatError, toAppError } from "#base/error.ts";
+import { AppError, toAppError } from "#base/error.ts";
 import { buildPrograms, kubernetesVersion, type Programs } from "./build.ts";
-import { run, type RunOptions, type RunResult } from "./exec.ts";
+import { lastLines, run, type RunOptions, type RunResult } from "./exec.ts";
 import { buildImages } from "./images.ts";
 import {
   laptopSpawnSpec,
@@ -76,7 +76,7 @@ export async function up({ say = silent }: UpOptions = {}): Promise<void> {
   try {
     await create(programs, archives, key, say);
   } catch (error) {
-    await explainAndRemove(error, say);
+    await explainAndRemove(error, programs.kube, say);
     throw error;
   }
 }
@@ -204,12 +204,24 @@ async function probe(what: "api" | "ready", components: readonly node.Component[
   }
 }
 
-async function explainAndRemove(error: unknown, say: Say): Promise<void> {
-  say(`failed: ${formatError(toAppError(error))}`);
-  for (const name of componentNames) {
-    const tail = node.tailOfLog(name, 3);
-    if (tail !== "") say(`end of ${name}'s log:\n${tail}`);
+/** A component that died has said why in the error; when something only took too long, everybody is asked. */
+async function explainAndRemove(error: unknown, kube: string, say: Say): Promise<void> {
+  if (toAppError(error).code === "timeout") {
+    for (const question of [
+      ["get", "pods", "-A", "-o", "wide"],
+      ["get", "events", "-A"],
+    ]) {
+      const answer = await kubectlWith(kube, question, { allowFailure: true, timeoutMs: 10_000 }).catch(
+        () => undefined,
+      );
+      if (answer !== undefined) say(`kubectl ${question.join(" ")}:\n${lastLines(answer.stdout, 20)}`);
+    }
+    for (const name of componentNames) {
+      const tail = node.tailOfLog(name, 3);
+      if (tail !== "") say(`end of ${name}'s log:\n${tail}`);
+    }
   }
+  say("removing what was started");
   await remove();
 }
 

@@ -13,6 +13,7 @@ const usage = `Usage: npm run cluster -- COMMAND
   up                     bring the one-node Kubernetes cluster up (the first time builds it: 8 to 12 minutes)
   down                   remove it, and everything that runs in it
   status                 say whether it is up, and what runs
+  kill-check [ROUNDS]    kill up at many moments and look for what is left; takes the cluster away
   kubectl ARGS…          kubectl as the cluster's admin, on the laptop
   laptop [OPTIONS] [COMMAND ARGS…]
                          a command, or a shell, on the laptop: its network, its resolver, its ordinary user
@@ -62,6 +63,10 @@ const commands: Readonly<Record<string, (rest: readonly string[]) => Promise<num
   },
   kubectl: async (rest) =>
     await attach(laptop(["kubectl", ...rest], { user: "root", env: terminal(), cwd: process.cwd() })),
+  "kill-check": async ([rounds = "8"]) => {
+    const { killCheck } = await import("./kill-check.ts");
+    return (await killCheck(Number(rounds), sayWithTime())) ? 0 : 1;
+  },
   laptop: async (rest) => {
     const { argv, options } = parseLaptop(rest);
     // an ordinary user does not start in a folder that it may not enter

@@ -1,4 +1,4 @@
-// Run by hand: `node testbed/kill-check.ts [ROUNDS]`. Kills `up` at moments spread over its whole run, each time runs
+// Run by hand: `npm run cluster -- kill-check [ROUNDS]`. Kills `up` at moments spread over its whole run, each time runs
 // `down` and compares the machine with what it was before; then kills it again and runs `up` to its end.
 // It takes the cluster away, so it is not part of a test run.
 import { spawn } from "node:child_process";
@@ -10,9 +10,9 @@ import { down, leftovers, up } from "./cluster.ts";
 import { run } from "./exec.ts";
 import { checkoutRoot } from "./layout.ts";
 import { identify, isAlive, listPids } from "./processes.ts";
+import type { Say } from "./progress.ts";
 
 const upTakesMs = 12_000;
-const rounds = Number(process.argv[2] ?? "8");
 const programs = /^(kube|containerd.*|pause|coredns|etcd|runc)$/;
 
 /** What must be the same afterwards. */
@@ -66,24 +66,26 @@ async function killUpAfter(delayMs: number): Promise<void> {
   await ended;
 }
 
-await down();
-const before = await takeSnapshot();
-let failures = 0;
-for (let round = 0; round < rounds; round += 1) {
-  const delayMs = Math.round(((round + 0.3) / rounds) * upTakesMs);
-  await killUpAfter(delayMs);
+/** True when nothing was left. */
+export async function killCheck(rounds: number, say: Say): Promise<boolean> {
   await down();
-  const after = await takeSnapshot();
-  const changed = [...after.filter((fact) => !before.includes(fact)), ...leftovers()];
-  const gone = before.filter((fact) => !after.includes(fact));
-  if (changed.length + gone.length > 0) failures += 1;
-  process.stdout.write(`killed after ${delayMs} ms, then down: ${changed.length} things left, ${gone.length} gone\n`);
-  for (const fact of [...changed, ...gone]) process.stdout.write(`  ${fact}\n`);
-}
-for (const delayMs of [1_000, upTakesMs / 2]) {
-  await killUpAfter(delayMs);
+  const before = await takeSnapshot();
+  let clean = true;
+  for (let round = 0; round < rounds; round += 1) {
+    const delayMs = Math.round(((round + 0.3) / rounds) * upTakesMs);
+    await killUpAfter(delayMs);
+    await down();
+    const after = await takeSnapshot();
+    const changes = [
+      ...after.filter((fact) => !before.includes(fact)).map((fact) => `left: ${fact}`),
+      ...before.filter((fact) => !after.includes(fact)).map((fact) => `gone: ${fact}`),
+      ...leftovers(),
+    ];
+    clean &&= changes.length === 0;
+    say(`killed after ${delayMs} ms, then down: ${changes.length === 0 ? "as before" : changes.join("\n  ")}`);
+  }
+  await killUpAfter(upTakesMs / 3);
   await up();
-  process.stdout.write(`killed after ${delayMs} ms, then up: the cluster answers\n`);
-  if (delayMs === 1_000) await down();
+  say("killed once more, then up: the cluster answers");
+  return clean;
 }
-process.exitCode = failures === 0 ? 0 : 1;

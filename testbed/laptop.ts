@@ -2,7 +2,7 @@
 // resolv.conf, an ordinary user, its sudo rule), /run is empty but for what the testbed shares, and /sys shows the
 // laptop's own devices. The machine's files, its users and its name service are never touched, and a resolver or
 // message bus of the machine cannot be reached by mistake.
-import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { run } from "./exec.ts";
@@ -15,7 +15,7 @@ import {
   laptopDir,
   laptopNamespace,
 } from "./layout.ts";
-import { laptopNumbers, logDir, namespaceFile, ordinaryUser, sharedDir, stateDir } from "./layout.ts";
+import { logDir, namespaceFile, ordinaryUser, sharedDir, stateDir } from "./layout.ts";
 import type { ClusterUser, LaptopNumber, LaptopUser } from "./layout.ts";
 import { startAnchor, type Anchor } from "./node.ts";
 
@@ -146,9 +146,4 @@ function baseEnv(user: LaptopUser, laptop: LaptopNumber, options: LaptopOptions)
     ...(user === "root" ? {} : { XDG_RUNTIME_DIR: `/run/user/${uid}` }),
     KUBECONFIG: kubeconfigFile(options.clusterUser ?? "admin"),
   };
-}
-
-/** True when what offerProduct() lays is there. */
-export function hasLaptopFiles(): boolean {
-  return laptopNumbers.every((laptop) => existsSync(binDir(laptop)));
 }
