@@ -1,4 +1,4 @@
-// Bodies of frames that are not plain bytes (PROTOCOL §4.4–4.6, §5): OPEN's JSON, the reason of REJECT, RESET and
+// Bodies of frames that are not plain bytes (PROTOCOL §4.6, §5.1, §6.1): OPEN's JSON, the reason of REJECT, RESET and
 // GOAWAY, and the numbers of CREDIT and ACK.
 import { ProtocolError } from "#base/error.ts";
 import { readUint16, readUint32, writeUint32 } from "./frame.ts";
