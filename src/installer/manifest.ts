@@ -63,7 +63,7 @@ function buildContainer(image: ImageChoice, env: Readonly<Record<string, string>
       ...Object.entries(env).map(([name, value]) => ({ name, value })),
     ],
     readinessProbe: {
-      httpGet: { path: "/ready", port: "health", scheme: "HTTP" },
+      httpGet: { path: "/readyz", port: "health", scheme: "HTTP" },
       periodSeconds: 1,
       timeoutSeconds: 2,
       failureThreshold: 10,
