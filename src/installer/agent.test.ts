@@ -355,20 +355,16 @@ const release: fc.Arbitrary<Release> = fc.oneof(
     .array(fc.record({ name: fc.stringMatching(/^[A-Z]{1,6}$/), value: fc.string() }), { maxLength: 4 })
     .map((env) => inServer(() => ({ env }))),
   fc.nat(9).map((replicas): Release => (workload) => ({ ...workload, spec: { ...workload.spec, replicas } })),
-  fc
-    .stringMatching(/^[a-z]{3,8}$/)
-    .map((name) =>
-      inPod((pod) => ({
-        containers: [...pod.containers, { name: `new-${name}`, image: "x", ports: [{ containerPort: 7000 }] }],
-      })),
-    ),
-  fc
-    .integer({ min: 1024, max: 7000 })
-    .map((containerPort) =>
-      inServer((item) => ({
-        ports: item.ports?.map((port) => (port.containerPort === 8080 ? { ...port, containerPort } : port)),
-      })),
-    ),
+  fc.stringMatching(/^[a-z]{3,8}$/).map((name) =>
+    inPod((pod) => ({
+      containers: [...pod.containers, { name: `new-${name}`, image: "x", ports: [{ containerPort: 7000 }] }],
+    })),
+  ),
+  fc.integer({ min: 1024, max: 7000 }).map((containerPort) =>
+    inServer((item) => ({
+      ports: item.ports?.map((port) => (port.containerPort === 8080 ? { ...port, containerPort } : port)),
+    })),
+  ),
   fc.constant(inServer((item) => ({ ports: [...(item.ports ?? []), { name: "admin", containerPort: 7001 }] }))),
   fc
     .stringMatching(/^\/[a-z]{0,8}$/)
