@@ -26,6 +26,8 @@ export interface AgentOptions {
   readonly log: Logger;
   /** The kernel's nft table but in tests. */
   readonly openTable?: () => Promise<RedirectTable>;
+  /** How long an inert table stays; tests shorten it. */
+  readonly redirectLingerMs?: number;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -50,7 +52,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ports: config.ports,
       openTable: options.openTable ?? openKernelTable,
       isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
+      clock,
       log,
+      ...(options.redirectLingerMs === undefined ? {} : { lingerMs: options.redirectLingerMs }),
     });
     scope.use(redirect);
     const captures: (TcpCapture | UdpCapture)[] = [];

@@ -1,8 +1,10 @@
-// DESIGN 14: deleting the table resets connections that were opened through it, so it goes only after the last of them.
+// DESIGN 14: deleting the table resets connections that were opened through it, so it goes only some time after the
+// last of them: also those that were not accepted yet, and those closed with bytes still in the kernel.
 import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
 import { silentLogger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
-import { Redirect } from "./redirect.ts";
+import { Redirect, redirectLingerMs } from "./redirect.ts";
 
 const portOf = (containerPort: number, takeover: AgentPort["takeover"] = "redirect"): AgentPort => ({
   agentPort: containerPort + 1000,
@@ -15,8 +17,10 @@ const portOf = (containerPort: number, takeover: AgentPort["takeover"] = "redire
 function setup(ports: readonly AgentPort[] = [portOf(80), portOf(81), portOf(82, "name")]) {
   const events: string[] = [];
   const taken = new Set<number>();
+  const clock = new FakeClock();
   const redirect = new Redirect({
     ports,
+    clock,
     isTaken: (port) => taken.has(port.containerPort),
     openTable: () => {
       events.push("open");
@@ -27,12 +31,12 @@ function setup(ports: readonly AgentPort[] = [portOf(80), portOf(81), portOf(82,
     },
     log: silentLogger,
   });
-  return { events, taken, redirect };
+  return { clock, events, taken, redirect };
 }
 
 describe("Redirect", () => {
-  test("redirects while a port is intercepted, and removes its table afterwards", async () => {
-    const { events, taken, redirect } = setup();
+  test("redirects while a port is intercepted, and removes its table some time afterwards", async () => {
+    const { clock, events, taken, redirect } = setup();
     await redirect.update();
     expect(events).toEqual([]);
     taken.add(80);
@@ -41,25 +45,44 @@ describe("Redirect", () => {
     await redirect.update();
     taken.clear();
     await redirect.update();
-    expect(events).toEqual(["open", "80", "80+81", "gone"]);
+    expect(events).toEqual(["open", "80", "80+81", "inert"]);
+    await clock.advance(redirectLingerMs);
+    expect(events).toEqual(["open", "80", "80+81", "inert", "gone"]);
+    expect(clock.pending).toBe(0);
   });
 
-  test("keeps an inert table until the last redirected connection has ended", async () => {
-    const { events, taken, redirect } = setup();
+  test("keeps an inert table until the last redirected connection has ended, and a while longer", async () => {
+    const { clock, events, taken, redirect } = setup();
     taken.add(80);
     await redirect.update();
     const first = redirect.hold();
-    const second = redirect.hold();
     taken.clear();
     await redirect.update();
-    expect(events).toEqual(["open", "80", "inert"]);
+    const late = redirect.hold(); // it was in the listener's backlog at the detach
+    await clock.advance(10 * redirectLingerMs);
     first[Symbol.dispose]();
     first[Symbol.dispose]();
-    await redirect.update();
+    await clock.advance(10 * redirectLingerMs);
     expect(events).toEqual(["open", "80", "inert"]);
-    second[Symbol.dispose]();
-    await redirect.update();
+    late[Symbol.dispose]();
+    await clock.advance(redirectLingerMs - 1);
+    expect(events).toEqual(["open", "80", "inert"]);
+    await clock.advance(1);
     expect(events).toEqual(["open", "80", "inert", "gone"]);
+  });
+
+  test("keeps the table when a port is intercepted again meanwhile", async () => {
+    const { clock, events, taken, redirect } = setup();
+    taken.add(80);
+    await redirect.update();
+    taken.clear();
+    await redirect.update();
+    taken.add(80);
+    await redirect.update();
+    await clock.advance(10 * redirectLingerMs);
+    expect(events).toEqual(["open", "80", "inert", "80"]);
+    await redirect[Symbol.asyncDispose]();
+    expect(events.at(-1)).toBe("gone");
   });
 
   test("redirects again from inert", async () => {
@@ -85,6 +108,7 @@ describe("Redirect", () => {
     let fail = true;
     const redirect = new Redirect({
       ports: [portOf(80)],
+      clock: new FakeClock(),
       isTaken: () => true,
       openTable: () =>
         fail

@@ -2,10 +2,12 @@
 // the agent by a rule in the pod's network namespace (DESIGN 14). The rule matches a connection's first SYN only, so a
 // connection older than the attach is never touched. The table belongs to this process: when it dies, so does the rule.
 //
-//   no table ──attach──► redirecting ──detach──► inert ──no redirected connection left──► no table
+//   no table ──attach──► redirecting ──detach──► inert ──no redirected connection for a while──► no table
 //                            ▲                     │ attach
 //                            └─────────────────────┘
-// Invariant: the table is never removed while a connection that came through it is open.
+// Invariant: the table is never removed while a connection that came through it is open. The while covers those that
+// the kernel knows and we do not: not yet accepted, or closed by us with bytes still to be sent.
+import type { Clock, Timer } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 
@@ -20,8 +22,14 @@ export interface RedirectOptions {
   readonly openTable: () => Promise<RedirectTable>;
   /** Whether the port has an active intercept. */
   readonly isTaken: (port: AgentPort) => boolean;
+  readonly clock: Clock;
   readonly log: Logger;
+  /** `redirectLingerMs` when left out. */
+  readonly lingerMs?: number;
 }
+
+/** chosen: an inert table costs nothing, a connection lost at its removal does. */
+export const redirectLingerMs = 30_000;
 
 export class Redirect implements AsyncDisposable {
   readonly #options: RedirectOptions;
@@ -29,6 +37,7 @@ export class Redirect implements AsyncDisposable {
   #table: RedirectTable | undefined;
   #applied = "";
   #openConnections = 0;
+  #removal: Timer | undefined;
   #turn: Promise<void> = Promise.resolve();
 
   constructor(options: RedirectOptions) {
@@ -47,41 +56,52 @@ export class Redirect implements AsyncDisposable {
   /** A connection came through the table; dispose when it has ended. */
   hold(): Disposable {
     this.#openConnections += 1;
+    this.#keep();
     let held = true;
     return {
       [Symbol.dispose]: () => {
         if (!held) return;
         held = false;
         this.#openConnections -= 1;
-        if (this.#openConnections === 0 && this.#table !== undefined) this.#updateUnheard();
+        this.#removeLater();
       },
     };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#turn.catch(() => undefined); // whoever asked for it has heard
-    this.#table?.[Symbol.dispose]();
-    this.#table = undefined;
-  }
-
-  #updateUnheard(): void {
-    this.update().catch((error: unknown) => this.#options.log.error("redirect not changed", { reason: String(error) }));
+    this.#remove();
   }
 
   async #apply(): Promise<void> {
     const wanted = this.#ports.filter((port) => this.#options.isTaken(port));
-    if (wanted.length === 0 && this.#openConnections === 0) {
-      this.#table?.[Symbol.dispose]();
-      this.#table = undefined;
-      this.#applied = "";
-      return;
-    }
     const key = wanted.map((port) => `${port.protocol}/${port.containerPort}`).join(" ");
-    if (this.#table !== undefined && key === this.#applied) return;
-    this.#table ??= await this.#options.openTable();
-    this.#table.apply(wanted);
-    this.#applied = key;
-    this.#options.log.info("redirect changed", { ports: key === "" ? "none" : key });
+    if (this.#table === undefined && wanted.length === 0) return;
+    this.#keep();
+    if (this.#table === undefined || key !== this.#applied) {
+      this.#table ??= await this.#options.openTable();
+      this.#table.apply(wanted);
+      this.#applied = key;
+      this.#options.log.info("redirect changed", { ports: key === "" ? "none" : key });
+    }
+    this.#removeLater();
+  }
+
+  /** Removes an inert table when nothing comes through it any more. */
+  #removeLater(): void {
+    if (this.#table === undefined || this.#applied !== "" || this.#openConnections > 0) return;
+    const { clock, lingerMs = redirectLingerMs } = this.#options;
+    this.#removal ??= clock.after(lingerMs, () => this.#remove()).unref();
+  }
+  #keep(): void {
+    this.#removal?.[Symbol.dispose]();
+    this.#removal = undefined;
+  }
+  #remove(): void {
+    this.#keep();
+    this.#table?.[Symbol.dispose]();
+    this.#table = undefined;
+    this.#applied = "";
   }
 }
 

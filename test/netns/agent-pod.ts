@@ -1,0 +1,126 @@
+// A pod for agent-redirect.test.ts, in a network namespace of its own: an application on a numeric port, the agent that
+// redirects it, and, to keep the test small, the manager and the laptop as well.
+import { execFileSync } from "node:child_process";
+import { createServer, connect } from "node:net";
+import type { Socket } from "node:net";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startAgent } from "#agent/agent.ts";
+import type { Agent } from "#agent/agent.ts";
+import { systemClock } from "#base/clock.ts";
+import { silentLogger } from "#base/log.ts";
+import { startManager } from "#manager/manager.ts";
+import type { Manager } from "#manager/manager.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import type { Rpc } from "#tunnel/rpc.ts";
+import { openSession } from "#tunnel/session.ts";
+import { protocolVersions } from "#wire/hello.ts";
+import { introductionApi } from "#wire/introduction-api.ts";
+import { managerApi } from "#wire/manager-api.ts";
+import { answerCalls } from "./process-calls.ts";
+
+const podIp = "198.51.100.2";
+const port = 8080;
+const workload = { kind: "Deployment", name: "hello", namespace: "shop" } as const;
+const common = { clock: systemClock, log: silentLogger };
+const signal = new AbortController().signal;
+const hello = { protocol: protocolVersions, software: "test", role: "laptop", features: [] } as const;
+
+let application: ReturnType<typeof createServer>;
+let agent: Agent;
+let manager: Manager;
+let api: Rpc<typeof managerApi>;
+let interceptId = "";
+
+/** Each line is answered with the name of who got it. */
+function answerLines(socket: Socket, name: string): void {
+  socket.on("error", () => undefined);
+  socket.on("end", () => socket.end());
+  socket.on("data", (bytes: Buffer) => socket.write(`${name}\n`.repeat(bytes.toString().split("\n").length - 1)));
+}
+
+async function openApi(at: number): Promise<Awaited<ReturnType<typeof openSession>>> {
+  const transport = connect(at, "127.0.0.1");
+  return await openSession({ ...common, transport, hello: { ...hello, features: [] }, role: "opener", signal });
+}
+
+async function start(): Promise<void> {
+  application = createServer({ noDelay: true }, (socket) => answerLines(socket, "application"));
+  await new Promise<void>((resolve) => application.listen(port, podIp, resolve));
+  const resolvConfPath = join(mkdtempSync(join(tmpdir(), "agent-pod-")), "resolv.conf");
+  writeFileSync(resolvConfPath, "nameserver 127.0.0.1\n");
+  manager = await startManager({
+    ...common,
+    config: {
+      podName: "traffic-manager",
+      namespace: "telepresence",
+      podIps: ["127.0.0.1"],
+      nodeIps: [],
+      allowNodes: false,
+      allowRanges: [],
+      denyRanges: [],
+      apiServiceHost: undefined,
+      resolvConfPath,
+      logLevel: "silent",
+      ports: { laptop: 0, agent: 0, health: 0 },
+    },
+  });
+  const agentPort = {
+    agentPort: 9900,
+    containerPort: port,
+    containerName: "app",
+    protocol: "tcp",
+    takeover: "redirect",
+  } as const;
+  agent = await startAgent({
+    ...common,
+    redirectLingerMs: 500,
+    settings: {
+      config: { workload, containerName: "app", ports: [agentPort] },
+      podName: "hello-1",
+      podUid: "uid-1",
+      podIps: [podIp],
+      logLevel: "silent",
+      drainMs: 1000,
+      ports: { introduction: 0, health: 0 },
+    },
+  });
+  const session = await openApi(manager.laptopPort);
+  session.onIncoming((incoming) => answerLines(incoming.accept() as unknown as Socket, "laptop"));
+  api = openRpc({
+    stream: await session.open({ kind: "rpc", api: "manager" }, signal),
+    calls: managerApi,
+    log: silentLogger,
+  });
+  await api.call("arrive", { client: "ada@laptop", installId: "1", version: "1", namespace: "shop" }, signal);
+  const { fingerprint } = agent;
+  await api.call("agents.trust", { agents: [{ fingerprint, podUid: "uid-1", podName: "hello-1", workload }] }, signal);
+  const toAgent = await openApi(agent.introductionPort);
+  const introduction = openRpc({
+    stream: await toAgent.open({ kind: "rpc", api: "introduction" }, signal),
+    calls: introductionApi,
+    log: silentLogger,
+  });
+  const address = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint: manager.fingerprint, namespace: "x" };
+  await introduction.call("introduce", { manager: address }, signal);
+  toAgent.destroy();
+}
+
+export const podCalls = {
+  start,
+  attach: async (): Promise<string> => {
+    const ports = [{ containerPort: port, protocol: "tcp", targetHost: "127.0.0.1", targetPort: 1 } as const];
+    const spec = { name: "hello", workload, containerName: "app", ports };
+    const info = await api.call("intercept.create", { spec }, signal);
+    interceptId = info.id;
+    return info.state;
+  },
+  detach: async (): Promise<void> => {
+    await api.call("intercept.remove", { id: interceptId }, signal);
+  },
+  ruleset: (): string => execFileSync("nft", ["list", "ruleset"], { encoding: "utf8" }),
+  connections: (): number => agent.openConnections,
+};
+
+answerCalls(podCalls);
