@@ -1,7 +1,7 @@
 // Builds the cluster's programs from their published modules into the cache, keyed by what they are built from, so
 // that a second checkout of the same sources does not build again.
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { AppError } from "#base/error.ts";
@@ -71,7 +71,11 @@ async function buildProgram(program: Program, say: Say): Promise<string> {
   );
   const outDir = join(cacheDir, `${program.name}-${moduleKey(sources, program.linkFlags, process.arch)}`);
   const file = join(outDir, program.name);
-  if (existsSync(file)) return file;
+  if (existsSync(file)) {
+    const now = new Date();
+    utimesSync(outDir, now, now); // in use: see removeOldBuilds()
+    return file;
+  }
 
   const wanted = /^go (\S+)$/m.exec(sources.get("go.mod") ?? "")?.[1] ?? "1.24.0";
   const go = await requireGo(wanted);
@@ -90,7 +94,7 @@ async function buildProgram(program: Program, say: Say): Promise<string> {
     if (result.code !== 0) throw buildFailure(program, result.stderr);
   });
   renameSync(draft, file);
-  removeOlderBuilds(program, outDir);
+  removeOldBuilds(program);
   return file;
 }
 
@@ -133,9 +137,12 @@ function buildFailure(program: Program, said: string): AppError {
   );
 }
 
-function removeOlderBuilds(program: Program, keep: string): void {
-  for (const name of readdirSync(cacheDir)) {
+/** Another checkout, or a cluster that is up, may still use the build before. */
+const keepUnusedMs = 14 * 24 * 3_600_000;
+
+function removeOldBuilds(program: Program): void {
+  for (const name of readdirSync(cacheDir).filter((entry) => entry.startsWith(`${program.name}-`))) {
     const path = join(cacheDir, name);
-    if (name.startsWith(`${program.name}-`) && path !== keep) rmSync(path, { recursive: true, force: true });
+    if (Date.now() - statSync(path).mtimeMs > keepUnusedMs) rmSync(path, { recursive: true, force: true });
   }
 }

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { cgroupName } from "./layout.ts";
+import { clusterName } from "./layout.ts";
 
 const mountPoint = "/sys/fs/cgroup";
 
@@ -18,7 +18,7 @@ function hierarchies(): readonly string[] {
 /** kubelet wants its root to exist in every hierarchy. */
 export function createCgroups(): void {
   for (const parent of hierarchies()) {
-    const dir = join(parent, cgroupName);
+    const dir = join(parent, clusterName);
     mkdirSync(dir, { recursive: true });
     // A new cpuset has no processors and no memory until it is given its parent's.
     for (const file of ["cpuset.cpus", "cpuset.mems"]) {
@@ -33,7 +33,7 @@ export function createCgroups(): void {
 /** Innermost first; their processes have ended before. A group is busy for a moment after its last one. */
 export async function removeCgroups(): Promise<void> {
   for (const parent of hierarchies()) {
-    const dir = join(parent, cgroupName);
+    const dir = join(parent, clusterName);
     if (!existsSync(dir)) continue;
     const groups = [
       dir,
@@ -62,6 +62,6 @@ async function removeGroup(dir: string): Promise<void> {
 /** Ours that are still there. */
 export function leftCgroups(): readonly string[] {
   return hierarchies()
-    .map((parent) => join(parent, cgroupName))
+    .map((parent) => join(parent, clusterName))
     .filter((dir) => existsSync(dir));
 }

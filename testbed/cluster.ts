@@ -44,7 +44,6 @@ interface State {
   readonly components: readonly node.Component[];
 }
 
-const lockName = "telepresence-testbed";
 const killDeadlineMs = 15_000;
 const readyDeadlineMs = 180_000;
 
@@ -91,7 +90,7 @@ export async function down({ say = silent }: UpOptions = {}): Promise<void> {
 }
 
 async function lock(doing: string, say: Say): Promise<Lock> {
-  return await takeLock(lockName, doing, (holder) => say(`waiting for another run to end: ${holder}`));
+  return await takeLock(layout.clusterName, doing, (holder) => say(`waiting for another run to end: ${holder}`));
 }
 
 async function create(programs: Programs, archives: readonly string[], key: string, say: Say): Promise<void> {
@@ -245,7 +244,9 @@ export function leftovers(): readonly string[] {
   const ours = [layout.stateDir, layout.dataDir];
   return [
     ...files.filter((file) => existsSync(file)),
-    ...mounts.map((line) => line.split(" ")[1] ?? "").filter((at) => ours.some((dir) => at.startsWith(dir))),
+    ...mounts
+      .map((line) => line.split(" ")[1] ?? "")
+      .filter((at) => ours.some((dir) => at === dir || at.startsWith(`${dir}/`))),
     ...leftCgroups(),
   ];
 }

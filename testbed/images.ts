@@ -8,6 +8,7 @@ import { writeDockerArchive } from "#scripts/docker-archive.ts";
 import type { Programs } from "./build.ts";
 import { run } from "./exec.ts";
 import { cacheDir, checkoutRoot, images } from "./layout.ts";
+import { identify } from "./processes.ts";
 import { findProgram } from "./prerequisites.ts";
 import type { Say } from "./progress.ts";
 
@@ -34,16 +35,19 @@ async function cached(name: string, key: string, build: (draft: string) => Promi
   const file = join(dir, `${name}-${digest}.tar`);
   if (existsSync(file)) return file;
   mkdirSync(dir, { recursive: true });
-  for (const old of readdirSync(dir)) if (old.startsWith(`${name}-`)) rmSync(join(dir, old), { force: true });
-  const draft = join(dir, `.${name}.tar`);
+  for (const old of readdirSync(dir)) {
+    const abandoned = /^\.\w+-(\d+)/.exec(old); // by a run that was killed
+    const isOld = abandoned === null ? old.startsWith(`${name}-`) : identify(Number(abandoned[1])) === undefined;
+    if (isOld) rmSync(join(dir, old), { recursive: true, force: true });
+  }
+  const draft = join(dir, `.${name}-${process.pid}.tar`);
   await build(draft);
   renameSync(draft, file);
   return file;
 }
 
 async function inWorkDir(work: (root: string) => Promise<void>): Promise<void> {
-  const root = join(cacheDir, "images", ".root");
-  rmSync(root, { recursive: true, force: true });
+  const root = join(cacheDir, "images", `.root-${process.pid}`);
   mkdirSync(root, { recursive: true });
   try {
     await work(root);

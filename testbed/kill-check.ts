@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { down, leftovers, up } from "./cluster.ts";
 import { run } from "./exec.ts";
 import { checkoutRoot } from "./layout.ts";
-import { identify, isAlive, listPids } from "./processes.ts";
+import { identify, isAlive, listPids, namespaceOf } from "./processes.ts";
 import type { Say } from "./progress.ts";
 
 const upTakesMs = 12_000;
@@ -32,7 +32,8 @@ async function takeSnapshot(): Promise<readonly string[]> {
     rules.stdout,
     links.stdout,
     ...list("/sys/fs/cgroup").flatMap((name) => list(join("/sys/fs/cgroup", name)).map((child) => `${name}/${child}`)),
-    ...running.map((pid) => `process ${pid} ${read(`/proc/${pid}/comm`)}`),
+    // by its mounts: another cluster's processes come and go
+    ...running.map((pid) => `process in ${namespaceOf(pid, "mnt")}: ${read(`/proc/${pid}/comm`).trim()}`),
   ];
 }
 

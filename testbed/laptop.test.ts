@@ -16,7 +16,7 @@ describe("laptopSpawnSpec()", () => {
   test("keeps root when asked, and gives a bare environment when asked", () => {
     const { args } = laptopSpawnSpec(anchor, ["true"], { user: "root", environment: "bare", laptop: 2 });
     expect(args).not.toContain("setpriv");
-    expect(args[0]).toBe("--net=/run/netns/telepresence-laptop-2");
+    expect(args[0]).toBe("--net=/run/netns/telepresence-laptop2");
     expect(args.slice(args.indexOf("-i") + 1).map((arg) => arg.split("=")[0])).toEqual(["PATH", "true"]);
   });
 });

@@ -11,6 +11,7 @@
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { AppError } from "#base/error.ts";
 
 /** Which of the two laptops. */
 export type LaptopNumber = 1 | 2;
@@ -18,8 +19,21 @@ export const laptopNumbers: readonly LaptopNumber[] = [1, 2];
 
 export const checkoutRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** Gone after `down`: sockets, logs, keys, what the laptop sees. Its path also names the cluster for the lock. */
-export const stateDir = "/run/telepresence-testbed";
+/** Several clusters can be up side by side: each has an instance name, which every name below ends with. */
+export const instanceSuffix = parseInstance(process.env["TELEPRESENCE_TESTBED"]);
+
+/** A short word, or nothing for the usual cluster. */
+export function parseInstance(name: string | undefined): string {
+  if (name === undefined || name === "") return "";
+  if (/^[a-z0-9]{1,12}$/.test(name)) return `-${name}`;
+  throw new AppError("usage", `TELEPRESENCE_TESTBED is "${name}", and a word of up to 12 small letters is expected`);
+}
+
+/** Names the cluster for the lock, its folders and its control group. */
+export const clusterName = `telepresence-testbed${instanceSuffix}`;
+
+/** Gone after `down`: sockets, logs, keys, what the laptop sees. */
+export const stateDir = `/run/${clusterName}`;
 export const logDir = join(stateDir, "log");
 export const pkiDir = join(stateDir, "pki");
 export const configDir = join(stateDir, "config");
@@ -42,7 +56,7 @@ export function homeDir(user: LaptopUser, laptop: LaptopNumber): string {
 /** Survives `down`: what takes minutes to build, by content hash. */
 export const cacheDir = join(cacheHome(), "telepresence-testbed");
 /** Containers' files; on disk because images are large, and removed by `down`. */
-export const dataDir = join(cacheDir, "node");
+export const dataDir = join(cacheDir, `node${instanceSuffix}`);
 
 function cacheHome(): string {
   const configured = process.env["XDG_CACHE_HOME"];
@@ -55,9 +69,12 @@ function cacheHome(): string {
 export const ordinaryUser = { name: "dev", uid: 42_077, gid: 42_077 } as const;
 export type LaptopUser = typeof ordinaryUser.name | "root";
 
-export const namespaces = { node: "telepresence-node", router: "telepresence-router" } as const;
+export const namespaces = {
+  node: `telepresence-node${instanceSuffix}`,
+  router: `telepresence-router${instanceSuffix}`,
+} as const;
 export function laptopNamespace(laptop: LaptopNumber): string {
-  return laptop === 1 ? "telepresence-laptop" : `telepresence-laptop-${laptop}`;
+  return `telepresence-laptop${laptop === 1 ? "" : laptop}${instanceSuffix}`;
 }
 export const allNamespaces: readonly string[] = [
   namespaces.node,
@@ -67,9 +84,6 @@ export const allNamespaces: readonly string[] = [
 export function namespaceFile(name: string): string {
   return `/run/netns/${name}`;
 }
-
-/** The parent of all pods' control groups. */
-export const cgroupName = "telepresence-testbed";
 
 export const nodeName = "node1";
 export const nodeAddress = "172.31.77.10";

@@ -8,11 +8,11 @@ test("wires() gives every namespace its own end, and the router one end of each 
     namespaces.router, // first: it makes the links
     namespaces.node,
     "telepresence-laptop",
-    "telepresence-laptop-2",
+    "telepresence-laptop2",
   ]);
   expect(commands.get("telepresence-laptop")).toContain("route add default via 192.168.77.1");
   expect(commands.get(namespaces.router)).toContain(
-    "link add laptop2 type veth peer name eth0 netns telepresence-laptop-2",
+    "link add laptop2 type veth peer name eth0 netns telepresence-laptop2",
   );
   // The router must not know the way to pods and services, or a test of connect would prove nothing.
   expect(commands.get(namespaces.router)?.filter((line) => line.startsWith("route"))).toEqual([]);

@@ -152,7 +152,7 @@ function kubeletConfig(): object {
     clusterDomain: "cluster.local",
     containerRuntimeEndpoint: `unix://${containerdSocket}`,
     cgroupDriver: "cgroupfs",
-    cgroupRoot: `/${layout.cgroupName}`,
+    cgroupRoot: `/${layout.clusterName}`,
     failCgroupV1: false,
     failSwapOn: false,
     oomScoreAdj: 0,

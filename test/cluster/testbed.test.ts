@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { clusterDnsAddress, laptopAddresses, ordinaryUser, publicWebAddress } from "#testbed/layout.ts";
+import { clusterDnsAddress, homeDir, laptopAddresses, ordinaryUser, publicWebAddress } from "#testbed/layout.ts";
 
 beforeAll(async () => await cluster.up());
 afterAll(async () => {
@@ -34,7 +34,7 @@ describe("a laptop", () => {
     }
   });
   test("works with an environment that holds PATH and HOME only", async () => {
-    const env = { HOME: `/run/telepresence-testbed/laptop/1/home/${ordinaryUser.name}` };
+    const env = { HOME: homeDir(ordinaryUser.name, 1) };
     const { stdout } = await cluster.onLaptop(
       ["kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"],
       {
