@@ -156,9 +156,7 @@ const killDeadlineMs = 10_000;
 export function requireAlive(components: readonly Component[]): void {
   const dead = components.find((component) => !isAlive(component.entry));
   if (dead !== undefined) {
-    throw new AppError("command_failed", `${dead.name} ended:\n${tailOfLog(dead.name, 12)}`, {
-      hint: `its whole log is ${componentLog(dead.name)}`,
-    });
+    throw new AppError("command_failed", `${dead.name} ended:\n${tailOfLog(dead.name, 12)}`);
   }
 }
 
