@@ -1,5 +1,5 @@
-// The daemon's Unix socket: whether somebody answers there, and starting the daemon when nobody does. Two commands at
-// once may each start one: the daemon's own lock lets one live, and both commands end up with that one.
+// The daemon's Unix socket: whether somebody answers there, and starting the daemon when nobody does. Of commands at
+// once the one that holds the lock starts it; the others wait for its socket.
 import type { Socket } from "node:net";
 import { connect } from "node:net";
 import { deadline, raceSignal } from "#base/abort.ts";
@@ -17,7 +17,9 @@ const startPollMs = 25;
 const maxStarts = 3;
 const restartMs = 200;
 /** chosen: how long the daemon may take to end after it said it would. */
-const endLimitMs = 5000;
+const endLimitMs = 15_000;
+/** chosen: intercepts are drained before the answer. */
+const quitLimitMs = 60_000;
 
 export interface OpenedDaemon extends Disposable {
   readonly client: DaemonClient;
@@ -43,6 +45,16 @@ export async function openOrStartDaemon(context: CommandContext, onStart: () => 
 }
 
 async function startDaemon(context: CommandContext, signal: AbortSignal): Promise<OpenedDaemon> {
+  for (;;) {
+    using lock = await context.machine.tryStartLock();
+    const running = await tryOpen(context); // looked at under the lock: whoever held it before has started one
+    if (running !== undefined) return running;
+    if (lock !== undefined) return await startLocked(context, signal);
+    await context.clock.sleep(startPollMs, signal);
+  }
+}
+
+async function startLocked(context: CommandContext, signal: AbortSignal): Promise<OpenedDaemon> {
   let program: StartedProgram | undefined;
   try {
     for (let starts = 1; starts <= maxStarts; starts++) {
@@ -136,8 +148,18 @@ async function startFailure(
 }
 
 /** Waits until a daemon that said goodbye has really left: no socket, no process. */
-export async function waitUntilGone(context: CommandContext, pid: number): Promise<void> {
+async function waitUntilGone(context: CommandContext, pid: number): Promise<void> {
   const { machine, clock, interrupts } = context;
   using limit = deadline(clock, endLimitMs, "the end of the user daemon", interrupts.signal);
   while (machine.isAlive(pid)) await clock.sleep(startPollMs, limit.signal);
+}
+
+/** Ends the daemon and waits for it. One that hangs up instead of answering has done what it was asked to. */
+export async function quitDaemon(context: CommandContext, { client, hello }: OpenedDaemon): Promise<void> {
+  try {
+    await client.call("quit", {}, quitLimitMs);
+  } catch (error) {
+    if (!isAppError(error, "daemon_unreachable")) throw error;
+  }
+  await waitUntilGone(context, hello.pid);
 }

@@ -51,6 +51,11 @@ export async function openLaptop(
       return hasTerminal();
     },
     helperCommandLine: privilegedCommandLine(commandOf("helper")),
+    tryStartLock: async () => {
+      ensureRuntimeDirectory(paths.runtime);
+      const { tryLock } = await import("#host/lock.ts");
+      return tryLock(join(paths.runtime, "start.lock"));
+    },
     startDaemon: () => {
       ensureRuntimeDirectory(paths.runtime);
       return start(commandOf("daemon"), daemonLog, true);

@@ -52,6 +52,8 @@ export interface Machine {
   readonly helperCommandLine: string;
   /** In the background, its output in its log. Rejects when it cannot be started at all. */
   startDaemon(): Promise<StartedProgram>;
+  /** Held by the one command that may start the daemon; undefined while another holds it. */
+  tryStartLock(): Promise<Disposable | undefined>;
   /** `socket` becomes the helper's standard input. Rejects when it cannot be started at all. */
   startHelper(how: HelperStart, socket: Socket): Promise<StartedProgram>;
   /** Rejects with `command_failed` when there is no such command. */

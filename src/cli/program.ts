@@ -2,6 +2,7 @@
 // does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
 import type { CommanderError, OutputConfiguration } from "commander";
 import { Command, Option } from "commander";
+import { nearestName } from "./nearest.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
 import type { CommandContext } from "./context.ts";
 import type { ListFlags } from "./commands/list.ts";
@@ -25,6 +26,9 @@ export interface ProgramOptions {
   readonly version: string;
 }
 
+/** Of the specification, and coming with the cloud server. */
+const absentCommands: readonly string[] = ["login", "logout", "dashboard", "preview"];
+
 const groups = { session: "Session Commands:", traffic: "Traffic Commands:", other: "Other Commands:" } as const;
 const headings = { kubernetes: "Kubernetes Flags:", connection: "Connection Flags:", global: "Global Flags:" } as const;
 
@@ -37,20 +41,21 @@ export function buildProgram(options: ProgramOptions): Command {
     .configureHelp({ showGlobalOptions: true, styleTitle: (title) => title.replace("Options:", "Flags:") })
     .version(`telepresence v${options.version}`, "--version", "print the version of this program")
     .helpOption("-h, --help", "show this page")
-    .addHelpCommand(
-      new Command("help").argument("[command]").helpGroup(groups.other).description("Show help for a command"),
-    );
+    .helpCommand(false);
   addGlobalFlags(program);
   declareSession(program, options);
   declareTraffic(program, options);
   declareOther(program, options);
   prepare(program, options);
   for (const command of program.commands) prepare(command, options);
-  // After the commands have copied the general form: the first page shows commands, each command's own page its flags.
-  program.configureHelp({
-    subcommandTerm: (command) => command.name(),
-    subcommandDescription: (command) => command.summary() || command.description(),
-    visibleOptions: () => [],
+  // The first page shows commands, each command's own page its flags. Only while help is shown: suggestions for a
+  // mistyped flag are looked for among the visible ones too.
+  program.on("beforeHelp", () => {
+    program.configureHelp({
+      subcommandTerm: (command) => command.name(),
+      subcommandDescription: (command) => command.summary() || command.description(),
+      visibleOptions: () => [],
+    });
   });
   program.addHelpText("after", "\nFlags: see 'telepresence <command> --help'.");
   return program;
@@ -87,13 +92,15 @@ function declareSession(program: Command, options: ProgramOptions): void {
     return runConnect(context, [...(words as readonly string[]), ...options.command]);
   });
 
-  const status = program.command("status").helpGroup(groups.session).description("Show the connectivity status");
+  const status = program.command("status").helpGroup(groups.session).usage("[flags]");
+  status.description("Show the connectivity status");
   status.addOption(new Option("-j, --json", "older spelling of --output json").hideHelp());
   action(status, options, () => async (context) => (await import("./commands/status.ts")).runStatus(context));
 
   const quit = program
     .command("quit")
     .helpGroup(groups.session)
+    .usage("[flags]")
     .description("End intercepts and outbound traffic, and stop the daemons")
     .addOption(
       new Option("-s, --stop-daemons", "accepted for compatibility: the daemons are always stopped").hideHelp(),
@@ -107,6 +114,7 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
   const list = program
     .command("list")
     .helpGroup(groups.traffic)
+    .usage("[flags]")
     .description("List intercepts, then the workloads that can be intercepted. Connects when needed.")
     .option("-i, --intercepts", "intercepts only")
     .option("-a, --agents", "workloads with an installed traffic-agent only")
@@ -140,6 +148,7 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
     .alias("detach")
     .argument("<names...>", "names of intercepts")
     .helpGroup(groups.traffic)
+    .usage("<names...> [flags]")
     .description("End intercepts");
   action(leave, options, ([names]) => async (context) => {
     const { runLeave } = await import("./commands/leave.ts");
@@ -148,7 +157,8 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
 }
 
 function declareOther(program: Command, options: ProgramOptions): void {
-  const version = program.command("version").helpGroup(groups.other).description("Show the versions of all programs");
+  const version = program.command("version").helpGroup(groups.other).usage("[flags]");
+  version.description("Show the versions of all programs");
   action(version, options, () => async (context) => (await import("./commands/version.ts")).runVersion(context));
 
   const uninstall = program
@@ -165,13 +175,31 @@ function declareOther(program: Command, options: ProgramOptions): void {
     const { runUninstall } = await import("./commands/uninstall.ts");
     return runUninstall(context, names as readonly string[], uninstall.opts<UninstallFlags>());
   });
-  program.commandsGroup(groups.other);
+  const help = program
+    .command("help")
+    .argument("[command]")
+    .helpGroup(groups.other)
+    .description("Show help for a command")
+    .action((name: string | undefined) => showHelp(program, help, name));
 
-  for (const name of ["login", "logout", "dashboard", "preview"]) {
+  for (const name of absentCommands) {
     const absent = program.command(name, { hidden: true }).argument("[words...]").allowUnknownOption();
     action(absent, options, () => async () => (await import("./commands/absent.ts")).failAbsent(name));
   }
 }
+
+function showHelp(program: Command, help: Command, name: string | undefined): void {
+  const shown = name === undefined ? program : program.commands.find((command) => matches(command, name));
+  if (shown !== undefined) shown.help();
+  const names = program.commands
+    .filter((command) => !absentCommands.includes(command.name()))
+    .map((command) => command.name());
+  const nearest = nearestName(name ?? "", names);
+  help.error(`unknown command '${name}'${nearest === undefined ? "" : `, did you mean ${nearest}?`}`, { exitCode: 2 });
+}
+
+const matches = (command: Command, name: string): boolean =>
+  command.name() === name || command.aliases().includes(name);
 
 function addInterceptFlags(command: Command): void {
   const hidden = (flags: string, text: string): Option => new Option(flags, text).hideHelp();

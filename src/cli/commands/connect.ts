@@ -4,10 +4,10 @@ import { toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connect } from "#cli/connection.ts";
-import { waitUntilGone } from "#cli/daemon-socket.ts";
+import { quitDaemon } from "#cli/daemon-socket.ts";
 import { runForeground } from "#cli/foreground.ts";
 
-/** chosen: quitting drains intercepts first. */
+/** chosen: disconnecting drains intercepts first. */
 const undoLimitMs = 60_000;
 
 export async function runConnect(context: CommandContext, command: readonly string[]): Promise<number> {
@@ -27,12 +27,8 @@ export async function runConnect(context: CommandContext, command: readonly stri
 
 async function undo(context: CommandContext, { daemon, fresh }: Connected): Promise<void> {
   try {
-    if (daemon.started) {
-      await daemon.client.call("quit", {}, undoLimitMs);
-      await waitUntilGone(context, daemon.hello.pid);
-    } else if (fresh) {
-      await daemon.client.call("disconnect", {}, undoLimitMs);
-    }
+    if (daemon.started) await quitDaemon(context, daemon);
+    else if (fresh) await daemon.client.call("disconnect", {}, undoLimitMs);
   } catch (error) {
     context.output.warn(`the connection could not be undone: ${toAppError(error).message}; run \`telepresence quit\``);
   }

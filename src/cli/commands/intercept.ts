@@ -44,7 +44,7 @@ export async function runIntercept(
   report(context, established, flags);
   const [file, ...args] = command;
   if (file === undefined) return 0;
-  return runWithChild(context, connected, established, [file, ...args]);
+  return await runWithChild(context, connected, established, [file, ...args]);
 }
 
 interface Wish {

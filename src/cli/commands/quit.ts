@@ -1,9 +1,6 @@
 // `quit`: ends intercepts and outbound traffic, then both daemons. Idempotent; says so when there is nothing to end.
 import type { CommandContext } from "#cli/context.ts";
-import { openDaemon, waitUntilGone } from "#cli/daemon-socket.ts";
-
-/** chosen: intercepts are drained before the answer. */
-const quitLimitMs = 60_000;
+import { openDaemon, quitDaemon } from "#cli/daemon-socket.ts";
 
 export async function runQuit(context: CommandContext): Promise<number> {
   using daemon = await openDaemon(context);
@@ -12,8 +9,7 @@ export async function runQuit(context: CommandContext): Promise<number> {
     return 0;
   }
   context.output.progress("Telepresence Daemons quitting...");
-  await daemon.client.call("quit", {}, quitLimitMs);
-  await waitUntilGone(context, daemon.hello.pid);
+  await quitDaemon(context, daemon);
   context.output.line("Telepresence Daemons quitting...done");
   return 0;
 }

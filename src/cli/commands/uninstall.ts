@@ -3,12 +3,11 @@
 import { AppError } from "#base/error.ts";
 import { readConfig } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { openOrStartDaemon, waitUntilGone } from "#cli/daemon-socket.ts";
+import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
 import { connectOptions } from "#cli/flags.ts";
 
 /** chosen: rollouts are waited for. */
 const uninstallLimitMs = 300_000;
-const quitLimitMs = 60_000;
 
 export interface UninstallFlags {
   /** `true` for the flag without names. */
@@ -36,13 +35,10 @@ export async function runUninstall(
     for (const warning of warnings) output.warn(warning);
     output.lines(removed.length > 0 ? removed : ["Nothing to uninstall"]);
   } catch (error) {
-    if (daemon.started) await daemon.client.call("quit", {}, quitLimitMs).catch(() => undefined); // the first error counts
+    if (daemon.started) await quitDaemon(context, daemon).catch(() => undefined); // the first error counts
     throw error;
   }
-  if (mode === "everything" || daemon.started) {
-    await daemon.client.call("quit", {}, quitLimitMs);
-    await waitUntilGone(context, daemon.hello.pid);
-  }
+  if (mode === "everything" || daemon.started) await quitDaemon(context, daemon);
   return 0;
 }
 

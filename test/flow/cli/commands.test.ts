@@ -1,0 +1,559 @@
+// What a command sends to the daemon and what it prints, in this process, against a scripted daemon on a real socket.
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { AppError } from "#base/error.ts";
+import { Interrupts } from "#cli/interrupts.ts";
+import { runHere } from "./run-cli.ts";
+import type { Outcome } from "./run-cli.ts";
+import { connection, interceptInfo, makeHome, ScriptedDaemon, workload } from "./scripted-daemon.ts";
+import type { Script } from "./scripted-daemon.ts";
+
+let home: ReturnType<typeof makeHome>;
+let daemon: ScriptedDaemon | undefined;
+beforeEach(() => {
+  home = makeHome();
+});
+afterEach(async () => {
+  await daemon?.[Symbol.asyncDispose]();
+  daemon = undefined;
+  home[Symbol.dispose]();
+});
+
+const start = async (script: Script = {}): Promise<ScriptedDaemon> => {
+  daemon = await ScriptedDaemon.start(home.path, script);
+  return daemon;
+};
+const run = (...argv: string[]): Promise<Outcome> => runHere(argv, { env: home.env, cwd: home.path });
+
+describe("with nothing running", () => {
+  test("status, version, quit and leave answer and start nothing", async () => {
+    expect(await run("status")).toEqual({
+      code: 0,
+      stdout: "OSS User Daemon: Not running\nOSS Root Daemon: Not running\nOSS Traffic Manager: Not connected\n",
+      stderr: "",
+    });
+    expect((await run("version")).stdout).toMatch(/^OSS Client\s+: v\d+\.\d+\.\d+\nOSS Root Daemon\s+: not running\n/);
+    expect(await run("quit")).toEqual({ code: 0, stdout: "Not connected\n", stderr: "" });
+    const left = await run("leave", "hello");
+    expect(left.code).toBe(1);
+    expect(left.stderr).toMatch(/^telepresence: error: there is no intercept hello: telepresence is not connected; /);
+  });
+
+  test("status and version have their JSON", async () => {
+    expect(JSON.parse((await run("status", "--output", "json")).stdout)).toEqual({
+      user_daemon: { running: false, name: "OSS User Daemon" },
+      root_daemon: { running: false, name: "OSS Root Daemon" },
+      traffic_manager: { name: "OSS Traffic Manager" },
+    });
+    expect(JSON.parse((await run("version", "--format=json")).stdout)).toEqual({ client: expect.stringMatching(/^v/) });
+    const enveloped = JSON.parse((await run("version", "--output=json")).stdout) as Record<string, unknown>;
+    expect(enveloped).toEqual({ cmd: "version", stdout: expect.stringContaining("OSS Client") });
+    expect((await run("status", "--output", "yaml")).stdout).toContain("user_daemon:\n  running: false\n");
+  });
+});
+
+describe("connect", () => {
+  test("tells where it has connected, and says nothing the second time", async () => {
+    await start();
+    const first = await run("connect", "--context", "kind-dev", "-n", "default");
+    expect(first).toEqual({
+      code: 0,
+      stdout: "Connected to context kind-dev, namespace default (https://127.0.0.1:6443)\n",
+      stderr: "",
+    });
+    expect(daemon?.paramsOf("connect")).toMatchObject({
+      kube: { flags: { context: "kind-dev", namespace: "default" }, cwd: home.path, env: { HOME: home.path } },
+    });
+    expect(await run("connect")).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(JSON.stringify(await run("connect", "--output", "json"))).toBe('{"code":0,"stdout":"","stderr":""}');
+  });
+
+  test("takes every connection flag, before and after its name", async () => {
+    await start();
+    const flags =
+      "--kubeconfig k --cluster c --user u --server s --token t --as a --as-group g1 --as-group g2 " +
+      "--certificate-authority ca --client-certificate cc --client-key ck --insecure-skip-tls-verify=true " +
+      "--tls-server-name tn --request-timeout 5s";
+    const own = "--manager-namespace mn --mapped-namespaces a,b --also-proxy 10.1.0.0/16 --never-proxy 10.2.0.0/16";
+    const image = "--image registry.example/t:1 --image-pull-policy never";
+    await run(...flags.split(" "), "connect", ...own.split(" "), ...image.split(" "), "--no-report");
+    expect(daemon?.paramsOf("connect")).toMatchObject({
+      kube: {
+        flags: {
+          kubeconfig: "k",
+          cluster: "c",
+          user: "u",
+          server: "s",
+          token: "t",
+          as: "a",
+          asGroup: ["g1", "g2"],
+          certificateAuthority: "ca",
+          clientCertificate: "cc",
+          clientKey: "ck",
+          insecureSkipTlsVerify: true,
+          tlsServerName: "tn",
+          requestTimeout: "5s",
+        },
+      },
+      managerNamespace: "mn",
+      mappedNamespaces: ["a", "b"],
+      alsoProxy: ["10.1.0.0/16"],
+      neverProxy: ["10.2.0.0/16"],
+      image: "registry.example/t:1",
+      imagePullPolicy: "Never",
+    });
+  });
+
+  test("reads config.yml; flags and environment win over it", async () => {
+    await start();
+    mkdirSync(join(home.path, ".config", "telepresence"), { recursive: true });
+    writeFileSync(
+      join(home.path, ".config", "telepresence", "config.yml"),
+      "images: {registry: reg.example, agentImage: tp:2, pullPolicy: Always}\n" +
+        "cluster: {defaultManagerNamespace: fromfile}\ngrpc: {maxReceiveSize: 4Mi}\n",
+    );
+    const { stderr } = await run("connect", "--manager-namespace", "fromflag");
+    expect(stderr).toBe("Warning: grpc.maxReceiveSize in config.yml has no effect in this version\n");
+    expect(daemon?.paramsOf("connect")).toMatchObject({
+      image: "reg.example/tp:2",
+      imagePullPolicy: "Always",
+      managerNamespace: "fromflag",
+    });
+  });
+
+  test("gives the daemon's warnings and errors their form", async () => {
+    let failing = false;
+    await start({
+      connect: () => {
+        if (failing) {
+          throw new AppError("context_not_found", 'context "nope" was not found', {
+            hint: "kubectl config get-contexts lists them",
+          });
+        }
+        return { fresh: true, installedManager: true, connection, warnings: ["the manager is\n older"] };
+      },
+    });
+    expect(await run("connect")).toEqual({
+      code: 0,
+      stdout:
+        "Installed the traffic-manager in namespace telepresence\n" +
+        "Connected to context kind-dev, namespace default (https://127.0.0.1:6443)\n",
+      stderr: "Warning: the manager is older\n",
+    });
+    failing = true;
+    expect(await run("connect", "--context", "nope")).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: 'telepresence: error: context "nope" was not found; kubectl config get-contexts lists them\n',
+    });
+    expect(JSON.parse((await run("connect", "--context", "nope", "--output", "json")).stdout)).toEqual({
+      cmd: "connect",
+      err: 'context "nope" was not found; kubectl config get-contexts lists them',
+      code: "context_not_found",
+    });
+    const bare = await run("connect", "--context", "nope", "--format", "json");
+    expect(bare.code).toBe(1);
+    expect(JSON.parse(bare.stdout)).toMatchObject({ error: expect.stringContaining("nope") });
+  });
+
+  test("shows progress on a terminal and takes it away again", async () => {
+    await start();
+    const { stderr } = await runHere(["connect"], { env: home.env, terminal: true });
+    expect(stderr).toContain("Connecting to the cluster");
+    expect(stderr.endsWith("\r\u001b[K")).toBe(true);
+  });
+
+  test("warns when daemon and command are of different versions", async () => {
+    await start({
+      hello: () => ({
+        version: "9.9.9",
+        pid: 99_999_999,
+        executable: "",
+        installId: "",
+        connected: false,
+        helperRunning: true,
+      }),
+    });
+    expect((await run("connect")).stderr).toMatch(/^Warning: the running user daemon is version 9\.9\.9 .*quit`.*\n$/);
+  });
+
+  test("ends with 130 when it is interrupted, and the daemon is told", async () => {
+    const interrupts = new Interrupts();
+    let aborted: Promise<unknown> | undefined;
+    await start({
+      connect: (_, signal) => {
+        aborted = new Promise((resolve) => signal.addEventListener("abort", () => resolve(signal.reason)));
+        setImmediate(() => interrupts.raise("SIGINT"));
+        return new Promise(() => undefined);
+      },
+    });
+    const { code, stderr } = await runHere(["connect"], { env: home.env, interrupts });
+    expect(code).toBe(130);
+    expect(stderr).toBe("telepresence: error: the command was interrupted by SIGINT\n");
+    await aborted;
+  });
+
+  test("names the log when the daemon dies in the middle", async () => {
+    await start({
+      connect: () => {
+        setImmediate(() => void daemon?.kill());
+        return new Promise(() => undefined);
+      },
+    });
+    const { code, stderr } = await run("connect");
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^telepresence: error: the user daemon ended before it answered; its log is .*daemon\.log\n$/,
+    );
+  });
+
+  test("refuses a runtime directory that is not the user's alone", async () => {
+    mkdirSync(join(home.path, "open"), { mode: 0o755 });
+    mkdirSync(join(home.path, "open", "telepresence"), { mode: 0o777 });
+    const { code, stderr } = await runHere(["status"], {
+      env: { ...home.env, XDG_RUNTIME_DIR: join(home.path, "open") },
+    });
+    expect(code).toBe(1);
+    expect(stderr).toContain("expected a directory of user");
+  });
+});
+
+describe("status", () => {
+  test("shows all that is known", async () => {
+    const running = await start();
+    running.connected = true;
+    running.intercepts = [interceptInfo("hello")];
+    expect((await run("status")).stdout.trimEnd().split("\n")).toEqual([
+      "OSS User Daemon: Running",
+      "  Version           : v0.1.0",
+      "  Executable        : /usr/bin/telepresence",
+      "  Install ID        : install-1",
+      "  Status            : Connected",
+      "  Kubernetes server : https://127.0.0.1:6443",
+      "  Kubernetes context: kind-dev",
+      "  Namespace         : default",
+      "  Manager namespace : telepresence",
+      "  Transport         : port-forward",
+      "  Round trip        : 0.74 ms, measured 1.2 s ago",
+      "  Intercepts        : 1 total",
+      "      hello: alice@thinkpad",
+      "OSS Root Daemon: Running",
+      "  Version    : v0.1.0",
+      "  Device     : tel-1000",
+      "  DNS        :",
+      "      Local address   : 127.0.0.1:40053",
+      "      Hook            : resolved",
+      "      Upstreams       : [192.168.1.1]",
+      "      Cluster domain  : cluster.local",
+      "      Exclude suffixes: [.com .io]",
+      "      Include suffixes: []",
+      "  Subnets    : (2 subnets)",
+      "      - 10.96.0.0/16",
+      "      - 10.244.0.0/24",
+      "  Also Proxy : (0 subnets)",
+      "  Never Proxy: (1 subnet)",
+      "      - 172.18.0.2/32",
+      "OSS Traffic Manager: Connected",
+      "  Version      : v0.1.0",
+      "  Pod          : traffic-manager-abc",
+      "  Traffic Agent: telepresence/telepresence:0.1.0",
+    ]);
+    const json = JSON.parse((await run("status", "--output", "json")).stdout) as Record<string, unknown>;
+    expect(json).toMatchObject({
+      user_daemon: {
+        running: true,
+        name: "OSS User Daemon",
+        status: "Connected",
+        kubernetes_server: "https://127.0.0.1:6443",
+        kubernetes_context: "kind-dev",
+        namespace: "default",
+        manager_namespace: "telepresence",
+        intercepts: [{ name: "hello", client: "alice@thinkpad" }],
+      },
+      root_daemon: {
+        running: true,
+        dns: { local_address: "127.0.0.1:40053", exclude_suffixes: [".com", ".io"] },
+        subnets: ["10.96.0.0/16", "10.244.0.0/24"],
+        never_proxy_subnets: ["172.18.0.2/32"],
+      },
+      traffic_manager: { traffic_agent: "telepresence/telepresence:0.1.0" },
+    });
+    expect(json["root_daemon"]).not.toHaveProperty("also_proxy_subnets");
+    expect((await run("version")).stdout).toMatch(/Traffic Agent\s+: telepresence\/telepresence:0\.1\.0\n$/);
+  });
+});
+
+describe("list", () => {
+  const mine = { ...interceptInfo("orders"), mine: true };
+  const theirs = { ...interceptInfo("billing"), mine: false, client: "bob@desk" };
+  const workloads = [
+    workload("api", { agentVersion: "0.1.0" }),
+    workload("billing", { intercepts: [theirs], agentVersion: "0.1.0" }),
+    workload("cron", { notInterceptableReason: "No service with matching selector" }),
+    workload("orders", { intercepts: [mine], agentVersion: "0.1.0" }),
+    workload("web"),
+  ];
+
+  test("shows active intercepts first", async () => {
+    await start({ list: () => ({ workloads, warnings: [] }) });
+    expect((await run("list")).stdout.trimEnd().split("\n")).toEqual([
+      "orders : intercepted",
+      "   Intercept name: orders",
+      "   State         : ACTIVE",
+      "   Workload kind : Deployment",
+      "   Intercepting  : 10.244.0.9 -> 127.0.0.1",
+      "       8080 -> 8080 TCP",
+      "billing: intercepted",
+      "   Intercept name: billing",
+      "   State         : ACTIVE",
+      "   Workload kind : Deployment",
+      "   Client        : bob@desk",
+      "   Intercepting  : 10.244.0.9 -> 127.0.0.1",
+      "       8080 -> 8080 TCP",
+      "api    : ready to intercept (traffic-agent already installed)",
+      "web    : ready to intercept (traffic-agent not yet installed)",
+    ]);
+    expect(daemon?.methods()).toEqual(["connect", "list"]);
+  });
+
+  test("filters", async () => {
+    await start({ list: () => ({ workloads, warnings: [] }) });
+    expect((await run("list", "-i")).stdout.match(/^\w+/gm)).toEqual(["orders", "billing"]);
+    expect((await run("list", "--agents")).stdout.match(/^\w+/gm)).toEqual(["orders", "billing", "api"]);
+    const all = (await run("list", "--only-interceptable=false")).stdout;
+    expect(all).toContain(
+      "cron   : not interceptable (traffic-agent not installed): No service with matching selector",
+    );
+  });
+
+  test("has the text and the JSON of an empty list", async () => {
+    await start();
+    expect((await run("list")).stdout).toBe("No Workloads (Deployments, StatefulSets, ReplicaSets, or Rollouts)\n");
+    expect((await run("list", "--output", "json")).stdout).toBe('{"cmd":"list","stdout":[]}\n');
+    expect((await run("list", "--format", "json")).stdout).toBe("[]\n");
+    expect((await run("list", "--format", "json-stream")).stdout).toBe("");
+  });
+
+  test("has the JSON of 2.20", async () => {
+    await start({ list: () => ({ workloads, warnings: [] }) });
+    const { stdout } = JSON.parse((await run("list", "--output", "json")).stdout) as { readonly stdout: object[] };
+    expect(stdout[0]).toMatchObject({
+      name: "orders",
+      namespace: "default",
+      workload_resource_type: "Deployment",
+      intercept_infos: [
+        { id: "session-1:orders", disposition: 1, spec: { target_port: 8080, workload_kind: "Deployment" } },
+      ],
+    });
+    expect((await run("list", "--format", "json-stream")).stdout.trim().split("\n")).toHaveLength(4);
+  });
+
+  test("uses the connection that stands, whatever namespace is asked for", async () => {
+    const running = await start();
+    running.connected = true;
+    await run("list", "-n", "other");
+    expect(running.methods()).toEqual(["list"]);
+    expect(running.paramsOf("list")).toEqual({ namespace: "other" });
+  });
+
+  test("lets the daemon check a place that is named, and keeps the connection's namespace", async () => {
+    const running = await start();
+    running.connected = true;
+    await run("list", "-n", "other", "--context", "kind-dev");
+    expect(running.methods()).toEqual(["status", "connect", "list"]);
+    expect(running.paramsOf("connect")).toMatchObject({
+      kube: { flags: { namespace: "default", context: "kind-dev" } },
+    });
+  });
+});
+
+describe("intercept", () => {
+  test("tells what is intercepted", async () => {
+    await start();
+    expect((await run("intercept", "hello", "--port", "8000")).stdout.trimEnd().split("\n")).toEqual([
+      "Using Deployment hello",
+      "   Intercept name: hello",
+      "   State         : ACTIVE",
+      "   Workload kind : Deployment",
+      "   Intercepting  : 10.244.0.9 -> 127.0.0.1",
+      "       8080 -> 8000 TCP",
+    ]);
+    expect(daemon?.paramsOf("intercept")).toEqual({
+      name: "hello",
+      ports: ["8000"],
+      address: "127.0.0.1",
+      ownedByConnection: false,
+      wantEnvironment: false,
+    });
+  });
+
+  test("passes its flags on", async () => {
+    await start();
+    const flags = "-p 8000:http -p 9000:9090 --service s -w wl -n ns --container c --address 192.168.1.5 --mount=false";
+    const { code, stderr } = await run(
+      "intercept",
+      "hello",
+      ...flags.split(" "),
+      "--http-match=all",
+      "--mechanism=tcp",
+    );
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(daemon?.paramsOf("intercept")).toEqual({
+      name: "hello",
+      ports: ["8000:http", "9000:9090"],
+      address: "192.168.1.5",
+      service: "s",
+      workload: "wl",
+      namespace: "ns",
+      container: "c",
+      ownedByConnection: false,
+      wantEnvironment: false,
+    });
+  });
+
+  test("takes its port from config.yml, then 8080", async () => {
+    await start();
+    await run("intercept", "hello");
+    expect(daemon?.paramsOf("intercept")).toMatchObject({ ports: ["8080"] });
+    writeFileSync(join(home.path, "my.yml"), "intercept:\n  defaultPort: 9000\n");
+    await run("intercept", "hello", "--config", join(home.path, "my.yml"));
+    expect(daemon?.paramsOf("intercept")).toMatchObject({ ports: ["9000"] });
+  });
+
+  test("writes environment files that only the user can read", async () => {
+    await start({
+      intercept: ({ name }) => ({
+        info: interceptInfo(name),
+        environment: { B: "two words", A: "1", PASSWORD: "pa$$word's", NOTE: "x # y" },
+        warnings: [],
+      }),
+    });
+    writeFileSync(join(home.path, "old.env"), "OLD=1\n", { mode: 0o644 });
+    const { code } = await run("intercept", "hello", "--env-file", "old.env", "--env-json", "new.json");
+    expect(code).toBe(0);
+    expect(readFileSync(join(home.path, "old.env"), "utf8")).toBe(
+      "A=1\nB=two words\nNOTE='x # y'\nPASSWORD=\"pa\\$\\$word's\"\nTELEPRESENCE_CONTAINER=app\n" +
+        "TELEPRESENCE_INTERCEPT_ID=session-1:hello\n",
+    );
+    expect(statSync(join(home.path, "old.env")).mode & 0o777).toBe(0o600);
+    expect(readFileSync(join(home.path, "new.json"), "utf8")).toMatch(/^\{\n {2}"A": "1",\n/);
+    expect(statSync(join(home.path, "new.json")).mode & 0o777).toBe(0o600);
+  });
+
+  test("leaves again when the environment cannot be had or written", async () => {
+    const running = await start({
+      intercept: ({ name }) => ({ info: interceptInfo(name), warnings: ["no right to pods/exec"] }),
+      leave: () => ({}),
+    });
+    const { code, stderr, stdout } = await run("intercept", "hello", "--env-file", "x.env");
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(
+      /^Warning: no right to pods\/exec\ntelepresence: error: the environment of Deployment hello /,
+    );
+    expect(running.methods().at(-1)).toBe("leave");
+  });
+
+  test("has the JSON of 2.20", async () => {
+    await start();
+    const detailed = await run("intercept", "hello", "--detailed-output", "--output", "json");
+    expect(JSON.parse(detailed.stdout)).toMatchObject({
+      id: "session-1:hello",
+      name: "hello",
+      disposition: "ACTIVE",
+      workload_kind: "Deployment",
+      target_host: "127.0.0.1",
+      target_port: 8080,
+      port_id: "http",
+      environment: { GREETING: "hello from the pod" },
+      filter_desc: "all TCP connections",
+    });
+    const plain = JSON.parse((await run("intercept", "hello", "--output", "json")).stdout) as Record<string, unknown>;
+    expect(plain).toEqual({ cmd: "intercept", stdout: expect.stringContaining("Using Deployment hello\n") });
+  });
+
+  test("says clearly what other versions have and this one has not", async () => {
+    await start();
+    for (const flag of [
+      "--http-header=x=y",
+      "--http-match=auto",
+      "--match=a=b",
+      "--http-path-prefix=/a",
+      "--mechanism=http",
+      "--preview-url",
+    ]) {
+      const { code, stderr } = await run("intercept", "hello", flag);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^telepresence: error: .* is not available in this version; /);
+    }
+    expect((await run("intercept", "hello", "--preview-url=false")).code).toBe(0);
+    expect((await run("intercept", "hello", "--mount=true")).stderr).toMatch(/^Warning: --mount=true has no effect/);
+  });
+
+  test("passes the daemon's error and code on", async () => {
+    await start({
+      intercept: () => {
+        throw new AppError("port_in_use", "Port 127.0.0.1:8080 is already in use by intercept other");
+      },
+    });
+    const { code, stderr } = await run("intercept", "hello");
+    expect(code).toBe(1);
+    expect(stderr).toBe("telepresence: error: Port 127.0.0.1:8080 is already in use by intercept other\n");
+  });
+});
+
+describe("leave, uninstall, quit", () => {
+  test("leave says nothing, and tells when there is no such intercept", async () => {
+    const running = await start();
+    running.connected = true;
+    running.intercepts = [interceptInfo("hello")];
+    expect(await run("leave", "hello", "-n", "default")).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(running.paramsOf("leave")).toEqual({ name: "hello", namespace: "default" });
+    expect((await run("leave", "hello")).stderr).toMatch(/^telepresence: error: there is no intercept hello; /);
+  });
+
+  test("uninstall needs exactly one target", async () => {
+    const running = await start();
+    expect((await run("uninstall", "--agent", "hello", "web", "-n", "ns")).stdout).toBe(
+      "Deployment hello: traffic-agent removed\nDeployment web: traffic-agent removed\n",
+    );
+    expect(running.paramsOf("uninstall")).toMatchObject({
+      mode: "agents",
+      workloads: ["hello", "web"],
+      namespace: "ns",
+    });
+    await run("uninstall", "hello", "-d");
+    expect(running.paramsOf("uninstall")).toMatchObject({ mode: "agents", workloads: ["hello"] });
+    await run("uninstall", "api");
+    expect(running.paramsOf("uninstall")).toMatchObject({ mode: "agents", workloads: ["api"] });
+    expect((await run("uninstall", "-a")).stdout).toBe("Nothing to uninstall\n");
+    expect(running.paramsOf("uninstall")).toMatchObject({ mode: "all-agents", workloads: [] });
+    for (const argv of [[], ["--agent"], ["-a", "-e"], ["hello", "--everything"]]) {
+      const { code, stderr } = await run("uninstall", ...argv);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(/^telepresence uninstall: .*\nSee 'telepresence uninstall --help'\.\n$/);
+    }
+    expect(running.methods()).not.toContain("connect");
+    expect(running.methods()).not.toContain("quit");
+  });
+
+  test("uninstall --everything also quits", async () => {
+    const running = await start();
+    expect((await run("uninstall", "--everything")).code).toBe(0);
+    expect(running.methods()).toEqual(["uninstall", "quit"]);
+  });
+
+  test("quit ends the daemons, with -s too, and takes a hang-up for an answer", async () => {
+    const running = await start();
+    expect(await run("quit", "-s")).toEqual({ code: 0, stdout: "Telepresence Daemons quitting...done\n", stderr: "" });
+    expect(running.methods()).toEqual(["quit"]);
+    await running[Symbol.asyncDispose]();
+    await start({
+      quit: () => {
+        setImmediate(() => void daemon?.kill());
+        return new Promise(() => undefined);
+      },
+    });
+    expect((await run("quit")).code).toBe(0);
+  });
+});

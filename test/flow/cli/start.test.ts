@@ -1,0 +1,201 @@
+// The daemon and the helper, started as real processes by the command.
+//
+// Stories of the original that these tests hold against: several commands at once started several daemons, or killed
+// each other's (2.18); a stale socket left by a killed daemon hung the next start (2.1.4); "daemon did not start" with
+// no reason (2.4.3).
+import { createServer } from "node:net";
+import { existsSync, readFileSync } from "node:fs";
+import { once } from "node:events";
+import { spawn } from "node:child_process";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { ProgramName } from "#cli/laptop.ts";
+import type { HelperStart, Machine, ProgramEnd, StartedProgram } from "#cli/machine.ts";
+import { runHere } from "./run-cli.ts";
+import type { Outcome } from "./run-cli.ts";
+import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
+
+const programFile = join(import.meta.dirname, "daemon-program.ts");
+
+let home: ReturnType<typeof makeHome>;
+beforeEach(() => {
+  home = makeHome();
+});
+afterEach(async () => {
+  await run(["quit"]);
+  home[Symbol.dispose]();
+});
+
+const commandOf =
+  (modes: Partial<Record<ProgramName, string>> = {}) =>
+  (program: ProgramName): readonly string[] => [process.execPath, programFile, modes[program] ?? program];
+
+const run = (argv: readonly string[], modes: Partial<Record<ProgramName, string>> = {}): Promise<Outcome> =>
+  runHere(argv, { env: home.env, cwd: home.path, commandOf: commandOf(modes) });
+
+const socketPath = (): string => join(home.path, "telepresence", "daemon.sock");
+const starts = (): number => readFileSync(join(home.path, "starts"), "utf8").trim().split("\n").length;
+const connectedLine = "Connected to context kind-dev, namespace default (https://127.0.0.1:6443)";
+
+describe("connect", () => {
+  test("starts daemon and helper, says so, and quit ends them", async () => {
+    expect(await run(["connect"])).toEqual({
+      code: 0,
+      stdout: `Launching Telepresence User Daemon\nLaunching Telepresence Root Daemon\n${connectedLine}\n`,
+      stderr: "",
+    });
+    expect(await run(["connect"])).toEqual({ code: 0, stdout: "", stderr: "" });
+    const [pid] = readFileSync(join(home.path, "starts"), "utf8").split("\n");
+    expect(existsSync(`/proc/${pid}`)).toBe(true);
+    expect((await run(["quit"])).stdout).toBe("Telepresence Daemons quitting...done\n");
+    expect((await run(["status"])).stdout).toContain("User Daemon: Not running");
+  });
+
+  test("starts one daemon for many commands at once", async () => {
+    const outcomes = await Promise.all(Array.from({ length: 8 }, () => run(["connect"])));
+    expect(outcomes.map(({ code, stderr }) => ({ code, stderr }))).toEqual(
+      outcomes.map(() => ({ code: 0, stderr: "" })),
+    );
+    expect(outcomes.filter(({ stdout }) => stdout.includes(connectedLine))).toHaveLength(1);
+    expect(starts()).toBe(1);
+  });
+
+  test("takes no notice of the socket of a daemon that was killed", async () => {
+    const source = `require("node:net").createServer().listen(${JSON.stringify(socketPath())}, () => console.log("up"))`;
+    const killed = spawn(process.execPath, ["-e", source], { stdio: ["ignore", "pipe", "inherit"] });
+    await once(killed.stdout, "data");
+    killed.kill("SIGKILL");
+    await once(killed, "exit");
+    expect(existsSync(socketPath())).toBe(true);
+    expect((await run(["status"])).stdout).toContain("User Daemon: Not running");
+    expect((await run(["connect"])).code).toBe(0);
+  });
+
+  test("with a command: ends what it started, and nothing else", async () => {
+    const inside = ["connect", "--", "sh", "-c", "test -S $XDG_RUNTIME_DIR/telepresence/daemon.sock && exit 5"];
+    expect((await run(inside)).code).toBe(5);
+    expect((await run(["status"])).stdout).toContain("User Daemon: Not running");
+    await run(["connect"]);
+    expect((await run(inside)).code).toBe(5);
+    expect((await run(["status", "--format", "json"])).stdout).toContain('"running":true');
+  });
+
+  test("says why the daemon did not start", async () => {
+    const { code, stderr, stdout } = await run(["connect"], { daemon: "daemon-that-fails" });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "Launching Telepresence User Daemon\n" });
+    expect(stderr).toMatch(
+      /^telepresence: error: the user daemon ended with exit code 1: daemon failed: no room for the socket; its log is \S+\n$/,
+    );
+  });
+
+  test("says why the helper did not start, and tells the daemon", async () => {
+    const daemon = await ScriptedDaemon.start(home.path, {
+      connect: (_, signal) =>
+        new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+    });
+    const door = createServer().listen(join(home.path, "telepresence", "helper.sock"));
+    await once(door, "listening");
+    daemon.helperRunning = false;
+    const failed = run(["connect"], { helper: "helper-that-fails" });
+    await expect.poll(() => daemon.helperFailures, { timeout: 5000 }).toHaveLength(1);
+    await daemon.kill(); // it would end the call with an error of its own
+    const { code, stderr } = await failed;
+    door.close();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^telepresence: error: the root helper ended with exit code 3 .*: \/dev\/net\/tun is missing; /,
+    );
+  });
+});
+
+describe("the helper by way of sudo", () => {
+  interface Sudo {
+    readonly asked: HelperStart[];
+    readonly machine: (real: Machine) => Machine;
+  }
+  /** A laptop whose user is not root; `answer` is what sudo does. */
+  const sudo = (hasTerminal: boolean, answer: (how: HelperStart, socket: Socket) => ProgramEnd | undefined): Sudo => {
+    const asked: HelperStart[] = [];
+    const startHelper = async (how: HelperStart, socket: Socket): Promise<StartedProgram> => {
+      asked.push(how);
+      const end = answer(how, socket);
+      const ended = end === undefined ? new Promise<ProgramEnd>(() => undefined) : Promise.resolve(end);
+      return { pid: 99_999_997, ended, lastWords: async () => "sudo: a password is required" };
+    };
+    const helperCommandLine = "sudo /opt/telepresence helper";
+    const machine = (real: Machine): Machine => ({
+      ...real,
+      isRoot: false,
+      hasTerminal,
+      helperCommandLine,
+      startHelper,
+    });
+    return { asked, machine };
+  };
+  const refused: ProgramEnd = { code: 1, signal: undefined };
+
+  let daemon: ScriptedDaemon;
+  let door: ReturnType<typeof createServer>;
+  beforeEach(async () => {
+    daemon = await ScriptedDaemon.start(home.path);
+    daemon.helperRunning = false;
+    door = createServer().listen(join(home.path, "telepresence", "helper.sock"));
+    await once(door, "listening");
+  });
+  afterEach(async () => {
+    door.close();
+    await daemon[Symbol.asyncDispose]();
+  });
+
+  const connectWith = (machine: Sudo["machine"], terminal = false): Promise<Outcome> =>
+    runHere(["connect"], { env: home.env, machine, terminal });
+
+  test("is started without a question where sudo asks none", async () => {
+    const { asked, machine } = sudo(false, () => {
+      daemon.helperRunning = true;
+      return undefined;
+    });
+    const { code, stderr } = await connectWith(machine);
+    expect({ code, stderr, asked }).toEqual({ code: 0, stderr: "", asked: ["sudo-quietly"] });
+  });
+
+  test("does not wait for a helper that takes its time", async () => {
+    const { asked, machine } = sudo(true, () => undefined);
+    expect((await connectWith(machine)).code).toBe(0);
+    expect(asked).toEqual(["sudo-quietly"]);
+  });
+
+  test("names the exact command before sudo asks", async () => {
+    const { asked, machine } = sudo(true, (how) => {
+      if (how === "sudo-quietly") return refused;
+      daemon.helperRunning = true;
+      return undefined;
+    });
+    const { code, stderr } = await connectWith(machine, true);
+    expect(code).toBe(0);
+    expect(asked).toEqual(["sudo-quietly", "sudo-on-terminal"]);
+    expect(stderr).toContain("Need root privileges to run: sudo /opt/telepresence helper\n");
+  });
+
+  test("fails with the next step where there is nobody to ask", async () => {
+    const { machine } = sudo(false, () => refused);
+    const { code, stderr } = await connectWith(machine);
+    expect(code).toBe(1);
+    expect(stderr).toBe(
+      "telepresence: error: sudo needs a password for the root helper, and there is no terminal to ask on; " +
+        "run the command in a terminal, or let sudo run `/opt/telepresence helper` without a password\n",
+    );
+    await expect.poll(() => daemon.helperFailures).toHaveLength(1);
+    expect(daemon.methods()).not.toContain("connect");
+  });
+
+  test("fails when sudo refuses", async () => {
+    const { machine } = sudo(true, () => refused);
+    const { code, stderr } = await connectWith(machine);
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      "the root helper ended with exit code 1 before it was ready: sudo: a password is required",
+    );
+  });
+});
