@@ -15,7 +15,8 @@ import { RouteSocket } from "#kernel/rtnetlink.ts";
 import { TunDevice } from "#kernel/tun.ts";
 import { UnixChannel } from "#kernel/unix-channel.ts";
 import { parseAddress } from "#packet/address.ts";
-import { decodeHelperError, helperApi, helperProtocol, helperReplySchema, maxHelperLineBytes } from "#wire/helper.ts";
+import { decodeHelperError, helperApi, helperProtocol, helperReadySchema } from "#wire/helper.ts";
+import { helperReplySchema, maxHelperLineBytes } from "#wire/helper.ts";
 import type { DnsHook, HelperParams, HelperResult, HelperVerb } from "#wire/helper.ts";
 
 /** chosen: the slowest answer runs resolvectl twice, 5 s each at most. */
@@ -165,6 +166,8 @@ class HelperConnection implements Helper {
   readonly #channel: UnixChannel;
   readonly #lostCallbacks: ((error: AppError) => void)[] = [];
   readonly #goneCallbacks: (() => void)[] = [];
+  readonly #ready = Promise.withResolvers<void>();
+  #heard = false;
   #pending: PendingCall | undefined;
   #last: Promise<unknown> = Promise.resolve();
   #nextId = 1;
@@ -173,6 +176,7 @@ class HelperConnection implements Helper {
 
   constructor(fd: number, clock: Clock) {
     this.#clock = clock;
+    this.#ready.promise.catch(() => undefined); // `greet` hears of it, or nobody waits
     this.#channel = new UnixChannel(fd, maxHelperLineBytes, {
       onLine: (line) => this.#onLine(line),
       onEnd: (error) => this.#lose(error ?? new AppError("helper_failed", "the root helper ended")),
@@ -184,8 +188,10 @@ class HelperConnection implements Helper {
     return this.#lost;
   }
 
+  /** Waits until the helper speaks, however long sudo may ask for a password, then asks who it is. */
   async greet(): Promise<void> {
-    const answer = await this.#call("hello", { protocol: helperProtocol, version: softwareVersion }, "unlimited");
+    await this.#ready.promise;
+    const answer = await this.#call("hello", { protocol: helperProtocol, version: softwareVersion });
     this.version = answer.version;
     this.pid = answer.pid;
   }
@@ -269,6 +275,7 @@ class HelperConnection implements Helper {
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending = { id, resolve, reject };
+    promise.catch(() => undefined); // a send that fails rejects it before it is awaited
     try {
       this.#channel.send(JSON.stringify({ id, verb, params }));
       const parsed = helperApi[verb].result.safeParse(await promise);
@@ -280,6 +287,11 @@ class HelperConnection implements Helper {
   }
 
   #onLine(line: string): void {
+    if (!this.#heard && helperReadySchema.safeParse(parseJson(line)).success) {
+      this.#heard = true;
+      this.#ready.resolve();
+      return;
+    }
     const reply = helperReplySchema.safeParse(parseJson(line));
     const pending = this.#pending;
     if (!reply.success || pending === undefined || reply.data.id !== pending.id) {
@@ -295,6 +307,7 @@ class HelperConnection implements Helper {
     if (this.#lost !== undefined) return;
     this.#lost = error;
     this.#channel.close();
+    this.#ready.reject(error);
     this.#pending?.reject(error);
     for (const callback of this.#goneCallbacks.splice(0)) callback();
     if (this.#closing !== undefined) return;

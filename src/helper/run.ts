@@ -6,6 +6,8 @@ import type { Logger } from "#base/log.ts";
 import { peerCredentials } from "#kernel/peer-cred.ts";
 import { UnixChannel } from "#kernel/unix-channel.ts";
 import { maxHelperLineBytes } from "#wire/helper.ts";
+import type { helperReadySchema } from "#wire/helper.ts";
+import type { z } from "zod";
 import { sudoUser } from "./config.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { HelperSession } from "./session.ts";
@@ -65,6 +67,7 @@ async function serve(uid: number, log: Logger): Promise<void> {
     onLine: (line) => dispatcher.accept(line, channel),
     onEnd: (error) => ended.resolve(error?.message ?? "the daemon closed the connection"),
   });
+  channel.send(JSON.stringify({ ready: true } satisfies z.infer<typeof helperReadySchema>));
   log.info("helper started", { uid, pid: process.pid });
   const reason = await ended.promise;
   await session[Symbol.asyncDispose]();

@@ -6,9 +6,16 @@
 // Neither call waits. Received descriptors are closed at exec; more than one in a message never get in.
 import { addressOf, libc } from "./ffi.ts";
 
-const msghdrBytes = 56;
+// The kernel is given addresses, so these must not move: V8 keeps small typed arrays on its moving heap, but never an
+// ArrayBuffer's own memory. One set is enough, because calls do not wait.
+const header = new Uint8Array(new ArrayBuffer(56));
+const vector = new Uint8Array(new ArrayBuffer(16));
+const control = new Uint8Array(new ArrayBuffer(24)); // room for exactly one descriptor
+const headerView = new DataView(header.buffer);
+const vectorView = new DataView(vector.buffer);
+const controlView = new DataView(control.buffer);
+
 const cmsgHeaderBytes = 16;
-const controlBytes = 24; // room for exactly one descriptor
 const solSocket = 1;
 const scmRights = 1;
 const msgDontwait = 0x40;
@@ -17,16 +24,16 @@ const msgCmsgCloexec = 0x4000_0000;
 
 /** Bytes taken by the kernel, or -errno. `passedFd` travels beside the first byte. */
 export function sendWithFd(socketFd: number, bytes: Uint8Array, passedFd?: number): number {
-  const control = new Uint8Array(controlBytes);
+  control.fill(0);
   if (passedFd !== undefined) {
-    const view = new DataView(control.buffer);
-    view.setBigUint64(0, BigInt(cmsgHeaderBytes + 4), true);
-    view.setInt32(8, solSocket, true);
-    view.setInt32(12, scmRights, true);
-    view.setInt32(16, passedFd, true);
+    controlView.setBigUint64(0, BigInt(cmsgHeaderBytes + 4), true);
+    controlView.setInt32(8, solSocket, true);
+    controlView.setInt32(12, scmRights, true);
+    controlView.setInt32(16, passedFd, true);
   }
-  const message = buildMessage(bytes, control, passedFd === undefined ? 0 : controlBytes);
-  return libc().sendmsg(socketFd, message.header, msgDontwait | msgNosignal);
+  const stable = copyToStable(bytes);
+  fillHeader(stable, bytes.length, passedFd !== undefined);
+  return libc().sendmsg(socketFd, header, msgDontwait | msgNosignal);
 }
 
 export interface Received {
@@ -36,38 +43,33 @@ export interface Received {
   readonly fd: number | undefined;
 }
 
-export function receiveWithFd(socketFd: number, into: Uint8Array): Received {
-  const control = new Uint8Array(controlBytes);
-  const message = buildMessage(into, control, controlBytes);
-  const length = libc().recvmsg(socketFd, message.header, msgDontwait | msgCmsgCloexec);
-  if (length < 0) return { length, fd: undefined };
-  return { length, fd: decodeRights(control, new DataView(message.header.buffer).getBigUint64(40, true)) };
+/** `into` is all of an ArrayBuffer's memory, so that it does not move. */
+export function receiveWithFd(socketFd: number, into: Uint8Array<ArrayBuffer>): Received {
+  control.fill(0);
+  fillHeader(into, into.length, true);
+  const length = libc().recvmsg(socketFd, header, msgDontwait | msgCmsgCloexec);
+  return { length, fd: length < 0 ? undefined : decodeRights() };
 }
 
-function decodeRights(control: Uint8Array, controlLength: bigint): number | undefined {
-  if (controlLength < BigInt(cmsgHeaderBytes + 4)) return undefined;
-  const view = new DataView(control.buffer);
-  const isRights = view.getInt32(8, true) === solSocket && view.getInt32(12, true) === scmRights;
-  return isRights ? view.getInt32(16, true) : undefined;
+function decodeRights(): number | undefined {
+  if (headerView.getBigUint64(40, true) < BigInt(cmsgHeaderBytes + 4)) return undefined;
+  const isRights = controlView.getInt32(8, true) === solSocket && controlView.getInt32(12, true) === scmRights;
+  return isRights ? controlView.getInt32(16, true) : undefined;
 }
 
-/** The header and, kept alive with it, what it points at. */
-function buildMessage(
-  bytes: Uint8Array,
-  control: Uint8Array,
-  controlLength: number,
-): { readonly header: Uint8Array; readonly vector: Uint8Array } {
-  const vector = new Uint8Array(16);
-  const vectorView = new DataView(vector.buffer);
+function copyToStable(bytes: Uint8Array): Uint8Array {
+  const stable = new Uint8Array(new ArrayBuffer(bytes.length));
+  stable.set(bytes);
+  return stable;
+}
+
+function fillHeader(bytes: Uint8Array, length: number, withControl: boolean): void {
   vectorView.setBigUint64(0, addressOf(bytes), true);
-  vectorView.setBigUint64(8, BigInt(bytes.length), true);
-  const header = new Uint8Array(msghdrBytes);
-  const view = new DataView(header.buffer);
-  view.setBigUint64(16, addressOf(vector), true);
-  view.setBigUint64(24, 1n, true);
-  if (controlLength > 0) {
-    view.setBigUint64(32, addressOf(control), true);
-    view.setBigUint64(40, BigInt(controlLength), true);
-  }
-  return { header, vector };
+  vectorView.setBigUint64(8, BigInt(length), true);
+  header.fill(0);
+  headerView.setBigUint64(16, addressOf(vector), true);
+  headerView.setBigUint64(24, 1n, true);
+  if (!withControl) return;
+  headerView.setBigUint64(32, addressOf(control), true);
+  headerView.setBigUint64(40, BigInt(control.length), true);
 }

@@ -52,9 +52,15 @@ const liveWatches = new Set<object>();
 /**
  * Calls `onReadable` whenever `fd` has something to read (also at end of file), until closed. A descriptor bears one
  * watch in a process, and none that Node itself already reads.
+ *
+ * The poll handle calls back without Node around it: promises would not go on and an error would be lost. So the call
+ * is made from an immediate, which Node runs in the same turn of the loop, after all that was ready.
  */
 export function watchReadable(fd: number, onReadable: () => void): ReadableWatch {
-  const handle = load().koffi.node.poll(fd, { readable: true }, onReadable);
+  const run = (): void => {
+    if (liveWatches.has(handle)) onReadable();
+  };
+  const handle = load().koffi.node.poll(fd, { readable: true }, () => void setImmediate(run));
   liveWatches.add(handle);
   return {
     unref: () => handle.unref(),
@@ -62,6 +68,10 @@ export function watchReadable(fd: number, onReadable: () => void): ReadableWatch
       if (liveWatches.delete(handle)) handle.close();
     },
   };
+}
+
+function runWaitingTicks(): void {
+  // Nothing of its own to do: that it runs is enough.
 }
 
 /** The address of a buffer's first byte, for structures that hold pointers. The caller keeps the buffer alive. */

@@ -24,7 +24,7 @@ export class UnixChannel {
   readonly #maxLineBytes: number;
   readonly #handlers: UnixChannelHandlers;
   readonly #watch: ReadableWatch;
-  readonly #into = new Uint8Array(readBytes);
+  readonly #into = new Uint8Array(new ArrayBuffer(readBytes));
   #held: Buffer = Buffer.alloc(0);
   #passedFd: number | undefined;
   #closed = false;

@@ -1,6 +1,7 @@
 // User daemon ↔ root helper (DESIGN §7): one JSON object a line over the socket that the helper was started with. The
-// daemon asks, the helper answers, one request at a time; the verbs are all there is. The answer to `device.open`
-// carries the device's descriptor beside its first byte (SCM_RIGHTS).
+// helper opens with a `ready` line, because what is sent before could be read by the command that started it and still
+// holds the socket; then the daemon asks, the helper answers, one request at a time; the verbs are all there is. The
+// answer to `device.open` carries the device's descriptor beside its first byte (SCM_RIGHTS).
 // The helper runs as root and trusts nobody: what the schema lets through is checked again against the host.
 import { z } from "zod";
 import { AppError, errorCodes } from "#base/error.ts";
@@ -68,6 +69,9 @@ export const helperApi = {
 export type HelperVerb = keyof typeof helperApi;
 export type HelperParams<V extends HelperVerb> = z.infer<(typeof helperApi)[V]["params"]>;
 export type HelperResult<V extends HelperVerb> = z.infer<(typeof helperApi)[V]["result"]>;
+
+/** The helper's first line. */
+export const helperReadySchema = z.object({ ready: z.literal(true) });
 
 export const helperRequestSchema = z.object({
   id: z.number().int().nonnegative(),
