@@ -1,0 +1,11 @@
+// `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run.
+import { benchTunnel } from "./tunnel.ts";
+import type { Report } from "./tunnel.ts";
+
+const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = { tunnel: benchTunnel };
+
+const report: Report = (name, figure) => void process.stdout.write(`${name.padEnd(40)} ${figure}\n`);
+const wanted = process.argv.slice(2);
+for (const [name, run] of Object.entries(parts)) {
+  if (wanted.length === 0 || wanted.includes(name)) await run(report);
+}
