@@ -70,10 +70,6 @@ export function watchReadable(fd: number, onReadable: () => void): ReadableWatch
   };
 }
 
-function runWaitingTicks(): void {
-  // Nothing of its own to do: that it runs is enough.
-}
-
 /** The address of a buffer's first byte, for structures that hold pointers. The caller keeps the buffer alive. */
 export function addressOf(bytes: Bytes): bigint {
   return load().koffi.address(bytes);
