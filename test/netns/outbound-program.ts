@@ -1,0 +1,125 @@
+// A program on the laptop, as a process of its own in the lab's namespace: it knows nothing of Telepresence.
+import { createHash } from "node:crypto";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { answerCalls } from "./process-calls.ts";
+
+const open = new Map<number, { readonly socket: Socket; readonly errors: string[] }>();
+let lastHandle = 0;
+
+const digest = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
+
+interface Target {
+  readonly host: string;
+  readonly port: number;
+  readonly localPort?: number;
+  readonly localAddress?: string;
+}
+
+async function readAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+function dial(target: Target): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ ...target, allowHalfOpen: true });
+    socket.once("connect", () => resolve(socket));
+    socket.once("error", reject);
+  });
+}
+
+const handlers = {
+  /** `connected` or the error's code, and how long that took; `nothing` when the limit passes first. */
+  attempt: async (target: Target, limitMs: number): Promise<{ outcome: string; ms: number }> => {
+    const started = performance.now();
+    const limit = AbortSignal.timeout(limitMs);
+    const late = once(limit, "abort").then(() => "nothing");
+    const dialled = dial(target).then(
+      (socket) => {
+        socket.on("error", () => undefined);
+        socket.destroy();
+        return "connected";
+      },
+      (error: unknown) => codeOf(error),
+    );
+    return { outcome: await Promise.race([dialled, late]), ms: performance.now() - started };
+  },
+  /** Sends `bytes` bytes of a pattern, ends its half, and answers what came back until the other end. */
+  exchange: async (target: Target, bytes: number): Promise<{ length: number; digest: string; sent: string }> => {
+    const payload = Buffer.alloc(bytes, "telepresence?");
+    const socket = await dial(target);
+    socket.end(payload);
+    const received = await readAll(socket);
+    return { length: received.length, digest: digest(received), sent: digest(payload) };
+  },
+  /** Reads to the other end's end first, then sends. */
+  readThenSend: async (target: Target, bytes: number): Promise<{ length: number; digest: string }> => {
+    const socket = await dial(target);
+    const received = await readAll(socket);
+    socket.end(Buffer.alloc(bytes));
+    await once(socket, "close");
+    return { length: received.length, digest: digest(received) };
+  },
+  echoMany: async (target: Target, count: number): Promise<number> => {
+    const one = async (index: number): Promise<boolean> => {
+      const socket = await dial(target);
+      const payload = Buffer.from(`connection ${index} `.repeat(100));
+      socket.end(payload);
+      return payload.equals(await readAll(socket));
+    };
+    return (await Promise.all(Array.from({ length: count }, (_, index) => one(index)))).filter(Boolean).length;
+  },
+  open: async (target: Target): Promise<number> => {
+    const socket = await dial(target);
+    const errors: string[] = [];
+    socket.on("error", (error) => errors.push(codeOf(error)));
+    open.set(++lastHandle, { socket, errors });
+    return lastHandle;
+  },
+  write: (handle: number, text: string): void => void open.get(handle)?.socket.write(text),
+  reset: (handle: number): void => void open.get(handle)?.socket.resetAndDestroy(),
+  /** Reads until so many bytes came. */
+  readSome: async (handle: number, bytes: number): Promise<number> => {
+    const socket = open.get(handle)?.socket;
+    let count = 0;
+    while (socket !== undefined && count < bytes) {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) await once(socket, "readable");
+      else count += chunk.length;
+    }
+    return count;
+  },
+  /** How the connection ended: the error's code, or `closed`. */
+  waitForEnd: async (handle: number): Promise<string> => {
+    const entry = open.get(handle);
+    if (entry === undefined) return "unknown";
+    entry.socket.resume();
+    if (!entry.socket.closed) await new Promise((resolve) => entry.socket.once("close", resolve));
+    return entry.errors[0] ?? "closed";
+  },
+  /** Sends datagrams from one connected socket; answers their echoes' lengths, or the error's code. */
+  datagrams: async (target: Target, sizes: readonly number[]): Promise<number[] | string> => {
+    const socket = createSocket(target.host.includes(":") ? "udp6" : "udp4");
+    try {
+      socket.connect(target.port, target.host);
+      await once(socket, "connect");
+      const lengths: number[] = [];
+      for (const size of sizes) {
+        socket.send(Buffer.alloc(size));
+        const [message] = (await once(socket, "message")) as [Buffer];
+        lengths.push(message.length);
+      }
+      return lengths;
+    } catch (error) {
+      return codeOf(error);
+    } finally {
+      socket.close();
+    }
+  },
+};
+export type ProgramHandlers = typeof handlers;
+answerCalls(handlers);

@@ -1,0 +1,198 @@
+// Outbound over a real device and the real kernel's TCP.
+//
+//   namespace "lab":  program process ──▶ kernel ──▶ tel0 ──▶ lab process: outbound ══ session ══ "cluster" services
+//                     246.246.0.1/29, fd00:246::1/64; routes 10.96.0.0/16, fd00:96::/64 ──▶ tel0
+//
+// Traps of the original: 34 (half-close ended the connection), 35 (no back-pressure), 36 (refused connections hung),
+// 38 (a reused source port met the old connection), 39 (one black-holed target delayed all others).
+import { createHash } from "node:crypto";
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { bulkBytes, makeBulk, services } from "./outbound-services.ts";
+import type { LabHandlers } from "./outbound-lab.ts";
+import type { ProgramHandlers } from "./outbound-program.ts";
+import { callProcess, type Remote } from "./process-calls.ts";
+
+let lab: Remote<LabHandlers>;
+let program: Remote<ProgramHandlers>;
+const children: ChildProcess[] = [];
+
+function start(command: string, args: readonly string[], script: string): ChildProcess {
+  const file = fileURLToPath(new URL(script, import.meta.url));
+  const child = spawn(command, [...args, process.execPath, file], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  children.push(child);
+  return child;
+}
+
+beforeAll(async () => {
+  const labProcess = start("unshare", ["--net"], "outbound-lab.ts");
+  lab = await callProcess<LabHandlers>(labProcess);
+  const namespace = `--net=/proc/${labProcess.pid}/ns/net`;
+  program = await callProcess<ProgramHandlers>(start("nsenter", [namespace], "outbound-program.ts"));
+});
+afterAll(async () => {
+  for (const child of children.toReversed()) {
+    if (child.exitCode !== null) continue;
+    child.disconnect();
+    await once(child, "exit");
+  }
+});
+
+const hosts = { v4: "10.96.0.10", v6: "fd00:96::a" } as const;
+const bulkDigest = createHash("sha256").update(makeBulk()).digest("hex");
+
+describe.each(["v4", "v6"] as const)("over IP%s", (family) => {
+  const to = (service: keyof typeof services) => ({ host: hosts[family], port: services[service] });
+
+  test("the self-test passes", async () => {
+    await expect(lab.selfTest(family)).resolves.toBeUndefined();
+  });
+
+  test("refused is a reset at once, unreachable and denied are errors at once, a black hole stays silent", async () => {
+    const refused = await program.attempt(to("refused"), 5000);
+    expect(refused.outcome).toBe("ECONNREFUSED");
+    expect(refused.ms).toBeLessThan(1000);
+    expect((await program.attempt(to("unreachable"), 5000)).outcome).toBe("EHOSTUNREACH");
+    expect((await program.attempt(to("denied"), 5000)).outcome).toBe(family === "v4" ? "EHOSTUNREACH" : "EACCES");
+    expect((await program.attempt(to("blackHole"), 1500)).outcome).toBe("nothing");
+  });
+
+  test("a black-holed target does not delay others", async () => {
+    const holes = Array.from({ length: 20 }, () => program.attempt(to("blackHole"), 1000));
+    const echo = await program.attempt(to("echo"), 1000);
+    expect(echo.outcome).toBe("connected");
+    expect(echo.ms).toBeLessThan(500);
+    await Promise.all(holes);
+  });
+
+  test("10 MB go both ways at once, byte for byte", async () => {
+    const result = await program.exchange(to("echo"), bulkBytes);
+    expect(result).toMatchObject({ length: bulkBytes, digest: result.sent });
+  });
+
+  test("half-close is kept, whoever ends first", async () => {
+    expect(await program.exchange(to("answerAfterEnd"), 1000)).toMatchObject({ length: bulkBytes, digest: bulkDigest });
+    const before = (await lab.counts()).receivedBySendFirst;
+    expect(await program.readThenSend(to("sendFirst"), 3_000_000)).toEqual({ length: bulkBytes, digest: bulkDigest });
+    await expect.poll(async () => (await lab.counts()).receivedBySendFirst - before).toBe(3_000_000);
+  });
+
+  test("a reader that does not read brakes the far end", async () => {
+    const before = (await lab.counts()).flooded;
+    const handle = await program.open(to("flood"));
+    const settled = async (): Promise<number> => {
+      for (let last = -1; ;) {
+        const now = (await lab.counts()).flooded;
+        if (now === last) return now - before;
+        last = now;
+        await new Promise((resolve) => setTimeout(resolve, 300));
+      }
+    };
+    expect(await settled()).toBeLessThan(40 * 1024 * 1024);
+    expect(await program.readSome(handle, 60_000_000)).toBeGreaterThanOrEqual(60_000_000);
+    await program.reset(handle);
+  });
+
+  test("resets travel both ways", async () => {
+    const theirs = await program.open(to("reset"));
+    await program.write(theirs, "x");
+    expect(await program.waitForEnd(theirs)).toBe("ECONNRESET");
+    const errorsBefore = (await lab.counts()).errors.length;
+    const ours = await program.open(to("echo"));
+    await program.reset(ours);
+    await expect
+      .poll(async () => (await lab.counts()).errors.slice(errorsBefore))
+      .toContain(`${services.echo}: ECONNRESET`);
+  });
+
+  test("200 connections at once all get their own bytes", async () => {
+    expect(await program.echoMany(to("echo"), 200)).toBe(200);
+  });
+
+  test("a source port that was just used connects anew", async () => {
+    for (let round = 0; round < 3; round++) {
+      const handle = await program.open({ ...to("echo"), localPort: 23_456 });
+      await program.reset(handle);
+    }
+    expect(await program.exchange({ ...to("echo"), localPort: 23_456 }, 1000)).toMatchObject({ length: 1000 });
+  });
+
+  test("datagrams go there and back, and a refusal is an error at once", async () => {
+    expect(await program.datagrams({ host: hosts[family], port: 53 }, [0, 1, 1200, 60_000])).toEqual([
+      0, 1, 1200, 60_000,
+    ]);
+    expect(await program.datagrams({ host: hosts[family], port: services.udpRefused }, [1])).toBe("ECONNREFUSED");
+  });
+
+  test("datagrams longer than the device's MTU are put together again", async () => {
+    await lab.run("ip", "link", "set", "tel0", "mtu", "1500");
+    expect(await program.datagrams({ host: hosts[family], port: 53 }, [20_000, 40_000])).toEqual([20_000, 40_000]);
+    expect(await program.exchange(to("echo"), 1_000_000)).toMatchObject({ length: 1_000_000 });
+    await lab.run("ip", "link", "set", "tel0", "mtu", "65535");
+  });
+
+  test("when the session is lost, connections are reset; new ones wait for the next session, and not for ever", async () => {
+    const handle = await program.open(to("echo"));
+    await lab.dropSession();
+    expect(await program.waitForEnd(handle)).toBe("ECONNRESET");
+    const waiting = program.attempt(to("echo"), 5000);
+    expect((await program.attempt(to("echo"), 300)).outcome).toBe("nothing");
+    await lab.newSession();
+    expect((await waiting).outcome).toBe("connected");
+    await lab.dropSession();
+    const late = await program.attempt(to("echo"), 9000);
+    expect(late.outcome).toBe("EHOSTUNREACH");
+    expect(late.ms).toBeGreaterThan(4500);
+    await lab.newSession();
+  });
+});
+
+test("a connection from another address of the laptop works too", async () => {
+  const target = { host: hosts.v4, port: services.echo, localAddress: "10.9.9.9" };
+  expect(await program.exchange(target, 100_000)).toMatchObject({ length: 100_000 });
+});
+
+test("who connects to the listener without having been sent is reset", async () => {
+  const [port] = await lab.listenPorts();
+  const end = await program.open({ host: "246.246.0.1", port: port! }).then(program.waitForEnd, String);
+  expect(end).toContain("ECONNRESET");
+  expect((await lab.stats()).tcpStrangers).toBeGreaterThan(0);
+});
+
+describe("the self-test names what is in the way:", () => {
+  test("a firewall on the device's input", async () => {
+    await lab.run(
+      "nft",
+      "add table inet wall { chain input { type filter hook input priority 0; iifname tel0 drop; }; }",
+    );
+    await expect(lab.selfTest("v4")).rejects.toThrow(
+      "packets that came in on tel0 never reached this machine's own port",
+    );
+    await lab.run("nft", "delete table inet wall");
+    await lab.selfTest("v4");
+  });
+  test("a firewall on the way to the device", async () => {
+    await lab.run(
+      "nft",
+      "add table inet wall { chain output { type filter hook output priority 0; oifname tel0 drop; }; }",
+    );
+    await expect(lab.selfTest("v4")).rejects.toThrow("a connection to 246.246.0.3 never reached the device tel0");
+    await lab.run("nft", "delete table inet wall");
+  });
+  test("another route", async () => {
+    await lab.run("ip", "route", "add", "246.246.0.3/32", "dev", "lo");
+    await expect(lab.selfTest("v4")).rejects.toThrow("traffic for 246.246.0.3 goes to lo, expected tel0");
+    await lab.run("ip", "route", "delete", "246.246.0.3/32", "dev", "lo");
+  });
+});
+
+test("close() resets what stands, so that no program waits for a device that is gone", async () => {
+  const handles = await Promise.all([hosts.v4, hosts.v6].map((host) => program.open({ host, port: services.echo })));
+  const held = program.attempt({ host: hosts.v4, port: services.blackHole }, 5000);
+  await expect.poll(async () => (await lab.stats()).tcpFlows).toBeGreaterThan(2);
+  await lab.close();
+  for (const handle of handles) expect(await program.waitForEnd(handle)).toBe("ECONNRESET");
+  expect((await held).outcome).toBe("ECONNREFUSED");
+});
