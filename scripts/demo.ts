@@ -13,6 +13,10 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const page = "<h1>Hello from the laptop</h1>\n";
 /** The documentation's own words. */
 const example = ["telepresence", "intercept", "hello", "--port", "8000", "--", "python3", "-m", "http.server", "8000"];
+/** A datagram to echo and back. */
+const udpClient =
+  "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); " +
+  's.sendto(b"udp works too", ("echo", 7000)); print(s.recv(100).decode())';
 
 try {
   await run();
@@ -28,6 +32,7 @@ async function run(): Promise<void> {
   await build(say);
   await cluster.up({ say });
   await cluster.importImage(imageFile());
+  await quietly("telepresence uninstall --everything; telepresence quit"); // what an earlier demo with --keep left
   say("Three services run in it: hello (Python), echo (Python) and visitor (Node), which calls hello all the time.");
   await shell("kubectl get deployments,services");
   const before = await traces();
@@ -48,12 +53,14 @@ async function run(): Promise<void> {
   say(`$ ${example.join(" ")}`);
   const intercept = startExample();
   await untilVisitorsMeet("SimpleHTTP", intercept);
+  await pause(2000);
   await expectOutput("curl -sS --max-time 10 http://visitor/stats", "Hello from the laptop");
   await shell("telepresence list --intercepts");
 
   heading("After leave, the cluster answers again, and no caller noticed");
   await shell("telepresence leave hello");
   await untilVisitorsMeet("hello-");
+  await pause(2000);
   await expectOutput("curl -sS --max-time 10 http://visitor/", " 0 failed");
   await ended(intercept);
 
@@ -64,11 +71,6 @@ async function run(): Promise<void> {
   compare(before, await traces());
   say("Objects of the cluster, hello's template, the laptop's devices, routes, nft tables, resolver: as before.");
 }
-
-/** The `sample`: a datagram to echo and back. */
-const udpClient =
-  "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); " +
-  's.sendto(b"udp works too", ("echo", 7000)); print(s.recv(100).decode())';
 
 async function finish(): Promise<void> {
   if (keep) {
@@ -99,6 +101,10 @@ async function expectOutput(line: string, wanted: string): Promise<void> {
 async function expectFailure(line: string): Promise<void> {
   const { code } = await attempt(line);
   if (code === 0) throw new AppError("command_failed", `"${line}" succeeded; expected that it cannot`);
+}
+
+async function quietly(line: string): Promise<void> {
+  await cluster.onLaptop(["sh", "-c", line], { allowFailure: true });
 }
 
 async function attempt(
@@ -135,8 +141,13 @@ async function untilVisitorsMeet(who: string, while_?: ChildProcess): Promise<vo
       throw new AppError("command_failed", `the example ended by itself with code ${while_.exitCode}`);
     }
     if (performance.now() > endMs) throw new AppError("timeout", `the visitor was not answered by ${who}… within 90 s`);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await pause(300);
   }
+}
+
+/** The visitor calls ten times a second; a little later there is more to see. */
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 async function ended(child: ChildProcess): Promise<void> {
