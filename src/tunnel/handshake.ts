@@ -11,6 +11,9 @@ import type { Agreement } from "#wire/hello-codec.ts";
 import type { Hello } from "#wire/hello.ts";
 import { helloTimeoutMs } from "#wire/limits.ts";
 
+/** chosen: how long the last words of a link that ends in error may take to leave. */
+const farewellMs = 1000;
+
 export interface HandshakeOptions {
   readonly transport: Duplex;
   readonly hello: Hello;
@@ -43,7 +46,7 @@ export function exchangeHello<T>(options: HandshakeOptions, complete: (handshake
       leave();
       transport.on("error", () => undefined); // an error of a transport we give up has no reader
       if (farewell === undefined) transport.destroy();
-      else transport.end(farewell, () => transport.destroy());
+      else endTransport(transport, clock, farewell);
       reject(error);
     };
     const onAbort = (): void => fail(toAppError(limit.signal.reason));
@@ -78,6 +81,13 @@ export function exchangeHello<T>(options: HandshakeOptions, complete: (handshake
     transport.on("data", onData).on("end", onEnd).on("close", onEnd).on("error", onError);
     if (role === "opener") transport.write(encodeHello(hello));
   });
+}
+
+/** Sends the last words, if the transport takes them in time, and destroys it. */
+export function endTransport(transport: Duplex, clock: Clock, lastWords?: Uint8Array): void {
+  const timer = clock.after(farewellMs, () => transport.destroy()).unref();
+  transport.once("close", () => timer[Symbol.dispose]());
+  transport.end(lastWords, () => transport.destroy());
 }
 
 function judge(options: HandshakeOptions, theirs: Hello): Agreement | AppError {

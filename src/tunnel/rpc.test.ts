@@ -159,6 +159,20 @@ describe("openRpc()", () => {
     expect(b.destroyed).toBe(true);
   });
 
+  test("costs its stream, not the session it runs over", async () => {
+    await using pair = await createSessionPair();
+    const streams: Duplex[] = [];
+    pair.accepter.onIncoming((incoming) => void streams.push(incoming.accept()));
+    const stream = await pair.opener.open({ kind: "rpc", api: "manager" }, live);
+    const server = openRpc({ stream: streams[0] ?? stream, serves: { api, handlers }, log: silentLogger });
+    const failed = new Promise((resolve) => stream.once("error", resolve));
+    stream.write("Content-Length: 99999999\r\n\r\n");
+    expect(await server.closed).toMatchObject({ code: "protocol" });
+    expect(await failed).toMatchObject({ code: "protocol" });
+    await pair.opener.open({ kind: "rpc", api: "manager" }, live);
+    expect(streams).toHaveLength(2);
+  });
+
   test.each([
     ["a header without end", "x".repeat(2000)],
     ["no length", "Content-Type: text/plain\r\n\r\n"],

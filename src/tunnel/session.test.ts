@@ -2,6 +2,8 @@
 // whole, a slow reader that fills the process's memory, a bulk stream that starves a shell, a dead link that nobody
 // notices, and a stray HTTP request that is answered.
 import { once } from "node:events";
+import { Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
@@ -91,6 +93,58 @@ describe("a stream", () => {
     a.end(sent);
     const got = await readAll(b);
     expect(got === sent).toBe(true);
+  });
+
+  // The high-water mark of 0 is rare among streams: every way to read must still work.
+  test.each<[string, (stream: TunnelStream) => Promise<number>]>([
+    [
+      "iteration",
+      async (stream) => {
+        let bytes = 0;
+        for await (const chunk of stream) bytes += (chunk as Buffer).length;
+        return bytes;
+      },
+    ],
+    [
+      "'readable' and read()",
+      async (stream) => {
+        let bytes = 0;
+        stream.on("readable", () => {
+          for (let chunk = stream.read() as Buffer | null; chunk !== null; chunk = stream.read() as Buffer | null) {
+            bytes += chunk.length;
+          }
+        });
+        await once(stream, "end");
+        return bytes;
+      },
+    ],
+    [
+      "a pipe into a slow writer",
+      async (stream) => {
+        let bytes = 0;
+        const slow = new Writable({
+          highWaterMark: 1024,
+          write: (chunk: Buffer, _encoding, done) => {
+            bytes += chunk.length;
+            setImmediate(done);
+          },
+        });
+        await pipeline(stream, slow);
+        return bytes;
+      },
+    ],
+  ])("gives all its bytes to %s", async (_name, read) => {
+    await using pair = await createSessionPair();
+    const [a, b] = await openStream(pair);
+    b.end();
+    a.resume();
+    const reading = read(b);
+    for (let part = 0; part < 300; part += 1) {
+      if (!a.write(Buffer.alloc(1 + part * 37))) await once(a, "drain");
+      if (part % 50 === 0) await settle(3);
+    }
+    a.end();
+    expect(await reading).toBe(300 + 37 * ((299 * 300) / 2));
   });
 
   test("keeps what was sent before the end for a reader that comes late", async () => {

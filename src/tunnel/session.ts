@@ -7,7 +7,7 @@
 // Invariants: a stream is in exactly one of #openings, #offers and #streams; a misbehaving far end ends its stream or
 // this session, never the process; every wait ends when the transport does.
 import type { Duplex } from "node:stream";
-import { raceSignal } from "#base/abort.ts";
+import { formatDuration, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, ProtocolError, invariant, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -20,7 +20,7 @@ import type { Hello } from "#wire/hello.ts";
 import { maxStreams } from "#wire/limits.ts";
 import { resetCodes } from "#wire/open.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
-import { exchangeHello } from "./handshake.ts";
+import { endTransport, exchangeHello } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Offer } from "./offer.ts";
@@ -49,9 +49,6 @@ export interface OpenSessionOptions {
 export function openSession(options: OpenSessionOptions): Promise<TunnelSession> {
   return exchangeHello<TunnelSession>(options, (handshake) => new Session(options, handshake));
 }
-
-/** chosen: how long the last words of a session that ends in error may take to leave. */
-const farewellMs = 1000;
 
 class Session implements TunnelSession, StreamHost {
   readonly peer: Hello;
@@ -97,8 +94,7 @@ class Session implements TunnelSession, StreamHost {
     this.#heartbeat = new Heartbeat({
       clock: options.clock,
       sendPing: (payload) => this.#outbox.control(frameTypes.ping, 0, payload),
-      onSilence: (silentMs) =>
-        this.#finish(new AppError("link_lost", `the far end has been silent for ${(silentMs / 1000).toFixed(1)} s`)),
+      onSilence: (silentMs) => this.#transportEnded(`the far end has been silent for ${formatDuration(silentMs)}`),
     });
     this.#listen(handshake.rest);
     this.#log.info("session opened", { software: handshake.peer.software, version: handshake.agreement.version });
@@ -382,19 +378,12 @@ class Session implements TunnelSession, StreamHost {
   /** Ends in error, and tells the far end why if the transport takes it. */
   #fail(error: AppError): void {
     if (this.#over) return;
-    const transport = this.#transport;
     this.#say(frameTypes.goaway, 0, resetReasonOf(error), error.message);
     this.#outbox.flushNow();
-    this.#finish(error, () => {
-      const timer = this.#clock.after(farewellMs, () => transport.destroy()).unref();
-      transport.end(() => {
-        timer[Symbol.dispose]();
-        transport.destroy();
-      });
-    });
+    this.#finish(error, () => endTransport(this.#transport, this.#clock));
   }
 
-  #finish(error: AppError | undefined, endTransport = (): unknown => this.#transport.destroy()): void {
+  #finish(error: AppError | undefined, end = (): unknown => this.#transport.destroy()): void {
     if (this.#over) return;
     this.#over = true;
     this.#heartbeat.stop();
@@ -404,7 +393,7 @@ class Session implements TunnelSession, StreamHost {
     for (const offer of this.#offers.values()) offer.abort(lost);
     this.#offers.clear();
     for (const stream of this.#streams.values()) stream.cut(lost);
-    endTransport();
+    end();
     this.#log.info("session ended", error === undefined ? {} : { code: error.code, error: error.message });
     this.#resolveClosed(error);
   }

@@ -8,7 +8,8 @@ import type { OpenRequest, ResetReason } from "#wire/open.ts";
 /**
  * One stream: a Node Duplex with `allowHalfOpen`. `end()` sends the half-close, 'end' is the far end's;
  * `destroy(error)` resets (an AppError's code travels); a reset from the far end is an 'error' with an AppError.
- * Credit goes back when the reader has taken the bytes.
+ * Credit goes back when the reader has taken the bytes. What is written must not be changed afterwards: it is passed
+ * on, not copied. A `for await` over the stream destroys its writing half too, as with every Duplex.
  */
 export interface TunnelStream extends Duplex {
   readonly id: number;
