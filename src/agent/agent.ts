@@ -1,6 +1,5 @@
 // Builds the agent's parts in the order a connection meets them, listeners first; disposing undoes it in reverse.
 import type { Clock } from "#base/clock.ts";
-import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
@@ -119,6 +118,6 @@ async function drain(
   try {
     while (await needed()) await clock.sleep(drainStepMs, signal);
   } catch (error) {
-    if (!(error instanceof AppError)) throw error; // the time to drain is over
+    if (!signal.aborted) throw error; // else the time to drain is over
   }
 }

@@ -143,9 +143,8 @@ async function openLaptopDoor(
 }
 
 function guardOf(config: ManagerConfig): DialGuard {
-  const own = [...new Set([...config.podIps, ...interfaceAddresses()])];
   return createDialGuard({
-    ownAddresses: () => own,
+    ownAddresses: [...config.podIps, ...interfaceAddresses()],
     nodeAddresses: config.nodeIps,
     allowNodes: config.allowNodes,
     allowRanges: config.allowRanges,

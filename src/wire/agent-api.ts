@@ -63,7 +63,10 @@ export type ServedIntercept = z.infer<typeof servedInterceptSchema>;
 
 /** Methods that the manager calls on the agent. */
 export const managerToAgentApi = {
-  /** The whole set this agent serves for this manager; answered when it is in force. */
+  /**
+   * The whole set this agent serves for this manager; answered when it is in force. What it cannot serve it leaves out
+   * and names in the error `not_interceptable`, field `refused`: [{id, message}]; the rest is in force then.
+   */
   "intercepts.set": method(z.object({ intercepts: z.array(servedInterceptSchema).max(1000) }), empty),
 } as const;
 

@@ -10,6 +10,8 @@ import { AppError } from "#base/error.ts";
 
 /** chosen: the application's backlog may be full; its callers would wait as well. */
 const connectMs = 30_000;
+/** chosen: an application that listened only on loopback may have been restarted to listen everywhere. */
+const knownMs = 5000;
 /** chosen: finds an application that stopped without closing. */
 const keepAliveMs = 60_000;
 
@@ -21,8 +23,8 @@ export interface AppDialerOptions {
 
 export class AppDialer {
   readonly #options: AppDialerOptions;
-  /** Where the application answered last. */
-  #known: string | undefined;
+  /** Where the application answered last, and until when that is believed. */
+  #known: { readonly address: string; readonly untilMs: number } | undefined;
 
   constructor(options: AppDialerOptions) {
     this.#options = options;
@@ -32,11 +34,11 @@ export class AppDialer {
   async dial(reached: string | undefined, signal: AbortSignal): Promise<Socket> {
     const { containerPort, clock } = this.#options;
     using limit = deadline(clock, connectMs, `the application on port ${containerPort}`, signal);
-    let failure: Error = new AppError("refused", `the application does not listen on port ${containerPort}`);
+    let failure: Error | undefined;
     for (const address of this.candidates(reached)) {
       try {
         const socket = await connectTo(address, containerPort, limit.signal);
-        this.#known = address;
+        this.#known = { address, untilMs: clock.now() + knownMs };
         return socket;
       } catch (error) {
         limit.signal.throwIfAborted();
@@ -46,19 +48,17 @@ export class AppDialer {
     throw new AppError("refused", `the application does not listen on port ${containerPort}`, { cause: failure });
   }
 
-  /** The address that worked, then the pod's own (the caller's first), then loopback. */
+  /** The address that worked lately, then the pod's own (the caller's first), then loopback. */
   candidates(reached: string | undefined): readonly string[] {
-    const all = [this.#known, reached, ...this.#options.podIps, "127.0.0.1", "::1"];
-    const own = all.filter((address): address is string => address !== undefined).map(plainAddress);
-    // Loopback comes last but for the remembered one: a caller on loopback is no reason to skip the pod's address.
-    const known = this.#known;
-    return [...new Set(own)].toSorted((a, b) => rank(a, known) - rank(b, known));
+    const { podIps, clock } = this.#options;
+    const known = this.#known !== undefined && clock.now() < this.#known.untilMs ? [this.#known.address] : [];
+    const own = [...(reached === undefined ? [] : [plainAddress(reached)]), ...podIps].filter((ip) => !isLoopback(ip));
+    return [...new Set([...known, ...own, "127.0.0.1", "::1"])];
   }
 }
 
-function rank(address: string, known: string | undefined): number {
-  if (address === known) return 0;
-  return address === "::1" || address.startsWith("127.") ? 2 : 1;
+function isLoopback(address: string): boolean {
+  return address === "::1" || address === "127.0.0.1";
 }
 
 /** `::ffff:10.0.0.1`, as a dual-stack listener sees IPv4, is 10.0.0.1. */

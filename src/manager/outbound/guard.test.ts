@@ -4,7 +4,7 @@ import type { GuardOptions } from "./guard.ts";
 
 const guard = (options: Partial<GuardOptions> = {}) =>
   createDialGuard({
-    ownAddresses: () => ["10.1.0.7", "fd12::7"],
+    ownAddresses: ["10.1.0.7", "fd12::7"],
     nodeAddresses: ["192.168.5.10", "fd99::1"],
     allowNodes: false,
     allowRanges: [],

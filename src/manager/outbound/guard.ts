@@ -7,8 +7,8 @@ import ipaddr from "ipaddr.js";
 import { AppError } from "#base/error.ts";
 
 export interface GuardOptions {
-  /** Addresses of the manager's own pod, asked at each check. */
-  readonly ownAddresses: () => readonly string[];
+  /** Addresses of the manager's own pod. */
+  readonly ownAddresses: readonly string[];
   readonly nodeAddresses: readonly string[];
   readonly allowNodes: boolean;
   /** When not empty, only these ranges (CIDR) are dialled. */
@@ -45,6 +45,7 @@ const fixedRefusals: readonly FixedRefusal[] = [
 ];
 
 export function createDialGuard(options: GuardOptions): DialGuard {
+  const own = addressSet(options.ownAddresses);
   const nodes = addressSet(options.nodeAddresses);
   const deny = rangeSet(options.denyRanges);
   const allow = options.allowRanges.length === 0 ? undefined : rangeSet(options.allowRanges);
@@ -53,7 +54,7 @@ export function createDialGuard(options: GuardOptions): DialGuard {
     const family = isIP(address) === 6 ? "ipv6" : "ipv4";
     const fixed = fixedRefusals.find((entry) => entry.list.check(address, family));
     if (fixed !== undefined) return fixed.why;
-    if (addressSet(options.ownAddresses()).check(address, family)) return "is the traffic-manager's own pod";
+    if (own.check(address, family)) return "is the traffic-manager's own pod";
     if (deny.check(address, family)) return "is in a range that this install denies";
     if (nodes.check(address, family) && !options.allowNodes && !(allow?.check(address, family) ?? false)) {
       return "is a node of the cluster, which this install does not allow";

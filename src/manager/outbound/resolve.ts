@@ -1,7 +1,7 @@
 // One DNS message from a laptop to the cluster's resolver, byte for byte but for its id: the answer's codes, CNAMEs and
 // negative answers reach the laptop as they came. A socket for each question gives a fresh source port; the id is random
 // too, so a stranger would have to guess both. UDP first, TCP when the answer is truncated or did not come.
-// @from daemon/dns/forward.ts
+// @from daemon/dns/cluster.ts
 import { randomInt } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { connect, isIPv6 } from "node:net";

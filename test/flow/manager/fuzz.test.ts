@@ -9,7 +9,7 @@ import { openSession } from "#tunnel/session.ts";
 import { encodeHello } from "#wire/hello-codec.ts";
 import { TestLaptop, ask, helloOf, namedServer, never, testAgent, testManager } from "./harness.ts";
 
-const inputs = 20_000;
+const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
 const parallel = 32;
 const seed = Number(process.env["FUZZ_SEED"] ?? 1);
 
