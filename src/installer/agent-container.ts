@@ -57,8 +57,8 @@ export function buildAgentContainer(plan: AgentContainerPlan): Container {
     ],
     ...(envFrom.length === 0 ? {} : { envFrom }),
     volumeMounts: [...mounts, { name: maskVolumeName, mountPath: tokenPath, readOnly: true }],
-    startupProbe: { ...probe, periodSeconds: 1, failureThreshold: 60 },
-    readinessProbe: { ...probe, periodSeconds: 5, failureThreshold: 3 },
+    // No startup probe: the application starts beside the agent instead of after it, and readiness holds traffic back.
+    readinessProbe: { ...probe, periodSeconds: 1, failureThreshold: 5 },
     resources,
     securityContext: securityContext(config, pod),
     terminationMessagePolicy: "FallbackToLogsOnError",
