@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { buildPrograms, kubernetesVersion, type Programs } from "./build.ts";
 import { lastLines, run, type RunOptions, type RunResult } from "./exec.ts";
 import { buildImages } from "./images.ts";
@@ -196,8 +196,11 @@ async function probe(what: "api" | "ready", components: readonly node.Component[
     const probing = run("nsenter", [network, process.execPath, script, what], { timeoutMs: readyDeadlineMs, onLine });
     await Promise.race([probing, death.promise]);
   } catch (error) {
-    if (last === "") throw error;
-    throw new AppError("timeout", `${toAppError(error).message.split("\n")[0]}; last seen: ${last}`, { cause: error });
+    if (!isAppError(error, "timeout")) throw error;
+    const seconds = readyDeadlineMs / 1000;
+    throw new AppError("timeout", `the cluster did not get ready within ${seconds} s; last seen: ${last}`, {
+      cause: error,
+    });
   } finally {
     clearInterval(watch);
   }

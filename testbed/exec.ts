@@ -4,7 +4,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { openSync, closeSync } from "node:fs";
 import { constants } from "node:os";
-import { AppError } from "#base/error.ts";
+import { AppError, type ErrorCode } from "#base/error.ts";
 
 export interface RunOptions {
   readonly input?: string | undefined;
@@ -14,6 +14,7 @@ export interface RunOptions {
   readonly timeoutMs?: number | undefined;
   /** Does not throw on a failing exit code. */
   readonly allowFailure?: boolean | undefined;
+  /** Called with each line of both outputs as it comes. */
   readonly onLine?: ((line: string) => void) | undefined;
 }
 
@@ -45,7 +46,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     timedOut = true;
     child.kill("SIGKILL");
   }, timeoutMs);
-  const stdout = collect(child.stdout);
+  const stdout = collect(child.stdout, options.onLine);
   const stderr = collect(child.stderr, options.onLine);
   child.stdin.on("error", () => undefined); // the program may end without reading its input
   child.stdin.end(options.input ?? "");
@@ -53,8 +54,11 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
     const exit = code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
     const result = { code: exit, stdout: stdout(), stderr: stderr() };
-    if (timedOut) throw failure(file, args, `did not end within ${timeoutMs / 1000} s`, result);
-    if (exit !== 0 && options.allowFailure !== true) throw failure(file, args, `ended with code ${exit}`, result);
+    const command = [file, ...args];
+    if (timedOut) throw failure("timeout", command, `did not end within ${timeoutMs / 1000} s`, result);
+    if (exit !== 0 && options.allowFailure !== true) {
+      throw failure("command_failed", command, `ended with code ${exit}`, result);
+    }
     return result;
   } catch (error) {
     if (error instanceof AppError) throw error;
@@ -78,10 +82,10 @@ function collect(stream: NodeJS.ReadableStream, onLine?: (line: string) => void)
   return () => text;
 }
 
-function failure(file: string, args: readonly string[], what: string, result: RunResult): AppError {
+function failure(code: ErrorCode, command: readonly string[], what: string, result: RunResult): AppError {
   const said = lastLines(`${result.stdout}\n${result.stderr}`, 6);
-  const shown = [file, ...args].join(" ").slice(0, 300);
-  return new AppError("command_failed", `${shown} ${what}${said === "" ? "" : `: ${said}`}`, { fields: { ...result } });
+  const shown = command.join(" ").slice(0, 300);
+  return new AppError(code, `${shown} ${what}${said === "" ? "" : `: ${said}`}`, { fields: { ...result } });
 }
 
 /** The last lines that say anything. */
