@@ -238,7 +238,7 @@ describe("a far end that breaks the protocol", () => {
       // `internal` only as the far end's own word: an error of ours has a cause.
       return accepted.every((stream) => stream.destroyed) && isAppError(reason) && reason.cause === undefined;
     });
-    const outcome = await fc.check(property, { numRuns: 500, interruptAfterTimeLimit: 10_000 });
-    expect(outcome.failed && !outcome.interrupted).toBe(false);
+    const outcome = await fc.check(property, { numRuns: 500, interruptAfterTimeLimit: 3000 });
+    expect(outcome.counterexample).toBeNull();
   });
 });

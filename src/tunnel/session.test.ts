@@ -349,7 +349,7 @@ describe("opening", () => {
     expect(streams.map((stream) => stream.id)).toEqual([1, 2, 3, 4]);
   });
 
-  test("is refused as busy beyond the bound, on either side of it", async () => {
+  test("is refused as busy beyond the bound, on either side of it", { timeout: 20_000 }, async () => {
     await using pair = await createSessionPair();
     pair.accepter.onIncoming((incoming) => void incoming.accept());
     const opened = await Promise.all(
@@ -361,7 +361,7 @@ describe("opening", () => {
     expect((await pair.opener.open(tcp, live)).id).toBe(40_001);
   });
 
-  test("2,000 streams at once carry their own bytes", async () => {
+  test("2,000 streams at once carry their own bytes", { timeout: 20_000 }, async () => {
     await using pair = await createSessionPair();
     pair.accepter.onIncoming((incoming) => {
       const stream = incoming.accept();

@@ -62,7 +62,7 @@ describe("HelloDecoder", () => {
       );
       return error === undefined || error instanceof ProtocolError;
     });
-    const runs = { numRuns: 5000, interruptAfterTimeLimit: 5000, markInterruptAsFailure: false };
+    const runs = { numRuns: 5000, interruptAfterTimeLimit: 3000, markInterruptAsFailure: false };
     expect(fc.check(property, runs).failed).toBe(false);
   });
 });
