@@ -140,7 +140,7 @@ describe("a far end that breaks the protocol", () => {
     session.destroy();
   });
 
-  test("gets a reset for data before its stream was accepted", async () => {
+  test("is rejected for data before its stream was accepted", async () => {
     const transport = createTransportPair();
     const peer = new RawPeer(transport.opener);
     const session = await openSession({
@@ -157,7 +157,7 @@ describe("a far end that breaks the protocol", () => {
     peer.send(frameTypes.data, 1, new Uint8Array(1));
     await settle();
     expect(signals[0]?.aborted).toBe(true);
-    expect(peer.got(frameTypes.reset)).toHaveLength(1);
+    expect(peer.got(frameTypes.reject).map((frame) => decodeReason(frame.payload).reason)).toEqual(["protocol"]);
     session.destroy();
   });
 

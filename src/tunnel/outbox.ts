@@ -260,7 +260,7 @@ class Batch {
     const pieces = this.#pieces;
     this.#pieces = [];
     this.#bytes = 0;
-    if (transport.destroyed || transport.writableEnded) return true; // its 'close' ends the session
+    if (transport.destroyed || transport.writableEnded) return false; // its 'close' ends the session
     if (pieces.length === 1) return transport.write(pieces[0]);
     transport.cork();
     let more = true;

@@ -330,7 +330,7 @@ class Session implements TunnelSession, StreamHost {
       offer.abort(wireError(decodeReason(frame.payload)));
     } else {
       const message = `${formatFrameType(type)} before the stream was accepted`;
-      this.#say(frameTypes.reset, streamId, "protocol", message);
+      this.#say(frameTypes.reject, streamId, "protocol", message);
       offer.abort(malformed(message));
     }
     this.#endIfDrained();
