@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
-import { silentLogger } from "#base/log.ts";
+import type { Logger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { Rpc } from "#tunnel/rpc.ts";
 import { openRpc } from "#tunnel/rpc.ts";
@@ -13,6 +13,18 @@ import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 
 type Api = typeof controlApi;
 export type Hello = ResultOf<Api, "hello">;
+
+const nothing = (): void => undefined;
+/** Not base/log.ts's: that one loads the logging library, which the command line has no other use for. */
+const silent: Logger = {
+  trace: nothing,
+  debug: nothing,
+  info: nothing,
+  warn: nothing,
+  error: nothing,
+  child: () => silent,
+  traceEnabled: false,
+};
 
 /** chosen: a daemon that lives answers this at once. */
 const helloLimitMs = 5000;
@@ -36,7 +48,7 @@ export class DaemonClient implements Disposable {
       calls: controlApi,
       receives: controlNotifications,
       sends: controlCallerNotifications,
-      log: silentLogger,
+      log: silent,
     });
     this.#rpc.onNotification("progress", ({ text }) => options.onProgress(text));
   }

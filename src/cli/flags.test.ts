@@ -1,0 +1,67 @@
+import { describe, expect, test } from "vitest";
+import { softwareVersion } from "#base/version.ts";
+import { parseCliEnvironment } from "./config.ts";
+import { emptyConfig } from "./config-file.ts";
+import { connectOptions, namesPlace, outputMode, progressMode } from "./flags.ts";
+
+const plain = parseCliEnvironment({ HOME: "/home/a" }, "/work");
+
+describe("connectOptions()", () => {
+  const imageOf = (flag?: string, env: Record<string, string> = {}, config: object = {}): string | undefined =>
+    connectOptions(flag === undefined ? {} : { image: flag }, parseCliEnvironment(env, "/"), {
+      ...emptyConfig,
+      ...config,
+    }).image;
+
+  test("takes the image from flag, environment, file, in this order", () => {
+    expect(imageOf()).toBeUndefined();
+    expect(imageOf(undefined, {}, { image: "file/i:1" })).toBe("file/i:1");
+    expect(imageOf(undefined, { TELEPRESENCE_AGENT_IMAGE: "env/i:1" }, { image: "file/i:1" })).toBe("env/i:1");
+    expect(imageOf(undefined, { TELEPRESENCE_MANAGER_IMAGE: "env/m:1" })).toBe("env/m:1");
+    expect(imageOf("flag/i:1", { TELEPRESENCE_AGENT_IMAGE: "env/i:1" }, { image: "file/i:1" })).toBe("flag/i:1");
+    expect(imageOf(undefined, { TELEPRESENCE_AGENT_IMAGE: "" })).toBeUndefined();
+  });
+
+  test("puts the registry before a bare name", () => {
+    expect(imageOf("tp:2", { TELEPRESENCE_REGISTRY: "reg.example/team/" })).toBe("reg.example/team/tp:2");
+    expect(imageOf("other/tp:2", { TELEPRESENCE_REGISTRY: "reg.example" })).toBe("other/tp:2");
+    expect(imageOf(undefined, {}, { registry: "reg.example" })).toBe(`reg.example/telepresence:${softwareVersion}`);
+  });
+
+  test("sends where and in which environment the command ran", () => {
+    expect(connectOptions({ context: "c" }, plain, emptyConfig).kube).toEqual({
+      flags: { context: "c" },
+      cwd: "/work",
+      env: { HOME: "/home/a" },
+    });
+  });
+
+  test("refuses a pull policy that does not exist", () => {
+    const env = parseCliEnvironment({ TELEPRESENCE_IMAGE_PULL_POLICY: "Sometimes" }, "/");
+    expect(() => connectOptions({}, env, emptyConfig)).toThrow(/TELEPRESENCE_IMAGE_PULL_POLICY is "Sometimes"/);
+  });
+});
+
+test("namesPlace() is true for every flag that says where, and not for the namespace", () => {
+  expect(namesPlace({})).toBe(false);
+  expect(namesPlace({ namespace: "x", output: "json" })).toBe(false);
+  expect(namesPlace({ as: "x" })).toBe(true);
+  expect(namesPlace({ managerNamespace: "x" })).toBe(true);
+});
+
+test("outputMode() knows both families", () => {
+  expect(outputMode({})).toEqual({ kind: "text" });
+  expect(outputMode({ output: "default" })).toEqual({ kind: "text" });
+  expect(outputMode({ output: "yaml" })).toEqual({ kind: "envelope", syntax: "yaml" });
+  expect(outputMode({ format: "json-stream" })).toEqual({ kind: "object", syntax: "json-stream" });
+  expect(() => outputMode({ output: "json", format: "json" })).toThrow(/exclude each other/);
+});
+
+test("progressMode() knows its words", () => {
+  expect(
+    [undefined, "auto", "tty", "plain", "quiet"].map((progress) =>
+      progressMode(progress === undefined ? {} : { progress }),
+    ),
+  ).toEqual(["auto", "auto", "auto", "plain", "quiet"]);
+  expect(() => progressMode({ progress: "loud" })).toThrow(/expected one of auto, plain, quiet/);
+});

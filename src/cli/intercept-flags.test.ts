@@ -1,0 +1,31 @@
+import { describe, expect, test } from "vitest";
+import { checkInterceptFlags } from "./intercept-flags.ts";
+
+describe("checkInterceptFlags()", () => {
+  test.each(["8080", "8080:http", "1:80", "65535:9090"])("takes --port %s", (port) => {
+    expect(checkInterceptFlags({ port: [port] })).toEqual([]);
+  });
+  test.each(["", "0", "65536", "http", "8080:", "8080:a:b", "-1", "80 80", "1e3"])("refuses --port %j", (port) => {
+    expect(() => checkInterceptFlags({ port: [port] })).toThrow(expect.objectContaining({ code: "usage" }));
+  });
+  test("refuses what filters; takes what does not", () => {
+    expect(checkInterceptFlags({ mechanism: "tcp", httpHeader: ["all"], match: ["all"], previewUrl: false })).toEqual(
+      [],
+    );
+    for (const flags of [
+      { mechanism: "http" },
+      { httpHeader: ["all", "a=b"] },
+      { httpPathRegex: "x" },
+      { previewUrl: true },
+    ]) {
+      expect(() => checkInterceptFlags(flags)).toThrow(expect.objectContaining({ code: "unsupported" }));
+    }
+  });
+  test("tells that volumes are not mounted, when they were asked for", () => {
+    expect(checkInterceptFlags({ mount: "false" })).toEqual([]);
+    expect(checkInterceptFlags({ mount: "/mnt" })).toHaveLength(1);
+  });
+  test("refuses two different workloads", () => {
+    expect(() => checkInterceptFlags({ workload: "a", deployment: "b" })).toThrow(/exclude each other/);
+  });
+});

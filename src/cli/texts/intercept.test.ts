@@ -1,0 +1,56 @@
+import { describe, expect, test } from "vitest";
+import type { InterceptInfo } from "#wire/manager-api.ts";
+import { formatIntercept } from "./intercept.ts";
+
+const info: InterceptInfo = {
+  id: "s1:hello",
+  spec: {
+    name: "hello",
+    workload: { kind: "StatefulSet", name: "hello", namespace: "default" },
+    containerName: "app",
+    ports: [
+      { containerPort: 8080, protocol: "tcp", targetHost: "127.0.0.1", targetPort: 9000 },
+      { containerPort: 53, protocol: "udp", targetHost: "127.0.0.1", targetPort: 5353 },
+    ],
+  },
+  client: "alice@thinkpad",
+  sessionId: "s1",
+  state: "active",
+  message: "",
+  pods: ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map((ip) => ({ name: `pod-${ip}`, uid: ip, ip })),
+  refusedByLaptop: 0,
+  createdAtMs: 0,
+};
+const mine = { debug: false, foreign: false };
+
+describe("formatIntercept()", () => {
+  test("shows every port, and counts the pods beyond three", () => {
+    expect(formatIntercept(info, mine)).toEqual([
+      "   Intercept name: hello",
+      "   State         : ACTIVE",
+      "   Workload kind : StatefulSet",
+      "   Intercepting  : 10.0.0.1, 10.0.0.2, 10.0.0.3 and 1 more -> 127.0.0.1",
+      "       8080 -> 9000 TCP",
+      "       53 -> 5353 UDP",
+    ]);
+  });
+
+  test("tells why it does not serve", () => {
+    const text = (more: Partial<InterceptInfo>): string => formatIntercept({ ...info, ...more }, mine).join("\n");
+    expect(text({ state: "error", message: "AGENT_ERROR: conflict" })).toContain(
+      "State         : error: AGENT_ERROR: conflict",
+    );
+    const waiting = text({ state: "waiting", message: "no pod is ready", pods: [] });
+    expect(waiting).toContain("State         : WAITING");
+    expect(waiting).toContain("Message       : no pod is ready");
+    expect(waiting).toContain("Intercepting  : no pod -> 127.0.0.1");
+    expect(text({ refusedByLaptop: 3 })).toContain("Connections refused: 3 went to the application because");
+  });
+
+  test("shows ids for --debug and the person of a foreign one", () => {
+    const lines = formatIntercept(info, { debug: true, foreign: true }).join("\n");
+    for (const key of ["ID            : s1:hello", "Client        : alice@thinkpad", "Mechanism     : tcp"]) {
+      expect(lines).toContain(key);
+    }
+  });
+});

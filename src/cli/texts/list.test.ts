@@ -1,0 +1,34 @@
+import { describe, expect, test } from "vitest";
+import type { ListedWorkload } from "#wire/control-api.ts";
+import { formatList, selectWorkloads } from "./list.ts";
+
+const item = (name: string, kind: ListedWorkload["kind"], more: Partial<ListedWorkload> = {}): ListedWorkload => ({
+  name,
+  kind,
+  namespace: "default",
+  intercepts: [],
+  ...more,
+});
+const all = { interceptsOnly: false, agentsOnly: false, interceptableOnly: false };
+
+describe("formatList()", () => {
+  test("names the kind where two workloads share a name", () => {
+    const workloads = selectWorkloads(
+      [item("db", "StatefulSet"), item("db", "Deployment"), item("web", "Deployment")],
+      all,
+    );
+    expect(formatList(workloads, false).map((line) => line.split(":")[0]?.trimEnd())).toEqual([
+      "deployment db",
+      "statefulset db",
+      "web",
+    ]);
+  });
+
+  test("tells why a workload with an agent cannot be intercepted", () => {
+    const lines = formatList(
+      [item("a", "Deployment", { agentVersion: "1", notInterceptableReason: "no ports" })],
+      false,
+    );
+    expect(lines).toEqual(["a: not interceptable (traffic-agent already installed): no ports"]);
+  });
+});
