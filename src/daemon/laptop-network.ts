@@ -1,9 +1,10 @@
 // The laptop's side of the cluster's network: device, packet path, DNS server, routes and DNS hook, opened in the order
 // in which a packet meets them and undone in reverse. Everything that touches the host goes through the root helper
 // and vanishes with it (DESIGN §7).
-import { deadline } from "#base/abort.ts";
+import { lookup } from "node:dns/promises";
+import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError } from "#base/error.ts";
+import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { formatPrefix, parseAddress, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
@@ -11,7 +12,8 @@ import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
 import { planDeviceAddresses } from "./device-addresses.ts";
-import { defaultExcludeSuffixes, searchDomain, type DnsConfig } from "./dns/names.ts";
+import { checkName, defaultExcludeSuffixes, searchDomain, type DnsConfig } from "./dns/names.ts";
+import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import type { Helper } from "./helper-client.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
@@ -37,6 +39,13 @@ export interface LaptopNetworkOptions {
   readonly clock: Clock;
   readonly log: Logger;
 }
+
+/** chosen: the answer comes from this process; what takes longer does not ask us. */
+const dnsTestMs = 2000;
+const dnsHints = {
+  resolved: "see `resolvectl status` for the device's DNS server and domains",
+  nft: "another DNS redirect or a local caching resolver may be in the way: see `nft list ruleset` and /etc/resolv.conf",
+} as const;
 
 /** chosen: routes added one by one for answered addresses that no range covers. */
 const maxSingleRoutes = 1000;
@@ -87,10 +96,13 @@ export class LaptopNetwork implements AsyncDisposable {
     this.#dns?.setConfig(this.#names);
   }
 
-  async status(): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing">> {
+  /** Tries the device and the system's resolver now, so that what it says is true now. */
+  async status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">> {
     const { helper, resolver, routing } = this.#options;
+    const [problem, dnsError] = await Promise.all([sayWhy(this.#testPath(signal)), sayWhy(this.#testDns(signal))]);
     const local = this.#dns?.addresses[0];
     return {
+      ...(problem === undefined ? {} : { problem }),
       helper: { version: helper.version, pid: helper.pid, device: this.#deviceName },
       dns: {
         hook: resolver.mode,
@@ -99,6 +111,7 @@ export class LaptopNetwork implements AsyncDisposable {
         clusterDomain: this.#names.clusterDomain,
         excludeSuffixes: [...(this.#names.excludeSuffixes ?? defaultExcludeSuffixes)],
         includeSuffixes: [...(this.#names.includeSuffixes ?? [])],
+        ...(dnsError === undefined ? {} : { error: dnsError }),
       },
       routing: {
         subnets: this.#routes.map(formatPrefix),
@@ -147,16 +160,39 @@ export class LaptopNetwork implements AsyncDisposable {
     this.#dns = this.#scope.use(dns);
     await this.#applyRoutes();
     await helper.hookDns(this.#planHook(dns, addresses.dnsServer));
-    const probe = addresses.outbound.v4?.probe ?? "";
-    using limit = deadline(clock, 10_000, "opening the laptop's network", signal);
+    await Promise.all([this.#testPath(signal), this.#testDns(signal)]);
+  }
+
+  async #testPath(signal: AbortSignal): Promise<void> {
+    const outbound = this.#outbound;
+    if (outbound === undefined) throw new AppError("internal", "the data path is not open");
+    const { helper, clock } = this.#options;
     await testDataPath({
-      probe,
-      deviceName: opened.name,
+      probe: planDeviceAddresses(false).outbound.v4?.probe ?? "",
+      deviceName: this.#deviceName,
       stats: () => outbound.stats(),
       clock,
-      signal: limit.signal,
+      signal,
       routeTo: (address) => helper.routeTo(address),
     });
+  }
+
+  /** Asks for a name that only we know, the way every program asks. */
+  async #testDns(signal: AbortSignal): Promise<void> {
+    const { clock, resolver } = this.#options;
+    using limit = deadline(clock, dnsTestMs, "the look-up of a test name", signal);
+    try {
+      const { address } = await raceSignal(lookup(checkName, { family: 4 }), limit.signal);
+      if (address === checkAddress) return;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new AppError(
+        "dns_hook_failed",
+        `the system's resolver does not ask telepresence: ${toAppError(error).message}`,
+        { cause: error, hint: dnsHints[resolver.mode] },
+      );
+    }
+    throw new AppError("dns_hook_failed", `somebody else answers for ${checkName}`, { hint: dnsHints[resolver.mode] });
   }
 
   #planHook(dns: Dns, serverAddress: string): DnsHook {
@@ -201,6 +237,16 @@ export class LaptopNetwork implements AsyncDisposable {
     });
     await helper.setRoutes({ routes: planned.map(formatPrefix), never: [...routing.apiServer] });
     this.#routes = planned;
+  }
+}
+
+/** The message of a failed check; undefined when it succeeded. */
+async function sayWhy(check: Promise<void>): Promise<string | undefined> {
+  try {
+    await check;
+    return undefined;
+  } catch (error) {
+    return toAppError(error).message;
   }
 }
 

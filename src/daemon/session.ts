@@ -1,6 +1,7 @@
 // One connection to one cluster: the manager link, the laptop's network and one's own intercepts, opened in this order
 // and undone in reverse. The session ends by itself when the root helper is gone, since then the laptop's network is
 // too; a lost manager link does not end it.
+import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -160,18 +161,18 @@ export class Session implements AsyncDisposable {
     };
   }
 
-  async status(): Promise<SessionStatus> {
+  /** Every line is tried now: the link by a question to the manager, the device and the resolver by use. */
+  async status(signal: AbortSignal): Promise<SessionStatus> {
+    const [network, roundTripMs] = await Promise.all([this.#network.status(signal), this.#measureLink(signal)]);
     const current = this.#link.current;
-    const network = await this.#network.status();
-    const { problem } = this.#link;
-    const roundTripMs = current?.session.roundTripMs;
+    const problem = this.#link.problem?.message ?? network.problem;
     return {
       state: current === undefined ? "Reconnecting" : "Connected",
       connection: this.connection,
       transport: "port-forward",
       intercepts: [...this.intercepts],
       ...network,
-      ...(problem === undefined ? {} : { problem: problem.message }),
+      ...(problem === undefined ? {} : { problem }),
       ...(roundTripMs === undefined ? {} : { roundTrip: { value: roundTripMs, ageMs: 0 } }),
       ...(current === undefined
         ? {}
@@ -191,6 +192,20 @@ export class Session implements AsyncDisposable {
     await this.#scope[Symbol.asyncDispose]();
   }
 
+  /** Milliseconds of one question to the manager and its answer; undefined when none came in time. */
+  async #measureLink(signal: AbortSignal): Promise<number | undefined> {
+    const { clock, log } = this.#options;
+    using limit = deadline(clock, statusTimeoutMs, "the manager's answer", signal);
+    const startMs = clock.now();
+    try {
+      await this.#link.require().rpc.call("intercept.list", {}, limit.signal);
+      return clock.now() - startMs;
+    } catch (error) {
+      log.info("the manager did not answer the status question", { error: String(error) });
+      return undefined;
+    }
+  }
+
   async #everybody(warnings: string[], signal: AbortSignal): Promise<readonly InterceptInfo[]> {
     const current = this.#link.current;
     if (current !== undefined) {
@@ -202,6 +217,8 @@ export class Session implements AsyncDisposable {
   }
 }
 
+/** chosen: `status` must not make anybody wait. */
+const statusTimeoutMs = 1000;
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
 const departMs = 4000;
 

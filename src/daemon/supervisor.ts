@@ -91,10 +91,10 @@ export class Supervisor implements AsyncDisposable {
     return result;
   }
 
-  async status(): Promise<DaemonStatus> {
+  async status(signal: AbortSignal): Promise<DaemonStatus> {
     const { installId, executable } = this.#options;
     const daemon = { version: softwareVersion, executable, installId, pid: process.pid };
-    if (this.#session !== undefined) return { ...daemon, ...(await this.#session.session.status()) };
+    if (this.#session !== undefined) return { ...daemon, ...(await this.#session.session.status(signal)) };
     const problem = this.#ended === undefined ? {} : { problem: this.#ended.message };
     return { ...daemon, state: "Not connected", intercepts: [], ...problem };
   }

@@ -1,7 +1,7 @@
 // The traffic-manager in a real cluster: found, installed where the user may, waited for, removed.
 // Namespaces in order: the flag, the kubeconfig's extension, `telepresence`, the connection's own (DESIGN 3).
 import { deadline } from "#base/abort.ts";
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
@@ -71,8 +71,27 @@ export async function ensureManager(kube: Kube, options: EnsureManagerOptions): 
     };
   }
   const { namespace, warnings } = await install(kube, candidates, options);
-  const pod = await waitForManager(kube, namespace, options);
-  return { ...describePod(pod, namespace), version: softwareVersion, installed: true, warnings };
+  try {
+    const pod = await waitForManager(kube, namespace, options);
+    return { ...describePod(pod, namespace), version: softwareVersion, installed: true, warnings };
+  } catch (error) {
+    await undoInstall(kube, namespace, options.onProgress);
+    throw error;
+  }
+}
+
+/** chosen: the caller may have given up already, and what we put there must go all the same. */
+const undoMs = 15_000;
+
+/** A manager that never came up would be found, and waited for, by every later `connect`. */
+async function undoInstall(kube: Kube, namespace: string, onProgress: Progress): Promise<void> {
+  using limit = deadline(kube.clock, undoMs, `removing the traffic-manager from namespace ${namespace}`);
+  try {
+    await removeManager(kube, { namespace, signal: limit.signal });
+    onProgress(`removed the traffic-manager from namespace ${namespace} again`);
+  } catch (error) {
+    onProgress(`the traffic-manager stays in namespace ${namespace}: ${toAppError(error).message}`);
+  }
 }
 
 interface FoundManager {
@@ -96,15 +115,22 @@ export async function findManager(
 }
 
 async function findIn(kube: Kube, namespace: string, signal: AbortSignal): Promise<FoundManager | undefined> {
-  const deployment = await unlessForbidden(kube.find(deployments, { namespace, name: managerName }, signal));
-  if (deployment !== undefined) {
+  try {
+    const deployment = await kube.find(deployments, { namespace, name: managerName }, signal);
+    if (deployment === undefined) return undefined;
     refuseStranger(deployment, namespace);
-    return { namespace, version: deployment.metadata.labels?.["app.kubernetes.io/version"] };
+    return { namespace, version: versionOf(deployment) };
+  } catch (error) {
+    if (!isMissingPermission(error)) throw error;
   }
-  // A small Role may hold pods and port-forward only.
+  // A small Role may hold pods and port-forward only. Not asked otherwise: pods outlive their deployment by a moment.
   const listed = await unlessForbidden(kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal));
   const pod = listed?.items.find(isLive);
-  return pod === undefined ? undefined : { namespace, version: pod.metadata.labels?.["app.kubernetes.io/version"] };
+  return pod === undefined ? undefined : { namespace, version: versionOf(pod) };
+}
+
+function versionOf(object: Workload | Pod): string | undefined {
+  return object.metadata.labels?.["app.kubernetes.io/version"];
 }
 
 function refuseStranger(deployment: Workload, namespace: string): void {

@@ -16,7 +16,7 @@ export function createHandlers(supervisor: Supervisor, log: Logger): (caller: Ca
     hello: () => supervisor.hello(),
     connect: (params) => supervisor.connect(params, caller),
     disconnect: () => supervisor.disconnect(),
-    status: () => supervisor.status(),
+    status: (_params, signal) => supervisor.status(signal),
     list: ({ namespace }, signal) => supervisor.require().list(namespace, signal),
     intercept: async (params, signal) => {
       const session = supervisor.require();
