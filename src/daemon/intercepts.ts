@@ -95,10 +95,10 @@ export class Intercepts implements AsyncDisposable {
 
   /** On each new link, before it is used: the manager may have been restarted and know nothing. */
   async announce(manager: ManagerConnection): Promise<void> {
-    const signal = AbortSignal.timeout(activeTimeoutMs);
+    using limit = deadline(this.#options.clock, activeTimeoutMs, "announcing the intercepts");
     for (const own of this.#own.values()) {
       try {
-        own.info = await manager.rpc.call("intercept.create", { spec: own.spec }, signal);
+        own.info = await manager.rpc.call("intercept.create", { spec: own.spec }, limit.signal);
       } catch (error) {
         const { message } = toAppError(error);
         own.info = { ...own.info, state: "error", message };
@@ -180,7 +180,8 @@ export class Intercepts implements AsyncDisposable {
     const current = this.#options.link().current;
     if (current === undefined) return; // a lost link suspends it, and it is not announced again
     try {
-      await current.rpc.call("intercept.remove", { id: info.id }, AbortSignal.timeout(5000));
+      using limit = deadline(this.#options.clock, 5000, "removing a failed intercept");
+      await current.rpc.call("intercept.remove", { id: info.id }, limit.signal);
     } catch (error) {
       this.#options.log.warn("failed intercept could not be removed", { id: info.id, error: String(error) });
     }

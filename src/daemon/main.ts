@@ -84,7 +84,7 @@ async function openParts(
   scope.use(
     await startControlServer({
       path: paths.daemonSocket,
-      handlersFor: createHandlers(supervisor, log),
+      handlersFor: createHandlers(supervisor, clock, log),
       onHelperFailed: (message) => failures.report(new AppError("helper_failed", message)),
       log,
     }),

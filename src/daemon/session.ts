@@ -120,7 +120,7 @@ export class Session implements AsyncDisposable {
       const { version } = first.arrival.manager;
       return new Session(options, { scope, link, network, intercepts, version });
     } catch (error) {
-      await depart(link, log);
+      await depart(link, clock, log);
       await scope[Symbol.asyncDispose]();
       throw error;
     }
@@ -188,7 +188,7 @@ export class Session implements AsyncDisposable {
 
   /** Agents drain first, while every part still works; then the laptop's side goes. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await depart(this.#link, this.#options.log);
+    await depart(this.#link, this.#options.clock, this.#options.log);
     await this.#scope[Symbol.asyncDispose]();
   }
 
@@ -223,11 +223,12 @@ const statusTimeoutMs = 1000;
 const departMs = 4000;
 
 /** Tells the manager that the session and its intercepts are over, so that agents drain at once. */
-async function depart(link: ManagerLink, log: Logger): Promise<void> {
+async function depart(link: ManagerLink, clock: Clock, log: Logger): Promise<void> {
   const current = link.current;
   if (current === undefined) return;
   try {
-    await current.rpc.call("depart", {}, AbortSignal.timeout(departMs));
+    using limit = deadline(clock, departMs, "departing");
+    await current.rpc.call("depart", {}, limit.signal);
   } catch (error) {
     log.warn("the manager did not confirm the departure", { error: String(error) });
   }

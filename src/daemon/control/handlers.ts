@@ -1,4 +1,6 @@
 // The control API's methods, a few lines each: what they do lives in the supervisor and its session.
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
 import { isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Session } from "#daemon/session.ts";
@@ -11,7 +13,11 @@ import type { Caller } from "./server.ts";
 const orphanTimeoutMs = 10_000;
 
 /** The handlers of one command's connection. */
-export function createHandlers(supervisor: Supervisor, log: Logger): (caller: Caller) => Handlers<typeof controlApi> {
+export function createHandlers(
+  supervisor: Supervisor,
+  clock: Clock,
+  log: Logger,
+): (caller: Caller) => Handlers<typeof controlApi> {
   return (caller) => ({
     hello: () => supervisor.hello(),
     connect: (params) => supervisor.connect(params, caller),
@@ -21,7 +27,7 @@ export function createHandlers(supervisor: Supervisor, log: Logger): (caller: Ca
     intercept: async (params, signal) => {
       const session = supervisor.require();
       const result = await session.intercept(params, caller.progress, signal);
-      if (params.ownedByConnection) onceAborted(caller.gone, () => endOrphan(session, result.info.id, log));
+      if (params.ownedByConnection) onceAborted(caller.gone, () => void endOrphan(session, result.info.id, clock, log));
       return result;
     },
     leave: async ({ name }, signal) => {
@@ -34,13 +40,16 @@ export function createHandlers(supervisor: Supervisor, log: Logger): (caller: Ca
 }
 
 /** The command that owned the intercept ended without `leave`, killed perhaps. */
-function endOrphan(session: Session, id: string, log: Logger): void {
+async function endOrphan(session: Session, id: string, clock: Clock, log: Logger): Promise<void> {
   const own = session.intercepts.find((info) => info.id === id);
   if (own === undefined) return;
-  session.leave(own.spec.name, AbortSignal.timeout(orphanTimeoutMs)).catch((error: unknown) => {
+  using limit = deadline(clock, orphanTimeoutMs, "ending an intercept whose command is gone");
+  try {
+    await session.leave(own.spec.name, limit.signal);
+  } catch (error) {
     if (isAppError(error, "intercept_not_found")) return; // somebody else's `leave` was quicker
     log.warn("orphaned intercept could not be ended", { id, error: String(error) });
-  });
+  }
 }
 
 function onceAborted(signal: AbortSignal, action: () => void): void {
