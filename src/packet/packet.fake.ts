@@ -84,3 +84,34 @@ function address(text: string): Uint8Array {
   if (parsed === undefined) throw new Error(`${text} is not an address`);
   return parsed;
 }
+
+/** The packet as a kernel cuts it for an MTU. One fragment when it fits. */
+export function fragmentsOf(packet: Uint8Array, mtu: number, id: number): Uint8Array[] {
+  const isV4 = (packet[0] as number) >>> 4 === 4;
+  const header = packet.subarray(0, isV4 ? 20 : 40);
+  const headerBytes = isV4 ? 20 : 48;
+  const transport = packet.subarray(header.length);
+  const step = Math.max(8, Math.floor((mtu - headerBytes) / 8) * 8);
+  const fragments: Uint8Array[] = [];
+  for (let offset = 0; offset < transport.length; offset += step) {
+    const part = transport.subarray(offset, offset + step);
+    const more = offset + step < transport.length;
+    const fragment = new Uint8Array(headerBytes + part.length);
+    fragment.set(header);
+    fragment.set(part, headerBytes);
+    const data = new DataView(fragment.buffer);
+    if (isV4) {
+      data.setUint16(2, fragment.length);
+      data.setUint16(4, id);
+      data.setUint16(6, (more ? 0x2000 : 0) | (offset / 8));
+    } else {
+      data.setUint16(4, fragment.length - 40);
+      data.setUint8(6, 44);
+      data.setUint8(40, packet[6] as number);
+      data.setUint16(42, offset | (more ? 1 : 0));
+      data.setUint32(44, id);
+    }
+    fragments.push(fragment);
+  }
+  return fragments;
+}

@@ -41,6 +41,8 @@ interface Query {
   /** Answers that mean "not me"; the last is passed on when nobody does better. */
   failure: Uint8Array | undefined;
   refusals: number;
+  /** Refusals, and attempts that could not be sent. */
+  failures: number;
   sent: number;
   readonly settle: (reply: Uint8Array | undefined) => void;
 }
@@ -100,6 +102,7 @@ export class Forwarder {
         timers: [],
         failure: undefined,
         refusals: 0,
+        failures: 0,
         sent: 0,
         settle: (reply) => {
           this.#forget(query);
@@ -130,9 +133,19 @@ export class Forwarder {
     if (lane !== undefined && id !== undefined) {
       lane.waiting.set(id, { upstream, query });
       query.attempts.push({ lane, id });
-      lane.socket.send(withId(query.message, id), upstream.port, upstream.address, () => undefined);
+      lane.socket.send(withId(query.message, id), upstream.port, upstream.address, (error) => {
+        if (error !== null) this.#onSendError(query);
+      });
     }
     query.timers.push(this.#clock.after(nextAttemptMs, () => this.#attempt(query)));
+  }
+
+  /** No way to that nameserver (no network, no IPv6): the next one need not wait for it. */
+  #onSendError(query: Query): void {
+    if (!this.#pending.has(query)) return;
+    query.failures++;
+    if (query.failures === query.sent) this.#attempt(query);
+    if (query.failures >= this.#upstreams.length * rounds) query.settle(query.failure);
   }
 
   #onReply(lane: Lane, reply: Uint8Array, from: RemoteInfo): void {
@@ -150,9 +163,10 @@ export class Forwarder {
     }
     // This one cannot; another may. Its own words are passed on only when all have said so.
     query.failure = answer;
+    query.failures++;
     query.refusals++;
     if (query.refusals >= this.#upstreams.length) query.settle(answer);
-    else if (query.refusals === query.sent) this.#attempt(query);
+    else if (query.failures === query.sent) this.#attempt(query);
   }
 
   #forget(query: Query): void {

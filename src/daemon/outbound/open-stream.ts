@@ -1,6 +1,7 @@
 // Last hop in the daemon: asks the far end for a stream. While there is no session (the link is away) requests wait a
 // little for the next one, so that a blip costs a program time and not an error (DESIGN §5).
 // @from daemon/outbound/tcp-redirect.ts, daemon/outbound/udp-flow.ts
+// @to manager/outbound/accept.ts
 import { deadline, linkSignals, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
@@ -45,10 +46,18 @@ export class StreamOpener {
         return await session.open(request, limit.signal);
       } catch (error) {
         // Lost before the answer: nothing was sent yet, so asking the next session is safe.
-        if (!isAppError(error, "link_lost") || this.#clock.now() >= holdUntilMs) throw error;
-        if (this.#session === session) this.#session = undefined;
+        if (limit.signal.aborted || this.#clock.now() >= holdUntilMs || !(await this.#isOver(session, error)))
+          throw error;
       }
     }
+  }
+
+  /** Whether the session's end, and not the far end's answer, is why an open failed. */
+  async #isOver(session: TunnelSession, error: unknown): Promise<boolean> {
+    if (isAppError(error, "link_lost") && this.#session === session) this.#session = undefined;
+    // `closed` and the failed open settle in the same turn, in either order.
+    for (let turn = 0; turn < 4 && this.#session === session; turn++) await Promise.resolve();
+    return this.#session !== session;
   }
 
   async #waitForSession(holdUntilMs: number, signal: AbortSignal): Promise<TunnelSession> {
