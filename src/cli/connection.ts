@@ -1,5 +1,5 @@
 // From a command to a connected daemon: start the daemon, start the helper, connect, and say what happened.
-import { AppError } from "#base/error.ts";
+import { AppError, isAppError } from "#base/error.ts";
 import type { Connection, ConnectOptions } from "#wire/control-api.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { readConfigFile } from "./config-file.ts";
@@ -7,6 +7,7 @@ import type { CommandContext } from "./context.ts";
 import { openOrStartDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
 import { connectOptions, namesPlace } from "./flags.ts";
+import type { HelperAttempt } from "./helper-start.ts";
 import { startHelper } from "./helper-start.ts";
 
 /** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
@@ -72,6 +73,9 @@ async function keepNamespace(daemon: OpenedDaemon, options: ConnectOptions): Pro
   if (connection !== undefined) options.kube.flags.namespace = connection.namespace;
 }
 
+/** chosen: what the daemon may take to undo a connection that has no helper. */
+const undoLimitMs = 5000;
+
 /** chosen: status answers from memory but for one heart-beat. */
 export const statusLimitMs = 15_000;
 
@@ -87,31 +91,43 @@ async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wis
   const helper = hello.helperRunning ? undefined : await launchHelper(context, daemon, wish.telling);
   const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;
   const connecting = client.call("connect", wish.options, limitMs);
-  let waiting = true;
-  let helperError: unknown;
-  helper?.failed.catch((error: unknown) => {
-    if (!waiting) return; // it has served, and has ended with the daemon
-    helperError = error;
-    client.helperFailed((error as Error).message); // the daemon undoes what it had and fails the call
-  });
+  const call = { over: false };
+  const hopeless = helper === undefined ? never : helperIsHopeless(context, client, helper, call);
   try {
-    const { fresh, connection, installedManager, warnings } = await connecting;
+    const { fresh, connection, installedManager, warnings } = await Promise.race([connecting, hopeless]);
     for (const warning of warnings) context.output.warn(warning);
     if (fresh) tellConnected(context, wish.telling, connection, installedManager);
     return fresh;
   } catch (error) {
-    if (helperError instanceof AppError) throw helperError;
+    connecting.catch(() => undefined); // it ends with the connection
+    if (isAppError(error, "helper_failed") && helper !== undefined)
+      throw await Promise.race([helper.failure, Promise.resolve(error)]);
     throw error;
   } finally {
-    waiting = false;
+    call.over = true;
   }
 }
 
-async function launchHelper(
-  context: CommandContext,
-  daemon: OpenedDaemon,
-  telling: Telling,
-): Promise<{ readonly failed: Promise<never> }> {
+const never = new Promise<never>(() => undefined);
+
+/**
+ * Tells the daemon when the helper's program has ended: it undoes what it had and fails the call. Rejects only when it
+ * does not. A helper that ends later, with the daemon, is nobody's concern any more.
+ */
+async function helperIsHopeless(
+  { clock }: CommandContext,
+  client: OpenedDaemon["client"],
+  helper: HelperAttempt,
+  call: { readonly over: boolean },
+): Promise<never> {
+  const failure = await helper.failure;
+  if (call.over) return never;
+  client.helperFailed(failure.message);
+  await new Promise<void>((resolve) => void clock.after(undoLimitMs, resolve).unref());
+  throw failure;
+}
+
+async function launchHelper(context: CommandContext, daemon: OpenedDaemon, telling: Telling): Promise<HelperAttempt> {
   tell(context, telling, "Launching Telepresence Root Daemon");
   try {
     return await startHelper(context, daemon.client);

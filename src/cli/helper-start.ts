@@ -16,8 +16,8 @@ const pollMs = 20;
 const passwordLimitMs = 300_000;
 
 export interface HelperAttempt {
-  /** Rejects with `helper_failed` when the helper ends before it has come up; never resolves. */
-  readonly failed: Promise<never>;
+  /** Resolves with `helper_failed`, and what it said last, when the helper's program has ended; never rejects. */
+  readonly failure: Promise<AppError>;
 }
 
 /** Resolves when `connect` can be sent: the helper is up, or on its way and needs nothing more from the user. */
@@ -78,11 +78,7 @@ async function firstOf(
 }
 
 function attemptOf(context: CommandContext, program: StartedProgram): HelperAttempt {
-  const failed = program.ended.then(async () => {
-    throw await endedEarly(context, program);
-  });
-  failed.catch(() => undefined); // after `connect` nobody asks any more
-  return { failed };
+  return { failure: program.ended.then(() => endedEarly(context, program)) };
 }
 
 async function endedEarly(context: CommandContext, program: StartedProgram): Promise<AppError> {

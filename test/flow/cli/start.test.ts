@@ -10,6 +10,7 @@ import { spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { AppError } from "#base/error.ts";
 import type { ProgramName } from "#cli/laptop.ts";
 import type { HelperStart, Machine, ProgramEnd, StartedProgram } from "#cli/machine.ts";
 import { runHere } from "./run-cli.ts";
@@ -90,22 +91,42 @@ describe("connect", () => {
   });
 
   test("says why the helper did not start, and tells the daemon", async () => {
+    const told = Promise.withResolvers<void>();
     const daemon = await ScriptedDaemon.start(home.path, {
-      connect: (_, signal) =>
-        new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+      connect: async () => {
+        await told.promise;
+        throw new AppError("helper_failed", "the root helper was not started");
+      },
     });
     const door = createServer().listen(join(home.path, "telepresence", "helper.sock"));
     await once(door, "listening");
     daemon.helperRunning = false;
     const failed = run(["connect"], { helper: "helper-that-fails" });
     await expect.poll(() => daemon.helperFailures, { timeout: 5000 }).toHaveLength(1);
-    await daemon.kill(); // it would end the call with an error of its own
+    told.resolve();
     const { code, stderr } = await failed;
     door.close();
+    await daemon.kill();
     expect(code).toBe(1);
     expect(stderr).toMatch(
       /^telepresence: error: the root helper ended with exit code 3 .*: \/dev\/net\/tun is missing; /,
     );
+  });
+
+  test("reports the daemon's own reason when the helper ended because of it", async () => {
+    const daemon = await ScriptedDaemon.start(home.path, {
+      connect: async () => {
+        await expect.poll(() => daemon.helperFailures, { timeout: 5000 }).toHaveLength(1);
+        throw new AppError("cluster_unreachable", "https://10.0.0.1 does not answer");
+      },
+    });
+    daemon.helperRunning = false;
+    const door = createServer().listen(join(home.path, "telepresence", "helper.sock"));
+    await once(door, "listening");
+    const { stderr } = await run(["connect"], { helper: "helper-that-fails" });
+    expect(stderr).toBe("telepresence: error: https://10.0.0.1 does not answer\n");
+    door.close();
+    await daemon.kill();
   });
 });
 
