@@ -44,6 +44,7 @@ export interface ManagerPlace {
 
 const readyMs = 120_000;
 const namespaceGoneMs = 60_000;
+const podsGoneMs = 20_000;
 
 interface Candidates {
   readonly names: readonly string[];
@@ -317,11 +318,29 @@ export async function removeManager(
     if (deployment !== undefined && isOurs(deployment.metadata)) {
       await kube.delete(deployments, { namespace, name: managerName, uid: deployment.metadata.uid }, signal);
       removed.push(namespace);
+      const left = await waitForEnd(kube, namespace, signal);
+      if (left !== undefined) notes.push(left);
     }
     const note = await removeNamespace(kube, namespace, signal);
     if (note !== undefined) notes.push(note);
   }
   return { namespaces: removed, notes };
+}
+
+/** Until the manager's pods are gone, so that what is said to be removed is. Answers what is left after a while. */
+async function waitForEnd(kube: Kube, namespace: string, signal: AbortSignal): Promise<string | undefined> {
+  using limit = deadline(kube.clock, podsGoneMs, "waiting for the traffic-manager's end", signal);
+  try {
+    await waitFor(kube, {
+      watched: { pods: { kind: pods, query: { namespace, labelSelector: managerSelectorText }, optional: true } },
+      evaluate: (sets) => (sets.pods.length === 0 ? true : undefined),
+      signal: limit.signal,
+    });
+    return undefined;
+  } catch (error) {
+    if (!isAppError(error, "timeout") || signal.aborted) throw error;
+    return `the traffic-manager's pod in namespace ${namespace} is still ending`;
+  }
 }
 
 /** Kinds that mean somebody uses the namespace; what Kubernetes puts there by itself is left out below. */

@@ -23,6 +23,8 @@ export interface ListQuery {
   readonly namespace?: string | undefined;
   readonly labelSelector?: string | undefined;
   readonly fieldSelector?: string | undefined;
+  /** A sample: no further page is read once this many are there. */
+  readonly atLeast?: number | undefined;
 }
 
 export interface KubeList<T> {
@@ -99,7 +101,7 @@ export class Kube {
       for (const item of page.items ?? []) items.push({ ...item, kind: kind.kind });
       resourceVersion = page.metadata?.resourceVersion ?? "";
       next = page.metadata?.continue === "" ? undefined : page.metadata?.continue;
-    } while (next !== undefined);
+    } while (next !== undefined && items.length < (query.atLeast ?? Number.POSITIVE_INFINITY));
     return { items, resourceVersion };
   }
 

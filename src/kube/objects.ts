@@ -192,16 +192,6 @@ export interface Service extends KubeObject {
   };
 }
 
-export interface EndpointSlice extends KubeObject {
-  readonly addressType: string;
-  readonly endpoints?: readonly {
-    readonly addresses: readonly string[];
-    readonly conditions?: { readonly ready?: boolean };
-    readonly targetRef?: { readonly kind?: string; readonly name?: string; readonly uid?: string };
-  }[];
-  readonly ports?: readonly { readonly name?: string; readonly port?: number; readonly protocol?: string }[];
-}
-
 export interface Namespace extends KubeObject {
   readonly status?: { readonly phase?: string };
 }
@@ -252,7 +242,6 @@ export const statefulSets = resource<Workload>("apps", "statefulsets", "Stateful
 export const replicaSets = resource<Workload>("apps", "replicasets", "ReplicaSet");
 export const pods = resource<Pod>("", "pods", "Pod");
 export const services = resource<Service>("", "services", "Service");
-export const endpointSlices = resource<EndpointSlice>("discovery.k8s.io", "endpointslices", "EndpointSlice");
 export const namespaces = resource<Namespace>("", "namespaces", "Namespace", false);
 export const nodes = resource<KubeNode>("", "nodes", "Node", false);
 export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);

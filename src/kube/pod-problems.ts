@@ -1,6 +1,6 @@
 // Pure: why a pod does not become ready, in the cluster's own words. `fatal` will not mend itself within a user's
 // patience; `waiting` may.
-import type { Container, ContainerState, ContainerStatus, Pod } from "./objects.ts";
+import type { ContainerState, ContainerStatus, Pod } from "./objects.ts";
 
 export interface PodProblem {
   readonly severity: "fatal" | "waiting";
@@ -23,15 +23,6 @@ export function isTerminating(pod: Pod): boolean {
 /** Live: neither going away nor ended. */
 export function isLive(pod: Pod): boolean {
   return !isTerminating(pod) && pod.status?.phase !== "Succeeded" && pod.status?.phase !== "Failed";
-}
-
-export function findContainer(pod: Pod, name: string): Container | undefined {
-  return [...pod.spec.containers, ...(pod.spec.initContainers ?? [])].find((container) => container.name === name);
-}
-
-export function findStatus(pod: Pod, name: string): ContainerStatus | undefined {
-  const { containerStatuses = [], initContainerStatuses = [] } = pod.status ?? {};
-  return [...containerStatuses, ...initContainerStatuses].find((status) => status.name === name);
 }
 
 /** A failed pull is retried by the kubelet; these say that it has been tried or cannot be. */

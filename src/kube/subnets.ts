@@ -14,6 +14,9 @@ export interface ClusterSubnets {
   readonly podSource: "nodes" | "visible pods";
 }
 
+/** Chosen: one page. */
+const podSample = 500;
+
 /** Finds both. `namespacesVisible` are searched where the whole cluster may not be listed. */
 export async function discoverSubnets(
   kube: Kube,
@@ -76,11 +79,14 @@ async function discoverPods(
   visible: readonly string[],
   signal: AbortSignal,
 ): Promise<Pick<ClusterSubnets, "podSubnets" | "podSource">> {
-  const [nodeList, podList] = await Promise.all([
-    orUndefined(kube.list(nodes, {}, signal)),
-    listVisible<Pod>((namespace) => kube.list(pods, { namespace }, signal).then((list) => list.items), visible),
-  ]);
+  const nodeList = await orUndefined(kube.list(nodes, {}, signal));
   const cidrs = nodeSubnets(nodeList?.items ?? []);
+  // Where the nodes tell, pods are only a check, and a large cluster has very many of them.
+  const atLeast = cidrs.length > 0 ? podSample : undefined;
+  const podList = await listVisible<Pod>(
+    (namespace) => kube.list(pods, { namespace, atLeast }, signal).then((list) => list.items),
+    visible,
+  );
   // Some network plugins give pods addresses that have nothing to do with the nodes' podCIDRs: believe these only
   // when they hold the pods that can be seen.
   const ips = podIps(podList);

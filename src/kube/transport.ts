@@ -31,7 +31,8 @@ export interface UpgradeWay {
 
 /** A server that does not answer a SYN within this is called unreachable. Chosen; clusters behind VPNs answer in < 2 s. */
 const connectMs = 10_000;
-const maxSockets = 64;
+/** Each watch keeps one; far above what a session of many namespaces needs. Chosen. */
+const maxSockets = 256;
 const maxFreeSockets = 8;
 /** Chosen: a list of 10,000 pods is about 60 MB. Lists are paged, so this is far above need. */
 const maxBodyBytes = 64 * 1024 * 1024;

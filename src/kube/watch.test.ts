@@ -114,6 +114,13 @@ describe("watch()", () => {
       code: "forbidden",
     });
   });
+  test("ends when the client is closed", async () => {
+    await using server = await new FakeApiServer().listen();
+    script(server, () => [pod("a")], []);
+    const kube = server.open();
+    const watching = watchPods(kube, {}, () => setImmediate(() => kube.close()), new AbortController().signal);
+    await expect(watching).rejects.toMatchObject({ code: "cancelled" });
+  });
   test("ends at once when the signal aborts", async () => {
     await using server = await new FakeApiServer().listen();
     script(server, () => [pod("a")], []);

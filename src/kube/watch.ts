@@ -78,7 +78,7 @@ class WatchState {
       this.pollOnly = true;
       return 0;
     }
-    const final = ["forbidden", "unauthorized", "not_found", "unsupported", "kubeconfig_invalid"] as const;
+    const final = ["forbidden", "unauthorized", "not_found", "unsupported", "kubeconfig_invalid", "cancelled"] as const;
     if (final.some((code) => isAppError(error, code))) throw error;
     return Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs);
   }
