@@ -1,0 +1,106 @@
+// The branches of one query without sockets, and 20,000 messages that nobody should have sent.
+import dnsPacket from "dns-packet";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { dnsRcodes, type DnsAnswer } from "#packet/dns-message.ts";
+import { checkName, searchDomain } from "./names.ts";
+import { checkAddress, Resolve } from "./resolve.ts";
+
+const config = { clusterDomain: "cluster.local", namespace: "default", namespaces: ["default"] };
+const decode = (bytes: Uint8Array | undefined): dnsPacket.DecodedPacket & { readonly rcode?: string } =>
+  dnsPacket.decode(Buffer.from(bytes ?? []));
+const query = (name: string, type: dnsPacket.RecordType = "A"): Buffer =>
+  dnsPacket.encode({ type: "query", id: 7, questions: [{ type, name }] });
+
+function setUp(cluster: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] }, host?: Uint8Array) {
+  const asked: string[] = [];
+  const forwarded: Uint8Array[] = [];
+  const resolve = new Resolve(
+    config,
+    {
+      lookUp: (candidates) => {
+        asked.push(candidates.join(" "));
+        return Promise.resolve(cluster);
+      },
+    },
+    {
+      forward: (message) => {
+        forwarded.push(message);
+        return Promise.resolve(host);
+      },
+    },
+  );
+  return { resolve, asked, forwarded };
+}
+
+describe("Resolve", () => {
+  test("forwards other classes, opcodes and odd names untouched", async () => {
+    const { resolve, asked, forwarded } = setUp(undefined, query("x"));
+    const chaos = query("hello.default");
+    chaos.writeUInt16BE(3, chaos.length - 2);
+    const notify = query("hello.default");
+    notify[2] = 4 << 3;
+    const odd = query("a b.default");
+    for (const message of [chaos, notify, odd]) await resolve.answer(message, "udp");
+    expect(forwarded).toEqual([chaos, notify, odd]);
+    expect(asked).toEqual([]);
+  });
+  test("answers the check name itself, of type A only", async () => {
+    const { resolve, forwarded } = setUp();
+    expect(decode(await resolve.answer(query(checkName), "udp")).answers).toMatchObject([{ data: checkAddress }]);
+    expect(decode(await resolve.answer(query(checkName, "AAAA"), "udp"))).toMatchObject({
+      rcode: "NOERROR",
+      answers: [],
+    });
+    expect(forwarded).toEqual([]);
+  });
+  test("never sends the search domain anywhere", async () => {
+    const { resolve, forwarded } = setUp();
+    for (const name of ["printer", "www.example.com", "wpad"]) {
+      expect(decode(await resolve.answer(query(`${name}.${searchDomain}`), "udp")).rcode).toBe("NXDOMAIN");
+    }
+    expect(forwarded).toEqual([]);
+  });
+  test("passes on that a shared name exists at the host without such a record", async () => {
+    const noData = dnsPacket.encode({ type: "response", id: 7, questions: [{ type: "AAAA", name: "printer" }] });
+    const { resolve } = setUp(undefined, noData);
+    expect(await resolve.answer(query("printer", "AAAA"), "udp")).toEqual(noData);
+  });
+  test("says SERVFAIL when no nameserver answers, FORMERR to half a question, nothing to a response", async () => {
+    const { resolve } = setUp();
+    expect(decode(await resolve.answer(query("example.com"), "udp")).rcode).toBe("SERVFAIL");
+    expect((await resolve.answer(query("example.com").subarray(0, 16), "udp"))?.[3]).toBe(0x81);
+    expect(await resolve.answer(Buffer.from(query("example.com")).fill(0x80, 2, 3), "udp")).toBeUndefined();
+    expect(await resolve.answer(new Uint8Array(5), "udp")).toBeUndefined();
+  });
+  test("setConfig() changes what is ours at once", async () => {
+    const { resolve, asked } = setUp();
+    await resolve.answer(query("hello.staging"), "udp");
+    resolve.setConfig({ ...config, namespaces: ["staging"] });
+    await resolve.answer(query("hello.staging"), "udp");
+    expect(asked).toEqual(["hello.staging.svc.cluster.local"]);
+  });
+});
+
+test("20,000 messages of noise and mutated queries are answered, forwarded or dropped, never thrown over", async () => {
+  const { resolve } = setUp();
+  const sound = query("hello.default.svc.cluster.local");
+  const noise = fc.oneof(
+    fc.uint8Array({ maxLength: 200 }),
+    fc
+      .array(fc.tuple(fc.nat(sound.length - 1), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 5 })
+      .map((changes) => {
+        const copy = Uint8Array.from(sound);
+        for (const [at, value] of changes) copy[at] = value;
+        return copy;
+      }),
+  );
+  await fc.assert(
+    fc.asyncProperty(noise, async (message) => {
+      const reply = await resolve.answer(message, "udp");
+      return reply === undefined || (reply.length >= 12 && reply[0] === message[0] && reply[1] === message[1]);
+    }),
+    { numRuns: 20_000 },
+  );
+  expect(resolve.stats.queries).toBe(20_000);
+});
