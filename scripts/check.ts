@@ -12,7 +12,7 @@ interface Task {
 const vitest = (...projects: readonly string[]): Task => ({
   name: `tests: ${projects.join(", ")}`,
   command: "vitest",
-  args: ["run", "--reporter=dot", "--passWithNoTests", ...projects.flatMap((name) => ["--project", name])],
+  args: ["run", "--reporter=minimal", "--passWithNoTests", ...projects.flatMap((name) => ["--project", name])],
 });
 
 /** Longest first, so that the cores end together. */

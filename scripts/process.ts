@@ -20,7 +20,8 @@ export function runInherited(command: string, args: readonly string[]): Promise<
 /** Runs and keeps what it writes, both streams in one. */
 export function runCaptured(command: string, args: readonly string[]): Promise<CapturedRun> {
   const startedMs = performance.now();
-  const child = spawn(command, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "pipe"] });
+  const env = { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined };
+  const child = spawn(command, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "pipe"], env });
   const chunks: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
