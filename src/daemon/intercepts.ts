@@ -13,6 +13,8 @@ import { WorkloadFollower } from "./workload-follower.ts";
 export interface InterceptsOptions {
   readonly access: WorkloadAccess;
   readonly link: () => ManagerLink;
+  /** Where the manager's pod listens for agents. */
+  readonly managerPort: number;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -267,6 +269,7 @@ export class Intercepts implements AsyncDisposable {
       workload,
       access: this.#options.access,
       manager: () => this.#options.link().current,
+      managerPort: this.#options.managerPort,
       clock: this.#options.clock,
       log: this.#options.log,
       onChange: () => this.#wake(),

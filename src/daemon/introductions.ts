@@ -12,7 +12,7 @@ import { openRpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
-import { managerAgentPort, type WorkloadRef } from "#wire/manager-api.ts";
+import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ManagerConnection } from "./manager-link.ts";
 
 /** What the follower needs to know of a pod. */
@@ -27,6 +27,8 @@ export interface IntroductionOptions {
   readonly workload: WorkloadRef;
   readonly openIntroduction: (podName: string, signal: AbortSignal) => Promise<Duplex>;
   readonly manager: () => ManagerConnection | undefined;
+  /** Where the manager's pod listens for agents. */
+  readonly managerPort: number;
   readonly clock: Clock;
   readonly log: Logger;
   /** Called after each change of who is introduced and why not. */
@@ -159,7 +161,11 @@ export class Introductions implements AsyncDisposable {
         signal,
       );
       const { podIps, fingerprint, namespace } = manager.arrival.manager;
-      await rpc.call("introduce", { manager: { podIps, port: managerAgentPort, fingerprint, namespace } }, signal);
+      await rpc.call(
+        "introduce",
+        { manager: { podIps, port: this.#options.managerPort, fingerprint, namespace } },
+        signal,
+      );
     } finally {
       session.destroy();
     }

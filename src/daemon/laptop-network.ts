@@ -19,6 +19,7 @@ import type { Helper } from "./helper-client.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
 import { planRoutes } from "./routing.ts";
+import type { SessionNetwork } from "./session.ts";
 
 export interface LaptopNetworkOptions {
   readonly helper: Helper;
@@ -50,7 +51,7 @@ const dnsHints = {
 /** chosen: routes added one by one for answered addresses that no range covers. */
 const maxSingleRoutes = 1000;
 
-export class LaptopNetwork implements AsyncDisposable {
+export class LaptopNetwork implements SessionNetwork {
   /** Resolves when the helper or the device is gone. */
   readonly lost: Promise<AppError>;
   readonly warnings: readonly string[] = [];

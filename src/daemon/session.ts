@@ -7,12 +7,12 @@ import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
+import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
-import type { InterceptInfo } from "#wire/manager-api.ts";
+import { managerAgentPort, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
 import { Intercepts, type CreateResult } from "./intercepts.ts";
-import type { LaptopNetwork } from "./laptop-network.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import type { Progress, WorkloadAccess } from "./workload-access.ts";
 
@@ -29,6 +29,15 @@ export interface ClusterAccess extends WorkloadAccess {
   listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]>;
 }
 
+/** The laptop's side of it; laptop-network.ts fulfils it. */
+export interface SessionNetwork extends AsyncDisposable {
+  /** Resolves when the helper or the device is gone. */
+  readonly lost: Promise<AppError>;
+  readonly warnings: readonly string[];
+  setSession(session: TunnelSession | undefined): void;
+  status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">>;
+}
+
 export interface SessionOptions {
   readonly access: ClusterAccess;
   readonly managerNamespace: string;
@@ -39,7 +48,9 @@ export interface SessionOptions {
   readonly installId: string;
   readonly warnings: readonly string[];
   /** Opens the laptop's side once the link stands; owns nothing of it afterwards. */
-  readonly openNetwork: (link: ManagerLink, first: ManagerConnection, scope: Scope) => Promise<LaptopNetwork>;
+  readonly openNetwork: (link: ManagerLink, first: ManagerConnection, scope: Scope) => Promise<SessionNetwork>;
+  /** Where the manager's pod listens for agents; `managerAgentPort` but in tests. */
+  readonly managerPort?: number;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -52,12 +63,12 @@ export class Session implements AsyncDisposable {
   readonly #options: SessionOptions;
   readonly #scope: Scope;
   readonly #link: ManagerLink;
-  readonly #network: LaptopNetwork;
+  readonly #network: SessionNetwork;
   readonly #intercepts: Intercepts;
 
   private constructor(
     options: SessionOptions,
-    parts: { scope: Scope; link: ManagerLink; network: LaptopNetwork; intercepts: Intercepts; version: string },
+    parts: { scope: Scope; link: ManagerLink; network: SessionNetwork; intercepts: Intercepts; version: string },
   ) {
     this.#options = options;
     this.#scope = parts.scope;
@@ -80,8 +91,14 @@ export class Session implements AsyncDisposable {
   static async open(options: SessionOptions, signal: AbortSignal): Promise<Session> {
     const { access, clock, log } = options;
     const scope = new Scope(log);
-    let network: LaptopNetwork | undefined;
-    const intercepts: Intercepts = new Intercepts({ access, link: () => link, clock, log });
+    let network: SessionNetwork | undefined;
+    const intercepts: Intercepts = new Intercepts({
+      access,
+      link: () => link,
+      managerPort: options.managerPort ?? managerAgentPort,
+      clock,
+      log,
+    });
     const link: ManagerLink = new ManagerLink({
       openTransport: (transportSignal) => access.openManager(transportSignal),
       arrive: {

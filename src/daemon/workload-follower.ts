@@ -13,6 +13,7 @@ export interface FollowerOptions {
   readonly workload: WorkloadRef;
   readonly access: WorkloadAccess;
   readonly manager: () => ManagerConnection | undefined;
+  readonly managerPort: number;
   readonly clock: Clock;
   readonly log: Logger;
   readonly onChange: () => void;
@@ -36,6 +37,7 @@ export class WorkloadFollower implements AsyncDisposable {
         openIntroduction: (podName, signal) =>
           options.access.openIntroduction(options.workload.namespace, podName, signal),
         manager: options.manager,
+        managerPort: options.managerPort,
         clock: options.clock,
         log: options.log,
         onChange: options.onChange,

@@ -1,0 +1,263 @@
+// The daemon's session with a real manager and real agents in one process; only the Kubernetes API and the device are
+// stood in for. What the cluster tier shows with pods is shown here within milliseconds, at each step's failure too.
+import { connect } from "node:net";
+import { afterEach, describe, expect, test } from "vitest";
+import type { Agent } from "#agent/agent.ts";
+import { systemClock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import { silentLogger } from "#base/log.ts";
+import { Session, type ClusterAccess } from "#daemon/session.ts";
+import type { InterceptRequest, ResolvedIntercept, WorkloadPod } from "#daemon/workload-access.ts";
+import type { Manager } from "#manager/manager.ts";
+import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
+
+/** Pods and their agents; `manager` may be replaced. */
+class Cluster implements ClusterAccess {
+  readonly context = "test";
+  readonly server = "https://cluster.test";
+  readonly namespace = workload.namespace;
+  manager: Manager;
+  readonly agents = new Map<string, Agent>();
+  injectError: AppError | undefined;
+  environmentError: AppError | undefined;
+  introductionError: AppError | undefined;
+  readonly #watchers = new Set<() => void>();
+
+  constructor(manager: Manager) {
+    this.manager = manager;
+  }
+  async openManager(): ReturnType<ClusterAccess["openManager"]> {
+    return await dial(this.manager.laptopPort);
+  }
+  listWorkloads(): ReturnType<ClusterAccess["listWorkloads"]> {
+    return Promise.resolve([{ ...workload, agentVersion: "0.1.0" }]);
+  }
+  resolve(request: InterceptRequest): Promise<ResolvedIntercept> {
+    const [targetPort = 0] = request.ports.map(Number);
+    const containerPort = 8000;
+    const port = { containerPort, protocol: "tcp" as const, targetHost: request.address, targetPort };
+    return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
+  }
+  inject(): Promise<readonly string[]> {
+    return this.injectError === undefined ? Promise.resolve([]) : Promise.reject(this.injectError);
+  }
+  async watchPods(_: unknown, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void> {
+    const tell = (): void =>
+      onPods([...this.agents.keys()].map((name) => ({ name, uid: `uid-${name}`, ready: true, agentRunning: true })));
+    this.#watchers.add(tell);
+    tell();
+    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    this.#watchers.delete(tell);
+  }
+  async openIntroduction(_: string, podName: string): ReturnType<ClusterAccess["openIntroduction"]> {
+    if (this.introductionError !== undefined) throw this.introductionError;
+    return await dial(this.agents.get(podName)?.introductionPort ?? 1);
+  }
+  readEnvironment(): Promise<Readonly<Record<string, string>>> {
+    return this.environmentError === undefined
+      ? Promise.resolve({ GREETING: "hello" })
+      : Promise.reject(this.environmentError);
+  }
+  podsChanged(): void {
+    for (const tell of this.#watchers) tell();
+  }
+}
+
+async function dial(port: number): Promise<ReturnType<typeof connect>> {
+  const socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
+  await new Promise((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("error", reject);
+  });
+  socket.on("error", () => undefined);
+  return socket;
+}
+
+let stack = new AsyncDisposableStack();
+afterEach(async () => {
+  const ending = stack;
+  stack = new AsyncDisposableStack();
+  await ending.disposeAsync();
+});
+
+interface Lab {
+  readonly cluster: Cluster;
+  readonly session: Session;
+  readonly processPort: number;
+  addPod(name: string): Promise<Agent>;
+}
+
+async function lab(pods: readonly string[] = ["hello-1"]): Promise<Lab> {
+  const application = stack.use(await namedServer("application"));
+  const laptopProcess = stack.use(await namedServer("laptop"));
+  const manager = stack.use(await testManager({ guard: anything }));
+  const cluster = new Cluster(manager);
+  const addPod = async (name: string): Promise<Agent> => {
+    const agent = stack.use(await testAgent({ number: Number(name.split("-")[1]), containerPort: application.port }));
+    cluster.agents.set(name, agent);
+    return agent;
+  };
+  for (const name of pods) await addPod(name);
+  cluster.resolve = (request) => {
+    const port = {
+      containerPort: application.port,
+      protocol: "tcp" as const,
+      targetHost: request.address,
+      targetPort: Number(request.ports[0]),
+    };
+    return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
+  };
+  const session = stack.use(await openSession(cluster));
+  return { cluster, session, processPort: laptopProcess.port, addPod };
+}
+
+async function openSession(cluster: Cluster, client = "ada@laptop"): Promise<Session> {
+  return await Session.open(
+    {
+      access: cluster,
+      managerNamespace: "telepresence",
+      managerImage: "image",
+      mappedNamespaces: [],
+      client,
+      installId: `id-${client}`,
+      warnings: [],
+      managerPort: cluster.manager.agentPort,
+      clock: systemClock,
+      log: silentLogger,
+      openNetwork: () =>
+        Promise.resolve({
+          lost: new Promise<AppError>(() => undefined),
+          warnings: [],
+          setSession: () => undefined,
+          status: () => Promise.resolve({}),
+          [Symbol.asyncDispose]: () => Promise.resolve(),
+        }),
+    },
+    never,
+  );
+}
+
+function params(port: number, name = "hello"): Parameters<Session["intercept"]>[0] {
+  return { name, ports: [String(port)], address: "127.0.0.1", ownedByConnection: false, wantEnvironment: true };
+}
+const quiet = (): void => undefined;
+const portOf = (agent: Agent | undefined): number => [...(agent?.agentPorts ?? [])][0] ?? 0;
+
+describe("intercept()", () => {
+  test("brings all pods' traffic to the laptop, with the environment, and leave() gives it back", async () => {
+    const { cluster, session, processPort } = await lab(["hello-1", "hello-2", "hello-3"]);
+    const { info, environment, warnings } = await session.intercept(params(processPort), quiet, never);
+    expect({ state: info.state, environment, warnings }).toEqual({
+      state: "active",
+      environment: { GREETING: "hello" },
+      warnings: [],
+    });
+    for (const agent of cluster.agents.values()) expect(await ask(portOf(agent), "x")).toBe("laptop:x");
+    await session.leave("hello", never);
+    for (const agent of cluster.agents.values()) expect(await ask(portOf(agent), "x")).toBe("application:x");
+    expect(session.intercepts).toEqual([]);
+  });
+
+  test("follows pods that come later", async () => {
+    const { cluster, session, processPort, addPod } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    const late = await addPod("hello-2");
+    cluster.podsChanged();
+    await expect.poll(() => ask(portOf(late), "x")).toBe("laptop:x");
+  });
+
+  // Trap 26: dangling intercepts after a create that failed half-way.
+  test("leaves nothing behind when the injection fails", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.injectError = new AppError("rollout_failed", "the image cannot be pulled");
+    await expect(session.intercept(params(processPort), quiet, never)).rejects.toMatchObject({
+      code: "rollout_failed",
+    });
+    expect(cluster.manager.registry.list()).toEqual([]);
+    cluster.injectError = undefined;
+    await session.intercept(params(processPort), quiet, never);
+  });
+
+  test("leaves nothing behind when the command is gone while the pods are waited for", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.introductionError = new AppError("forbidden", "get pods/portforward is forbidden");
+    const controller = new AbortController();
+    const creating = session.intercept(
+      params(processPort),
+      (text) => {
+        if (text.startsWith("Waiting")) controller.abort(new AppError("cancelled", "the command ended"));
+      },
+      controller.signal,
+    );
+    await expect(creating).rejects.toMatchObject({ code: "cancelled" });
+    expect(cluster.manager.registry.list()).toEqual([]);
+  });
+
+  test("names the other intercept when the local port or the name is taken", async () => {
+    const { session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    await expect(session.intercept(params(processPort, "other"), quiet, never)).rejects.toThrow(
+      `Port 127.0.0.1:${processPort} is already in use by intercept hello`,
+    );
+    await expect(session.intercept(params(1), quiet, never)).rejects.toMatchObject({ code: "intercept_exists" });
+  });
+
+  test("finds a team mate's intercept before anything is touched", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    await using other = await openSession(cluster, "bob@desk");
+    cluster.injectError = new AppError("internal", "touched");
+    await expect(other.intercept(params(processPort), quiet, never)).rejects.toThrow(/ada@laptop/);
+  });
+
+  test("goes on without the environment and warns when it may not be read", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.environmentError = new AppError("forbidden", "create pods/exec is forbidden", { hint: "ask for it" });
+    const { environment, warnings } = await session.intercept(params(processPort), quiet, never);
+    expect(environment).toBeUndefined();
+    expect(warnings).toEqual(["the pod's environment could not be read: create pods/exec is forbidden; ask for it"]);
+  });
+});
+
+describe("a session", () => {
+  test("ends in order: the application answers when dispose() has resolved", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    await session[Symbol.asyncDispose]();
+    expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("application:x");
+    expect(cluster.manager.registry.list()).toEqual([]);
+  });
+
+  // Traps 23: a restarted manager knew nothing, and agents kept a stale view.
+  test("announces its intercepts to a new manager, and introduces the agents again, without a command", async () => {
+    const { cluster, session, processPort } = await lab(["hello-1", "hello-2"]);
+    await session.intercept(params(processPort), quiet, never);
+    const { agentPort } = cluster.manager;
+    await cluster.manager[Symbol.asyncDispose]();
+    for (const agent of cluster.agents.values()) expect(await ask(portOf(agent), "x")).toBe("application:x");
+    cluster.manager = stack.use(
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+    );
+    for (const agent of cluster.agents.values()) {
+      await expect.poll(() => ask(portOf(agent), "x"), { timeout: 10_000 }).toBe("laptop:x");
+    }
+    expect(session.intercepts.map((info) => info.state)).toEqual(["active"]);
+    expect((await session.status(never)).state).toBe("Connected");
+  });
+
+  test("tells that it is reconnecting while the manager is away, and refuses an intercept with the reason", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    await cluster.manager[Symbol.asyncDispose]();
+    await expect.poll(async () => (await session.status(never)).state).toBe("Reconnecting");
+    expect(session.intercepts.map((info) => info.state)).toEqual(["suspended"]);
+    await expect(session.intercept(params(1, "other"), quiet, never)).rejects.toMatchObject({
+      code: "manager_unavailable",
+    });
+    const { workloads, warnings } = await session.list(undefined, never);
+    expect(workloads.map((item) => item.intercepts.length)).toEqual([1]);
+    expect(warnings).toHaveLength(1);
+    await session.leave("hello", never);
+    expect(session.intercepts).toEqual([]);
+  });
+});
