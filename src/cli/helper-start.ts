@@ -47,7 +47,10 @@ async function launch(context: CommandContext, how: HelperStart): Promise<Starte
     return await machine.startHelper(how, socket);
   } catch (error) {
     if (how === "directly" || toAppError(error).fields["file"] !== "sudo") throw error;
-    throw failure("root privileges are needed for the network device, and there is no sudo", context);
+    throw new AppError("helper_failed", "root privileges are needed for the network device, and there is no sudo", {
+      cause: error,
+      hint: "install sudo, or run telepresence as root",
+    });
   } finally {
     socket.destroy(); // the child has its own copy
   }

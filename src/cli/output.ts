@@ -162,7 +162,7 @@ function sinkOf(stream: NodeJS.WriteStream): Sink {
       return stream.isTTY === true;
     },
     get columns() {
-      return stream.columns ?? 80;
+      return stream.columns || 80; // 0 on a terminal that nobody has sized
     },
   };
 }

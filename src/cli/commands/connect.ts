@@ -11,13 +11,9 @@ import { runForeground } from "#cli/foreground.ts";
 const undoLimitMs = 60_000;
 
 export async function runConnect(context: CommandContext, command: readonly string[]): Promise<number> {
-  const [file, ...args] = command;
-  if (file === undefined) {
-    using connected = await connect(context, "result");
-    void connected;
-    return 0;
-  }
   using connected = await connect(context, "result");
+  const [file, ...args] = command;
+  if (file === undefined) return 0;
   try {
     return await runForeground(context, { command: [file, ...args], env: context.environment.all });
   } finally {

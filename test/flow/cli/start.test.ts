@@ -9,6 +9,7 @@ import { once } from "node:events";
 import { spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import type { ProgramName } from "#cli/laptop.ts";
@@ -17,7 +18,7 @@ import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
 import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
 
-const programFile = join(import.meta.dirname, "daemon-program.ts");
+const programFile = fileURLToPath(import.meta.resolve("./daemon-program.ts"));
 
 let home: ReturnType<typeof makeHome>;
 beforeEach(() => {
