@@ -3,11 +3,21 @@
 // records, a failure) is kept apart to the end.
 // @from daemon/dns/resolve.ts
 // @to manager/outbound/resolve.ts
+import { randomInt } from "node:crypto";
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import { formatAddress } from "#packet/address.ts";
-import { addressOf, buildQuery, dnsRcodes, parseAnswer, type DnsAnswer, type DnsRecord } from "#packet/dns-message.ts";
+import {
+  addressOf,
+  buildQuery,
+  dnsHeaderBytes,
+  dnsRcodes,
+  parseAnswer,
+  type DnsAnswer,
+  type DnsQuery,
+  type DnsRecord,
+} from "#packet/dns-message.ts";
 
 /** One DNS message to the cluster's resolver, its answer back; rejects when the manager is away. */
 export type Exchange = (message: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
@@ -30,6 +40,10 @@ const onAddressesTimeoutMs = 1000;
 /** protocol: a longer name cannot exist (RFC 1035 §2.3.4, as text). */
 const maxNameLength = 253;
 
+interface LookupKind {
+  readonly type: number;
+  readonly foreign: boolean;
+}
 interface Cached {
   readonly answer: DnsAnswer;
   readonly expiresMs: number;
@@ -50,6 +64,8 @@ export class ClusterLookup {
   readonly #cache = new Map<string, Cached>();
   readonly #lookups = new Map<string, Promise<DnsAnswer>>();
   #generation = 0;
+  /** Foreign questions under way as they were spelled; one that comes in so is one of these, come back. */
+  readonly #spellings = new Set<string>();
   #nextId = 1;
 
   constructor(options: ClusterOptions) {
@@ -57,14 +73,14 @@ export class ClusterLookup {
   }
 
   /** The first candidate that exists; SERVFAIL when the cluster could not be asked. Never rejects. */
-  async lookUp(candidates: readonly string[], type: number): Promise<DnsAnswer> {
+  async lookUp(candidates: readonly string[], type: number, foreign = false): Promise<DnsAnswer> {
     const key = `${type} ${candidates.join(" ")}`;
     const cached = this.#fromCache(key);
     if (cached !== undefined) return cached;
     const running = this.#lookups.get(key);
     if (running !== undefined) return running;
     if (this.#lookups.size >= maxLookups) return failed;
-    const lookup = this.#run(key, candidates, type);
+    const lookup = this.#run(key, candidates, { type, foreign });
     this.#lookups.set(key, lookup);
     try {
       return await lookup;
@@ -80,36 +96,52 @@ export class ClusterLookup {
     this.#lookups.clear();
   }
 
-  async #run(key: string, candidates: readonly string[], type: number): Promise<DnsAnswer> {
+  async #run(key: string, candidates: readonly string[], kind: LookupKind): Promise<DnsAnswer> {
     const { clock, log, signal } = this.#options;
     const generation = this.#generation;
     using limit = deadline(clock, lookupTimeoutMs, "a look-up in the cluster", signal);
     try {
-      const answer = bound(await this.#firstThatExists(candidates, type, limit.signal));
+      const answer = bound(await this.#firstThatExists(candidates, kind, limit.signal));
       await this.#announce(answer);
       if (generation === this.#generation && answer.rcode !== dnsRcodes.servFail) this.#keep(key, answer);
       return answer;
     } catch (error) {
-      log.debug("cluster look-up failed", { name: candidates[0], type, error: String(error) });
+      log.debug("cluster look-up failed", { name: candidates[0], type: kind.type, error: String(error) });
       return failed;
     }
   }
 
   /** As a pod's resolver: on to the next only when the name does not exist. */
-  async #firstThatExists(candidates: readonly string[], type: number, signal: AbortSignal): Promise<DnsAnswer> {
+  async #firstThatExists(candidates: readonly string[], kind: LookupKind, signal: AbortSignal): Promise<DnsAnswer> {
     let answer: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
     for (const name of candidates) {
       if (name.length > maxNameLength) continue;
-      answer = await this.#ask(name, type, signal);
+      answer = await this.#ask(name, kind, signal);
       if (answer.rcode !== dnsRcodes.nxDomain) return answer;
     }
     return answer;
   }
 
-  async #ask(name: string, type: number, signal: AbortSignal): Promise<DnsAnswer> {
+  /**
+   * Whether this question is one of ours that the cluster's resolver has forwarded to the laptop it runs on (a cluster
+   * on this machine). Waiting for our own answer would take until everybody's time-out.
+   */
+  isEcho(query: DnsQuery): boolean {
+    return this.#spellings.size > 0 && this.#spellings.has(questionKey(query.question));
+  }
+
+  async #ask(name: string, { type, foreign }: LookupKind, signal: AbortSignal): Promise<DnsAnswer> {
     const id = this.#nextId;
     this.#nextId = (this.#nextId % 0xffff) + 1;
-    const reply = await raceSignal(this.#options.exchange(buildQuery(id, name, type), signal), signal);
+    const message = buildQuery(id, foreign ? spell(name) : name, type);
+    const key = questionKey(message.subarray(dnsHeaderBytes, dnsHeaderBytes + name.length + 6));
+    if (foreign) this.#spellings.add(key);
+    let reply: Uint8Array;
+    try {
+      reply = await raceSignal(this.#options.exchange(message, signal), signal);
+    } finally {
+      this.#spellings.delete(key);
+    }
     const answer = parseAnswer(reply, { id, name, type });
     if (answer !== undefined) return answer;
     this.#options.log.warn("the cluster's answer does not fit its question", { name, type });
@@ -149,6 +181,16 @@ export class ClusterLookup {
       this.#cache.delete(oldest);
     }
   }
+}
+
+/** The name with about half of its letters in upper case, at random: resolvers keep the spelling (RFC 4343 §4). */
+function spell(name: string): string {
+  const spelled = name.replace(/[a-z]/g, (letter) => (randomInt(2) === 0 ? letter : letter.toUpperCase()));
+  return spelled === name ? name.replace(/[a-z]/, (letter) => letter.toUpperCase()) : spelled;
+}
+
+function questionKey(question: Uint8Array): string {
+  return Buffer.from(question).toString("latin1");
 }
 
 function bound(answer: DnsAnswer): DnsAnswer {

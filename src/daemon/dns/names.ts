@@ -44,6 +44,8 @@ export type Verdict =
       readonly candidates: readonly string[];
       /** Who answers when none exists. */
       readonly otherwise: "host" | "missing";
+      /** Outside the cluster domain: the cluster's resolver asks further, perhaps the laptop itself. */
+      readonly foreign?: true;
     };
 
 const host: Verdict = { kind: "host" };
@@ -107,7 +109,7 @@ export class Names {
     const include = longestSuffix(name, this.#includes);
     const exclude = longestSuffix(name, this.#excludes);
     if (include === 0 && exclude === 0) return undefined;
-    return include > exclude ? only(name) : host;
+    return include > exclude ? { ...only(name), foreign: true } : host;
   }
 
   /** `hello`: what a pod's search path makes of it. */
@@ -135,11 +137,11 @@ export class Names {
   #classifyReverse(name: string): Verdict {
     const address = reverseAddress(name);
     if (address === undefined) return host;
-    return this.#subnets.some((subnet) => prefixContains(subnet, address)) ? only(name) : host;
+    return this.#subnets.some((subnet) => prefixContains(subnet, address)) ? { ...only(name), foreign: true } : host;
   }
 }
 
-function only(candidate: string): Verdict {
+function only(candidate: string): Verdict & { readonly kind: "cluster" } {
   return { kind: "cluster", candidates: [candidate], otherwise: "missing" };
 }
 

@@ -18,6 +18,7 @@ function setUp(cluster: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] }, 
   const resolve = new Resolve(
     config,
     {
+      isEcho: () => false,
       lookUp: (candidates) => {
         asked.push(candidates.join(" "));
         return Promise.resolve(cluster);

@@ -46,7 +46,7 @@ const failure: DnsAnswer = { rcode: dnsRcodes.servFail, answers: [] };
 const tcpLimitBytes = 65_535;
 
 export class Resolve {
-  readonly #cluster: Pick<ClusterLookup, "lookUp">;
+  readonly #cluster: Pick<ClusterLookup, "lookUp" | "isEcho">;
   readonly #forwarder: Pick<Forwarder, "forward">;
   #names: Names;
   readonly stats: DnsStats = {
@@ -58,7 +58,11 @@ export class Resolve {
     malformed: 0,
   };
 
-  constructor(config: DnsConfig, cluster: Pick<ClusterLookup, "lookUp">, forwarder: Pick<Forwarder, "forward">) {
+  constructor(
+    config: DnsConfig,
+    cluster: Pick<ClusterLookup, "lookUp" | "isEcho">,
+    forwarder: Pick<Forwarder, "forward">,
+  ) {
     this.#names = new Names(config);
     this.#cluster = cluster;
     this.#forwarder = forwarder;
@@ -73,13 +77,14 @@ export class Resolve {
     this.stats.queries++;
     const query = parseQuery(message);
     if (query === undefined) return this.#answerOdd(message, transport);
+    if (this.#cluster.isEcho(query)) return reply(query, nameError, transport);
     const verdict = this.#judge(query);
     if (verdict.kind === "host") return this.#forward(query, message, transport);
     if (verdict.kind !== "cluster") {
       const known = verdict.kind === "check" && query.type === dnsTypes.a ? checkAnswer : noData;
       return reply(query, verdict.kind === "missing" ? nameError : known, transport);
     }
-    const answer = await this.#cluster.lookUp(verdict.candidates, query.type);
+    const answer = await this.#cluster.lookUp(verdict.candidates, query.type, verdict.foreign);
     if (answer.rcode === dnsRcodes.servFail) this.stats.clusterFailed++;
     else this.stats.fromCluster++;
     const isAnswer = answer.rcode === dnsRcodes.noError;

@@ -37,10 +37,14 @@ export class DnsServer {
   readonly #log: Logger;
   readonly #pairs: Pair[] = [];
   readonly #connections = new Set<Socket>();
+  readonly #ownPorts: ReadonlySet<number>;
   #udpQueries = 0;
+  #looped = false;
 
-  constructor(answer: Answer, log: Logger) {
+  /** `ownPorts`: UDP ports that our own forwarded queries leave from. */
+  constructor(answer: Answer, ownPorts: readonly number[], log: Logger) {
     this.#answer = answer;
+    this.#ownPorts = new Set(ownPorts);
     this.#log = log;
   }
 
@@ -95,6 +99,10 @@ export class DnsServer {
 
   #onDatagram(socket: UdpSocket, message: Uint8Array, from: RemoteInfo): void {
     if (this.#udpQueries >= maxUdpQueries || from.port === 0) return;
+    if (this.#ownPorts.has(from.port)) {
+      this.#onOwnQuery(from);
+      return;
+    }
     this.#udpQueries++;
     void this.#safely(message, "udp").then((reply) => {
       this.#udpQueries--;
@@ -105,6 +113,13 @@ export class DnsServer {
         // The socket was closed while the answer was under way.
       }
     });
+  }
+
+  /** A forwarded query that the hook turned back to us would go round for ever. */
+  #onOwnQuery(from: RemoteInfo): void {
+    if (!this.#looped)
+      this.#log.error("a forwarded DNS query came back: the hook does not let our ports pass", { ...from });
+    this.#looped = true;
   }
 
   // ---- TCP

@@ -39,7 +39,7 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
   const forwarder = await Forwarder.start(clock, options.upstreams);
   const cluster = new ClusterLookup({ exchange, onAddresses, clock, log, signal });
   const resolve = new Resolve(options.config, cluster, forwarder);
-  const server = new DnsServer((message, transport) => resolve.answer(message, transport), log);
+  const server = new DnsServer((message, transport) => resolve.answer(message, transport), forwarder.sourcePorts, log);
   try {
     await server.listen(options.listen);
   } catch (error) {

@@ -10,7 +10,7 @@
 // @to daemon/outbound/open-stream.ts, daemon/outbound/tcp-accept.ts
 import type { Duplex } from "node:stream";
 import { AppError, toAppError, type ErrorCode } from "#base/error.ts";
-import { sameAddress } from "#packet/address.ts";
+import { formatAddress, sameAddress } from "#packet/address.ts";
 import { buildUnreachable, type UnreachableReason } from "#packet/icmp.ts";
 import { PacketView } from "#packet/packet-view.ts";
 import { applyRewrite } from "#packet/rewrite.ts";
@@ -63,12 +63,15 @@ export class TcpRedirect {
   readonly #byPort = new Array<TcpFlow | undefined>(65_536).fill(undefined);
   readonly #ports = new PortPool();
   readonly #own = new PacketView();
+  /** As a socket spells it. */
+  readonly #peerText: string;
   #listenPort = 0;
   #tick = 0;
   #closed = false;
 
   constructor(options: TcpRedirectOptions) {
     this.#options = options;
+    this.#peerText = formatAddress(options.own.peer);
   }
 
   /** Packets come only after the listener's port is known. */
@@ -217,7 +220,7 @@ export class TcpRedirect {
 
   /** The flow whose connection the listener just took, once; undefined for a stranger. */
   claim(peerAddress: string | undefined, peerPort: number | undefined): TcpFlow | undefined {
-    if (peerAddress !== this.#options.own.text.peer || peerPort === undefined) return undefined;
+    if (peerAddress !== this.#peerText || peerPort === undefined) return undefined;
     const flow = this.#byPort[peerPort];
     if (flow?.state !== "handshake") return undefined;
     flow.state = "joined";

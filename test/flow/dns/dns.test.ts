@@ -294,6 +294,46 @@ describe("a name that may be either's", () => {
   });
 });
 
+// Trap 6: with a cluster on the same machine the cluster's resolver forwards what it does not know to the host's, which
+// is us again.
+test("a query of ours that the cluster sends back to us does not exist, at once", async () => {
+  const seen: Buffer[] = [];
+  const dns: Dns = await startDns({
+    listen: [{ address: loopback, port: 0 }],
+    upstreams: [],
+    config: { ...config, includeSuffixes: [".corp"] },
+    exchange: async (message) => {
+      // As forwarders do: another id, without EDNS.
+      const forwarded = Buffer.from(message.slice(0, -11));
+      forwarded.writeUInt16BE(99, 0);
+      forwarded.writeUInt16BE(0, 10);
+      const reply = await askUdp(dns, forwarded);
+      seen.push(reply);
+      reply.writeUInt16BE(Buffer.from(message).readUInt16BE(0), 0);
+      return reply;
+    },
+    clock: systemClock,
+    log: silentLogger,
+    signal: new AbortController().signal,
+  });
+  open.push(dns);
+  expect(decode(await askUdp(dns, query("git.corp"))).rcode).toBe("NXDOMAIN");
+  expect(seen).toHaveLength(1);
+});
+
+test("a forwarded query that the hook turns back to us is not forwarded again", async () => {
+  const upstream = await nameserver(() => undefined);
+  const dns = await start([upstream]);
+  dns.setUpstreams(dns.addresses);
+  const before = dns.stats().queries;
+  const socket = createSocket("udp4");
+  open.push(socket);
+  socket.send(query("example.com"), dns.addresses[0]!.port, loopback);
+  await expect.poll(() => dns.stats().queries - before).toBe(1);
+  expect(decode(await askUdp(dns, query("hello.default"))).rcode).toBe("NOERROR");
+  expect(dns.stats().queries - before).toBe(2);
+});
+
 test("1,000 look-ups at once, ours and others, all come back right", async () => {
   const upstream = await nameserver((bytes) => respond(bytes, "192.0.2.7"));
   const dns = await start([upstream]);
