@@ -1,0 +1,64 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ensureRuntimeDirectory, hostPaths } from "./paths.ts";
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "paths-"));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+const uid = process.getuid?.() ?? 0;
+
+describe("hostPaths()", () => {
+  test("uses the XDG directories that are given", () => {
+    chmodSync(directory, 0o700);
+    const paths = hostPaths({
+      XDG_RUNTIME_DIR: directory,
+      XDG_CONFIG_HOME: "/c",
+      XDG_CACHE_HOME: "/k",
+      HOME: "/home/a",
+    });
+    expect(paths).toMatchObject({
+      daemonSocket: join(directory, "telepresence/daemon.sock"),
+      config: "/c/telepresence",
+      cache: "/k/telepresence",
+      log: "/k/telepresence/logs",
+    });
+  });
+  test("falls back to HOME and /tmp, and ignores relative paths", () => {
+    const paths = hostPaths({ HOME: "/home/a", XDG_CONFIG_HOME: "relative", XDG_RUNTIME_DIR: "also/relative" });
+    expect(paths.runtime).toBe(`/tmp/telepresence-${uid}`);
+    expect(paths.config).toBe("/home/a/.config/telepresence");
+  });
+  test("knows a place for everything with an empty environment", () => {
+    for (const path of Object.values(hostPaths({}))) expect(path).toMatch(/^\//);
+  });
+  test("does not use a runtime directory that others may write", () => {
+    chmodSync(directory, 0o777);
+    expect(hostPaths({ XDG_RUNTIME_DIR: directory }).runtime).toBe(`/tmp/telepresence-${uid}`);
+  });
+});
+
+describe("ensureRuntimeDirectory()", () => {
+  test("makes it for the user alone, twice over", () => {
+    const path = join(directory, "run");
+    ensureRuntimeDirectory(path);
+    ensureRuntimeDirectory(path);
+    expect(statSync(path).mode & 0o777).toBe(0o700);
+  });
+  test("refuses one that others may read, a link, a file of another user's, and a path too long", () => {
+    const open = join(directory, "open");
+    mkdirSync(open);
+    chmodSync(open, 0o755);
+    expect(() => ensureRuntimeDirectory(open)).toThrow("mode 755");
+    const link = join(directory, "link");
+    symlinkSync(open, link);
+    expect(() => ensureRuntimeDirectory(link)).toThrow("is no directory");
+    expect(() => ensureRuntimeDirectory(join(directory, "own"), uid + 1)).toThrow(
+      `expected a directory of user ${uid + 1}`,
+    );
+    expect(() => ensureRuntimeDirectory(join(directory, "x".repeat(100)))).toThrow("longer than 107 bytes");
+  });
+});
