@@ -1,7 +1,11 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { isAppError } from "#base/error.ts";
 import { startInForeground } from "./foreground.ts";
+import { isAlive } from "./process.ts";
 
 const env = { PATH: process.env["PATH"] ?? "/usr/bin:/bin" };
 const options = { env, clock: systemClock, onTerminal: false };
@@ -26,10 +30,17 @@ describe("startInForeground()", () => {
   });
 
   test("kills what does not want to end, with what it started", async () => {
-    const child = await startInForeground(["sh", "-c", "trap '' TERM; sleep 100; sleep 100"], options);
+    const folder = mkdtempSync(join(tmpdir(), "telepresence-foreground-"));
+    const file = join(folder, "pid");
+    const script = `trap '' TERM; sleep 100 & echo $! > ${file}; while :; do wait; done`;
+    const child = await startInForeground(["sh", "-c", script], options);
+    const grandchild = (): number => (existsSync(file) ? Number(readFileSync(file, "utf8")) : 0);
+    await expect.poll(grandchild, { timeout: 5000 }).toBeGreaterThan(0); // from here on the trap is set
+    const pid = grandchild();
     await child.terminate(50);
     expect(await child.ended).toEqual({ code: undefined, signal: "SIGKILL" });
-    expect(() => process.kill(-child.pid, 0)).toThrow(); // nothing of its group is left
+    await expect.poll(() => isAlive(pid), { timeout: 5000 }).toBe(false);
+    rmSync(folder, { recursive: true });
   });
 
   test("names a command that is not there", async () => {
