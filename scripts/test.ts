@@ -102,7 +102,11 @@ async function runVitest(tier: Tier): Promise<Counts> {
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
   const args = ["run", "--project", tier.name, "--passWithNoTests", ...reporters, ...filters];
   const exitCode = await runInherited("vitest", args);
-  return countReport(readReport(reportFile), exitCode);
+  const counts = countReport(readReport(reportFile), exitCode);
+  const ran = counts.passed + counts.failed;
+  if (ran > 0 || filters.length > 0) return counts;
+  say(`The ${tier.name} tier ran no test at all, which counts as a failure.`);
+  return { ...counts, failed: 1 };
 }
 
 function readReport(path: string): VitestReport | undefined {
