@@ -28,7 +28,8 @@ describe("hostPaths()", () => {
     });
   });
   test("falls back to HOME and /tmp, and ignores relative paths", () => {
-    const paths = hostPaths({ HOME: "/home/a", XDG_CONFIG_HOME: "relative", XDG_RUNTIME_DIR: "also/relative" });
+    const env = { HOME: "/home/a", XDG_CONFIG_HOME: "relative", XDG_RUNTIME_DIR: "also/relative" };
+    const paths = hostPaths(env, "/nowhere");
     expect(paths.runtime).toBe(`/tmp/telepresence-${uid}`);
     expect(paths.config).toBe("/home/a/.config/telepresence");
   });
@@ -37,7 +38,13 @@ describe("hostPaths()", () => {
   });
   test("does not use a runtime directory that others may write", () => {
     chmodSync(directory, 0o777);
-    expect(hostPaths({ XDG_RUNTIME_DIR: directory }).runtime).toBe(`/tmp/telepresence-${uid}`);
+    expect(hostPaths({ XDG_RUNTIME_DIR: directory }, "/nowhere").runtime).toBe(`/tmp/telepresence-${uid}`);
+  });
+  test("finds the user's runtime directory where the variable is missing, as the shell's commands do", () => {
+    const own = join(directory, String(uid));
+    mkdirSync(own, { mode: 0o700 });
+    expect(hostPaths({}, directory).runtime).toBe(join(own, "telepresence"));
+    expect(hostPaths({ XDG_RUNTIME_DIR: "/run/user/of-another" }, directory).runtime).toBe(join(own, "telepresence"));
   });
 });
 

@@ -25,10 +25,13 @@ const productName = "telepresence";
 /** sun_path of unix(7), with its NUL. */
 const maxSocketPathBytes = 107;
 
+/** Where the system makes each user's runtime directory. */
+const runtimeDirectories = "/run/user";
+
 /** Only says where; nothing is made. */
-export function hostPaths(env: Environment): HostPaths {
+export function hostPaths(env: Environment, systemDirectories = runtimeDirectories): HostPaths {
   const user = currentUser(env);
-  const runtime = runtimeDirectory(env, user.uid);
+  const runtime = runtimeDirectory(env, user.uid, systemDirectories);
   const data = dataDirectories(env, user.home ?? runtime);
   return {
     runtime,
@@ -72,12 +75,16 @@ export function ensureDirectory(directory: string): void {
   }
 }
 
-/** A directory of ours inside XDG_RUNTIME_DIR where that is there and the user's; in /tmp otherwise. */
-function runtimeDirectory(env: Environment, uid: number): string {
-  const given = env["XDG_RUNTIME_DIR"];
+/**
+ * A directory of ours inside XDG_RUNTIME_DIR where that is there and the user's; in /tmp otherwise. Where the variable
+ * is missing (cron, `env -i`, an editor's task) the usual directory is meant: a command that looked elsewhere would
+ * start a second daemon, which fights with the first for the same routes.
+ */
+function runtimeDirectory(env: Environment, uid: number, systemDirectories: string): string {
+  const usual = join(systemDirectories, String(uid));
   // After `sudo -E` or `su` the variable may still name another user's directory.
-  if (given !== undefined && given.startsWith("/") && ownedDirectory(given, uid)) return join(given, productName);
-  return `/tmp/${productName}-${uid}`;
+  const found = [env["XDG_RUNTIME_DIR"], usual].find((path) => path?.startsWith("/") && ownedDirectory(path, uid));
+  return found === undefined ? `/tmp/${productName}-${uid}` : join(found, productName);
 }
 
 function ownedDirectory(path: string, uid: number): boolean {
