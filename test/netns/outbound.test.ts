@@ -53,17 +53,17 @@ describe.each(["v4", "v6"] as const)("over IP%s", (family) => {
   test("refused is a reset at once, unreachable and denied are errors at once, a black hole stays silent", async () => {
     const refused = await program.attempt(to("refused"), 5000);
     expect(refused.outcome).toBe("ECONNREFUSED");
-    expect(refused.ms).toBeLessThan(1000);
+    expect(refused.ms).toBeLessThan(3000);
     expect((await program.attempt(to("unreachable"), 5000)).outcome).toBe("EHOSTUNREACH");
     expect((await program.attempt(to("denied"), 5000)).outcome).toBe(family === "v4" ? "EHOSTUNREACH" : "EACCES");
     expect((await program.attempt(to("blackHole"), 1500)).outcome).toBe("nothing");
   });
 
   test("a black-holed target does not delay others", async () => {
-    const holes = Array.from({ length: 20 }, () => program.attempt(to("blackHole"), 1000));
-    const echo = await program.attempt(to("echo"), 1000);
+    const holes = Array.from({ length: 20 }, () => program.attempt(to("blackHole"), 3000));
+    const echo = await program.attempt(to("echo"), 3000);
     expect(echo.outcome).toBe("connected");
-    expect(echo.ms).toBeLessThan(500);
+    expect(echo.ms).toBeLessThan(2000);
     await Promise.all(holes);
   });
 

@@ -63,7 +63,7 @@ test("a fragmented datagram becomes one flow", () => {
   expect(stats).toMatchObject({ fragments: 3, udpFlows: 1 });
 });
 
-test("20,000 hostile packets leave the tables bounded and consistent", async () => {
+test("20,000 hostile packets leave the tables bounded and consistent", { timeout: 60_000 }, async () => {
   const { classify, stats, tcp, udp } = setUp();
   let seed = 11;
   const random = (below: number): number => {

@@ -19,7 +19,7 @@ const families = {
 
 function load(bytes: Uint8Array): PacketView {
   const view = new PacketView();
-  expect(view.load(bytes)).toBeUndefined();
+  if (view.load(bytes) !== undefined) throw new Error("the packet is malformed");
   return view;
 }
 
@@ -171,7 +171,7 @@ describe.each(["v4", "v6"] as const)("UDP over IP%s", (family) => {
     expect([stats.udpFlows, far.stream.destroyed]).toEqual([0, true]);
   });
 
-  test("the table has a bound: the flow that was silent longest makes room", async () => {
+  test("the table has a bound: the flow that was silent longest makes room", { timeout: 60_000 }, async () => {
     const { pair, send, tick, stats } = await setUp(family);
     await using _ = pair;
     for (let port = 0; port < maxUdpFlows; port++) send("x", 10_000 + port);
