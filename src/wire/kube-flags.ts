@@ -28,4 +28,3 @@ export const kubeFlagsSchema = z.object({
   /** The command's environment: KUBECONFIG, HOME, proxies, and what credential plugins need. Never logged. */
   env: z.record(z.string(), z.string()),
 });
-export type KubeFlags = z.infer<typeof kubeFlagsSchema>;

@@ -25,7 +25,6 @@ export const openRequestSchema = z.discriminatedUnion("kind", [
   }),
 ]);
 export type OpenRequest = z.infer<typeof openRequestSchema>;
-export type OpenKind = OpenRequest["kind"];
 
 /** Why a stream was refused or reset; numbers are on the wire (PROTOCOL §4.6). */
 export const resetCodes = {
