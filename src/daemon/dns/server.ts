@@ -3,7 +3,7 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
-import { AppError } from "#base/error.ts";
+import { AppError, isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { DnsTransport } from "./resolve.ts";
 import { DnsFrames, frameMessage } from "./tcp-frames.ts";
@@ -23,7 +23,7 @@ const maxConnections = 256;
 const maxQueriesPerConnection = 64;
 /** chosen: a client that says nothing is let go (RFC 7766 §6.2.3). */
 const idleMs = 10_000;
-/** chosen: attempts to find a number that is free for UDP and TCP alike when port 0 is asked for. */
+/** chosen: attempts to find a number that is free on all addresses, for UDP and TCP. */
 const bindAttempts = 20;
 
 interface Pair {
@@ -48,13 +48,21 @@ export class DnsServer {
     this.#log = log;
   }
 
-  /** Binds UDP and TCP of each address on the same port; all or none. */
+  /**
+   * Binds UDP and TCP of each address, all or none. Port 0 is one free number, the same for all that ask so: a redirect
+   * to a port means that port of whichever loopback address the packet's family has.
+   */
   async listen(wanted: readonly DnsAddress[]): Promise<void> {
-    try {
-      for (const address of wanted) this.#pairs.push(await this.#bindPair(address));
-    } catch (error) {
-      await this.close();
-      throw error;
+    const mayChoose = wanted.some(({ port }) => port === 0);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#bindAll(wanted);
+        return;
+      } catch (error) {
+        await this.close();
+        const taken = isAppError(error) && (error.cause as NodeJS.ErrnoException).code === "EADDRINUSE";
+        if (!mayChoose || !taken || attempt === bindAttempts) throw error;
+      }
     }
   }
 
@@ -68,21 +76,28 @@ export class DnsServer {
     await Promise.all(pairs.flatMap(({ udp, tcp }) => [closeUdp(udp), closeTcp(tcp)]));
   }
 
-  async #bindPair({ address, port }: DnsAddress): Promise<Pair> {
-    for (let attempt = 1; ; attempt++) {
-      const udp = await bindUdp(address, port).catch((error: unknown) => {
-        throw bindError(address, port, error);
-      });
-      const bound = { address, port: udp.address().port };
-      try {
-        const tcp = await this.#bindTcp(bound);
-        udp.on("message", (message, from) => this.#onDatagram(udp, message, from));
-        udp.on("error", (error) => this.#log.warn("DNS socket failed", { error: String(error) }));
-        return { udp, tcp, bound };
-      } catch (error) {
-        await closeUdp(udp);
-        if (port !== 0 || attempt === bindAttempts) throw bindError(address, bound.port, error);
-      }
+  async #bindAll(wanted: readonly DnsAddress[]): Promise<void> {
+    let chosen = 0;
+    for (const { address, port } of wanted) {
+      const pair = await this.#bindPair(address, port === 0 ? chosen : port);
+      this.#pairs.push(pair);
+      if (port === 0) chosen = pair.bound.port;
+    }
+  }
+
+  async #bindPair(address: string, port: number): Promise<Pair> {
+    const udp = await bindUdp(address, port).catch((error: unknown) => {
+      throw bindError(address, port, error);
+    });
+    const bound = { address, port: udp.address().port };
+    try {
+      const tcp = await this.#bindTcp(bound);
+      udp.on("message", (message, from) => this.#onDatagram(udp, message, from));
+      udp.on("error", (error) => this.#log.warn("DNS socket failed", { error: String(error) }));
+      return { udp, tcp, bound };
+    } catch (error) {
+      await closeUdp(udp);
+      throw bindError(address, bound.port, error);
     }
   }
 

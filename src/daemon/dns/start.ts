@@ -9,7 +9,7 @@ import { DnsServer, type DnsAddress } from "./server.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface DnsOptions {
-  /** UDP and TCP on each; port 0 takes a free one. */
+  /** UDP and TCP on each; port 0 takes a free number, the same for all that ask so. */
   readonly listen: readonly DnsAddress[];
   /** The host's own nameservers, in its order. */
   readonly upstreams: readonly Upstream[];

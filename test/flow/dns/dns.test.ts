@@ -371,6 +371,29 @@ test("noise is refused or dropped, and the server goes on", async () => {
   expect(decode(await askUdp(dns, query("hello.default"))).answers).toHaveLength(1);
 });
 
+test("addresses of both families get the same free port", async () => {
+  const dns = await startDns({
+    listen: [
+      { address: loopback, port: 0 },
+      { address: "::1", port: 0 },
+    ],
+    upstreams: [],
+    config,
+    exchange: clusterExchange,
+    clock: systemClock,
+    log: silentLogger,
+    signal: new AbortController().signal,
+  });
+  open.push(dns);
+  expect(dns.addresses.map(({ address }) => address)).toEqual([loopback, "::1"]);
+  expect(new Set(dns.addresses.map(({ port }) => port)).size).toBe(1);
+  const socket = createSocket("udp6");
+  open.push(socket);
+  socket.send(query("hello"), dns.addresses[1]!.port, "::1");
+  const [reply] = (await once(socket, "message")) as [Buffer];
+  expect(decode(reply).answers).toMatchObject([{ data: "10.96.0.10" }]);
+});
+
 test("a port that somebody has is named in the error, and close() leaves nothing behind", async () => {
   const dns = await start([]);
   const { port } = dns.addresses[0]!;
