@@ -1,7 +1,9 @@
 // Agents and manager on the real cluster, called on the laptop: injection and its exact undo, and the cluster's own
 // reasons when something cannot come up, in seconds.
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { softwareVersion } from "#base/version.ts";
 import * as cluster from "#testbed/cluster.ts";
 import type { DriverArgs } from "./installer-driver.ts";
 
@@ -41,7 +43,7 @@ afterAll(async () => {
   await cluster.kubectl(["delete", "namespace", namespace, "installer-manager", "--ignore-not-found", "--wait=false"]);
 });
 beforeEach(async () => {
-  await kubectl("delete", "deployment,statefulset,replicaset,service,resourcequota", "--all", "--wait=true");
+  await kubectl("delete", "deployment,statefulset,service,resourcequota", "--all", "--wait=true");
   await cluster.deploySamples(namespace, ["hello"]);
 });
 
@@ -73,6 +75,44 @@ describe("an agent that cannot come up", () => {
     await waiting;
     expect(JSON.stringify(await template())).toContain("changed meanwhile");
     expect(JSON.stringify(await template())).not.toContain("traffic-agent");
+  });
+});
+
+const productImage = join(root, "dist/images", `telepresence-${softwareVersion}.tar`);
+
+describe.runIf(existsSync(productImage))("an agent that comes up", () => {
+  const image = { image: `telepresence/telepresence:${softwareVersion}`, pullPolicy: "IfNotPresent" } as const;
+  const replicaSets = async (): Promise<number> => {
+    const { stdout } = await cluster.kubectl(["get", "replicasets", "-n", namespace, "-l", "app=hello", "-o", "name"]);
+    return stdout.trim().split("\n").length;
+  };
+  beforeAll(() => cluster.importImage(productImage));
+
+  test("is one rollout for two laptops, keeps a release, and leaves no trace and no failed request", async () => {
+    await cluster.deploySamples(namespace, ["visitor"]);
+    await kubectl("scale", "deployment/hello", "--replicas=3");
+    await kubectl("rollout", "status", "deployment/hello");
+    await kubectl("rollout", "status", "deployment/visitor");
+    const before = await template();
+    const both = await Promise.all([drive("inject", { image }), drive("inject", { image }, { laptop: 2 })]);
+    expect(both.map((outcome) => outcome.error)).toEqual([undefined, undefined]);
+    expect(await replicaSets()).toBe(2);
+    expect((await drive("inject", { image })).value).toMatchObject({ changed: false });
+    expect((await drive("remove")).value).toEqual(["hello"]);
+    expect(await template()).toEqual(before);
+    expect(await replicaSets()).toBe(2);
+    const ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/stats').read().decode())";
+    const asked = await cluster.kubectl(["exec", "-n", namespace, "deploy/visitor", "--", "python3", "-c", ask]);
+    expect(JSON.parse(asked.stdout)).toMatchObject({ failed: 0 });
+  });
+  test("keeps a release that is made while it is there", async () => {
+    expect((await drive("inject", { image })).error).toBeUndefined();
+    await kubectl("set", "env", "deployment/hello", "GREETING=released");
+    await kubectl("scale", "deployment/hello", "--replicas=2");
+    expect((await drive("remove")).value).toEqual(["hello"]);
+    const after = JSON.stringify(await template());
+    expect(after).toContain("released");
+    expect(after).not.toMatch(/traffic-agent|telepresence|tm-http/);
   });
 });
 
