@@ -26,6 +26,9 @@ export class Laptop implements AsyncDisposable {
   readonly lan: string;
   readonly #children = new Set<ChildProcess>();
 
+  /** Shell text that each program's mount namespace is prepared with, beside the resolver's file. */
+  prepare = ":";
+
   constructor() {
     const suffix = `${process.pid}-${++counter}`;
     this.name = `laptop-${suffix}`;
@@ -133,7 +136,7 @@ export class Laptop implements AsyncDisposable {
 
   /** Only the network is another one, and in a mount namespace of its own the resolver's file; it execs throughout. */
   #inside(namespace: string, command: readonly string[]): readonly string[] {
-    const bind = 'mount --bind "$0" /etc/resolv.conf && exec "$@"';
+    const bind = `mount --bind "$0" /etc/resolv.conf && ${this.prepare} && exec "$@"`;
     const inNetwork = ["nsenter", `--net=/run/netns/${namespace}`];
     return [...inNetwork, "unshare", "-m", "sh", "-c", bind, join(this.directory, "resolv.conf"), ...command];
   }
