@@ -49,6 +49,7 @@ async function run(): Promise<void> {
   await shell("telepresence list");
 
   heading("Intercepted, hello's callers in the cluster are answered from the laptop");
+  await quietly("curl -sS --max-time 10 -X POST http://visitor/reset"); // counts from here, not from the cluster's start
   await cluster.onLaptop(["tee", "index.html"], { input: page });
   say(`$ ${example.join(" ")}`);
   const intercept = startExample();
