@@ -8,7 +8,7 @@ import { openOrStartDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
 import { connectOptions, namesPlace } from "./flags.ts";
 import type { HelperAttempt } from "./helper-start.ts";
-import { startHelper } from "./helper-start.ts";
+import { claimHelper, startHelper } from "./helper-start.ts";
 
 /** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
 const connectLimitMs = 300_000;
@@ -88,7 +88,8 @@ interface Wish {
 /** True when the connection is new. */
 async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wish: Wish): Promise<boolean> {
   const { client, hello } = daemon;
-  const helper = hello.helperRunning ? undefined : await launchHelper(context, daemon, wish.telling);
+  using claim = hello.helperRunning ? undefined : await claimHelper(context, client);
+  const helper = claim === undefined ? undefined : await launchHelper(context, daemon, wish.telling);
   const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;
   const connecting = client.call("connect", wish.options, limitMs);
   const call = { over: false };

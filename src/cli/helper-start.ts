@@ -20,6 +20,22 @@ export interface HelperAttempt {
   readonly failure: Promise<AppError>;
 }
 
+/**
+ * The right to start the helper; undefined when one is up. Of commands at once one starts it, and the others wait for
+ * what comes of its `connect`: two helpers at one door would throw each other out.
+ */
+export async function claimHelper(context: CommandContext, client: DaemonClient): Promise<Disposable | undefined> {
+  const { machine, clock, interrupts } = context;
+  for (;;) {
+    const lock = await machine.tryHelperLock();
+    const { helperRunning } = await client.hello(); // asked under the lock, if we have it
+    if (!helperRunning && lock !== undefined) return lock;
+    lock?.[Symbol.dispose]();
+    if (helperRunning) return undefined;
+    await clock.sleep(pollMs, interrupts.signal);
+  }
+}
+
 /** Resolves when `connect` can be sent: the helper is up, or on its way and needs nothing more from the user. */
 export async function startHelper(context: CommandContext, client: DaemonClient): Promise<HelperAttempt> {
   const { machine, output } = context;

@@ -40,6 +40,12 @@ export async function openLaptop(
     return { pid, ended, lastWords: () => lastLogMessage(log, from) };
   };
 
+  const lock = async (name: string): Promise<Disposable | undefined> => {
+    ensureRuntimeDirectory(paths.runtime);
+    const { tryLock } = await import("#host/lock.ts");
+    return tryLock(join(paths.runtime, name));
+  };
+
   return {
     controlSocket: paths.daemonSocket,
     helperSocket: paths.helperSocket,
@@ -51,11 +57,8 @@ export async function openLaptop(
       return hasTerminal();
     },
     helperCommandLine: privilegedCommandLine(commandOf("helper")),
-    tryStartLock: async () => {
-      ensureRuntimeDirectory(paths.runtime);
-      const { tryLock } = await import("#host/lock.ts");
-      return tryLock(join(paths.runtime, "start.lock"));
-    },
+    tryStartLock: () => lock("start.lock"),
+    tryHelperLock: () => lock("helper.lock"),
     startDaemon: () => {
       ensureRuntimeDirectory(paths.runtime);
       return start(commandOf("daemon"), daemonLog, true);

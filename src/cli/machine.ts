@@ -54,6 +54,8 @@ export interface Machine {
   startDaemon(): Promise<StartedProgram>;
   /** Held by the one command that may start the daemon; undefined while another holds it. */
   tryStartLock(): Promise<Disposable | undefined>;
+  /** The same for the helper. */
+  tryHelperLock(): Promise<Disposable | undefined>;
   /** `socket` becomes the helper's standard input. Rejects when it cannot be started at all. */
   startHelper(how: HelperStart, socket: Socket): Promise<StartedProgram>;
   /** Rejects with `command_failed` when there is no such command. */

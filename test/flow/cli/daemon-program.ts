@@ -10,6 +10,7 @@ const runtime = process.env["XDG_RUNTIME_DIR"] ?? "/nonexistent";
 const mode = process.argv[2];
 
 if (mode === "helper") {
+  appendFileSync(join(runtime, "helper-starts"), `${process.pid}\n`);
   process.stdin.resume(); // standard input is the connection to the daemon
   process.stdin.on("end", () => process.exit(0));
 } else if (mode === "helper-that-fails") {

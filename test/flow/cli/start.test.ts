@@ -37,7 +37,7 @@ const run = (argv: readonly string[], modes: Partial<Record<ProgramName, string>
   runHere(argv, { env: home.env, cwd: home.path, commandOf: commandOf(modes) });
 
 const socketPath = (): string => join(home.path, "telepresence", "daemon.sock");
-const starts = (): number => readFileSync(join(home.path, "starts"), "utf8").trim().split("\n").length;
+const starts = (file = "starts"): number => readFileSync(join(home.path, file), "utf8").trim().split("\n").length;
 const connectedLine = "Connected to context kind-dev, namespace default (https://127.0.0.1:6443)";
 
 describe("connect", () => {
@@ -54,13 +54,14 @@ describe("connect", () => {
     expect((await run(["status"])).stdout).toContain("User Daemon: Not running");
   });
 
-  test("starts one daemon for many commands at once", async () => {
+  test("starts one daemon and one helper for many commands at once", async () => {
     const outcomes = await Promise.all(Array.from({ length: 8 }, () => run(["connect"])));
     expect(outcomes.map(({ code, stderr }) => ({ code, stderr }))).toEqual(
       outcomes.map(() => ({ code: 0, stderr: "" })),
     );
     expect(outcomes.filter(({ stdout }) => stdout.includes(connectedLine))).toHaveLength(1);
     expect(starts()).toBe(1);
+    expect(starts("helper-starts")).toBe(1);
   });
 
   test("takes no notice of the socket of a daemon that was killed", async () => {
