@@ -13,24 +13,26 @@ import { detectResolver } from "#host/resolver.ts";
 import { ensureManager } from "#installer/manager.ts";
 import { openKube, type Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
+import { namespaces, services } from "#kube/objects.ts";
 import { discoverSubnets } from "#kube/subnets.ts";
 import type { KubeTarget } from "#kube/target.ts";
 import { parsePrefix } from "#packet/address.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
-import type { Caller } from "./control/server.ts";
+import type { DnsConfig } from "./dns/names.ts";
+import { followNames } from "./cluster-names.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
+import type { HelperFailures } from "./helper-failures.ts";
 import { LaptopNetwork } from "./laptop-network.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
-import { followNamespaces } from "./namespaces.ts";
 import { Session } from "./session.ts";
+import type { Progress } from "./workload-access.ts";
 
 export const defaultImage = `docker.io/telepresence/telepresence:${softwareVersion}`;
 
 export interface ClusterSessionContext {
   readonly door: HelperDoor;
-  /** Rejects when the CLI says that it could not start the helper. */
-  readonly helperFailure: (signal: AbortSignal) => Promise<never>;
+  readonly failures: HelperFailures;
   readonly client: string;
   readonly installId: string;
   readonly clock: Clock;
@@ -64,23 +66,24 @@ export function openUserKube(target: KubeTarget, clock: Clock): Kube {
 
 export async function openClusterSession(
   options: ConnectOptions,
-  caller: Caller,
+  progress: Progress,
   context: ClusterSessionContext,
+  signal: AbortSignal,
 ): Promise<{ session: Session; installed: boolean }> {
   const { clock, log } = context;
   const target = await loadTarget(options.kube);
   const kube = openUserKube(target, clock);
-  using limit = deadline(clock, connectTimeoutMs, "connecting", caller.gone);
+  using limit = deadline(clock, connectTimeoutMs, "connecting", signal);
   const helper = waitForHelper(context, limit.signal);
   helper.catch(() => undefined); // awaited below, unless the manager fails first
   try {
-    caller.progress(`Connecting to ${target.server}`);
+    progress(`Connecting to ${target.server}`);
     const image = { image: options.image ?? defaultImage, pullPolicy: options.imagePullPolicy };
     const manager = await ensureManager(kube, {
       namespace: options.managerNamespace,
       image,
       signal: limit.signal,
-      onProgress: caller.progress,
+      onProgress: progress,
     });
     const access = new KubeAccess({ kube, managerNamespace: manager.namespace, image });
     const session = await Session.open(
@@ -114,8 +117,9 @@ async function waitForHelper(context: ClusterSessionContext, signal: AbortSignal
   const ending = new AbortController();
   using ended = linkSignals(limit.signal, ending.signal);
   try {
-    return await Promise.race([context.door.wait(ended.signal), context.helperFailure(ended.signal)]);
+    return await Promise.race([context.door.wait(ended.signal), context.failures.next(ended.signal)]);
   } finally {
+    context.failures.forget();
     ending.abort();
   }
 }
@@ -138,16 +142,24 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   const { manager, dns } = first.arrival;
   const opened: { network?: LaptopNetwork } = {};
   const own = [namespace, manager.namespace];
-  const [resolver, subnets, namespaces, apiServer, helper] = await Promise.all([
+  const mapped = options.mappedNamespaces ?? extension.mappedNamespaces;
+  const follow = { kube, scope, log };
+  const [resolver, subnets, found, knownServices, apiServer, helper] = await Promise.all([
     detectResolver(clock, signal),
     discoverSubnets(kube, own, signal),
-    followNamespaces({
-      kube,
-      mapped: options.mappedNamespaces ?? extension.mappedNamespaces,
-      own,
-      onChange: (names) => opened.network?.setNamespaces(names),
-      scope,
-      log,
+    mapped.length > 0
+      ? mapped
+      : followNames({
+          ...follow,
+          kind: namespaces,
+          query: {},
+          onChange: (names) => opened.network?.setNames({ namespaces: [...new Set([...names, ...own])] }),
+        }),
+    followNames({
+      ...follow,
+      kind: services,
+      query: { namespace },
+      onChange: (names) => opened.network?.setNames({ services: names }),
     }),
     resolveServer(kube.target),
     step.helper,
@@ -160,17 +172,15 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
       session: first.session,
       exchange: (message, exchangeSignal) => exchangeDns(link, message, exchangeSignal),
       names: {
+        ...planNames(kube.target, cluster),
         clusterDomain: dns.clusterDomain,
-        namespace,
-        namespaces,
-        subnets: cluster.flatMap((cidr) => parsePrefix(cidr) ?? []),
-        includeSuffixes: extension.dns.includeSuffixes,
-        ...(extension.dns.excludeSuffixes.length === 0 ? {} : { excludeSuffixes: extension.dns.excludeSuffixes }),
-        excludes: extension.dns.excludes,
+        namespaces: [...new Set([...found, ...own])],
+        services: knownServices,
       },
       resolver,
       routing: {
         cluster,
+        complete: subnets.serviceSource !== "visible services" && subnets.podSource === "nodes",
         also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
         never: [...(options.neverProxy ?? []), ...extension.neverProxy],
         apiServer,
@@ -181,6 +191,21 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     signal,
   );
   return opened.network;
+}
+
+/** What of the names is settled at `connect`. */
+function planNames(
+  { namespace, extension }: KubeTarget,
+  cluster: readonly string[],
+): Omit<DnsConfig, "clusterDomain" | "namespaces"> {
+  const { includeSuffixes, excludeSuffixes, excludes } = extension.dns;
+  return {
+    namespace,
+    subnets: cluster.flatMap((cidr) => parsePrefix(cidr) ?? []),
+    includeSuffixes,
+    excludes,
+    ...(excludeSuffixes.length === 0 ? {} : { excludeSuffixes }),
+  };
 }
 
 async function exchangeDns(link: ManagerLink, message: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {

@@ -83,12 +83,16 @@ export class Intercepts implements AsyncDisposable {
   }
 
   /** Drains: resolves when agents send new connections to the application. */
-  async remove(name: string, signal: AbortSignal): Promise<void> {
+  async remove(name: string, signal: AbortSignal, namespace?: string): Promise<void> {
     const own = this.#own.get(name);
-    if (own === undefined) {
-      throw new AppError("intercept_not_found", `there is no intercept named ${name}`, {
-        hint: "see `telepresence list --intercepts`",
-      });
+    if (own === undefined || (namespace !== undefined && own.spec.workload.namespace !== namespace)) {
+      throw new AppError(
+        "intercept_not_found",
+        `there is no intercept named ${name}${namespace === undefined ? "" : ` in namespace ${namespace}`}`,
+        {
+          hint: "see `telepresence list --intercepts`",
+        },
+      );
     }
     await this.#removeAtManager(own, signal);
     this.#own.delete(name);

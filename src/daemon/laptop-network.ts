@@ -32,6 +32,8 @@ export interface LaptopNetworkOptions {
   readonly routing: {
     /** Service and pod ranges. */
     readonly cluster: readonly string[];
+    /** False when the ranges were guessed from what is visible: answered addresses then get routes of their own. */
+    readonly complete: boolean;
     readonly also: readonly string[];
     readonly never: readonly string[];
     /** The API server's addresses: in no route, whatever the user says. */
@@ -91,9 +93,9 @@ export class LaptopNetwork implements SessionNetwork {
     this.#outbound?.setSession(session);
     if (session !== undefined) this.#dns?.flush();
   }
-  /** Namespaces came or went. */
-  setNamespaces(namespaces: readonly string[]): void {
-    this.#names = { ...this.#names, namespaces };
+  /** Namespaces, or services of the connection's own, came or went. */
+  setNames(names: Pick<DnsConfig, "namespaces"> | Required<Pick<DnsConfig, "services">>): void {
+    this.#names = { ...this.#names, ...names };
     this.#dns?.setConfig(this.#names);
   }
 
@@ -149,11 +151,13 @@ export class LaptopNetwork implements SessionNetwork {
       listen: [
         { address: "127.0.0.1", port: 0 },
         { address: addresses.dnsServer, port: 0 },
+        // A redirect of queries to an IPv6 nameserver leads to the IPv6 loopback.
+        ...(resolver.nameservers.some((address) => address.includes(":")) ? [{ address: "::1", port: 0 }] : []),
       ],
       upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
       config: this.#names,
       exchange: this.#options.exchange,
-      onAddresses: (answered) => this.#coverAddresses(answered),
+      ...(routing.complete ? {} : { onAddresses: (answered) => this.#coverAddresses(answered) }),
       clock,
       log,
       signal: this.#scope.signal,
@@ -216,12 +220,13 @@ export class LaptopNetwork implements SessionNetwork {
     };
   }
 
-  /** An answer is no use without a route: addresses outside the known ranges get one of their own, first. */
+  /** An answer is no use without a route: private addresses outside the known ranges get one of their own, first. */
   async #coverAddresses(answered: readonly string[]): Promise<void> {
     let added = false;
     for (const text of answered) {
       const address = parseAddress(text);
-      if (address === undefined || this.#routes.some((route) => prefixContains(route, address))) continue;
+      if (address === undefined || !privateRanges.some((range) => prefixContains(range, address))) continue;
+      if (this.#routes.some((route) => prefixContains(route, address))) continue;
       if (this.#single.has(text) || this.#single.size >= maxSingleRoutes) continue;
       this.#single.set(text, { address, bits: address.length * 8 });
       added = true;
@@ -240,6 +245,9 @@ export class LaptopNetwork implements SessionNetwork {
     this.#routes = planned;
   }
 }
+
+/** Where clusters have their addresses (RFC 1918, 6598, 4193); a public one in an answer stays the laptop's. */
+const privateRanges = parseAll(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]);
 
 /** The message of a failed check; undefined when it succeeded. */
 async function sayWhy(check: Promise<void>): Promise<string | undefined> {

@@ -1,12 +1,12 @@
 // The user daemon's process: `telepresence daemon`, started by the CLI. Opens the helper's door and the control socket,
 // and ends on `quit`, SIGTERM or SIGINT with everything undone. Whatever ends it otherwise, the kernel undoes the rest.
-import { connect } from "node:net";
 import { deadline, raceSignal } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { createLogger, type Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
+import { tryLock } from "#host/lock.ts";
 import { ensureDirectory, ensureRuntimeDirectory } from "#host/paths.ts";
 import { identifyTarget, openClusterSession } from "./cluster-session.ts";
 import { readDaemonConfig } from "./config.ts";
@@ -27,7 +27,8 @@ export async function runDaemon(): Promise<number> {
   const log = createLogger(config.logLevel, (line) => process.stderr.write(line)); // the CLI points it at the log file
   ensureRuntimeDirectory(config.paths.runtime);
   ensureDirectory(config.paths.cache);
-  if (await answers(config.paths.daemonSocket)) {
+  using lock = tryLock(config.paths.daemonLock); // what makes stale sockets safe to remove
+  if (lock === undefined) {
     log.info("another daemon is running already");
     return 0;
   }
@@ -61,17 +62,10 @@ async function openParts(
   const installId = readInstallId(paths.cache);
   const door = scope.use(await openHelperDoor({ path: paths.helperSocket, clock, log }));
   const failures = new HelperFailures();
-  const context = {
-    door,
-    helperFailure: (signal: AbortSignal) => failures.next(signal),
-    client,
-    installId,
-    clock,
-    log,
-  };
+  const context = { door, failures, client, installId, clock, log };
   const supervisor = scope.use(
     new Supervisor({
-      openSession: (options, caller) => openClusterSession(options, caller, context),
+      openSession: (options, caller, signal) => openClusterSession(options, caller.progress, context, signal),
       uninstall: (params, session, caller) => uninstall(params, session, caller, clock),
       identify: identifyTarget,
       helperRunning: () => door.current !== undefined,
@@ -85,22 +79,11 @@ async function openParts(
     await startControlServer({
       path: paths.daemonSocket,
       handlersFor: createHandlers(supervisor, clock, log),
+      clock,
       onHelperFailed: (message) => failures.report(new AppError("helper_failed", message)),
       log,
     }),
   );
-}
-
-/** Whether a daemon listens there; a socket that a killed one left behind refuses. */
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
 }
 
 if (import.meta.main) process.exit(await runDaemon());

@@ -154,8 +154,9 @@ export class Session implements AsyncDisposable {
     return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
   }
 
-  async leave(name: string, signal: AbortSignal): Promise<void> {
-    await this.#intercepts.remove(name, signal);
+  /** `namespace`, when given, must be the intercept's own. */
+  async leave(name: string, signal: AbortSignal, namespace?: string): Promise<void> {
+    await this.#intercepts.remove(name, signal, namespace);
   }
 
   /** Workloads of the namespace with everybody's intercepts; without the manager, with one's own only. */

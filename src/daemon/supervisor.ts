@@ -1,5 +1,6 @@
 // Holds the daemon's one cluster session and answers the CLI's calls. Calls that change which session there is run one
 // after the other; the rest use the session that stands.
+import { linkSignals } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
@@ -13,7 +14,11 @@ type ConnectOptions = z.infer<typeof connectOptionsSchema>;
 
 export interface SupervisorOptions {
   /** Makes a whole session or nothing: on failure every step is undone before it rejects. */
-  readonly openSession: (options: ConnectOptions, caller: Caller) => Promise<{ session: Session; installed: boolean }>;
+  readonly openSession: (
+    options: ConnectOptions,
+    caller: Caller,
+    signal: AbortSignal,
+  ) => Promise<{ session: Session; installed: boolean }>;
   readonly uninstall: (
     params: ParamsOf<typeof controlApi, "uninstall">,
     session: Session | undefined,
@@ -34,6 +39,8 @@ export class Supervisor implements AsyncDisposable {
   #session: { readonly session: Session; readonly identity: string } | undefined;
   /** Why the last session ended without being asked to. */
   #ended: AppError | undefined;
+  /** Ends the `connect` that is under way. */
+  #opening: AbortController | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: SupervisorOptions) {
@@ -67,7 +74,7 @@ export class Supervisor implements AsyncDisposable {
           { hint: "run `telepresence quit` and connect again" },
         );
       }
-      const { session, installed } = await this.#options.openSession(options, caller);
+      const { session, installed } = await this.#open(options, caller);
       this.#session = { session, identity };
       this.#ended = undefined;
       void session.ended.then((reason) => this.#onEnded(session, reason));
@@ -75,7 +82,9 @@ export class Supervisor implements AsyncDisposable {
     });
   }
 
+  /** A `connect` that is under way gives up first. */
   disconnect(): Promise<{ wasConnected: boolean }> {
+    this.#opening?.abort(new AppError("cancelled", "connecting was given up because of `telepresence quit`"));
     return this.#exclusive(async () => {
       const standing = this.#session;
       this.#session = undefined;
@@ -119,6 +128,17 @@ export class Supervisor implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.disconnect();
+  }
+
+  async #open(options: ConnectOptions, caller: Caller): Promise<{ session: Session; installed: boolean }> {
+    const opening = new AbortController();
+    using either = linkSignals(opening.signal, caller.gone);
+    this.#opening = opening;
+    try {
+      return await this.#options.openSession(options, caller, either.signal);
+    } finally {
+      this.#opening = undefined;
+    }
   }
 
   #onEnded(session: Session, reason: AppError): void {

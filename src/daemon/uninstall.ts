@@ -65,7 +65,7 @@ async function findAgents(kube: Kube, params: Params, signal: AbortSignal): Prom
   return params.workloads.map((name) => {
     const found = installed.find((workload) => workload.name === name);
     if (found !== undefined) return found;
-    throw new AppError("workload_not_found", `no workload ${name} in namespace ${namespace} has a traffic-agent`, {
+    throw new AppError("workload_not_found", `No agent found for ${name} in namespace ${namespace}`, {
       hint:
         installed.length === 0
           ? "none in this namespace has one"

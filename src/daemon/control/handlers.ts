@@ -30,8 +30,8 @@ export function createHandlers(
       if (params.ownedByConnection) onceAborted(caller.gone, () => void endOrphan(session, result.info.id, clock, log));
       return result;
     },
-    leave: async ({ name }, signal) => {
-      await supervisor.require().leave(name, signal);
+    leave: async ({ name, namespace }, signal) => {
+      await supervisor.require().leave(name, signal, namespace);
       return {};
     },
     quit: () => supervisor.quit(),

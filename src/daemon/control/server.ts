@@ -2,6 +2,7 @@
 // the daemon's own (or root) is turned away before a byte is read. What a connection owns ends with it.
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
+import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { peerCredentials } from "#kernel/peer-cred.ts";
@@ -21,9 +22,12 @@ export interface ControlServerOptions {
   readonly handlersFor: (caller: Caller) => Handlers<typeof controlApi>;
   /** The CLI could not start the helper. */
   readonly onHelperFailed: (message: string) => void;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
+/** chosen: for the last answers to be read. */
+const graceMs = 200;
 /** chosen: commands at once; a script that leaks connections gets an error, not the daemon's memory. */
 const maxCallers = 200;
 
@@ -48,7 +52,10 @@ export async function startControlServer(options: ControlServerOptions): Promise
   return {
     [Symbol.asyncDispose]: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of open) socket.destroySoon();
+      // Whoever has just got an answer goes by itself; who still holds a connection learns that the daemon ends.
+      using _grace = options.clock.after(graceMs, () => {
+        for (const socket of open) socket.destroySoon();
+      });
       await closed;
     },
   };
