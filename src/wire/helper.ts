@@ -89,7 +89,6 @@ export const helperReplySchema = z.union([
   z.object({ id: z.number().int().nonnegative(), error: helperErrorSchema }),
   z.object({ id: z.number().int().nonnegative(), result: z.unknown() }),
 ]);
-export type HelperReply = z.infer<typeof helperReplySchema>;
 
 /** An error as it crosses the socket; the cause chain stays in the helper. */
 export function encodeHelperError(error: AppError): z.infer<typeof helperErrorSchema> {
