@@ -22,6 +22,7 @@ class FakeCluster {
   allowed: (request: FakeRequest, namespace: string) => boolean = () => true;
   portForward = true;
   terminating = 0;
+  ready = true;
   onCreate: () => void = () => undefined;
 
   handle(request: FakeRequest, response: ServerResponse): void {
@@ -83,7 +84,7 @@ class FakeCluster {
     const pod: Pod = {
       metadata: { name: `manager-in-${namespace}`, uid: "u", labels: managerSelector },
       spec: { containers: [] },
-      status: { conditions: [{ type: "Ready", status: "True" }] },
+      status: { conditions: [{ type: "Ready", status: this.ready ? "True" : "False" }] },
     };
     this.#list(request, this.managers.has(namespace) ? [pod] : [], response);
   }
@@ -162,6 +163,17 @@ describe("ensureManager()", () => {
           buildManager({ namespace: "telepresence", image, version: "0.1.0", env: {} }),
         );
       expect((await ensure(kube)).namespace).toBe("telepresence");
+    }));
+  test("removes again what never came up, but not another laptop's", () =>
+    withCluster(async (cluster, kube) => {
+      cluster.namespaces.set("telepresence", {});
+      cluster.ready = false;
+      await expect(ensure(kube, { timeoutMs: 50 })).rejects.toMatchObject({ code: "timeout" });
+      expect(cluster.managers.size).toBe(0);
+      const theirs = buildManager({ namespace: "telepresence", image, version: "0.1.0", env: {} });
+      cluster.onCreate = () => cluster.managers.set("telepresence", theirs);
+      await expect(ensure(kube, { timeoutMs: 50 })).rejects.toMatchObject({ code: "timeout" });
+      expect(cluster.managers.size).toBe(1);
     }));
   test("waits for a namespace that is still being removed", () =>
     withCluster(async (cluster, kube) => {

@@ -71,12 +71,12 @@ export async function ensureManager(kube: Kube, options: EnsureManagerOptions): 
       warnings: skewWarnings(found),
     };
   }
-  const { namespace, warnings } = await install(kube, candidates, options);
+  const { namespace, created, warnings } = await install(kube, candidates, options);
   try {
     const pod = await waitForManager(kube, namespace, options);
     return { ...describePod(pod, namespace), version: softwareVersion, installed: true, warnings };
   } catch (error) {
-    await undoInstall(kube, namespace, options.onProgress);
+    if (created) await undoInstall(kube, namespace, options.onProgress); // another laptop's is not ours to remove
     throw error;
   }
 }
@@ -161,12 +161,12 @@ async function install(
   kube: Kube,
   candidates: Candidates,
   options: EnsureManagerOptions,
-): Promise<{ readonly namespace: string; readonly warnings: readonly string[] }> {
+): Promise<{ readonly namespace: string; readonly created: boolean; readonly warnings: readonly string[] }> {
   let refusal: AppError | undefined;
   for (const namespace of candidates.names) {
     try {
-      await installIn(kube, namespace, options);
-      return { namespace, warnings: refusal === undefined ? [] : [describeFallback(namespace, refusal)] };
+      const created = await installIn(kube, namespace, options);
+      return { namespace, created, warnings: refusal === undefined ? [] : [describeFallback(namespace, refusal)] };
     } catch (error) {
       if (!isMissingPermission(error)) throw error;
       refusal ??= error as AppError;
@@ -188,7 +188,8 @@ function cannotInstall(refusal: AppError | undefined): AppError {
   });
 }
 
-async function installIn(kube: Kube, namespace: string, options: EnsureManagerOptions): Promise<void> {
+/** False when another laptop was faster. */
+async function installIn(kube: Kube, namespace: string, options: EnsureManagerOptions): Promise<boolean> {
   const { image, env = {}, signal, onProgress } = options;
   const manifest = buildManager({ namespace, image, version: softwareVersion, env });
   using limit = deadline(
@@ -201,11 +202,11 @@ async function installIn(kube: Kube, namespace: string, options: EnsureManagerOp
     try {
       await kube.create(deployments, manifest, limit.signal);
       onProgress(`installed the traffic-manager in namespace ${namespace}`);
-      return;
+      return true;
     } catch (error) {
       if (isAppError(error, "conflict")) {
-        await findIn(kube, namespace, limit.signal); // another laptop was faster: its manager is as good, if it is one
-        return;
+        await findIn(kube, namespace, limit.signal); // its manager is as good, if it is one
+        return false;
       }
       if (isBeingRemoved(error)) {
         onProgress(`namespace ${namespace} is still being removed`);

@@ -183,13 +183,16 @@ describe("subnets", () => {
 });
 
 describe("the manager", () => {
-  test("that cannot come up is named with the reason, and its namespace goes with it", async () => {
-    const there = { namespace: "installer-manager" };
-    const { error } = await drive("manager", there);
+  test("that cannot come up is named with the reason and removed again, its namespace too", async () => {
+    const { error, progress } = await drive("manager", { namespace: "installer-manager" });
     expect(error?.message).toContain(
       "the traffic-manager in namespace installer-manager does not come up: image docker.io/testbed/no-such-image:1",
     );
-    expect((await drive("removeManager", there)).value).toEqual({ namespaces: ["installer-manager"], notes: [] });
+    expect(progress.at(-1)).toContain("removed the traffic-manager");
     await cluster.kubectl(["wait", "--for=delete", "namespace/installer-manager", "--timeout=60s"]);
+    expect((await drive("removeManager", { namespace: "installer-manager" })).value).toEqual({
+      namespaces: [],
+      notes: [],
+    });
   });
 });
