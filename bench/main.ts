@@ -1,8 +1,12 @@
 // `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run.
+import { benchProduct } from "./product.ts";
 import { benchTunnel } from "./tunnel.ts";
 import type { Report } from "./tunnel.ts";
 
-const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = { tunnel: benchTunnel };
+const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
+  tunnel: benchTunnel,
+  product: benchProduct,
+};
 
 const report: Report = (name, figure) => void process.stdout.write(`${name.padEnd(40)} ${figure}\n`);
 const wanted = process.argv.slice(2);

@@ -1,0 +1,34 @@
+// Runs on the laptop: `http-client.mjs URL latency COUNT` prints the sorted round trips (ms) of COUNT requests on one
+// kept connection; `… connections COUNT AT_ONCE` prints requests per second, each on a connection of its own.
+import http from "node:http";
+
+const [, , url, mode, count, atOnce = "1"] = process.argv;
+const one = (agent) =>
+  new Promise((resolve, reject) => {
+    const startMs = performance.now();
+    const request = http.get(url, { agent, timeout: 10_000 }, (response) => {
+      response.resume();
+      response.on("end", () => resolve(performance.now() - startMs));
+    });
+    request.on("error", reject);
+    request.on("timeout", () => request.destroy(new Error("no answer within 10 s")));
+  });
+
+if (mode === "latency") {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  for (let i = 0; i < 100; i++) await one(agent); // warm
+  const times = [];
+  for (let i = 0; i < Number(count); i++) times.push(await one(agent));
+  agent.destroy();
+  times.sort((left, right) => left - right);
+  const at = (part) => times[Math.floor(times.length * part)];
+  process.stdout.write(JSON.stringify({ p50Ms: at(0.5), p99Ms: at(0.99) }));
+} else {
+  let left = Number(count);
+  const startMs = performance.now();
+  const worker = async () => {
+    while (left-- > 0) await one(false);
+  };
+  await Promise.all(Array.from({ length: Number(atOnce) }, worker));
+  process.stdout.write(JSON.stringify({ perSecond: Number(count) / ((performance.now() - startMs) / 1000) }));
+}
