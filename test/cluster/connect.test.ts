@@ -1,0 +1,318 @@
+// `connect` on the real cluster, from the laptop, as its ordinary user and once as root; as cluster users with few
+// rights; and what stands in its way on the laptop. Traps 12, 20, 24, 25, 56.
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import * as cluster from "#testbed/cluster.ts";
+import { apiServerUrl, binDir, nodeAddress, ordinaryUser } from "#testbed/layout.ts";
+import { figure, timed } from "./call.ts";
+import { field, kubectl, Lab, until } from "./lab.ts";
+import { prepare } from "./lab.ts";
+
+const lab = new Lab({});
+const hello = ["curl", "-sS", "-m", "10", "http://hello.default/"];
+const connected = `Connected to context admin, namespace default (${apiServerUrl})\n`;
+const launching = "Launching Telepresence User Daemon\nLaunching Telepresence Root Daemon\n";
+
+/** What the product may not leave changed, without what comes and goes by itself. */
+let untouched: Readonly<Record<string, string>> = {};
+
+beforeAll(async () => {
+  await prepare();
+  await lab.quit();
+  await lab.ok("uninstall", "--everything");
+  untouched = await lab.traces();
+});
+afterEach(async () => await lab.quit());
+afterAll(async () => {
+  await lab.ok("uninstall", "--everything");
+});
+
+async function helloAnswers(as: Lab = lab): Promise<void> {
+  const { stdout, stderr } = await cluster.onLaptop(hello, { ...as.laptopOptions, allowFailure: true });
+  expect(stderr).toBe("");
+  expect(stdout).toContain("Hello from the cluster");
+}
+
+async function asBefore(): Promise<void> {
+  expect(lab.pids("daemon")).toEqual([]);
+  expect(lab.pids("helper")).toEqual([]);
+  expect(await lab.traces()).toEqual(untouched);
+}
+
+describe("connect", () => {
+  test("installs the manager where there is none, says so, and is quiet on stderr", async () => {
+    const [result, ms] = await timed(() => lab.cli(["connect"]));
+    figure("first connect, manager installed", ms);
+    const installed = "Installed the traffic-manager in namespace telepresence\n";
+    expect(result).toEqual({ code: 0, stderr: "", stdout: `${launching}${installed}${connected}` });
+    await helloAnswers();
+    const spec = JSON.parse(await field("telepresence", "deployment/traffic-manager", ".spec.template.spec")) as object;
+    expect(spec).toMatchObject({ automountServiceAccountToken: false });
+  });
+  test("connects again after quit, twice, and quit leaves the laptop as it was", async () => {
+    for (let round = 0; round < 2; round++) {
+      const [result, ms] = await timed(() => lab.cli(["connect"]));
+      figure("connect, manager there", ms);
+      expect(result).toEqual({ code: 0, stderr: "", stdout: `${launching}${connected}` });
+      await helloAnswers();
+      expect(await lab.ok("quit")).toBe("Telepresence Daemons quitting...done\n");
+      await asBefore();
+    }
+  });
+  test("says nothing the second time, and names what differs when the settings do", async () => {
+    await lab.ok("connect");
+    const [again, ms] = await timed(() => lab.cli(["connect"]));
+    figure("connect when connected", ms);
+    expect(again).toEqual({ code: 0, stdout: "", stderr: "" });
+    for (const flags of [
+      ["-n", "solo"],
+      ["--also-proxy", "198.51.100.0/24"],
+      ["--manager-namespace", "elsewhere"],
+    ]) {
+      const other = await lab.cli(["connect", ...flags]);
+      expect(other).toEqual({
+        code: 1,
+        stdout: "",
+        stderr:
+          "telepresence: error: telepresence is connected to context admin, namespace default, with other settings; " +
+          "run `telepresence quit` and connect again\n",
+      });
+    }
+    await helloAnswers();
+  });
+  test("takes --context, --kubeconfig and --namespace, from any directory and by way of a symbolic link", async () => {
+    const kubeconfig = cluster.kubeconfigFor("solo");
+    await lab.sh(`mkdir -p "$HOME/links" && ln -sfn ${binDir(1)}/telepresence "$HOME/links/tp"`);
+    const file = kubeconfig.slice(1); // relative to the working directory
+    const line = `cd / && "$HOME/links/tp" connect --kubeconfig ${file} --context solo --namespace solo`;
+    const { code, stdout, stderr } = await lab.sh(line, { env: { KUBECONFIG: "/nowhere" } });
+    expect({ code, stderr: stderr.replace(/^Warning: .*\n/gm, "") }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toContain(`Connected to context solo, namespace solo (${apiServerUrl})`);
+  });
+  test("works with a bare environment, where HOME was never seen, and where the working directory is gone", async () => {
+    const home = "/tmp/telepresence-no-home";
+    await lab.rootSh(`rm -rf ${home}; mkdir -p ${home} && chown ${ordinaryUser.uid} ${home}; rm -rf ${home}/x`);
+    const KUBECONFIG = cluster.kubeconfigFor("admin");
+    const bare = { environment: "bare", env: { KUBECONFIG, HOME: `${home}/never/seen` } } as const;
+    expect(await lab.cli(["connect"], bare)).toMatchObject({ code: 0, stderr: "" });
+    await helloAnswers();
+    // the same daemon, whether or not the shell names the runtime directory
+    expect(await lab.ok("status")).toContain("Status            : Connected");
+    expect(await lab.cli(["quit"], bare)).toMatchObject({ code: 0, stdout: "Telepresence Daemons quitting...done\n" });
+    const gone = `d=$(mktemp -d) && cd $d && rmdir $d && exec telepresence connect`;
+    const { code, stderr } = await lab.sh(gone);
+    expect({ code, stderr: stderr.replace(/^sh: .*\n/, "") }).toEqual({ code: 0, stderr: "" }); // sh: getcwd() failed
+    await helloAnswers();
+    await lab.rootSh(`rm -rf ${home}`);
+  });
+  test("works as root of the laptop, without sudo", async () => {
+    await lab.rootSh("mkdir -p -m 700 /run/user/0");
+    const root = new Lab({ user: "root" });
+    try {
+      expect(await root.cli(["connect"])).toMatchObject({ code: 0 });
+      await helloAnswers(root);
+    } finally {
+      await root.cli(["quit"]);
+    }
+    await asBefore();
+  });
+  test("starts one daemon when several commands connect at the same moment (trap 25)", async () => {
+    const results = await Promise.all(Array.from({ length: 3 }, () => lab.cli(["connect"])));
+    for (const { code, stderr } of results) expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(results.filter(({ stdout }) => stdout.includes("Connected to")).length).toBe(1);
+    expect(lab.pids("daemon")).toHaveLength(1);
+    expect(lab.pids("helper")).toHaveLength(1);
+    await helloAnswers();
+  });
+  test("gets over the sockets that killed programs left (trap 24)", async () => {
+    await lab.ok("connect");
+    const pids = [...lab.pids("daemon"), ...lab.pids("helper")];
+    for (const pid of pids) process.kill(pid, "SIGKILL");
+    await until("the end of both programs", () => lab.pids("helper").length === 0);
+    expect(await lab.runtimeFiles()).toContain("daemon.sock");
+    const [result, ms] = await timed(() => lab.cli(["connect"]));
+    figure("connect after kill -9 of both programs", ms);
+    expect(result).toMatchObject({ code: 0, stderr: "" });
+    await helloAnswers();
+  });
+  test("is undone by quit while it is on its way", async () => {
+    await using running = lab.start([
+      "connect",
+      "--image",
+      "docker.io/testbed/no-such:1",
+      "--manager-namespace",
+      "slow",
+    ]);
+    await until("the daemon", () => lab.pids("daemon").length === 1);
+    running.kill("SIGINT");
+    expect(await running.ends()).toBe(130);
+    await until("nothing left in the cluster", async () => {
+      const { stdout } = await cluster.kubectl(["get", "deployments", "-n", "slow", "-o", "name"], {
+        allowFailure: true,
+      });
+      return stdout === "";
+    });
+    await lab.quit();
+    await kubectl("delete", "namespace", "slow", "--ignore-not-found", "--wait=false");
+    await asBefore();
+  });
+});
+
+describe("connect -- COMMAND", () => {
+  test("runs it connected, gives back its exit code, and undoes everything", async () => {
+    const { code, stdout, stderr } = await lab.cli([
+      "connect",
+      "--",
+      "sh",
+      "-c",
+      "curl -sS http://hello.default/; exit 7",
+    ]);
+    expect({ code, stderr }).toEqual({ code: 7, stderr: "" });
+    expect(stdout).toContain("Hello from the cluster");
+    await asBefore();
+  });
+  test("leaves a connection alone that was there before", async () => {
+    await lab.ok("connect");
+    expect(await lab.ok("connect", "--", "sh", "-c", "cat", "--help")).toBe("");
+    expect(await lab.ok("status")).toContain("Connected");
+  });
+  test("passes signals on, and undoes everything after them", async () => {
+    for (const [signal, code] of [
+      ["SIGTERM", 143],
+      ["SIGINT", 9],
+    ] as const) {
+      const trap = signal === "SIGINT" ? "trap 'exit 9' INT;" : "";
+      const script = `${trap} echo started; while :; do sleep 0.1; done`;
+      await using running = lab.start(["connect", "--", "sh", "-c", script]);
+      await running.says("started");
+      running.kill(signal);
+      expect(await running.ends()).toBe(code);
+      await asBefore();
+    }
+  });
+  test("names a command that does not exist, and undoes everything", async () => {
+    const { code, stderr } = await lab.cli(["connect", "--", "no-such-command"]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^telepresence: error: .*no-such-command.*\n$/);
+    await asBefore();
+  });
+});
+
+describe("a cluster user", () => {
+  async function withoutManager(): Promise<void> {
+    await lab.ok("uninstall", "--everything");
+    await lab.quit();
+    await kubectl("delete", "deployment", "traffic-manager", "-n", "solo", "--ignore-not-found", "--wait=true");
+  }
+  afterAll(withoutManager);
+  test("with one namespace gets the manager there, and is told (decision 3)", async () => {
+    await withoutManager();
+    await cluster.deploySamples("solo", ["hello"]);
+    const solo = new Lab({ clusterUser: "solo" });
+    const { code, stdout, stderr } = await solo.cli(["connect"]);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect(stderr).toMatch(
+      /^Warning: the traffic-manager was installed in namespace solo, because user "solo" may not create \S+ in .*namespace telepresence.*\n$/,
+    );
+    expect(stdout).toContain("Installed the traffic-manager in namespace solo\n");
+    const own = await cluster.onLaptop(["curl", "-sS", "-m", "10", "http://hello/"], solo.laptopOptions);
+    expect(own.stdout).toContain("Hello from the cluster");
+    // a second one finds it there, silently
+    await solo.quit();
+    expect(await solo.cli(["connect"])).toMatchObject({ code: 0, stderr: "" });
+    expect(await solo.ok("list")).toContain("hello: ready to intercept (traffic-agent not yet installed)");
+  });
+  test("with a small Role is told which verb is missing when there is no manager", async () => {
+    const small = new Lab({ clusterUser: "small" });
+    await withoutManager();
+    const { code, stderr } = await small.cli(["connect"]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^telepresence: error: the traffic-manager is missing and cannot be installed: user "small" may not create deployments\.apps in namespace telepresence; check with `kubectl .*auth can-i create deployments\.apps -n telepresence` and ask the cluster's administrator for that verb\n$/,
+    );
+    await lab.quit();
+    await asBefore();
+  });
+  test("with a small Role works with the manager that is there", async () => {
+    await lab.ok("connect");
+    await lab.quit();
+    await cluster.grantSmall("telepresence");
+    await cluster.deploySamples("small", ["hello"]);
+    const small = new Lab({ clusterUser: "small" });
+    const { code, stderr } = await small.cli(["connect"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    for (const name of ["hello", "hello.small", "hello.small.svc.cluster.local", "hello.default.svc"]) {
+      const { stdout } = await cluster.onLaptop(["curl", "-sS", "-m", "10", `http://${name}/`], small.laptopOptions);
+      expect(stdout).toContain("Hello from the cluster");
+    }
+    expect(await small.ok("list")).toContain("hello: ready to intercept");
+  });
+});
+
+describe("the laptop's network", () => {
+  /** Of the laptop, as root; undone after the test. */
+  const undo: string[] = [];
+  afterEach(async () => {
+    for (const line of undo.splice(0)) await lab.rootSh(line);
+  });
+  async function change(line: string, back: string): Promise<void> {
+    undo.push(back);
+    await lab.rootSh(line);
+  }
+
+  test("has a route that overlaps: the error names both (trap 11)", async () => {
+    await change(
+      "ip link add vpn0 type veth peer name vpn1; ip link set vpn1 up; ip link set vpn0 up; ip route add 10.96.0.0/16 dev vpn0",
+      "ip link del vpn0",
+    );
+    const [{ code, stderr }, ms] = await timed(() => lab.cli(["connect"]));
+    figure("overlapping route named after", ms);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^telepresence: error: .*10\.96\.0\.0\/16.*vpn0.*\n$/);
+    await lab.quit();
+    // and the way out that the hint names
+    expect(await lab.cli(["connect", "--never-proxy", "10.96.0.0/16"])).toMatchObject({ code: 0, stderr: "" });
+  });
+  test("may hold blackhole and unreachable routes elsewhere (trap 15)", async () => {
+    await change(
+      "ip route add blackhole 192.0.2.0/24; ip route add unreachable 198.51.100.0/24",
+      "ip route del blackhole 192.0.2.0/24; ip route del unreachable 198.51.100.0/24",
+    );
+    expect(await lab.cli(["connect"])).toMatchObject({ code: 0, stderr: "" });
+    await helloAnswers();
+  });
+  test("has a firewall that drops what comes from the device: named at once", async () => {
+    const rules =
+      "table inet hostfw { chain in { type filter hook input priority 0; policy accept; iifname tel* tcp dport != 53 drop; }; }";
+    await change(`nft '${rules}'`, "nft delete table inet hostfw");
+    const [{ code, stderr }, ms] = await timed(() => lab.cli(["connect"]));
+    figure("firewall named after", ms);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^telepresence: error: packets that came in on tel\w+ never reached this machine's own port; the host's firewall drops them: allow input on the device, e\.g\. nft insert rule inet filter input iifname "tel\w+" accept\n$/,
+    );
+    expect(ms).toBeLessThan(15_000);
+    expect(lab.pids("helper")).toEqual([]);
+  });
+  test("never loses the API server to the device, whatever is proxied (trap 12)", async () => {
+    expect(await lab.cli(["connect", "--also-proxy", "172.31.0.0/16"])).toMatchObject({ code: 0, stderr: "" });
+    expect((await lab.sh(`ip route get ${nodeAddress}`)).stdout).toContain("dev eth0");
+    expect((await lab.sh("ip route get 172.31.77.11")).stdout).toMatch(/dev tel/);
+    expect((await lab.sh("kubectl get --raw=/readyz")).stdout).toBe("ok");
+    await helloAnswers();
+  });
+  test("routes --also-proxy, and leaves --never-proxy out", async () => {
+    const flags = ["--also-proxy", "203.0.113.10/32", "--never-proxy", "10.244.0.128/25"];
+    expect(await lab.cli(["connect", ...flags])).toMatchObject({ code: 0, stderr: "" });
+    expect((await lab.sh("ip route get 203.0.113.10")).stdout).toMatch(/dev tel/);
+    expect((await lab.sh("ip route get 10.244.0.129")).stdout).toContain("dev eth0");
+    expect((await lab.sh("ip route get 10.244.0.5")).stdout).toMatch(/dev tel/);
+    // the public web sees the cluster's node, not the laptop
+    expect((await lab.sh("curl -sS -m 10 http://203.0.113.10/")).stdout).toContain(`seen from ${nodeAddress}`);
+  });
+  test("resolves the mapped namespaces only", async () => {
+    expect(await lab.cli(["connect", "--mapped-namespaces", "default,restricted"])).toMatchObject({ code: 0 });
+    await helloAnswers();
+    expect((await lab.sh("getent hosts kube-dns.kube-system")).code).toBe(2);
+    expect((await lab.sh("getent hosts kube-dns.kube-system.svc.cluster.local")).code).toBe(0);
+  });
+});
