@@ -10,7 +10,6 @@ const runtime = process.env["XDG_RUNTIME_DIR"] ?? "/nonexistent";
 const mode = process.argv[2];
 
 if (mode === "helper") {
-  appendFileSync(join(runtime, "helper-starts"), `${process.pid}\n`);
   process.stdin.resume(); // standard input is the connection to the daemon
   process.stdin.on("end", () => process.exit(0));
 } else if (mode === "helper-that-fails") {
@@ -31,7 +30,10 @@ async function runDaemon(): Promise<void> {
   const helperSocket = join(runtime, "telepresence", "helper.sock");
   const daemonSocket = join(runtime, "telepresence", "daemon.sock");
   for (const path of [helperSocket, daemonSocket]) rmSync(path, { force: true });
-  const door = createServer(() => (helperRunning = true)).listen(helperSocket);
+  const door = createServer(() => {
+    helperRunning = true;
+    appendFileSync(join(runtime, "helper-starts"), "one\n");
+  }).listen(helperSocket);
   let connected = false;
   await ScriptedDaemon.start(
     runtime,
