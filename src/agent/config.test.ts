@@ -24,7 +24,7 @@ describe("parseAgentSettings()", () => {
       podName: "hello-1",
       podIps: ["10.0.0.1", "fd00::1"],
       drainMs: 5000,
-      ports: { introduction: 9899, health: 9898 },
+      ports: { introduction: 24_899, health: 24_898 },
     });
   });
   test.each([

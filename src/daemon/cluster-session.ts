@@ -14,9 +14,9 @@ import { ensureManager } from "#installer/manager.ts";
 import { openKube, type Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import { namespaces, services } from "#kube/objects.ts";
-import { discoverSubnets } from "#kube/subnets.ts";
+import { discoverSubnets, type ClusterSubnets } from "#kube/subnets.ts";
 import type { KubeTarget } from "#kube/target.ts";
-import { parsePrefix } from "#packet/address.ts";
+import { formatPrefix, parsePrefix } from "#packet/address.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import type { DnsConfig } from "./dns/names.ts";
@@ -164,7 +164,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     resolveServer(kube.target),
     step.helper,
   ]);
-  const cluster = [...subnets.serviceSubnets, ...subnets.podSubnets];
+  const { cluster, complete } = planRanges(subnets, first);
   log.info("ranges discovered", { cluster, from: [subnets.serviceSource, subnets.podSource] });
   opened.network = await LaptopNetwork.open(
     {
@@ -180,7 +180,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
       resolver,
       routing: {
         cluster,
-        complete: subnets.serviceSource !== "visible services" && subnets.podSource === "nodes",
+        complete,
         also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
         never: [...(options.neverProxy ?? []), ...extension.neverProxy],
         apiServer,
@@ -191,6 +191,28 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     signal,
   );
   return opened.network;
+}
+
+/** The ranges for the device, and whether they are known to be all. */
+function planRanges(
+  subnets: ClusterSubnets,
+  { arrival: { manager, apiServiceHost } }: ManagerConnection,
+): { readonly cluster: readonly string[]; readonly complete: boolean } {
+  const complete = subnets.serviceSource !== "visible services" && subnets.podSource === "nodes";
+  const guessed = complete ? [] : rangesAround(manager.podIps, apiServiceHost);
+  return { cluster: [...subnets.serviceSubnets, ...subnets.podSubnets, ...guessed], complete };
+}
+
+/** Where ranges had to be guessed: what the manager's own pod shows, as wide as clusters commonly are. */
+function rangesAround(podIps: readonly string[], apiServiceHost: string | undefined): readonly string[] {
+  const around = (address: string, bits4: number, bits6: number): string[] => {
+    const prefix = parsePrefix(`${address}/${address.includes(":") ? bits6 : bits4}`);
+    return prefix === undefined ? [] : [formatPrefix(prefix)];
+  };
+  return [
+    ...podIps.flatMap((address) => around(address, 24, 64)),
+    ...(apiServiceHost === undefined ? [] : around(apiServiceHost, 16, 112)),
+  ];
 }
 
 /** What of the names is settled at `connect`. */

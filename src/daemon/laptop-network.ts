@@ -209,8 +209,8 @@ export class LaptopNetwork implements SessionNetwork {
     };
     if (mode === "resolved") {
       const { clusterDomain, namespaces, includeSuffixes = [] } = this.#names;
-      const domains = [searchDomain, clusterDomain, "svc", ...namespaces, ...includeSuffixes];
-      return { mode, server: serverAddress, port: portOf(serverAddress), domains: domains.slice(0, 256) };
+      const domains = [clusterDomain, "svc", ...namespaces, ...includeSuffixes].slice(0, 256);
+      return { mode, server: serverAddress, port: portOf(serverAddress), domains, search: [searchDomain] };
     }
     return {
       mode,
@@ -235,11 +235,12 @@ export class LaptopNetwork implements SessionNetwork {
   }
 
   async #applyRoutes(): Promise<void> {
-    const { helper, routing } = this.#options;
+    const { helper, routing, resolver } = this.#options;
     const planned = planRoutes({
       cluster: [...parseAll(routing.cluster), ...this.#single.values()],
       also: parseAll(routing.also),
-      never: [...parseAll(routing.never), ...parseAll(routing.apiServer)],
+      // Trap 13: a resolver inside the cluster's ranges would be asked through ourselves.
+      never: parseAll([...routing.never, ...routing.apiServer, ...resolver.nameservers.map(withoutZone)]),
     });
     await helper.setRoutes({ routes: planned.map(formatPrefix), never: [...routing.apiServer] });
     this.#routes = planned;
@@ -257,6 +258,10 @@ async function sayWhy(check: Promise<void>): Promise<string | undefined> {
   } catch (error) {
     return toAppError(error).message;
   }
+}
+
+function withoutZone(address: string): string {
+  return address.split("%")[0] ?? address;
 }
 
 function parseAll(cidrs: readonly string[]): readonly Prefix[] {

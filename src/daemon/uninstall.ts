@@ -40,7 +40,13 @@ export async function uninstall(
       outcome.removed.push(`${workload.kind} ${workload.name}: traffic-agent removed`);
     } catch (error) {
       if (signal.aborted) throw error;
-      const { message, hint } = toAppError(error);
+      const { code, message, hint } = toAppError(error);
+      if (code === "rollout_failed") {
+        // Our fields are out; what does not come up is the release's own.
+        outcome.removed.push(`${workload.kind} ${workload.name}: traffic-agent removed`);
+        outcome.warnings.push(`${workload.kind} ${workload.name} does not come up without it either: ${message}`);
+        return;
+      }
       outcome.warnings.push(
         `${workload.kind} ${workload.name}: the traffic-agent could not be removed: ${message}${hint === undefined ? "" : `; ${hint}`}`,
       );

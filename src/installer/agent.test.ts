@@ -88,10 +88,10 @@ describe("planInjection() by name", () => {
   test("adds a native sidecar that carries the port's name", () => {
     expect(pod.initContainers).toEqual([agent]);
     expect(agent.restartPolicy).toBe("Always");
-    expect(agent.ports).toEqual([{ name: "http", containerPort: 9900, protocol: "TCP" }]);
+    expect(agent.ports).toEqual([{ name: "http", containerPort: 24900, protocol: "TCP" }]);
     expect(readAgentConfig(pod)?.ports).toEqual([
       {
-        agentPort: 9900,
+        agentPort: 24900,
         containerPort: 8080,
         containerName: "server",
         protocol: "tcp",
@@ -168,8 +168,8 @@ describe("planInjection() elsewhere", () => {
     const one = planInjection(hello, options([named, metrics]));
     expect(one).toEqual(planInjection(hello, options([metrics, named])));
     expect(readAgentConfig(one.spec.template.spec)?.ports.map((port) => [port.containerPort, port.agentPort])).toEqual([
-      [8080, 9900],
-      [9090, 9901],
+      [8080, 24900],
+      [9090, 24901],
     ]);
     expect(coversPorts(one, [8080, 9090])).toBe(true);
     expect(coversPorts(one, [8081])).toBe(false);
@@ -205,10 +205,13 @@ describe("planInjection() elsewhere", () => {
     ).toHaveLength(1);
   });
   test("steps over agent ports that the application uses", () => {
-    const injected = planInjection(withContainer({ ports: [{ name: "http", containerPort: 9900 }] }), options([named]));
+    const injected = planInjection(
+      withContainer({ ports: [{ name: "http", containerPort: 24900 }] }),
+      options([named]),
+    );
     expect(readAgentConfig(injected.spec.template.spec)?.ports[0]).toMatchObject({
-      containerPort: 9900,
-      agentPort: 9901,
+      containerPort: 24900,
+      agentPort: 24901,
     });
   });
   test("leaves UDP ports to the application", () => {
@@ -282,8 +285,8 @@ describe("planInjection() refuses", () => {
       "disabled",
     );
     expect(
-      refusal(withContainer({ ports: [{ name: "http", containerPort: 9898 }] }), options([named])).message,
-    ).toContain("9898");
+      refusal(withContainer({ ports: [{ name: "http", containerPort: 24898 }] }), options([named])).message,
+    ).toContain("24898");
   });
 });
 

@@ -4,12 +4,13 @@ import { z } from "zod";
 import { interceptPortSchema, workloadSchema } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
+// Applications must not want these: below the ephemeral range, above the ports that people choose (podinfo has 9898).
 /** Loopback port of an agent where laptops introduce themselves by port-forward. */
-export const agentIntroductionPort = 9899;
+export const agentIntroductionPort = 24_899;
 /** First of the ports on which an agent takes over; each intercepted port gets the next. */
-export const agentFirstPort = 9900;
+export const agentFirstPort = 24_900;
 /** Pod port of the agent's readiness probe: answers 200 or 503 on GET /ready and nothing else. */
-export const agentHealthPort = 9898;
+export const agentHealthPort = 24_898;
 /** Environment variable of the agent's container that holds `agentConfigSchema` as JSON. */
 export const agentConfigVariable = "TELEPRESENCE_AGENT_CONFIG";
 /** The application's environment is repeated in the agent's container under this prefix, to be read by exec. */
@@ -70,8 +71,21 @@ export const managerToAgentApi = {
   "intercepts.set": method(z.object({ intercepts: z.array(servedInterceptSchema).max(1000) }), empty),
 } as const;
 
+/** What the application sees of a port's callers while the agent passes their connections to it. */
+export const callersOfPortSchema = z.object({
+  containerPort: z.number().int(),
+  protocol: z.enum(["tcp", "udp"]),
+  /** The caller's address; else the pod's own. */
+  kept: z.boolean(),
+  /** Why it is not kept. */
+  reason: z.string().max(500),
+});
+export type CallersOfPort = z.infer<typeof callersOfPortSchema>;
+
 /** Notifications that the agent sends. */
 export const agentNotifications = {
+  /** All ports of which it is known; sent before each answer to `intercepts.set`. */
+  "callers.kept": z.object({ ports: z.array(callersOfPortSchema).max(64) }),
   /** The laptop's process refused connections, which then went to the application. */
   "laptop.refused": z.object({ interceptId: z.string(), count: z.number().int() }),
 } as const;

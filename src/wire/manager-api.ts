@@ -58,6 +58,11 @@ export const interceptInfoSchema = z.object({
   pods: z.array(z.object({ name: z.string(), uid: z.string(), ip: z.string() })),
   /** Connections that went to the application because the laptop's process refused them. */
   refusedByLaptop: z.number().int(),
+  /**
+   * Whether the application sees its callers' addresses while its agents pass connections to it, and why not. Left out
+   * while no agent has told, or an older one does not.
+   */
+  callerAddress: z.object({ kept: z.boolean(), reason: z.string() }).optional(),
   createdAtMs: z.number(),
 });
 export type InterceptInfo = z.infer<typeof interceptInfoSchema>;
