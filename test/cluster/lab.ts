@@ -307,14 +307,17 @@ export function webApp(app: WebApp): readonly Manifest[] {
     imagePullPolicy: "IfNotPresent",
     command: ["python3", "/samples/hello.py"],
     ports,
-    env: [{ name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } }],
+    env: [
+      { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+      { name: "DRAIN_SECONDS", value: "4" }, // room for a machine that is busy with other things
+    ],
     resources: { requests: { cpu: "10m", memory: "32Mi" } },
     readinessProbe: { httpGet: { path: "/healthz", port: 8000 }, periodSeconds: 1 },
     securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
     ...app.container,
   };
   const pod = {
-    terminationGracePeriodSeconds: 10,
+    terminationGracePeriodSeconds: 15,
     securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: "RuntimeDefault" } },
     containers: [container],
     ...app.pod,
@@ -341,4 +344,13 @@ export function service(name: string, ports: readonly Manifest[], more: Manifest
     metadata: { name },
     spec: { selector: { app: selects }, ports, ...more },
   };
+}
+
+/** A program of fixtures/ as a laptop runs it: `node FILE ARGS`. */
+export function fixture(name: string, ...args: readonly string[]): readonly string[] {
+  return [
+    join(layout.checkoutRoot, "dist/node/bin/node"),
+    join(layout.checkoutRoot, "test/cluster/fixtures", name),
+    ...args,
+  ];
 }

@@ -1,0 +1,113 @@
+// TARGETS' reliability table, the rows of the intercept path: no request is lost by a first attach and its undo, and
+// the application answers again at once when the laptop's daemon is killed.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  Lab,
+  apply,
+  field,
+  fixture,
+  freshNamespaces,
+  prepare,
+  removeNamespaces,
+  rolledOut,
+  until,
+  webApp,
+} from "./lab.ts";
+import { Load, countByWho, failures } from "./load.ts";
+
+const namespace = "it-reliability";
+const lab = new Lab({ managerNamespace: "it-manager" });
+
+beforeAll(async () => {
+  await prepare();
+  await lab.quit();
+  await freshNamespaces(namespace);
+});
+afterAll(async () => {
+  await lab.quit();
+  await removeNamespaces(namespace);
+});
+
+describe("a first attach to three replicas, and its undo", () => {
+  const rounds = 2;
+  test(`lose no request, ${rounds} rounds`, async () => {
+    await apply(namespace, ...webApp({ name: "web", replicas: 3 }));
+    await rolledOut(namespace, "deployment/web");
+    const load = await Load.start({ namespace, target: `http://web.${namespace}/`, perSecond: 50 });
+    await lab.ok("connect", "-n", namespace);
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18000"));
+    await server.says("listens on");
+    for (let round = 1; round <= rounds; round += 1) {
+      const startMs = Date.now();
+      await lab.ok("intercept", "web", "--port", "18000");
+      const attachedMs = Date.now();
+      // "active" means every replica: not one new connection reaches the application any more
+      await load.answeredBy(/^laptop$/, attachedMs, { inARow: 30 });
+      const strays = (await load.calls(attachedMs)).filter((call) => !call.kept && call.who !== "laptop");
+      expect(strays).toEqual([]);
+      await lab.ok("leave", "web");
+      const leftMs = Date.now();
+      await lab.ok("uninstall", "--agent", "web", "-n", namespace);
+      const removedMs = Date.now();
+      expect(await field(namespace, "deployment/web", ".spec.template")).not.toContain("traffic-agent");
+      await rolledOut(namespace, "deployment/web");
+      await until(
+        "the old pods' end",
+        async () => (await field(namespace, "pods", ".items[*].metadata.name")).split(" ").length === 4,
+      );
+      const calls = await load.calls(startMs);
+      const figures = {
+        round,
+        attachMs: attachedMs - startMs,
+        leaveMs: leftMs - attachedMs,
+        uninstallMs: removedMs - leftMs,
+      };
+      console.log("first attach and undo, 3 replicas, 50 requests/s", {
+        ...figures,
+        calls: calls.length,
+        ...countByWho(calls),
+      });
+      expect(failures(calls, startMs)).toEqual([]);
+    }
+  });
+});
+
+describe("kill -9 of the laptop's daemon under load", () => {
+  const rounds = 5;
+  const limitMs = 500;
+  test(`the application answers again within ${limitMs} ms, ${rounds} rounds`, async () => {
+    await apply(namespace, ...webApp({ name: "killed" }));
+    await rolledOut(namespace, "deployment/killed");
+    const load = await Load.start({
+      namespace,
+      target: `http://killed.${namespace}/`,
+      perSecond: 50,
+      name: "load-killed",
+    });
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18001"));
+    await server.says("listens on");
+    const figures: { answeredMs: number; lastLostMs: number; lost: number; cutStreams: number }[] = [];
+    for (let round = 1; round <= rounds; round += 1) {
+      const usual = round === 1 ? undefined : Date.now();
+      await lab.ok("intercept", "killed", "--port", "18001", "-n", namespace);
+      await load.answeredBy(/^laptop$/, usual ?? 0);
+      const killedMs = Date.now();
+      for (const pid of lab.pids("daemon")) process.kill(pid, "SIGKILL");
+      await load.answeredBy(/^killed-/, killedMs, { inARow: 30, limitMs: 20_000 });
+      // A raw connection that is with the laptop at that moment is cut; what counts is who calls from then on.
+      const since = await load.calls(killedMs);
+      const fresh = since.filter((call) => !call.kept);
+      const good = fresh.filter((call) => call.who.startsWith("killed-"));
+      const first = Math.min(...good.map((call) => call.atMs + call.tookMs)) - killedMs;
+      const lost = fresh.filter((call) => call.error !== "");
+      const lastLostMs = Math.max(0, ...lost.map((call) => call.atMs - killedMs));
+      const cutStreams = since.filter((call) => call.kept && call.error !== "").length;
+      figures.push({ answeredMs: first, lastLostMs, lost: lost.length, cutStreams });
+    }
+    console.log("kill -9 of the daemon, 50 requests/s: first answer by the application, ms", figures);
+    for (const { answeredMs, lastLostMs } of figures) {
+      expect(answeredMs).toBeLessThanOrEqual(limitMs);
+      expect(lastLostMs).toBeLessThanOrEqual(limitMs);
+    }
+  });
+});
