@@ -18,9 +18,13 @@ export function runInherited(command: string, args: readonly string[]): Promise<
 }
 
 /** Runs and keeps what it writes, both streams in one. */
-export function runCaptured(command: string, args: readonly string[]): Promise<CapturedRun> {
+export function runCaptured(
+  command: string,
+  args: readonly string[],
+  more: Readonly<Record<string, string>> = {},
+): Promise<CapturedRun> {
   const startedMs = performance.now();
-  const env = { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined };
+  const env = { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined, ...more };
   const child = spawn(command, args, { cwd: projectRoot, stdio: ["ignore", "pipe", "pipe"], env });
   const chunks: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));

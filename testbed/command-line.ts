@@ -1,10 +1,12 @@
 // The testbed's command line. Everything it can do is a function of cluster.ts.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readdirSync } from "node:fs";
 import { constants } from "node:os";
+import { join } from "node:path";
 import { AppError, errorCodes, formatError, toAppError } from "#base/error.ts";
-import { down, laptop, status, up, type LaptopOptions, type SpawnSpec } from "./cluster.ts";
-import { clusterUsers, type ClusterUser } from "./layout.ts";
+import { down, importImage, laptop, status, up, type LaptopOptions, type SpawnSpec } from "./cluster.ts";
+import { checkoutRoot, clusterUsers, type ClusterUser } from "./layout.ts";
 import { isReachable } from "./laptop.ts";
 import { sayWithTime } from "./progress.ts";
 
@@ -48,9 +50,20 @@ function parseUser(name: string | undefined): ClusterUser {
   throw new AppError("usage", `--as-user ${name ?? ""} is not one of ${Object.keys(clusterUsers).join(", ")}`);
 }
 
+/** What `npm run build` left: so that the product can be tried by hand at once. */
+async function offerImages(): Promise<void> {
+  const folder = join(checkoutRoot, "dist", "images");
+  if (!existsSync(folder)) {
+    process.stdout.write("no image of the product in dist/images yet: run `npm run build` and this again\n");
+    return;
+  }
+  for (const name of readdirSync(folder).filter((file) => file.endsWith(".tar"))) await importImage(join(folder, name));
+}
+
 const commands: Readonly<Record<string, (rest: readonly string[]) => Promise<number>>> = {
   up: async () => {
     await up({ say: sayWithTime() });
+    await offerImages();
     return 0;
   },
   down: async () => {
