@@ -18,6 +18,7 @@ export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   socketpair(domain: number, type: number, protocol: number, into: Bytes): number;
   bind(fd: number, address: Bytes, length: number): number;
+  connect(fd: number, address: Bytes, length: number): number;
   getsockname(fd: number, into: Bytes, length: Bytes): number;
   setsockopt(fd: number, level: number, name: number, value: Bytes, length: number): number;
   getsockopt(fd: number, level: number, name: number, into: Bytes, length: Bytes): number;
@@ -29,8 +30,8 @@ export interface Libc {
   duplicate(fd: number): number;
 }
 
-/** A watch on a descriptor's readability in Node's own event loop. Close it before closing the descriptor. */
-export interface ReadableWatch {
+/** A watch on a descriptor's readiness in Node's own event loop. Close it before closing the descriptor. */
+export interface ReadinessWatch {
   close(): void;
   /** Lets the process end although the watch is on. */
   unref(): void;
@@ -56,11 +57,20 @@ const liveWatches = new Set<object>();
  * The poll handle calls back without Node around it: promises would not go on and an error would be lost. So the call
  * is made from an immediate, which Node runs in the same turn of the loop, after all that was ready.
  */
-export function watchReadable(fd: number, onReadable: () => void): ReadableWatch {
+export function watchReadable(fd: number, onReadable: () => void): ReadinessWatch {
+  return watch(fd, { readable: true }, onReadable);
+}
+
+/** The same for a socket that is connecting: called when it has connected, or failed to. */
+export function watchWritable(fd: number, onWritable: () => void): ReadinessWatch {
+  return watch(fd, { writable: true }, onWritable);
+}
+
+function watch(fd: number, events: { readable?: true; writable?: true }, onReady: () => void): ReadinessWatch {
   const run = (): void => {
-    if (liveWatches.has(handle)) onReadable();
+    if (liveWatches.has(handle)) onReady();
   };
-  const handle = load().koffi.node.poll(fd, { readable: true }, () => void setImmediate(run));
+  const handle = load().koffi.node.poll(fd, events, () => void setImmediate(run));
   liveWatches.add(handle);
   return {
     unref: () => handle.unref(),
@@ -157,6 +167,7 @@ function bindLibc(): Loaded {
     socket: bind("int socket(int domain, int type, int protocol)"),
     socketpair: bind("int socketpair(int domain, int type, int protocol, void *into)"),
     bind: bind("int bind(int fd, const void *address, uint32_t length)"),
+    connect: bind("int connect(int fd, const void *address, uint32_t length)"),
     getsockname: bind("int getsockname(int fd, void *into, void *length)"),
     setsockopt: bind("int setsockopt(int fd, int level, int name, const void *value, uint32_t length)"),
     getsockopt: bind("int getsockopt(int fd, int level, int name, void *into, void *length)"),

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { decodeAttributes, decodeMessages, decodeText, NetlinkWriter } from "./netlink.ts";
-import { dnsRedirect, firstSynRedirect, inertRule, writeExpressions } from "./nft-rules.ts";
+import { dnsRedirect, firstSynRedirect, inertRule, markAnswers, ownZone, writeExpressions } from "./nft-rules.ts";
 import type { Rule } from "./nft-rules.ts";
 
 describe("firstSynRedirect()", () => {
@@ -45,6 +45,22 @@ describe("dnsRedirect()", () => {
       ...Array<string>(4).fill("immediate"),
       ...Array<string>(4).fill("redir"),
     ]);
+  });
+});
+
+describe("ownZone() and markAnswers()", () => {
+  const marked = { mark: 0x54454c50, zone: 0x5445 };
+  test("touch marked packets and the answers to them, and nothing else", () => {
+    expect(namesOf(ownZone(marked))).toEqual(["meta", "cmp", "immediate", "ct"]);
+    expect(markAnswers(marked).map(namesOf)).toEqual([
+      ["meta", "cmp", "immediate", "ct"],
+      ["ct", "cmp", "immediate", "meta"],
+    ]);
+  });
+  test("set the zone of the first direction, of two bytes in the host's order", () => {
+    const bytes = Buffer.from(messageOf(ownZone(marked))).toString("hex");
+    expect(bytes).toContain("06000100" + "4554"); // the value
+    expect(bytes).toContain("08000200" + "00000011" + "05000300" + "00000000"); // NFT_CT_ZONE, original
   });
 });
 

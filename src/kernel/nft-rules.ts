@@ -18,8 +18,9 @@ const dataValue = 1;
 const dataVerdict = 2;
 const comparison = { equal: 0, notEqual: 1 } as const;
 const payloadBase = { network: 1, transport: 2 } as const;
-const metaKey = { iifname: 6, nfproto: 15, l4proto: 16 } as const;
-const ctKeyState = 0;
+const metaKey = { mark: 3, iifname: 6, nfproto: 15, l4proto: 16 } as const;
+const ctKey = { state: 0, mark: 3, zone: 17 } as const;
+const directionOriginal = 0;
 const ctStateInvalid = 1;
 const redirectToPort = 0x2; // NF_NAT_RANGE_PROTO_SPECIFIED
 
@@ -69,10 +70,51 @@ export function udpRedirect(port: number, agentPort: number): Rule {
  */
 export function inertRule(): Rule {
   return [
-    expression("ct", (data) => data.be32(1, register1).be32(2, ctKeyState)),
+    expression("ct", (data) => data.be32(1, register1).be32(2, ctKey.state)),
     mask(hostOrder(ctStateInvalid)),
     compare(new Uint8Array(4), comparison.notEqual),
     expression("counter", () => undefined),
+  ];
+}
+
+/**
+ * Connections that a program of this namespace opens in another's name, told apart by their packets' mark. The one
+ * chain runs before conntrack, the other behind it and looks the way up again.
+ *
+ *   meta mark MARK ct original zone set ZONE
+ *
+ *   meta mark MARK ct mark set MARK
+ *   ct mark MARK meta mark set MARK
+ */
+export interface MarkedConnections {
+  readonly mark: number;
+  readonly zone: number;
+}
+
+/**
+ * The connection of which this one is the second half has the same addresses and ports in conntrack. In a zone of its
+ * own for the first direction only it is another, while its answers, which nobody has marked yet, are found.
+ */
+export function ownZone({ mark, zone }: MarkedConnections): Rule {
+  const number = new Uint8Array(new Uint16Array([zone]).buffer);
+  return [
+    ...markIs(mark),
+    loadImmediate(number),
+    expression("ct", (data) => data.be32(2, ctKey.zone).u8(3, directionOriginal).be32(4, register1)),
+  ];
+}
+
+/** The answers get the mark that their connection's opener set. */
+export function markAnswers({ mark }: MarkedConnections): readonly Rule[] {
+  const value = hostOrder(mark);
+  return [
+    [...markIs(mark), loadImmediate(value), expression("ct", (data) => data.be32(2, ctKey.mark).be32(4, register1))],
+    [
+      expression("ct", (data) => data.be32(1, register1).be32(2, ctKey.mark)),
+      compare(value),
+      loadImmediate(value),
+      expression("meta", (data) => data.be32(2, metaKey.mark).be32(3, register1)),
+    ],
   ];
 }
 
@@ -129,9 +171,7 @@ function notFromLoopback(): Rule {
 }
 
 function redirectTo(port: number): Rule {
-  const setPort = expression("immediate", (data) =>
-    data.be32(1, register1).nested(2, (value) => value.attribute(dataValue, portBytes(port))),
-  );
+  const setPort = loadImmediate(portBytes(port));
   const redirect = expression("redir", (data) => data.be32(1, register1).be32(2, register1).be32(3, redirectToPort));
   return [setPort, redirect];
 }
@@ -141,6 +181,16 @@ function accept(): Expression {
     data
       .be32(1, registerVerdict)
       .nested(2, (value) => value.nested(dataVerdict, (verdict) => verdict.be32(1, verdictAccept))),
+  );
+}
+
+function markIs(mark: number): Rule {
+  return [loadMeta(metaKey.mark), compare(hostOrder(mark))];
+}
+
+function loadImmediate(value: Uint8Array): Expression {
+  return expression("immediate", (data) =>
+    data.be32(1, register1).nested(2, (nested) => nested.attribute(dataValue, value)),
   );
 }
 
@@ -182,7 +232,7 @@ function portBytes(port: number): Uint8Array {
   return Uint8Array.of(port >>> 8, port & 0xff);
 }
 
-/** Conntrack's state is the one thing compared in the host's byte order. */
+/** Conntrack's state and marks are compared and set in the host's byte order. */
 function hostOrder(value: number): Uint8Array {
   return new Uint8Array(new Uint32Array([value]).buffer);
 }

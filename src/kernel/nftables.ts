@@ -22,6 +22,15 @@ export type NatHook = keyof typeof natHook;
 /** chosen: just behind the usual destination NAT (-100), so that rules of the host's own come first. */
 const natPriority = -99;
 
+export interface Chain {
+  readonly name: string;
+  /** `route` looks the packet's way up again when a rule has changed its mark. */
+  readonly type: "nat" | "filter" | "route";
+  readonly hook: NatHook;
+  /** The kernel's own: raw -300 is before conntrack, mangle -150 behind it. */
+  readonly priority: number;
+}
+
 export class OwnedTable implements Disposable {
   readonly name: string;
   readonly #socket: NetlinkSocket;
@@ -40,7 +49,10 @@ export class OwnedTable implements Disposable {
         batch.add(message.newTable, nlm.create | nlm.exclusive, (writer) =>
           writer.text(1, name).be32(2, tableFlagOwner),
         );
-        for (const hook of hooks) batch.add(message.newChain, nlm.create, (writer) => fillChain(writer, name, hook));
+        for (const hook of hooks) {
+          const chain: Chain = { name: hook, type: "nat", hook, priority: natPriority };
+          batch.add(message.newChain, nlm.create, (writer) => fillChain(writer, name, chain));
+        }
       });
       return table;
     } catch (error) {
@@ -49,25 +61,37 @@ export class OwnedTable implements Disposable {
     }
   }
 
+  /** Another chain with its rules; all of it or, when this throws, nothing. */
+  addChain(chain: Chain, rules: readonly Rule[]): void {
+    this.#transact(`adding the chain ${chain.name} to the nftables table ${this.name}`, (batch) => {
+      batch.add(message.newChain, nlm.create | nlm.exclusive, (writer) => fillChain(writer, this.name, chain));
+      this.#addRules(batch, chain.name, rules);
+    });
+  }
+
   /** In one transaction: no packet meets the chain without either the old rules or the new. */
   replaceRules(hook: NatHook, rules: readonly Rule[]): void {
     this.#transact(`changing the nftables table ${this.name}`, (batch) => {
       // Without a handle this deletes all rules of the chain.
       batch.add(message.deleteRule, 0, (writer) => writer.text(1, this.name).text(2, hook));
-      for (const rule of rules) {
-        batch.add(message.newRule, nlm.create | nlm.append, (writer) =>
-          writer
-            .text(1, this.name)
-            .text(2, hook)
-            .nested(4, (nested) => writeExpressions(nested, rule)),
-        );
-      }
+      this.#addRules(batch, hook, rules);
     });
   }
 
   /** The table is gone when this returns. */
   [Symbol.dispose](): void {
     this.#socket[Symbol.dispose]();
+  }
+
+  #addRules(batch: Batch, chain: string, rules: readonly Rule[]): void {
+    for (const rule of rules) {
+      batch.add(message.newRule, nlm.create | nlm.append, (writer) =>
+        writer
+          .text(1, this.name)
+          .text(2, chain)
+          .nested(4, (nested) => writeExpressions(nested, rule)),
+      );
+    }
   }
 
   #transact(what: string, fill: (batch: Batch) => void): void {
@@ -106,12 +130,12 @@ class Batch {
   }
 }
 
-function fillChain(writer: NetlinkWriter, table: string, hook: NatHook): void {
+function fillChain(writer: NetlinkWriter, table: string, chain: Chain): void {
   writer
     .text(1, table)
-    .text(3, hook)
-    .nested(4, (nested) => nested.be32(1, natHook[hook]).be32(2, natPriority))
-    .text(7, "nat");
+    .text(3, chain.name)
+    .nested(4, (nested) => nested.be32(1, natHook[chain.hook]).be32(2, chain.priority))
+    .text(7, chain.type);
 }
 
 function explain(error: unknown): unknown {

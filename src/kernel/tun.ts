@@ -6,7 +6,7 @@
 // packets. A pending watch does not hold the process up at exit.
 import { AppError } from "#base/error.ts";
 import { errnoName, libc, systemError, watchReadable } from "./ffi.ts";
-import type { Libc, ReadableWatch } from "./ffi.ts";
+import type { Libc, ReadinessWatch } from "./ffi.ts";
 import type { PacketDevice } from "./packet-device.ts";
 
 const devicePath = "/dev/net/tun";
@@ -71,7 +71,7 @@ export class TunDevice implements PacketDevice {
   readonly #fd: number;
   readonly #libc: Libc = libc();
   readonly #into: Uint8Array;
-  #watch: ReadableWatch | undefined;
+  #watch: ReadinessWatch | undefined;
   #onPacket: ((packet: Uint8Array) => void) | undefined;
   #onLost: ((error: AppError) => void) | undefined;
   #closed = false;

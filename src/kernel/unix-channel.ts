@@ -5,7 +5,7 @@
 // one message at a time, which fits the socket's buffer, so a full buffer means a stuck peer).
 import { AppError } from "#base/error.ts";
 import { libc, watchReadable } from "./ffi.ts";
-import type { ReadableWatch } from "./ffi.ts";
+import type { ReadinessWatch } from "./ffi.ts";
 import { receiveWithFd, sendWithFd } from "./fd-passing.ts";
 
 const readBytes = 64 * 1024;
@@ -23,7 +23,7 @@ export class UnixChannel {
   readonly #fd: number;
   readonly #maxLineBytes: number;
   readonly #handlers: UnixChannelHandlers;
-  readonly #watch: ReadableWatch;
+  readonly #watch: ReadinessWatch;
   readonly #into = new Uint8Array(new ArrayBuffer(readBytes));
   #held: Buffer = Buffer.alloc(0);
   #passedFd: number | undefined;
