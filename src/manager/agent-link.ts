@@ -107,6 +107,7 @@ export class Agent {
       log: this.#door.log,
     });
     this.#rpc = rpc;
+    rpc.onNotification("callers.kept", ({ ports }) => this.#record?.describeCallers(ports));
     rpc.onNotification("laptop.refused", ({ interceptId, count }) => {
       if (this.#record !== undefined && count > 0) this.#door.registry.countRefused(this.#record, interceptId, count);
     });

@@ -3,7 +3,8 @@
 import type { AppError } from "#base/error.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { ServedIntercept } from "#wire/agent-api.ts";
+import type { CallersOfPort, ServedIntercept } from "#wire/agent-api.ts";
+import type { InterceptPort } from "#wire/manager-api.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 
 /** What the registry needs of an agent's link. */
@@ -34,6 +35,7 @@ export class AgentRecord {
   readonly #options: AgentRecordOptions;
   #confirmed: ReadonlySet<InterceptRecord> = new Set();
   #refused: ReadonlyMap<InterceptRecord, string> = new Map();
+  #callers: ReadonlyMap<string, CallersOfPort> = new Map();
   #sent: readonly InterceptRecord[] | undefined;
   #dirty = false;
   #running = false;
@@ -43,6 +45,14 @@ export class AgentRecord {
   constructor(options: AgentRecordOptions) {
     this.#options = options;
     this.link = options.link;
+  }
+
+  /** What the agent says that its application sees of its callers, port by port. */
+  describeCallers(ports: readonly CallersOfPort[]): void {
+    this.#callers = new Map(ports.map((port) => [keyOf(port), port]));
+  }
+  callersOf(port: Pick<InterceptPort, "containerPort" | "protocol">): CallersOfPort | undefined {
+    return this.#callers.get(keyOf(port));
   }
 
   serves(intercept: InterceptRecord): boolean {
@@ -105,6 +115,10 @@ export class AgentRecord {
     this.#confirmed = new Set(wanted.filter((intercept) => !refused.has(intercept)));
     this.#options.onConfirmed();
   }
+}
+
+function keyOf(port: Pick<InterceptPort, "containerPort" | "protocol">): string {
+  return `${port.containerPort}/${port.protocol}`;
 }
 
 function sameItems(a: readonly InterceptRecord[], b: readonly InterceptRecord[]): boolean {

@@ -375,6 +375,22 @@ describe("Registry", () => {
     expect(ada.link.intercepts[0]?.refusedByLaptop).toBe(3);
   });
 
+  test("callers' addresses are kept only where every agent says so of every port", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1), trustOf(2)]);
+    const [one, two] = [agent(1), agent(2)];
+    await registry.create(ada.session, specOf("hello"), never);
+    const told = (): unknown => registry.list()[0]?.callerAddress;
+    expect(told()).toBeUndefined();
+    one.record.describeCallers([{ containerPort: 8080, protocol: "tcp", kept: true, reason: "" }]);
+    expect(told()).toBeUndefined();
+    two.record.describeCallers([{ containerPort: 8080, protocol: "tcp", kept: true, reason: "" }]);
+    expect(told()).toEqual({ kept: true, reason: "" });
+    two.record.describeCallers([{ containerPort: 8080, protocol: "tcp", kept: false, reason: "no module" }]);
+    expect(told()).toEqual({ kept: false, reason: "no module" });
+  });
+
   test("lost sessions are forgotten after a day", async () => {
     const { clock, registry, laptop } = setup();
     const ada = laptop("ada@laptop");

@@ -202,6 +202,7 @@ export class Registry implements Disposable {
 
   describe(record: InterceptRecord): InterceptInfo {
     const serving = this.#agentsOf(record).filter((agent) => agent.serves(record));
+    const callerAddress = describeCallers(record, serving);
     return {
       id: record.id,
       spec: record.spec,
@@ -210,6 +211,7 @@ export class Registry implements Disposable {
       ...this.#stateOf(record, serving.length > 0),
       pods: serving.map(({ link }) => ({ name: link.podName, uid: link.podUid, ip: link.podIps[0] ?? "" })),
       refusedByLaptop: record.refusedByLaptop,
+      ...(callerAddress === undefined ? {} : { callerAddress }),
       createdAtMs: record.createdAtMs,
     };
   }
@@ -317,4 +319,12 @@ export class Registry implements Disposable {
       if (agent.untrustedSinceMs !== undefined && now - agent.untrustedSinceMs >= untrustedGraceMs) agent.link.close();
     }
   }
+}
+
+/** Kept only where every agent says so of every port; one that says no settles it, one that says nothing leaves it open. */
+function describeCallers(record: InterceptRecord, serving: readonly AgentRecord[]): InterceptInfo["callerAddress"] {
+  const known = serving.flatMap((agent) => record.spec.ports.map((port) => agent.callersOf(port)));
+  const lost = known.find((port) => port?.kept === false);
+  if (lost !== undefined) return { kept: false, reason: lost.reason };
+  return known.length === 0 || known.includes(undefined) ? undefined : { kept: true, reason: "" };
 }
