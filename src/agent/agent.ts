@@ -6,11 +6,13 @@ import { softwareVersion } from "#base/version.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
+import type { CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { startHealthServer } from "./health.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
 import { startIntroductions } from "./introduction.ts";
+import { describeCallers } from "./kept-callers.ts";
 import { ManagerLinks } from "./manager-link.ts";
 import { Redirect, openKernelTable } from "./redirect.ts";
 import type { RedirectTable } from "./redirect.ts";
@@ -49,7 +51,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const served = new ServedIntercepts(config.ports);
     const redirect = new Redirect({
       ports: config.ports,
-      openTable: options.openTable ?? openKernelTable,
+      openTable: options.openTable ?? (() => openKernelTable({ podIps, clock, log })),
       isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
       clock,
       log,
@@ -65,7 +67,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const identity = createIdentity("traffic-agent");
     const facts = { podName, podUid, podIps: [...podIps], version: softwareVersion, config };
     const applyRedirects = (): Promise<void> => redirect.update();
-    const links = scope.use(new ManagerLinks({ identity, facts, hello, served, applyRedirects, clock, log }));
+    const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
+    const links = scope.use(new ManagerLinks({ identity, facts, hello, served, applyRedirects, callers, clock, log }));
     const introductions = scope.use(
       await startIntroductions({
         host: "127.0.0.1",

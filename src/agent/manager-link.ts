@@ -13,7 +13,7 @@ import type { Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
-import type { ServedIntercept } from "#wire/agent-api.ts";
+import type { CallersOfPort, ServedIntercept } from "#wire/agent-api.ts";
 import type { Hello } from "#wire/hello.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
@@ -46,6 +46,8 @@ export interface ManagerLinksOptions {
   readonly served: ServedIntercepts;
   /** Brings redirects in line with what is served. */
   readonly applyRedirects: () => Promise<void>;
+  /** What is known of the ports' callers now. */
+  readonly callers: () => readonly CallersOfPort[];
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -241,7 +243,7 @@ class ManagerLink implements InboundOpener {
 
   async #openApi(session: TunnelSession): Promise<ManagerRpc> {
     session.onIncoming((incoming) => incoming.reject("unsupported", "an agent takes no streams"));
-    const { clock, log } = this.#options;
+    const { callers, clock, log } = this.#options;
     using limit = deadline(clock, attemptMs, "the traffic-manager's API", this.#ended);
     const stream = await session.open({ kind: "rpc", api: "agent" }, limit.signal);
     const rpc: ManagerRpc = openRpc({
@@ -252,6 +254,7 @@ class ManagerLink implements InboundOpener {
         handlers: {
           "intercepts.set": async ({ intercepts }) => {
             const refused = await this.#serve(intercepts);
+            rpc.notify("callers.kept", { ports: [...callers()] });
             log.info("intercepts set", { count: intercepts.length, refused: refused.length });
             if (refused.length === 0) return {};
             // The manager reads the fields; what is not named there is served.

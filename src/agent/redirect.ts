@@ -10,9 +10,13 @@
 import type { Clock, Timer } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
+import { KeptCallers } from "./kept-callers.ts";
+import type { CallerDialer, KeptCallersOptions } from "./kept-callers.ts";
 
 /** What the kernel is asked for; `openKernelTable` in production. */
 export interface RedirectTable extends Disposable {
+  /** Dials the application as its callers while the table is there. */
+  readonly callers?: CallerDialer;
   /** Replaces all rules in one transaction; none means the inert rule. */
   apply(ports: readonly AgentPort[]): void;
 }
@@ -43,6 +47,11 @@ export class Redirect implements AsyncDisposable {
   constructor(options: RedirectOptions) {
     this.#options = options;
     this.#ports = options.ports.filter((port) => port.takeover === "redirect");
+  }
+
+  /** Undefined while there is no table. */
+  get callers(): CallerDialer | undefined {
+    return this.#table?.callers;
   }
 
   /** Brings the rules in line with what is intercepted; resolves when they are in force. */
@@ -106,10 +115,12 @@ export class Redirect implements AsyncDisposable {
 }
 
 /** The nft table, made when the first port needs it: most agents never load the kernel's part. */
-export async function openKernelTable(): Promise<RedirectTable> {
+export async function openKernelTable(options: KeptCallersOptions): Promise<RedirectTable> {
   const [{ OwnedTable }, rules] = await Promise.all([import("#kernel/nftables.ts"), import("#kernel/nft-rules.ts")]);
   const table = OwnedTable.open("telepresence", ["prerouting"]);
+  const callers = await KeptCallers.open(table, options);
   return {
+    callers,
     apply: (ports) => {
       const redirects = ports.map((port) =>
         port.protocol === "tcp"
@@ -121,6 +132,9 @@ export async function openKernelTable(): Promise<RedirectTable> {
         redirects.length === 0 ? [rules.inertRule()] : [...redirects, rules.inertRule()],
       );
     },
-    [Symbol.dispose]: () => table[Symbol.dispose](),
+    [Symbol.dispose]: () => {
+      table[Symbol.dispose]();
+      callers[Symbol.dispose]();
+    },
   };
 }

@@ -16,10 +16,12 @@ import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
+import type { Endpoint } from "#wire/open.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import { firstMove, openInbound } from "./open-stream.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
+import type { Impersonated } from "./pass.ts";
 
 /** chosen: finds callers that vanished without a word. */
 const keepAliveMs = 60_000;
@@ -103,7 +105,7 @@ export class TcpCapture implements AsyncDisposable {
   /** False when the application must answer instead. */
   async #toLaptop(caller: Socket, taken: Taken, signal: AbortSignal): Promise<boolean> {
     const { port, podName, clock, log } = this.#options;
-    const source = { address: plainAddress(caller.remoteAddress ?? ""), port: caller.remotePort ?? 0 };
+    const source = sourceOf(caller);
     const { containerPort } = port;
     try {
       const request = { protocol: "tcp", containerPort, source, podName } as const;
@@ -130,10 +132,21 @@ export class TcpCapture implements AsyncDisposable {
 
   async #toApplication(caller: Socket, signal: AbortSignal): Promise<void> {
     const reached = caller.localAddress;
-    const application = await this.#dialer.dial(reached, signal);
+    const application = await this.#dialer.dial(reached, signal, this.#impersonate(caller));
     if (caller.destroyed) application.resetAndDestroy();
     else joinDuplex(caller, application);
   }
+
+  #impersonate(caller: Socket): Impersonated | undefined {
+    const { port, redirect } = this.#options;
+    const { callers } = redirect;
+    if (port.takeover !== "redirect" || callers === undefined) return undefined;
+    return { caller: sourceOf(caller), dialer: callers };
+  }
+}
+
+function sourceOf(caller: Socket): Endpoint {
+  return { address: plainAddress(caller.remoteAddress ?? ""), port: caller.remotePort ?? 0 };
 }
 
 /** Both families where the pod has IPv6, else IPv4. */

@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
+import type { CallerDialer } from "#agent/kept-callers.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
 
 const never = new AbortController().signal;
@@ -38,6 +39,28 @@ describe("AppDialer", () => {
     const second = await dialer.dial(undefined, never);
     expect(second.remoteAddress).toBe("127.0.0.5");
     second.destroy();
+  });
+
+  test("dials in the caller's name where that is possible, but never loopback", async () => {
+    const port = await listen("127.0.0.1");
+    const dialled: string[] = [];
+    const dialer: CallerDialer = {
+      obstacle: undefined,
+      connect: (caller, application) => {
+        dialled.push(`${caller.address}:${caller.port} to ${application.address}`);
+        return Promise.resolve(undefined);
+      },
+    };
+    const app = new AppDialer({ podIps: ["127.0.0.5", "127.0.0.6"], containerPort: port, clock: new FakeClock() });
+    const as = { caller: { address: "10.9.9.9", port: 4000 }, dialer };
+    const socket = await app.dial("127.0.0.6", never, as);
+    expect(socket.remoteAddress).toBe("127.0.0.1");
+    expect(dialled).toEqual(["10.9.9.9:4000 to 127.0.0.6", "10.9.9.9:4000 to 127.0.0.5"]);
+    socket.destroy();
+    const again = await app.dial("127.0.0.6", never, as);
+    expect(again.remoteAddress).toBe("127.0.0.1");
+    expect(dialled).toHaveLength(2);
+    again.destroy();
   });
 
   test("refuses when nobody listens, and leaves no timer behind", async () => {
