@@ -47,6 +47,17 @@ describe("formatIntercept()", () => {
     expect(text({ refusedByLaptop: 3 })).toContain("Connections refused: 3 went to the application because");
   });
 
+  test("tells where the application sees the pod's address instead of its callers'", () => {
+    const text = (more: Partial<InterceptInfo>, debug = false): string =>
+      formatIntercept({ ...info, ...more }, { ...mine, debug }).join("\n");
+    expect(text({ callerAddress: { kept: false, reason: "the agent has no NET_ADMIN" } })).toContain(
+      "Caller address: the pod's own while passed through (the agent has no NET_ADMIN)",
+    );
+    expect(text({ callerAddress: { kept: true, reason: "" } })).not.toContain("Caller address");
+    expect(text({ callerAddress: { kept: true, reason: "" } }, true)).toContain("Caller address: kept");
+    expect(text({}, true)).not.toContain("Caller address");
+  });
+
   test("shows ids for --debug and the person of a foreign one", () => {
     const lines = formatIntercept(info, { debug: true, foreign: true }).join("\n");
     for (const key of ["ID            : s1:hello", "Client        : alice@thinkpad", "Mechanism     : tcp"]) {

@@ -25,6 +25,12 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (detail.debug) pairs.push(...debugPairs(info));
   pairs.push(...portPairs(info));
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
+  const { callerAddress } = info;
+  if (callerAddress?.kept === false) {
+    pairs.push({ key: "Caller address", value: `the pod's own while passed through (${callerAddress.reason})` });
+  } else if (detail.debug && callerAddress !== undefined) {
+    pairs.push({ key: "Caller address", value: "kept" });
+  }
   if (info.refusedByLaptop > 0) {
     const text = `${info.refusedByLaptop} went to the application because nothing accepted them on the laptop`;
     pairs.push({ key: "Connections refused", value: text });

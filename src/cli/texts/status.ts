@@ -59,7 +59,8 @@ function formatRoundTrip(roundTrip: { readonly value: number; readonly ageMs: nu
 
 function formatInterceptLine(info: InterceptInfo): string {
   const state = info.state === "active" ? "" : ` (${info.state}${info.message === "" ? "" : `: ${info.message}`})`;
-  return `${info.spec.name}: ${info.client}${state}`;
+  const callers = info.callerAddress?.kept === false ? ", passes connections from the pod's own address" : "";
+  return `${info.spec.name}: ${info.client}${state}${callers}`;
 }
 
 function rootDaemonBlock(status: DaemonStatus): readonly string[] {
@@ -157,6 +158,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
         client: info.client,
         state: info.state,
         message: info.message === "" ? undefined : info.message,
+        caller_address_kept: info.callerAddress?.kept,
       })),
     ),
   };
