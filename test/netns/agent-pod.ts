@@ -1,9 +1,9 @@
-// A pod for agent-redirect.test.ts, in a network namespace of its own: an application on a numeric port, the agent that
+// A pod for agent-redirect.test.ts and caller-address.test.ts, in a network namespace of its own: an application on a numeric port, the agent that
 // redirects it, and, to keep the test small, the manager and the laptop as well.
 import { execFileSync } from "node:child_process";
 import { createServer, connect } from "node:net";
 import type { Socket } from "node:net";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startAgent } from "#agent/agent.ts";
@@ -32,6 +32,7 @@ let agent: Agent;
 let manager: Manager;
 let api: Rpc<typeof managerApi>;
 let interceptId = "";
+let laptopRefuses = false;
 
 /** Each line is answered with the name of who got it. */
 function answerLines(socket: Socket, name: string): void {
@@ -45,9 +46,16 @@ async function openApi(at: number): Promise<Awaited<ReturnType<typeof openSessio
   return await openSession({ ...common, transport, hello: { ...hello, features: [] }, role: "opener", signal });
 }
 
-async function start(): Promise<void> {
+interface PodOptions {
+  /** The application is another process's. */
+  readonly agentOnly?: boolean;
+  readonly podIps?: readonly string[];
+  readonly takeover?: "name" | "redirect";
+}
+
+async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect" }: PodOptions = {}): Promise<void> {
   application = createServer({ noDelay: true }, (socket) => answerLines(socket, "application"));
-  await new Promise<void>((resolve) => application.listen(port, podIp, resolve));
+  if (!agentOnly) await new Promise<void>((resolve) => application.listen(port, podIp, resolve));
   const resolvConfPath = join(mkdtempSync(join(tmpdir(), "agent-pod-")), "resolv.conf");
   writeFileSync(resolvConfPath, "nameserver 127.0.0.1\n");
   manager = await startManager({
@@ -71,7 +79,7 @@ async function start(): Promise<void> {
     containerPort: port,
     containerName: "app",
     protocol: "tcp",
-    takeover: "redirect",
+    takeover,
   } as const;
   agent = await startAgent({
     ...common,
@@ -80,14 +88,17 @@ async function start(): Promise<void> {
       config: { workload, containerName: "app", ports: [agentPort] },
       podName: "hello-1",
       podUid: "uid-1",
-      podIps: [podIp],
+      podIps,
       logLevel: "silent",
       drainMs: 1000,
       ports: { introduction: 0, health: 0 },
     },
   });
   const session = await openApi(manager.laptopPort);
-  session.onIncoming((incoming) => answerLines(incoming.accept() as unknown as Socket, "laptop"));
+  session.onIncoming((incoming) => {
+    if (laptopRefuses) incoming.reject("refused", "nothing listens here");
+    else answerLines(incoming.accept() as unknown as Socket, "laptop");
+  });
   api = openRpc({
     stream: await session.open({ kind: "rpc", api: "manager" }, signal),
     calls: managerApi,
@@ -119,7 +130,20 @@ export const podCalls = {
   detach: async (): Promise<void> => {
     await api.call("intercept.remove", { id: interceptId }, signal);
   },
+  /** Connections are passed to the application although the redirect is on. */
+  refuse: (refuses: boolean): void => {
+    laptopRefuses = refuses;
+  },
+  callerAddress: async (): Promise<unknown> => {
+    const { intercepts } = await api.call("intercept.list", {}, signal);
+    return intercepts[0]?.callerAddress;
+  },
+  /** In order, as at SIGTERM. */
+  endAgent: async (): Promise<void> => {
+    await agent[Symbol.asyncDispose]();
+  },
   ruleset: (): string => execFileSync("nft", ["list", "ruleset"], { encoding: "utf8" }),
+  descriptors: (): number => readdirSync("/proc/self/fd").length,
   connections: (): number => agent.openConnections,
 };
 

@@ -43,6 +43,7 @@ beforeEach(async () => {
     ip("-n", namespace, "addr", "add", address, "dev", "eth0");
     ip("-n", namespace, "link", "set", "eth0", "up");
   }
+  ip("-n", podNet, "route", "add", "default", "via", "198.51.100.1");
   [pod, caller] = await Promise.all([
     callProcess<typeof podCalls>(start(podNet, "agent-pod.ts")),
     callProcess<typeof callerCalls>(start(callerNet, "agent-caller.ts")),
