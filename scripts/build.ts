@@ -114,7 +114,8 @@ case \${1-} in
     shift
     ;;
 esac
-exec "$root/node/bin/node" "$root/$program/start.js" "$@"
+# without the dashes Node would take --env-file for its own, wherever it stands
+exec "$root/node/bin/node" -- "$root/$program/start.js" "$@"
 `;
 
 /** A hard link where the file system allows one: the binary is 150 MB. */
