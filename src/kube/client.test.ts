@@ -4,6 +4,7 @@ import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
 import { deployments, pods } from "./objects.ts";
 import { openKube } from "./client.ts";
 import { plainTarget } from "./api-server.fake.ts";
+import { isMissingPermission } from "./status.ts";
 
 const { signal } = new AbortController();
 const failure = async (promise: Promise<unknown>): Promise<AppError> => {
@@ -110,6 +111,17 @@ describe("Kube errors", () => {
     expect(error.code).toBe("forbidden");
     expect(error.message).toBe('user "alice" may not patch deployments.apps in namespace shop');
     expect(error.hint).toContain("kubectl --context test auth can-i patch deployments.apps -n shop");
+  });
+  test("name the right to impersonate, and check it as the user that is really there", async () => {
+    await using server = await new FakeApiServer().listen();
+    const said =
+      'users "bob" is forbidden: User "alice" cannot impersonate resource "users" in API group "" at the cluster scope';
+    server.answer = (_request, response) => sendStatus(response, 403, "Forbidden", said);
+    const kube = server.open({ impersonate: { user: "bob", uid: undefined, groups: [], extra: {} } });
+    const error = await failure(kube.get(pods, { namespace: "n", name: "x" }, signal));
+    expect(error.message).toBe('user "alice" may not impersonate users in the whole cluster');
+    expect(error.hint).toContain("`kubectl --context test auth can-i impersonate users`");
+    expect(isMissingPermission(error)).toBe(false);
   });
   test("tell a refusal by admission from a missing right", async () => {
     await using server = await new FakeApiServer().listen();

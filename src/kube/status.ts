@@ -81,7 +81,20 @@ function forbiddenError(target: KubeTarget, action: KubeAction, said: string, de
     });
   }
   const user = /User "([^"]*)"/.exec(said)?.[1];
+  const kind = /\bcannot impersonate resource "([^"]*)"/.exec(said)?.[1];
+  if (kind !== undefined) return impersonationError(target, kind, { ...details, user });
   return forbidden(target, action, { ...details, user });
+}
+
+/** With this user no request can succeed, so it is no missing permission that could be got around. */
+function impersonationError(
+  target: KubeTarget,
+  resource: string,
+  details: Details & { readonly user: string | undefined },
+): AppError {
+  const plain: KubeTarget = { ...target, impersonate: { user: undefined, uid: undefined, groups: [], extra: {} } };
+  const action: KubeAction = { verb: "impersonate", group: "", resource };
+  return forbidden(plain, action, { ...details, fields: { ...details.fields, impersonation: true } });
 }
 
 /** The error for a permission that is missing, also when a SelfSubjectAccessReview said so. */
@@ -199,7 +212,8 @@ export function isGone(error: unknown): boolean {
   return isAppError(error) && error.fields["httpStatus"] === 410;
 }
 
-/** True for a missing permission, false for a refusal by admission or quota. */
+/** True for a missing permission, false for a refusal by admission or quota, or of impersonation. */
 export function isMissingPermission(error: unknown): boolean {
-  return isAppError(error, "forbidden") && error.fields["admission"] !== true;
+  if (!isAppError(error, "forbidden")) return false;
+  return error.fields["admission"] !== true && error.fields["impersonation"] !== true;
 }
