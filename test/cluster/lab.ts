@@ -253,13 +253,14 @@ export type Manifest = Readonly<Record<string, unknown>>;
 
 /** Namespaces of a test's own: made empty, even where an earlier run left them. */
 export async function freshNamespaces(...names: readonly string[]): Promise<void> {
-  await removeNamespaces(...names);
+  const flags = ["--ignore-not-found", "--wait=true", "--timeout=100s"];
+  await cluster.kubectl(["delete", "namespace", ...names, ...flags], { timeoutMs: 120_000 });
   for (const name of names) await cluster.kubectl(["create", "namespace", name]);
 }
 
+/** Does not wait: whoever wants the name again does. */
 export async function removeNamespaces(...names: readonly string[]): Promise<void> {
-  const flags = ["--ignore-not-found", "--wait=true", "--timeout=100s"];
-  await cluster.kubectl(["delete", "namespace", ...names, ...flags], { timeoutMs: 120_000 });
+  await cluster.kubectl(["delete", "namespace", ...names, "--ignore-not-found", "--wait=false"]);
 }
 
 export async function apply(namespace: string, ...manifests: readonly Manifest[]): Promise<void> {

@@ -1,0 +1,374 @@
+// The main job on the real cluster: intercept, what the command prints, its child, its environment, and every shape of
+// service and workload. In all of it a caller in the cluster is what counts.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import * as cluster from "#testbed/cluster.ts";
+import {
+  Lab,
+  apply,
+  field,
+  fixture,
+  freshNamespaces,
+  kubectl,
+  prepare,
+  removeNamespaces,
+  rolledOut,
+  service,
+  toolsImage,
+  until,
+  webApp,
+} from "./lab.ts";
+
+const namespace = "it-intercept";
+const lab = new Lab({ managerNamespace: "it-manager" });
+
+beforeAll(async () => {
+  await prepare();
+  await lab.quit();
+  await freshNamespaces(namespace);
+  await apply(namespace, ...apps, callerPod);
+  await rolledOut(namespace, ...apps.filter(isWorkload).map(nameOf));
+  await kubectl("wait", "-n", namespace, "pod/caller", "--for=condition=Ready", "--timeout=60s");
+  await lab.ok("connect", "-n", namespace);
+});
+afterAll(async () => {
+  await lab.quit();
+  await removeNamespaces(namespace);
+});
+
+const nameOf = (manifest: Readonly<Record<string, unknown>>): string =>
+  `${String(manifest["kind"]).toLowerCase()}/${(manifest["metadata"] as { readonly name: string }).name}`;
+
+const isWorkload = (manifest: Readonly<Record<string, unknown>>): boolean =>
+  ["Deployment", "StatefulSet"].includes(String(manifest["kind"]));
+
+const callerPod = {
+  apiVersion: "v1",
+  kind: "Pod",
+  metadata: { name: "caller" },
+  spec: {
+    terminationGracePeriodSeconds: 0,
+    containers: [
+      { name: "caller", image: toolsImage, imagePullPolicy: "IfNotPresent", command: ["sleep", "infinity"] },
+    ],
+  },
+};
+
+const number = [{ port: 80, targetPort: 8000 }];
+/** hello, but listening on one address only. */
+const boundTo = (host: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> => ({
+  command: [
+    "python3",
+    "-c",
+    `import os; exec(open("/samples/hello.py").read().replace('("", PORT)', '(os.environ["HOST"], PORT)'))`,
+  ],
+  env: [
+    { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+    { name: "HOST", ...host },
+  ],
+});
+const shapes = {
+  named: webApp({ name: "named" }),
+  number: webApp({ name: "number", servicePorts: number }),
+  unnamed: webApp({ name: "unnamed", ports: [{ containerPort: 8000 }], servicePorts: [{ port: 8000 }] }),
+  headless: webApp({
+    name: "headless",
+    kind: "StatefulSet",
+    headless: true,
+    servicePorts: [{ name: "http", port: 8000, targetPort: 8000 }],
+  }),
+  twins: [
+    ...webApp({ name: "twins" }),
+    service("twins-too", [{ name: "web", port: 8080, targetPort: 8000 }], {}, "twins"),
+  ],
+  probed: webApp({
+    name: "probed",
+    container: {
+      readinessProbe: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 1 },
+      livenessProbe: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 1, failureThreshold: 2 },
+    },
+  }),
+  loopback: webApp({
+    name: "loopback",
+    container: { ...boundTo({ value: "127.0.0.1" }), readinessProbe: { exec: { command: ["true"] } } },
+  }),
+  podip: webApp({ name: "podip", container: boundTo({ valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }) }),
+};
+const several = webApp({
+  name: "several",
+  ports: [
+    { name: "http", containerPort: 8000 },
+    { name: "admin", containerPort: 8001 },
+  ],
+  servicePorts: [
+    { name: "http", port: 80, targetPort: "http" },
+    { name: "admin", port: 81, targetPort: "admin" },
+  ],
+});
+const asleep = webApp({ name: "asleep", replicas: 0 });
+const hostNetwork = webApp({ name: "host-network", replicas: 0, pod: { hostNetwork: true } });
+const withoutSelector = {
+  apiVersion: "v1",
+  kind: "Service",
+  metadata: { name: "no-selector" },
+  spec: { ports: [{ port: 80 }] },
+};
+const withoutPods = service("no-pods", number, {}, "nobody");
+const environment = webApp({
+  name: "environment",
+  container: {
+    env: [
+      { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+      { name: "NODE", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } },
+      { name: "BASE", value: "one" },
+      { name: "BUILT", value: "$(BASE)/two $$(BASE)" },
+      { name: "FROM_SECRET", valueFrom: { secretKeyRef: { name: "keys", key: "token" } } },
+    ],
+    envFrom: [{ configMapRef: { name: "settings" }, prefix: "CONF_" }],
+  },
+});
+const keys = { apiVersion: "v1", kind: "Secret", metadata: { name: "keys" }, stringData: { token: "hush hush" } };
+const settings = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "settings" }, data: { MODE: "multi\nline" } };
+const apps = [
+  ...[keys, settings],
+  ...Object.values(shapes).flat(),
+  ...[...several, ...asleep, ...hostNetwork, withoutSelector, withoutPods, ...environment],
+].sort((a, b) => order(a) - order(b));
+
+function order(manifest: Readonly<Record<string, unknown>>): number {
+  return ["Secret", "ConfigMap"].includes(String(manifest["kind"])) ? 0 : 1;
+}
+
+/** What a caller in the cluster gets. */
+async function call(url: string, ...more: readonly string[]): Promise<string> {
+  const argv = ["exec", "-n", namespace, "caller", "--", "curl", "-sS", "--max-time", "10", ...more, url];
+  const { stdout, stderr } = await cluster.kubectl(argv, { allowFailure: true });
+  return stdout === "" ? stderr : stdout;
+}
+
+async function fails(...args: readonly string[]): Promise<{ readonly code: number; readonly text: string }> {
+  const { code, stdout, stderr } = await lab.cli(args);
+  expect(stdout).toBe("");
+  return { code, text: stderr };
+}
+
+describe("every shape of service and workload", () => {
+  const urls: Readonly<Record<keyof typeof shapes, string>> = {
+    named: "http://named/",
+    number: "http://number/",
+    unnamed: "http://unnamed:8000/",
+    headless: "http://headless-0.headless:8000/",
+    twins: "http://twins-too:8080/",
+    probed: "http://probed/",
+    loopback: "http://loopback/",
+    podip: "http://podip/",
+  };
+  // All at once, as with several people: each rolls its own workload out.
+  test("is intercepted and left", async () => {
+    const names = Object.keys(shapes) as (keyof typeof shapes)[];
+    const firstPort = 18_120;
+    const lastPort = firstPort + names.length - 1;
+    await using server = lab.spawn(fixture("laptop-server.mjs", `${firstPort}-${lastPort}`));
+    await server.says(`listens on ${lastPort}`);
+    const one = async (name: keyof typeof shapes, localPort: number): Promise<number> => {
+      const startMs = performance.now();
+      const choice = name === "twins" ? ["--service", "twins-too"] : [];
+      const said = await lab.ok("intercept", name, "--port", String(localPort), ...choice);
+      const tookMs = Math.round(performance.now() - startMs);
+      expect(said).toMatch(/^Using (Deployment|StatefulSet) /);
+      expect(said).toContain("State         : ACTIVE");
+      expect({ name, answer: await call(urls[name]) }).toEqual({ name, answer: "hello from laptop\n" });
+      await lab.ok("leave", name);
+      const after = expect.stringContaining("Hello from the cluster") as string;
+      expect({ name, after: await call(urls[name]) }).toEqual({ name, after });
+      return tookMs;
+    };
+    const outcomes = await Promise.allSettled(names.map((name, index) => one(name, firstPort + index)));
+    const took = outcomes.map((item, index) => [names[index], item.status === "fulfilled" ? item.value : "failed"]);
+    console.log("intercept with rollout, all shapes at once, ms", Object.fromEntries(took));
+    expect(outcomes.filter(({ status }) => status === "rejected")).toEqual([]);
+  });
+  test("shows its agent in kubectl describe pod", async () => {
+    const described = await kubectl("describe", "pod", "-n", namespace, "-l", "app=named");
+    expect(described).toMatch(/^ {2}traffic-agent:$/m);
+  });
+  test("keeps its probes: they ask the application, not the laptop", async () => {
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18129", "laptop", "sick"));
+    await server.says("listens on");
+    await lab.ok("intercept", "probed", "--port", "18129");
+    expect(await call("http://probed/healthz")).toBe("sick\n");
+    const endMs = Date.now() + 4_000; // four periods of the probes, of which two would be enough
+    const pod =
+      '{.items[*].status.conditions[?(@.type=="Ready")].status} {.items[*].status.containerStatuses[*].restartCount}';
+    await until("the end of four periods", async () => {
+      const stay = await kubectl("get", "pods", "-n", namespace, "-l", "app=probed", "-o", `jsonpath=${pod}`);
+      expect(stay).toBe("True 0");
+      return Date.now() > endMs;
+    });
+    await lab.ok("leave", "probed");
+  });
+});
+
+describe("a choice that has to be made", () => {
+  test("between several ports is listed", async () => {
+    const { code, text } = await fails("intercept", "several", "--port", "18101");
+    expect(code).toBe(1);
+    expect(text).toContain(
+      "several service ports: --port 18101:http (service several, 80 to several:8000), --port 18101:admin",
+    );
+    expect(text).toContain("choose one with --port 18101:PORT");
+  });
+  test("is made with a name, and then all ports can be had without another rollout", async () => {
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18101"));
+    await server.says("listens on");
+    await lab.ok("intercept", "several", "--port", "18101:admin");
+    expect(await call("http://several:81/")).toBe("hello from laptop\n");
+    expect(await call("http://several/")).toContain("Hello from the cluster");
+    const generation = await field(namespace, "deployment/several", ".metadata.generation");
+    const startMs = performance.now();
+    await lab.ok("intercept", "several-web", "--workload", "several", "--port", "18102:http");
+    console.log("second intercept, agent there", { tookMs: Math.round(performance.now() - startMs) });
+    expect(await field(namespace, "deployment/several", ".metadata.generation")).toBe(generation);
+    // nothing listens on 18102: the application answers, and status says why
+    expect(await call("http://several/")).toContain("Hello from the cluster");
+    expect(
+      await until("the refusal in list", async () => {
+        const { stdout } = await lab.cli(["list", "--intercepts"]);
+        return stdout.includes("Connections refused") && stdout;
+      }),
+    ).toContain("went to the application because nothing accepted them on the laptop");
+    await lab.ok("leave", "several", "several-web");
+  });
+});
+
+describe("what cannot be intercepted is told in one sentence", () => {
+  const cases: readonly (readonly [name: string, text: RegExp])[] = [
+    ["nothing-here", /no service and no workload "nothing-here" in namespace it-intercept; see `telepresence list/],
+    ["no-pods", /service no-pods in namespace it-intercept has no pods/],
+    ["no-selector", /service no-selector has no selector/],
+    ["asleep", /deployment asleep in namespace it-intercept is scaled to 0: it has no pods; kubectl scale/],
+    ["host-network", /hostNetwork/],
+  ];
+  test.each(cases)("%s", async (name, text) => {
+    const result = await fails("intercept", name, "--port", "18103");
+    expect(result.code).toBe(1);
+    expect(result.text).toMatch(/^telepresence: error: .+\n$/);
+    expect(result.text).toMatch(text);
+  });
+  test("a local port that another intercept has, an intercept that exists, none that could be left", async () => {
+    await lab.ok("intercept", "named", "--port", "18104");
+    expect((await fails("intercept", "number", "--port", "18104")).text).toContain(
+      "Port 127.0.0.1:18104 is already in use by intercept named",
+    );
+    expect((await fails("intercept", "named", "--port", "18105")).text).toContain("already an intercept named named");
+    const again = await fails("intercept", "other", "--workload", "named", "--port", "18105");
+    expect(again.text).toMatch(/port 8000\/tcp of Deployment named is intercepted by this session's intercept "named"/);
+    await lab.ok("leave", "named");
+    expect((await fails("leave", "named")).text).toContain("there is no intercept named named");
+  });
+});
+
+describe("a command after --", () => {
+  const dump = ["python3", "-c", "import json, os; print(json.dumps(dict(os.environ)))"];
+  test("gets the pod's environment over the laptop's, and its exit code is kept", async () => {
+    const env = { MINE: "stays", BASE: "is replaced" };
+    const result = await lab.cli(["intercept", "environment", "--port", "18106", "--", ...dump], { env });
+    expect({ code: result.code, stderr: result.stderr }).toEqual({ code: 0, stderr: "" });
+    const seen = JSON.parse(result.stdout.slice(result.stdout.indexOf("\n{"))) as Record<string, string>;
+    expect(seen).toMatchObject({
+      BASE: "one",
+      BUILT: "one/two $(BASE)",
+      FROM_SECRET: "hush hush",
+      CONF_MODE: "multi\nline",
+      NODE: "node1",
+      MINE: "stays",
+      TELEPRESENCE_CONTAINER: "environment",
+    });
+    expect(seen["POD_NAME"]).toMatch(/^environment-/);
+    expect(seen["TELEPRESENCE_INTERCEPT_ID"]).toMatch(/:environment$/);
+    expect(seen["HOME"]).toMatch(/\/home\/dev$/);
+    const failed = await lab.cli(["intercept", "environment", "--port", "18106", "--", "sh", "-c", "exit 42"]);
+    expect(failed.code).toBe(42);
+    expect(await lab.ok("list", "--intercepts")).not.toContain("environment");
+  });
+  test("ends with leave, and the intercept ends with it", async () => {
+    await using first = lab.start([
+      "intercept",
+      "named",
+      "--port",
+      "18107",
+      "--",
+      ...fixture("laptop-server.mjs", "18107"),
+    ]);
+    await first.says("listens on");
+    expect(await call("http://named/")).toBe("hello from laptop\n");
+    await lab.ok("leave", "named");
+    await first.ends();
+    expect(first.stderr).toContain("Warning: the intercept named was ended elsewhere");
+    await using second = lab.start([
+      "intercept",
+      "named",
+      "--port",
+      "18107",
+      "--",
+      ...fixture("laptop-server.mjs", "18107"),
+    ]);
+    await second.says("listens on");
+    expect(await call("http://named/exit/3")).toBe("bye\n");
+    expect(await second.ends()).toBe(3);
+    expect(await call("http://named/")).toContain("Hello from the cluster");
+    expect(await lab.ok("list", "--intercepts")).not.toContain("named");
+  });
+  test("is not needed to get the environment into files", async () => {
+    await lab.ok("intercept", "environment", "--port", "18108", "--env-file", "it.env", "--env-json", "it.json");
+    const compose = (await lab.sh("cat it.env; stat -c %a it.env it.json")).stdout;
+    expect(compose).toContain("BASE=one\n");
+    expect(compose).toMatch(/600\n600\n$/);
+    expect(JSON.parse((await lab.sh("cat it.json")).stdout)).toMatchObject({ CONF_MODE: "multi\nline" });
+    await lab.ok("leave", "environment");
+  });
+});
+
+describe("what scripts read", () => {
+  interface ListedJson {
+    readonly name: string;
+    readonly workload_resource_type: string;
+    readonly intercept_infos?: readonly { readonly spec: Record<string, unknown>; readonly disposition: number }[];
+  }
+  test("list has intercepts first, and JSON with the original's keys", async () => {
+    await lab.ok("intercept", "unnamed", "--port", "18109");
+    expect((await lab.ok("list")).split("\n")[0]).toMatch(/^unnamed *: intercepted$/);
+    const items = await lab.json<readonly ListedJson[]>("list");
+    expect(items[0]).toMatchObject({
+      name: "unnamed",
+      workload_resource_type: "Deployment",
+      intercept_infos: [
+        {
+          disposition: 1,
+          spec: { target_port: 18_109, target_host: "127.0.0.1", service_port: 8000, mechanism: "tcp" },
+        },
+      ],
+    });
+    const enveloped = JSON.parse(await lab.ok("list", "--output", "json")) as { cmd: string; stdout: unknown };
+    expect(enveloped).toMatchObject({ cmd: "list", stdout: expect.any(Array) as unknown });
+    const status = await lab.json<Record<string, Record<string, unknown>>>("status");
+    expect(status["user_daemon"]).toMatchObject({
+      status: "Connected",
+      intercepts: [{ name: "unnamed" }],
+    });
+    await lab.ok("leave", "unnamed");
+  });
+  test("intercept --detailed-output is one object, and a failure is one too", async () => {
+    const flags = ["--port", "18110", "--detailed-output", "--output", "json"];
+    const detail = JSON.parse(await lab.ok("intercept", "environment", ...flags)) as Record<string, unknown>;
+    expect(detail).toMatchObject({
+      name: "environment",
+      disposition: "ACTIVE",
+      target_port: 18_110,
+      environment: { BASE: "one" },
+    });
+    const { code, stdout } = await lab.cli(["intercept", "environment", "--port", "18111", "--output", "json"]);
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ cmd: "intercept", err: expect.stringContaining("already") as string });
+    await lab.ok("leave", "environment");
+  });
+});
