@@ -15,6 +15,12 @@ export const imageReference = `docker.io/telepresence/telepresence:${softwareVer
 /** The first argument of the container, and the bundle it starts. */
 const imagePrograms = { "traffic-manager": "manager", "traffic-agent": "agent" } as const;
 
+/**
+ * measured with 4000 connections opened at once through an agent: 69 MB instead of 140, and a tenth less CPU time; idle
+ * it is 26 instead of 27. Sizes of the old space gain nothing and end a busy program; --optimize-for-size costs a fifth.
+ */
+const nodeFlags = ["--max-semi-space-size=1"];
+
 /** The customary "nonroot". */
 const userId = 65_532;
 const dist = join(projectRoot, "dist");
@@ -36,7 +42,7 @@ export async function buildImage(say: (line: string) => void): Promise<void> {
       rootDir,
       outFile: imageFile(),
       config: {
-        Entrypoint: ["/telepresence"],
+        Entrypoint: ["/usr/bin/node", ...nodeFlags, "/telepresence"],
         // Nothing else: an agent reports its environment, less what it knows to be its own.
         Env: ["PATH=/usr/bin:/"],
         User: `${userId}:${userId}`,
