@@ -115,7 +115,7 @@ export async function readConfigFile(path: string, required: boolean): Promise<C
     throw invalid(`${path} cannot be read: ${(error as Error).message}`, "check the path and its permissions", error);
   }
   if (text.trim() === "") return emptyConfig;
-  const { parse } = await import("yaml");
+  const { parse } = await import("./yaml.ts");
   let root: unknown;
   try {
     root = parse(text);

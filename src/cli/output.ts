@@ -144,7 +144,7 @@ const oneLine = (text: string): string => text.replace(/\s*\n\s*/g, " ").trim();
 async function serialize(value: unknown, syntax: Syntax): Promise<string> {
   const plain = JSON.stringify(value);
   if (syntax !== "yaml") return `${plain}\n`;
-  const { stringify } = await import("yaml");
+  const { stringify } = await import("./yaml.ts");
   return stringify(JSON.parse(plain)); // by way of JSON, so that absent values are absent
 }
 

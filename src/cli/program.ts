@@ -1,7 +1,7 @@
 // Every command and flag, declared for commander. What a command does is imported when it is run, so that `version`
 // does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
 import type { CommanderError, OutputConfiguration } from "commander";
-import { Command, Option } from "commander";
+import { Command, Help, Option } from "commander";
 import { nearestName } from "./nearest.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
 import type { CommandContext } from "./context.ts";
@@ -38,7 +38,7 @@ export function buildProgram(options: ProgramOptions): Command {
       "Telepresence puts your laptop into a Kubernetes cluster's network and brings a service's traffic to it",
     )
     .usage("[command] [flags]")
-    .configureHelp({ showGlobalOptions: true, styleTitle: (title) => title.replace("Options:", "Flags:") })
+    .configureHelp({ visibleOptions: flagsOf, styleTitle: (title) => title.replace("Options:", "Flags:") })
     .version(`telepresence v${options.version}`, "--version", "print the version of this program")
     .helpOption("-h, --help", "show this page")
     .helpCommand(false);
@@ -59,6 +59,13 @@ export function buildProgram(options: ProgramOptions): Command {
   });
   program.addHelpText("after", "\nFlags: see 'telepresence <command> --help'.");
   return program;
+}
+
+/** Its own and those of the program, which commander would show as one long group. */
+function flagsOf(command: Command): Option[] {
+  const own = new Help().visibleOptions(command);
+  const shared = command.parent?.options.filter((option) => !option.hidden && option.long !== "--version") ?? [];
+  return [...own, ...shared];
 }
 
 /** Output and exits are ours. */
