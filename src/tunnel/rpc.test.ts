@@ -2,7 +2,7 @@ import { duplexPair } from "node:stream";
 import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { AppError } from "#base/error.ts";
+import { AppError, formatCauseChain } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { method } from "#wire/rpc.ts";
 import { openRpc } from "./rpc.ts";
@@ -27,6 +27,7 @@ const handlers: Handlers<typeof api> = {
   add: ({ a, b }) => ({ sum: a + b }),
   fail: () => {
     throw new AppError("conflict", "two at once", {
+      cause: new TypeError("seen twice", { cause: "a plain text" }),
       hint: "try again",
       fields: { pod: "a", size: 3n as unknown as number },
     });
@@ -79,6 +80,7 @@ describe("openRpc()", () => {
     const error = await caller.call("fail", {}, live).catch((caught: unknown) => caught);
     expect(error).toMatchObject({ code: "conflict", message: "two at once", hint: "try again", fields: {} });
     expect(error).toBeInstanceOf(AppError);
+    expect(formatCauseChain((error as AppError).cause)).toEqual(["TypeError: seen twice", "Error: a plain text"]);
     caller.dispose();
   });
 
