@@ -6,6 +6,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import type { ServedIntercept } from "#wire/agent-api.ts";
+import { interceptInfoSchema } from "#wire/manager-api.ts";
 import type { InterceptInfo, InterceptSpec, TrustedAgent, WorkloadRef } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { AgentLink, AgentRecord } from "./agents.ts";
@@ -373,6 +374,33 @@ describe("Registry", () => {
     registry.countRefused(two.record, info.id, 100);
     await settle();
     expect(ada.link.intercepts[0]?.refusedByLaptop).toBe(3);
+  });
+
+  test("an agent's absurd count stays a number that can be told", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    const info = await registry.create(ada.session, specOf("hello"), never);
+    for (let times = 0; times < 3; times++) registry.countRefused(one.record, info.id, Number.MAX_SAFE_INTEGER);
+    await settle();
+    const [told] = ada.link.intercepts;
+    expect(interceptInfoSchema.safeParse(told).success).toBe(true);
+    expect(told?.refusedByLaptop).toBe(Number.MAX_SAFE_INTEGER);
+  });
+
+  test("a laptop that cannot be notified costs nobody else the news", async () => {
+    const { registry, laptop } = setup();
+    const [ada, bob] = [laptop("ada@laptop"), laptop("bob@desk")];
+    ada.link.notifyIntercepts = () => {
+      throw new AppError("internal", "it does not fit the API");
+    };
+    await Promise.all([
+      registry.create(ada.session, specOf("hello", 8080), never),
+      registry.create(bob.session, specOf("hello", 8081), never),
+    ]);
+    await settle();
+    expect(bob.link.intercepts).toHaveLength(1);
   });
 
   test("callers' addresses are kept only where every agent says so of every port", async () => {

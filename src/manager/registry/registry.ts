@@ -178,7 +178,8 @@ export class Registry implements Disposable {
   countRefused(agent: AgentRecord, interceptId: string, count: number): void {
     const record = this.#intercepts.get(interceptId);
     if (record === undefined || !this.#mayServe(agent.link.fingerprint, record)) return;
-    record.refusedByLaptop += count;
+    // A sum that is no safe integer any more would fit no schema, and the agent is not trusted with that.
+    record.refusedByLaptop = Math.min(record.refusedByLaptop + count, Number.MAX_SAFE_INTEGER);
     this.#notifySoon(record.session);
   }
 
@@ -308,7 +309,12 @@ export class Registry implements Disposable {
       const text = JSON.stringify(intercepts);
       if (this.#lastNotified.get(session) === text) continue;
       this.#lastNotified.set(session, text);
-      session.link.notifyIntercepts(intercepts);
+      try {
+        session.link.notifyIntercepts(intercepts);
+      } catch (error) {
+        // Nobody waits for this turn of the loop: thrown further, it would end the process for everybody.
+        this.#log.error("session not notified", { sessionId: session.id, error: String(error) });
+      }
     }
   }
 
