@@ -110,11 +110,11 @@ async function openAgentDoor(shared: Shared, config: ManagerConfig): Promise<Pin
     isTrusted: (fingerprint) => registry.isTrusted(fingerprint),
     onConnection: (socket, fingerprint) => {
       void links.keep(acceptAgent(socket, fingerprint, shared, signal), (reason) =>
-        refusals.warn("agent link refused", { fingerprint, reason }),
+        refusals.warn("agent link refused", { key: abbreviate(fingerprint), reason }),
       );
     },
     onStranger: ({ address, fingerprint, reason }) =>
-      refusals.warn("stranger refused on the agents' port", { address, fingerprint, reason }),
+      refusals.warn("stranger refused on the agents' port", { address, key: abbreviate(fingerprint), reason }),
   });
 }
 
@@ -150,6 +150,11 @@ function guardOf(config: ManagerConfig): DialGuard {
     allowRanges: config.allowRanges,
     denyRanges: config.denyRanges,
   });
+}
+
+/** Enough to tell keys apart. Who knows the whole of an agent's could vouch for it, and logs are read by many. */
+function abbreviate(fingerprint: string | undefined): string | undefined {
+  return fingerprint?.slice(0, 12);
 }
 
 /** A laptop's or an agent's link that stands. */
