@@ -22,6 +22,15 @@ export function createLogger(level: LogLevel, write: (line: string) => void): Lo
   return wrap(pino({ level, base: null, formatters: { level: (label) => ({ level: label }) } }, { write }));
 }
 
+/**
+ * `write` for a process's own output. A disk that is full or a reader that is gone loses lines, not the process: an
+ * 'error' that nobody hears would end it.
+ */
+export function lineWriter(stream: NodeJS.WritableStream): (line: string) => void {
+  stream.on("error", () => undefined);
+  return (line) => void stream.write(line);
+}
+
 /** Writes nothing; for tests and tools. */
 export const silentLogger: Logger = createLogger("silent", () => undefined);
 

@@ -3,7 +3,7 @@
 import { deadline, raceSignal } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import { createLogger, type Logger } from "#base/log.ts";
+import { createLogger, lineWriter, type Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { tryLock } from "#host/lock.ts";
@@ -24,7 +24,7 @@ const shutdownMs = 10_000;
 /** Runs until told to end; resolves with the exit code. */
 export async function runDaemon(): Promise<number> {
   const config = readDaemonConfig();
-  const log = createLogger(config.logLevel, (line) => process.stderr.write(line)); // the CLI points it at the log file
+  const log = createLogger(config.logLevel, lineWriter(process.stderr)); // the CLI points it at the log file
   ensureRuntimeDirectory(config.paths.runtime);
   ensureDirectory(config.paths.cache);
   using lock = tryLock(config.paths.daemonLock); // what makes stale sockets safe to remove

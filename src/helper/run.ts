@@ -1,7 +1,7 @@
 // The helper's life: check who is at the other end of standard input, serve it until it goes away, undo, end.
 import { systemClock } from "#base/clock.ts";
 import { AppError, formatCauseChain, isAppError, toAppError } from "#base/error.ts";
-import { createLogger } from "#base/log.ts";
+import { createLogger, lineWriter } from "#base/log.ts";
 import type { Logger } from "#base/log.ts";
 import { peerCredentials } from "#kernel/peer-cred.ts";
 import { UnixChannel } from "#kernel/unix-channel.ts";
@@ -16,7 +16,7 @@ const socketFd = 0;
 
 /** Resolves with the exit code when everything is undone. Log lines go to standard error. */
 export async function runHelper(): Promise<number> {
-  const log = createLogger("info", (line) => process.stderr.write(line));
+  const log = createLogger("info", lineWriter(process.stderr));
   try {
     const uid = checkCaller();
     await serve(uid, log);

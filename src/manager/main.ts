@@ -1,13 +1,13 @@
 // The traffic-manager's program: serves until SIGTERM, then tells everybody and ends.
 import { systemClock } from "#base/clock.ts";
 import { formatError, toAppError } from "#base/error.ts";
-import { createLogger } from "#base/log.ts";
+import { createLogger, lineWriter } from "#base/log.ts";
 import { parseManagerConfig } from "./config.ts";
 import { startManager } from "./manager.ts";
 
 async function main(): Promise<void> {
   const config = parseManagerConfig();
-  const log = createLogger(config.logLevel, (line) => void process.stdout.write(line));
+  const log = createLogger(config.logLevel, lineWriter(process.stdout));
   const told = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
   });
