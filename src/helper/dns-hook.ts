@@ -8,6 +8,7 @@ import { dnsRedirect } from "#kernel/nft-rules.ts";
 import { parseAddress, prefixContains } from "#packet/address.ts";
 import type { IpAddress } from "#packet/address.ts";
 import type { DnsHook } from "#wire/helper.ts";
+import { programEnvironment } from "./config.ts";
 import type { SessionDevice } from "./session.ts";
 
 type NftHook = Extract<DnsHook, { mode: "nft" }>;
@@ -61,7 +62,7 @@ function openRedirect(uid: number): OpenDnsHook {
 
 function createResolvedHook({ device, clock }: DnsHookContext): OpenDnsHook {
   const run = (...args: readonly string[]): Promise<string> =>
-    execOk("resolvectl", args, { clock, timeoutMs: resolvectlMs });
+    execOk("resolvectl", args, { clock, env: programEnvironment(), timeoutMs: resolvectlMs });
   return {
     mode: "resolved",
     replace: async (hook) => {
@@ -78,7 +79,8 @@ function createResolvedHook({ device, clock }: DnsHookContext): OpenDnsHook {
     },
     close: async () => {
       // Fails when the device is gone already, and its settings with it.
-      await exec("resolvectl", ["revert", device.name], { clock, timeoutMs: resolvectlMs });
+      const options = { clock, env: programEnvironment(), timeoutMs: resolvectlMs };
+      await exec("resolvectl", ["revert", device.name], options);
     },
   };
 }
