@@ -31,7 +31,8 @@ export async function uninstall(
   using kube = openUserKube(target, clock);
   using limit = deadline(clock, uninstallTimeoutMs, "uninstalling", caller.gone);
   const { signal } = limit;
-  const agents = await findAgents(kube, params, signal);
+  const place = placeOf(params, session, kube);
+  const agents = await findAgents(kube, params, place.namespace, signal);
   await leaveIntercepts(session, agents, signal);
   const outcome: Result = { removed: [], warnings: [] };
   await inParallel(agents, async (workload) => {
@@ -52,12 +53,37 @@ export async function uninstall(
       );
     }
   });
-  if (params.mode === "everything") await removeEverythingElse(kube, params, outcome, signal);
+  if (params.mode === "everything") await removeEverythingElse(kube, place, outcome, signal);
   outcome.removed.sort();
   return outcome;
 }
 
-async function findAgents(kube: Kube, params: Params, signal: AbortSignal): Promise<readonly WorkloadRef[]> {
+interface Place {
+  readonly namespace: string;
+  readonly managerNamespace: string | undefined;
+}
+
+/** What no flag says is the connection's, as for every other command; without one, the kubeconfig's. */
+export function placeOf(
+  params: Pick<Params, "namespace" | "target">,
+  session: { readonly connection: Pick<Session["connection"], "context" | "server" | keyof Place> } | undefined,
+  kube: { readonly namespace: string; readonly target: Pick<Kube["target"], "contextName" | "server"> },
+): Place {
+  const connection = session?.connection;
+  const { contextName, server } = kube.target;
+  const here = connection?.context === contextName && connection.server === server ? connection : undefined;
+  return {
+    namespace: params.namespace ?? here?.namespace ?? kube.namespace,
+    managerNamespace: params.target.managerNamespace ?? here?.managerNamespace,
+  };
+}
+
+async function findAgents(
+  kube: Kube,
+  params: Params,
+  namespace: string,
+  signal: AbortSignal,
+): Promise<readonly WorkloadRef[]> {
   if (params.mode === "everything") {
     const everywhere = await listAgents(kube, undefined, signal).catch((error: unknown) => {
       if (isAppError(error, "forbidden")) return undefined; // a user with one namespace
@@ -65,7 +91,6 @@ async function findAgents(kube: Kube, params: Params, signal: AbortSignal): Prom
     });
     if (everywhere !== undefined) return everywhere.map((agent) => agent.workload);
   }
-  const namespace = params.namespace ?? kube.namespace;
   const installed = (await listAgents(kube, namespace, signal)).map((agent) => agent.workload);
   if (params.mode !== "agents") return installed;
   return params.workloads.map((name) => {
@@ -95,8 +120,8 @@ async function leaveIntercepts(
   }
 }
 
-async function removeEverythingElse(kube: Kube, params: Params, outcome: Result, signal: AbortSignal): Promise<void> {
-  const { namespaces, notes } = await removeManager(kube, { namespace: params.target.managerNamespace, signal });
+async function removeEverythingElse(kube: Kube, place: Place, outcome: Result, signal: AbortSignal): Promise<void> {
+  const { namespaces, notes } = await removeManager(kube, { namespace: place.managerNamespace, signal });
   for (const namespace of namespaces) outcome.removed.push(`Namespace ${namespace}: traffic-manager removed`);
   outcome.warnings.push(...notes);
 }
