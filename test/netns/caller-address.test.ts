@@ -125,6 +125,16 @@ describe("with NET_ADMIN", () => {
     await caller.release();
   });
 
+  test("a port that comes again while our end lingers, and one that a listener of the pod has", async () => {
+    ip("netns", "exec", callerNet, "sysctl", "-wq", "net.ipv4.tcp_tw_reuse=1");
+    const again = await caller.fromOnePort(v4, 20_000);
+    expect(again[0]).toBe("198.51.100.1 20000");
+    expect(again[1]).toMatch(/^198\.51\.100\.1 /); // whether the port is given again is the kernel's business
+    const [listened] = await caller.fromOnePort(v4, 9900);
+    expect(listened).toMatch(/^198\.51\.100\.1 /);
+    expect(listened).not.toBe("198.51.100.1 9900");
+  });
+
   test("a killed agent leaves nothing that counts; the application serves, and the next agent finds its way", async () => {
     await caller.keep(v4, 5);
     await kill(podProcess);

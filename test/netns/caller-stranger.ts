@@ -87,6 +87,22 @@ export const strangerCalls = {
     for await (const chunk of socket) count += (chunk as Buffer).length;
     return count - "end\n".length - 1;
   },
+  /** Twice from one port, as soon as the kernel gives it again; the addresses that the application saw. */
+  fromOnePort: async (way: Way, localPort: number): Promise<readonly string[]> => {
+    const seen: string[] = [];
+    for (let tries = 0; seen.length < 2 && tries < 50; tries += 1) {
+      const socket = connect({ host: way.to, port, localAddress: way.from, localPort, allowHalfOpen: true });
+      try {
+        await once(socket, "connect");
+        seen.push((await who(socket)).seen);
+        socket.end();
+        await once(socket.resume(), "close");
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 100)); // it lingers still
+      }
+    }
+    return seen;
+  },
   /** Opens connections that stay; `ask` uses them again. */
   keep: async (way: Way, number: number): Promise<void> => {
     for (let index = 0; index < number; index += 1) {
