@@ -1,0 +1,120 @@
+// The whole way as other people: rights in one namespace only, a small Role that lacks things, and root of the laptop.
+// It works, or the missing verb is named with the command that checks it.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import * as cluster from "#testbed/cluster.ts";
+import {
+  Lab,
+  apply,
+  field,
+  fixture,
+  kubectl,
+  freshNamespaces,
+  prepare,
+  removeNamespaces,
+  rolledOut,
+  webApp,
+} from "./lab.ts";
+
+const manager = "it-manager";
+const namespace = "it-users";
+const admin = new Lab({ managerNamespace: manager });
+const small = new Lab({ managerNamespace: manager, clusterUser: "small" });
+const root = new Lab({ managerNamespace: manager, user: "root" });
+
+beforeAll(async () => {
+  await prepare();
+  await Promise.all([admin.quit(), root.quit()]);
+  await freshNamespaces(namespace);
+  await apply(namespace, ...webApp({ name: "web" }), ...webApp({ name: "bare" }));
+  await rolledOut(namespace, "deployment/web", "deployment/bare");
+  // an administrator has put manager and agent there
+  await admin.ok("intercept", "web", "--port", "18600", "-n", namespace);
+  await admin.quit();
+  await cluster.grantSmall(namespace);
+  await cluster.grantSmall(manager);
+});
+afterAll(async () => {
+  await Promise.all([admin.quit(), root.quit()]);
+  await removeNamespaces(namespace);
+});
+
+describe("solo, who may do everything in one namespace", () => {
+  // with every kind of credential; uninstall.test.ts goes the whole way by certificate
+  for (const kind of ["token", "exec"] as const) {
+    test(`connects, intercepts and leaves with a kubeconfig by ${kind}`, async () => {
+      await apply("solo", ...webApp({ name: "web" }));
+      await rolledOut("solo", "deployment/web");
+      const solo = new Lab({ clusterUser: "solo" });
+      const env = { KUBECONFIG: cluster.kubeconfigFor("solo", kind) };
+      await using server = solo.spawn(fixture("laptop-server.mjs", "18601"));
+      await server.says("listens on");
+      const started = await solo.cli(["intercept", "web", "--port", "18601"], { env });
+      expect({ code: started.code, stdout: started.stdout }).toEqual({
+        code: 0,
+        stdout: expect.stringContaining("ACTIVE") as string,
+      });
+      for (const line of started.stderr.trim().split("\n")) expect(line).toMatch(/^(Warning: .*|)$/);
+      expect((await solo.sh("curl -sS --max-time 10 http://web/")).stdout).toBe("hello from laptop\n");
+      expect((await solo.cli(["leave", "web"], { env })).code).toBe(0);
+      expect((await solo.cli(["uninstall", "--everything"], { env })).code).toBe(0);
+      await kubectl("delete", "deployment,service", "web", "-n", "solo");
+    });
+  }
+});
+
+/** What the command says that an error names for checking. */
+async function checked(stderr: string): Promise<string> {
+  const command = /`(kubectl [^`]+)`/.exec(stderr)?.[1] ?? "echo no command in the error";
+  return (await small.sh(command)).stdout;
+}
+
+describe("small, who may look and forward ports", () => {
+  test("connects, and is told which verb lacks for a first intercept", async () => {
+    const connected = await small.cli(["connect", "-n", namespace]);
+    expect({ code: connected.code, stderr: connected.stderr.replaceAll(/^Warning: .*\n/gm, "") }).toEqual({
+      code: 0,
+      stderr: "",
+    });
+    expect((await small.sh("curl -sS --max-time 10 http://bare/")).stdout).toContain("Hello from the cluster");
+    const { code, stderr } = await small.cli(["intercept", "bare", "--port", "18602"]);
+    console.log(`small, first intercept: ${stderr.trim()}`);
+    expect(code).toBe(1);
+    expect(stderr).toContain(`user "small" may not patch deployments.apps in namespace ${namespace}; check with`);
+    expect(await checked(stderr)).toBe("no\n");
+    expect(await field(namespace, "deployment/bare", ".metadata.generation")).toBe("1");
+  });
+  test("intercepts where an agent is; its environment cannot be read, which is a warning", async () => {
+    const child = fixture("laptop-server.mjs", "18603");
+    await using running = small.start(["intercept", "web", "--port", "18603", "--", ...child]);
+    await running.says("listens on");
+    console.log(`small, intercept with a command: ${running.stderr.trim()}`);
+    expect(running.stderr).toMatch(/^Warning: .*environment could not be read: .*pods\/exec/m);
+    expect((await small.sh("curl -sS --max-time 10 http://web/")).stdout).toBe("hello from laptop\n");
+    await small.ok("leave", "web");
+    await running.ends();
+    await small.quit();
+  });
+  test("may not install a manager, and is told the verb", async () => {
+    const elsewhere = new Lab({ managerNamespace: "small", clusterUser: "small" });
+    const { code, stderr } = await elsewhere.cli(["connect"]);
+    console.log(`small, no manager: ${stderr.trim()}`);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/the traffic-manager is missing and cannot be installed: .*create/);
+    expect(await checked(stderr)).toBe("no\n");
+    await elsewhere.quit();
+  });
+});
+
+describe("root of the laptop", () => {
+  test("goes the whole way without sudo", async () => {
+    const before = await root.traces();
+    await using server = root.spawn(fixture("laptop-server.mjs", "18604"));
+    await server.says("listens on");
+    await root.ok("intercept", "web", "--port", "18604", "-n", namespace);
+    expect((await root.sh(`curl -sS --max-time 10 http://web.${namespace}/`)).stdout).toBe("hello from laptop\n");
+    await root.ok("leave", "web");
+    await root.ok("quit");
+    await server[Symbol.asyncDispose]();
+    expect(await root.traces()).toEqual(before);
+  });
+});
