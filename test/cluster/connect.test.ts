@@ -2,10 +2,10 @@
 // rights; and what stands in its way on the laptop. Traps 12, 20, 24, 25, 56.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { apiServerUrl, binDir, nodeAddress, ordinaryUser } from "#testbed/layout.ts";
+import { apiServerUrl, binDir, homeDir, nodeAddress, ordinaryUser } from "#testbed/layout.ts";
+import { tokenOf } from "#testbed/pki.ts";
 import { figure, timed } from "./call.ts";
-import { field, kubectl, Lab, until } from "./lab.ts";
-import { prepare } from "./lab.ts";
+import { apply, field, kubectl, Lab, prepare, service, until } from "./lab.ts";
 
 const lab = new Lab({});
 const hello = ["curl", "-sS", "-m", "10", "http://hello.default/"];
@@ -134,6 +134,32 @@ describe("connect", () => {
     expect(result).toMatchObject({ code: 0, stderr: "" });
     await helloAnswers();
   });
+  test("and quit at the same moment leave one or the other, and no disorder (trap 20)", async () => {
+    await lab.ok("connect");
+    const [quit, connect] = await Promise.all([lab.cli(["quit"]), lab.cli(["connect"])]);
+    expect(quit).toMatchObject({ code: 0, stderr: "" });
+    expect([0, 1]).toContain(connect.code); // it may have met the daemon that was ending, and says so
+    expect(connect.stderr).toMatch(/^(telepresence: error: [^\n]+\n)?$/);
+    expect(await lab.cli(["connect"])).toMatchObject({ code: 0, stderr: "" });
+    expect(lab.pids("daemon")).toHaveLength(1);
+    await helloAnswers();
+  });
+  test("keeps credentials out of logs and command lines", async () => {
+    const token = tokenOf("admin");
+    const env = { KUBECONFIG: cluster.kubeconfigFor("admin", "token") };
+    expect(await lab.cli(["connect"], { env })).toMatchObject({ code: 0, stderr: "" });
+    const places = "$HOME/.cache/telepresence /run/user/*/telepresence";
+    const found = await lab.sh(
+      `grep -rlF ${token} ${places}; cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -F ${token}`,
+      {
+        user: "root",
+        env: { HOME: homeDir(ordinaryUser.name, 1) },
+      },
+    );
+    // the one that is found is the search itself
+    expect(found.stdout.split("\n").filter((line) => line !== "" && !line.includes("grep"))).toEqual([]);
+    expect((await lab.sh("ls -l $HOME/.cache/telepresence/logs")).stdout).toMatch(/^-rw------- .* daemon\.log$/m);
+  });
   test("is undone by quit while it is on its way", async () => {
     await using running = lab.start([
       "connect",
@@ -248,6 +274,25 @@ describe("a cluster user", () => {
   });
 });
 
+describe("a large cluster", () => {
+  const names = Array.from({ length: 120 }, (_, index) => `many-${index}`);
+  afterAll(async () => {
+    await kubectl("delete", "namespace", ...names, "--ignore-not-found", "--wait=false");
+  });
+  test("does not make connect slower, nor are its services left out (trap 54)", async () => {
+    const manifest = names.map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } }));
+    await apply("default", ...manifest);
+    await lab.ok("connect");
+    await lab.quit();
+    const [result, ms] = await timed(() => lab.cli(["connect"]));
+    figure("connect with 120 namespaces more", ms);
+    expect(result).toMatchObject({ code: 0, stderr: "" });
+    expect(ms).toBeLessThan(10_000);
+    await apply("many-117", service("far", [{ port: 80 }]));
+    await until("far.many-117", async () => (await lab.sh("getent hosts far.many-117")).code === 0);
+  });
+});
+
 describe("the laptop's network", () => {
   /** Of the laptop, as root; undone after the test. */
   const undo: string[] = [];
@@ -299,6 +344,27 @@ describe("the laptop's network", () => {
     expect((await lab.sh("ip route get 172.31.77.11")).stdout).toMatch(/dev tel/);
     expect((await lab.sh("kubectl get --raw=/readyz")).stdout).toBe("ok");
     await helloAnswers();
+  });
+  test("is not taken away by a range that covers it (trap 13)", async () => {
+    const { code, stderr } = await lab.cli(["connect", "--also-proxy", "192.168.77.0/24"]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^telepresence: error: the cluster's range 192\.168\.77\.0\/\d+ overlaps this machine's route 192\.168\.77\.0\/24 dev eth0; [^\n]+\n$/,
+    );
+    expect((await lab.sh("curl -sS -m 10 http://example.com/")).stdout).toContain("This is example.com");
+  });
+  test("may have nameservers that do not answer, comments, and several of them (traps 1, 9)", async () => {
+    const file =
+      "; a comment\\n# another\\nnameserver 192.0.2.1\\nnameserver 192.0.2.2\\noptions timeout:1 attempts:1\\n";
+    await change(
+      `cp /etc/resolv.conf /run/resolv.keep; printf '${file}' > /etc/resolv.conf`,
+      "cp /run/resolv.keep /etc/resolv.conf",
+    );
+    const [result, ms] = await timed(() => lab.cli(["connect"]));
+    figure("connect without a nameserver that answers", ms);
+    expect(result).toMatchObject({ code: 0, stderr: "" });
+    await helloAnswers();
+    expect((await lab.sh("getent hosts hello.default")).code).toBe(0);
   });
   test("routes --also-proxy, and leaves --never-proxy out", async () => {
     const flags = ["--also-proxy", "203.0.113.10/32", "--never-proxy", "10.244.0.128/25"];
