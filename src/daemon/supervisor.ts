@@ -95,9 +95,11 @@ export class Supervisor implements AsyncDisposable {
   }
 
   async quit(): Promise<{ wasConnected: boolean }> {
-    const result = await this.disconnect();
-    this.#options.shutDown();
-    return result;
+    try {
+      return await this.disconnect();
+    } finally {
+      this.#options.shutDown(); // what could not be undone in order goes with the process
+    }
   }
 
   async status(signal: AbortSignal): Promise<DaemonStatus> {
