@@ -43,7 +43,8 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
     incoming.reject(reasonOf(error), `${formatTarget(port)} on the laptop: ${error.message}`);
     socket.close();
   });
-  socket.connect(port.targetPort, port.targetHost, () => {
+  // Not as the callback of `connect`, which is called with the error, too, and then instead of 'error'.
+  socket.once("connect", () => {
     if (incoming.signal.aborted) {
       socket.close();
       return;
@@ -58,6 +59,7 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
     stream.once("close", () => socket.close());
     stream.resume();
   });
+  socket.connect(port.targetPort, port.targetHost);
 }
 
 function formatTarget(port: InterceptPort): string {
