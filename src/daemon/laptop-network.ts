@@ -7,12 +7,12 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import { formatPrefix, parseAddress, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
+import { formatPrefix, parsePrefix, type Prefix } from "#packet/address.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
 import { planDeviceAddresses } from "./device-addresses.ts";
-import { checkName, defaultExcludeSuffixes, searchDomain, type DnsConfig } from "./dns/names.ts";
+import { checkName, defaultExcludeSuffixes, routingDomains, searchDomain, type DnsConfig } from "./dns/names.ts";
 import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import type { Helper } from "./helper-client.ts";
@@ -20,6 +20,7 @@ import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
 import { planRoutes } from "./routing.ts";
 import type { SessionNetwork } from "./session.ts";
+import { SingleRoutes } from "./single-routes.ts";
 
 export interface LaptopNetworkOptions {
   readonly helper: Helper;
@@ -50,9 +51,6 @@ const dnsHints = {
   nft: "another DNS redirect or a local caching resolver may be in the way: see `nft list ruleset` and /etc/resolv.conf",
 } as const;
 
-/** chosen: routes added one by one for answered addresses that no range covers. */
-const maxSingleRoutes = 1000;
-
 export class LaptopNetwork implements SessionNetwork {
   /** Resolves when the helper or the device is gone. */
   readonly lost: Promise<AppError>;
@@ -60,9 +58,11 @@ export class LaptopNetwork implements SessionNetwork {
   readonly #options: LaptopNetworkOptions;
   readonly #scope: Scope;
   readonly #resolveLost: (error: AppError) => void;
-  readonly #single = new Map<string, Prefix>();
+  readonly #single = new SingleRoutes(() => this.#applyRoutes());
   #outbound: Outbound | undefined;
   #dns: Dns | undefined;
+  /** What look-ups are hooked with now. */
+  #hooked: { readonly server: string; readonly hook: DnsHook } | undefined;
   #names: DnsConfig;
   #deviceName = "";
   #routes: readonly Prefix[] = [];
@@ -97,6 +97,7 @@ export class LaptopNetwork implements SessionNetwork {
   setNames(names: Pick<DnsConfig, "namespaces"> | Required<Pick<DnsConfig, "services">>): void {
     this.#names = { ...this.#names, ...names };
     this.#dns?.setConfig(this.#names);
+    this.#renewHook();
   }
 
   /** Tries the device and the system's resolver now, so that what it says is true now. */
@@ -157,14 +158,16 @@ export class LaptopNetwork implements SessionNetwork {
       upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
       config: this.#names,
       exchange: this.#options.exchange,
-      ...(routing.complete ? {} : { onAddresses: (answered) => this.#coverAddresses(answered) }),
+      ...(routing.complete ? {} : { onAddresses: (answered) => this.#single.cover(answered, this.#routes) }),
       clock,
       log,
       signal: this.#scope.signal,
     });
     this.#dns = this.#scope.use(dns);
     await this.#applyRoutes();
-    await helper.hookDns(this.#planHook(dns, addresses.dnsServer));
+    const hook = this.#planHook(dns, addresses.dnsServer);
+    this.#hooked = { server: addresses.dnsServer, hook };
+    await helper.hookDns(hook);
     await Promise.all([this.#testPath(signal), this.#testDns(signal)]);
   }
 
@@ -208,8 +211,7 @@ export class LaptopNetwork implements SessionNetwork {
       return found.port;
     };
     if (mode === "resolved") {
-      const { clusterDomain, namespaces, includeSuffixes = [] } = this.#names;
-      const domains = [clusterDomain, "svc", ...namespaces, ...includeSuffixes].slice(0, 256);
+      const domains = [...routingDomains(this.#names)];
       return { mode, server: serverAddress, port: portOf(serverAddress), domains, search: [searchDomain] };
     }
     return {
@@ -220,24 +222,20 @@ export class LaptopNetwork implements SessionNetwork {
     };
   }
 
-  /** An answer is no use without a route: private addresses outside the known ranges get one of their own, first. */
-  async #coverAddresses(answered: readonly string[]): Promise<void> {
-    let added = false;
-    for (const text of answered) {
-      const address = parseAddress(text);
-      if (address === undefined || !privateRanges.some((range) => prefixContains(range, address))) continue;
-      if (this.#routes.some((route) => prefixContains(route, address))) continue;
-      if (this.#single.has(text) || this.#single.size >= maxSingleRoutes) continue;
-      this.#single.set(text, { address, bits: address.length * 8 });
-      added = true;
-    }
-    if (added) await this.#applyRoutes();
+  /** systemd-resolved asks us only for names that it was told are ours: a new namespace's, too. */
+  #renewHook(): void {
+    const standing = this.#hooked;
+    if (standing === undefined || this.#dns === undefined || this.#scope.disposed) return;
+    const hook = this.#planHook(this.#dns, standing.server);
+    if (JSON.stringify(hook) === JSON.stringify(standing.hook)) return;
+    this.#hooked = { ...standing, hook };
+    this.#scope.background("DNS hook", this.#options.helper.hookDns(hook));
   }
 
   async #applyRoutes(): Promise<void> {
     const { helper, routing, resolver } = this.#options;
     const planned = planRoutes({
-      cluster: [...parseAll(routing.cluster), ...this.#single.values()],
+      cluster: [...parseAll(routing.cluster), ...this.#single.prefixes],
       also: parseAll(routing.also),
       // Trap 13: a resolver inside the cluster's ranges would be asked through ourselves.
       never: parseAll([...routing.never, ...routing.apiServer, ...resolver.nameservers.map(withoutZone)]),
@@ -246,9 +244,6 @@ export class LaptopNetwork implements SessionNetwork {
     this.#routes = planned;
   }
 }
-
-/** Where clusters have their addresses (RFC 1918, 6598, 4193); a public one in an answer stays the laptop's. */
-const privateRanges = parseAll(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]);
 
 /** The message of a failed check; undefined when it succeeded. */
 async function sayWhy(check: Promise<void>): Promise<string | undefined> {

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { parsePrefix } from "#packet/address.ts";
 import { dnsTypes } from "#packet/dns-message.ts";
-import { checkName, Names, reverseAddress, type DnsConfig } from "./names.ts";
+import { checkName, Names, reverseAddress, routingDomains, type DnsConfig } from "./names.ts";
 
 const config: DnsConfig = {
   clusterDomain: "cluster.local",
@@ -115,4 +115,23 @@ test("a cluster domain below an excluded suffix is still ours", () => {
   expect(other.classify("hello.default.svc.k8s.example.com", dnsTypes.a)).toMatchObject({ kind: "cluster" });
   expect(other.classify("hello.example.com", dnsTypes.a)).toEqual({ kind: "host" });
   expect(other.classify("x.cluster.local", dnsTypes.a)).toEqual({ kind: "host" });
+});
+
+// The root helper takes plain labels only: a suffix with a dot in front, as the kubeconfig's extension has it, was refused.
+test("systemd-resolved is told plain domains, each once, and suffixes are not crowded out by namespaces", () => {
+  expect(routingDomains(config)).toEqual([
+    "cluster.local",
+    "svc",
+    "corp.example.com",
+    "intern",
+    "default",
+    "staging",
+    "kube-system",
+    "dev",
+    "io",
+  ]);
+  const many = Array.from({ length: 300 }, (_, index) => `ns-${index}`);
+  const domains = routingDomains({ ...config, namespaces: [...many, "ns-1"] });
+  expect(domains).toHaveLength(256);
+  expect(domains).toContain("intern");
 });

@@ -33,6 +33,9 @@ export const searchDomain = "tel2-search";
 /** Asked through the system's resolver to see that the hook works; answered here. */
 export const checkName = `telepresence-check.${searchDomain}`;
 
+/** protocol: of the root helper's `dns.hook`. */
+const maxRoutingDomains = 256;
+
 export type Verdict =
   | { readonly kind: "host" }
   /** Ours, and certainly not there: nobody is asked. */
@@ -169,6 +172,13 @@ export function reverseAddress(name: string): Uint8Array | undefined {
   return Uint8Array.from({ length: 16 }, (_, index) =>
     Number.parseInt(digits.slice(index * 2, index * 2 + 2).join(""), 16),
   );
+}
+
+/** What systemd-resolved is told to ask us for, as plain labels. resolvectl's limit is far above; the helper's is this. */
+export function routingDomains(config: DnsConfig): readonly string[] {
+  const { clusterDomain, namespaces, includeSuffixes = [] } = config;
+  const domains = [clusterDomain, "svc", ...includeSuffixes, ...namespaces].map(plain);
+  return [...new Set(domains)].slice(0, maxRoutingDomains);
 }
 
 function plain(name: string): string {
