@@ -53,6 +53,8 @@ export interface HelperDoor extends AsyncDisposable {
 export interface HelperDoorOptions {
   /** Path of the Unix socket; in a directory that is the user's alone. */
   readonly path: string;
+  /** A helper is on its way. */
+  readonly onCandidate?: () => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -129,6 +131,7 @@ class Door implements HelperDoor {
     if (fd < 0) throw new AppError("helper_failed", "the helper's connection could not be taken over");
     this.#candidate?.drop();
     this.#candidate = new HelperConnection(fd, clock);
+    this.#options.onCandidate?.();
     return this.#candidate;
   }
 

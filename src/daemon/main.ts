@@ -60,8 +60,10 @@ async function openParts(
   const clock = systemClock;
   const { paths, client } = config;
   const installId = readInstallId(paths.cache);
-  const door = scope.use(await openHelperDoor({ path: paths.helperSocket, clock, log }));
   const failures = new HelperFailures();
+  // What was told of an earlier attempt must not end the `connect` that waits for this one.
+  const onCandidate = (): void => failures.forget();
+  const door = scope.use(await openHelperDoor({ path: paths.helperSocket, onCandidate, clock, log }));
   const context = { door, failures, client, installId, clock, log };
   const supervisor = scope.use(
     new Supervisor({

@@ -6,9 +6,11 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
+import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { openHelperDoor } from "#daemon/helper-client.ts";
 import type { Helper, HelperDoor } from "#daemon/helper-client.ts";
+import { HelperFailures } from "#daemon/helper-failures.ts";
 
 interface Request {
   readonly id: number;
@@ -89,6 +91,28 @@ describe("the door", () => {
     const second = await play();
     await new Promise((resolve) => second.socket.once("close", resolve));
     expect(door.current).toBe(first);
+  });
+
+  // `sudo` refused once; the failure was kept, and ended the next `connect` although its helper was on its way.
+  test("tells of a helper on its way, before it has spoken, so that earlier failures no longer count", async () => {
+    const failures = new HelperFailures();
+    failures.report(new AppError("helper_failed", "sudo: a password is required"));
+    const told = Promise.withResolvers<void>();
+    let candidates = 0;
+    const onCandidate = (): void => {
+      candidates += 1;
+      failures.forget();
+      told.resolve();
+    };
+    await using other = await openHelperDoor({ path: `${path}-2`, onCandidate, clock, log: silentLogger });
+    const socket = connect(`${path}-2`);
+    sockets.push(socket);
+    await told.promise;
+    const controller = new AbortController();
+    const waiting = Promise.race([other.wait(controller.signal), failures.next(controller.signal)]);
+    controller.abort(new Error("still waiting"));
+    await expect(waiting).rejects.toThrow("still waiting");
+    expect(candidates).toBe(1);
   });
 
   test("lets the next one in when the first is gone", async () => {
