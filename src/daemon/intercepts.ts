@@ -95,6 +95,7 @@ export class Intercepts implements AsyncDisposable {
       );
     }
     await this.#removeAtManager(own, signal);
+    if (this.#own.get(name) !== own) return; // another `leave` was quicker, and has let go of the follower
     this.#own.delete(name);
     await this.#release(own.spec.workload);
   }
@@ -104,7 +105,10 @@ export class Intercepts implements AsyncDisposable {
     using limit = deadline(this.#options.clock, activeTimeoutMs, "announcing the intercepts");
     for (const own of this.#own.values()) {
       try {
-        own.info = await manager.rpc.call("intercept.create", { spec: own.spec }, limit.signal);
+        const info = await manager.rpc.call("intercept.create", { spec: own.spec }, limit.signal);
+        if (this.#own.get(own.spec.name) === own) own.info = info;
+        // Left meanwhile, when there was no link to say it through.
+        else await manager.rpc.call("intercept.remove", { id: info.id }, limit.signal);
       } catch (error) {
         const { message } = toAppError(error);
         own.info = { ...own.info, state: "error", message };
@@ -238,7 +242,9 @@ export class Intercepts implements AsyncDisposable {
     try {
       await manager.rpc.call("intercept.remove", { id: own.info.id }, signal);
     } catch (error) {
-      if (!isAppError(error, "intercept_not_found") && !isAppError(error, "not_found")) throw error;
+      // A link that is lost before the answer: as without one.
+      const gone = (["intercept_not_found", "not_found", "link_lost"] as const).some((code) => isAppError(error, code));
+      if (!gone) throw error;
     }
   }
 

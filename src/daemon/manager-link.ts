@@ -111,8 +111,10 @@ export class ManagerLink {
       if (connection !== undefined) {
         const upMs = clock.now();
         this.#lost((await this.#ended(connection)) ?? new AppError("link_lost", "the traffic-manager closed the link"));
-        if (clock.now() - upMs > steadyMs) retryMs = firstRetryMs;
         connection = undefined;
+        if (clock.now() - upMs > steadyMs) retryMs = firstRetryMs;
+        // One that is lost as soon as it stands (two laptops with one identity) must not keep the cluster busy.
+        else retryMs = await this.#pause(retryMs);
         if (scope.signal.aborted) return;
       }
       try {
@@ -120,11 +122,17 @@ export class ManagerLink {
       } catch (error) {
         this.#problem = toAppError(error);
         log.warn("manager link attempt failed", { error: this.#problem.message, retryMs });
-        await clock.sleep(retryMs, scope.signal).catch(() => undefined); // aborted: the loop's condition ends it
-        retryMs = Math.min(retryMs * 2, lastRetryMs);
+        retryMs = await this.#pause(retryMs);
       }
     }
     connection?.session.destroy();
+  }
+
+  /** Returns the next time's length. */
+  async #pause(retryMs: number): Promise<number> {
+    const { clock, scope } = this.#options;
+    await clock.sleep(retryMs, scope.signal).catch(() => undefined); // aborted: the loop's condition ends it
+    return Math.min(retryMs * 2, lastRetryMs);
   }
 
   /** Waits for the session's end, or cuts it when the scope ends. */

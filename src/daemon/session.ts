@@ -134,6 +134,8 @@ export class Session implements AsyncDisposable {
       scope.use(intercepts);
       const first = await link.start(signal);
       network = scope.use(await options.openNetwork(link, first, scope));
+      // Whoever lost or renewed the link meanwhile had no network to tell it to.
+      if (link.current !== first) network.setSession(link.current?.session);
       const { version } = first.arrival.manager;
       return new Session(options, { scope, link, network, intercepts, version });
     } catch (error) {

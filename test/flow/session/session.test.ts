@@ -6,7 +6,7 @@ import type { Agent } from "#agent/agent.ts";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { Session, type ClusterAccess } from "#daemon/session.ts";
+import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
 import type { InterceptRequest, ResolvedIntercept, WorkloadPod } from "#daemon/workload-access.ts";
 import type { Manager } from "#manager/manager.ts";
 import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
@@ -111,7 +111,17 @@ async function lab(pods: readonly string[] = ["hello-1"]): Promise<Lab> {
   return { cluster, session, processPort: laptopProcess.port, addPod };
 }
 
-async function openSession(cluster: Cluster, client = "ada@laptop"): Promise<Session> {
+type OpenNetwork = SessionOptions["openNetwork"];
+const noNetwork: OpenNetwork = () =>
+  Promise.resolve({
+    lost: new Promise<AppError>(() => undefined),
+    warnings: [],
+    setSession: () => undefined,
+    status: () => Promise.resolve({}),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  });
+
+async function openSession(cluster: Cluster, client = "ada@laptop", openNetwork = noNetwork): Promise<Session> {
   return await Session.open(
     {
       access: cluster,
@@ -124,14 +134,7 @@ async function openSession(cluster: Cluster, client = "ada@laptop"): Promise<Ses
       managerPort: cluster.manager.agentPort,
       clock: systemClock,
       log: silentLogger,
-      openNetwork: () =>
-        Promise.resolve({
-          lost: new Promise<AppError>(() => undefined),
-          warnings: [],
-          setSession: () => undefined,
-          status: () => Promise.resolve({}),
-          [Symbol.asyncDispose]: () => Promise.resolve(),
-        }),
+      openNetwork,
     },
     never,
   );
@@ -243,6 +246,80 @@ describe("a session", () => {
     }
     expect(session.intercepts.map((info) => info.state)).toEqual(["active"]);
     expect((await session.status(never)).state).toBe("Connected");
+  });
+
+  // The network kept the first session, which was dead: connected, and nothing went through.
+  test("gives its network the link that stands when it was renewed while the network came up", async () => {
+    const cluster = new Cluster(stack.use(await testManager({ guard: anything })));
+    const given: unknown[] = [];
+    let standing: unknown;
+    const openNetwork: OpenNetwork = async (link, first, scope) => {
+      first.session.destroy();
+      await expect.poll(() => link.current !== undefined && link.current !== first).toBe(true);
+      standing = link.current?.session;
+      return { ...(await noNetwork(link, first, scope)), setSession: (session) => void given.push(session) };
+    };
+    stack.use(await openSession(cluster, "ada@laptop", openNetwork));
+    expect(given).toEqual([standing]);
+  });
+
+  test("lets an intercept go that was left while it was announced to a new manager", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    const { agentPort } = cluster.manager;
+    await cluster.manager[Symbol.asyncDispose]();
+    const manager = stack.use(
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+    );
+    const [announced, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const create = manager.registry.create.bind(manager.registry);
+    manager.registry.create = async (...args) => {
+      const info = await create(...args);
+      announced.resolve();
+      await answer.promise;
+      return info;
+    };
+    cluster.manager = manager;
+    await announced.promise;
+    await session.leave("hello", never);
+    answer.resolve();
+    await expect.poll(async () => (await session.status(never)).state).toBe("Connected");
+    expect(session.intercepts).toEqual([]);
+    expect(manager.registry.list()).toEqual([]);
+  });
+
+  // The failed `leave` kept the intercept, and the next link brought it back to a process that was gone.
+  test("has left an intercept when the link is lost before the manager's answer", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    const asked = Promise.withResolvers<void>();
+    cluster.manager.registry.remove = () => {
+      asked.resolve();
+      return new Promise<never>(() => undefined);
+    };
+    const leaving = [session.leave("hello", never), session.leave("hello", never)];
+    await asked.promise;
+    await cluster.manager[Symbol.asyncDispose]();
+    await Promise.all(leaving);
+    expect(session.intercepts).toEqual([]);
+  });
+
+  test("takes its time when each new link is lost at once", async () => {
+    const cluster = new Cluster(stack.use(await testManager({ guard: anything })));
+    let links = 0;
+    const open = cluster.openManager.bind(cluster);
+    const many = Promise.withResolvers<void>();
+    cluster.openManager = async () => {
+      links += 1;
+      if (links === 6) many.resolve();
+      return await open();
+    };
+    const startMs = systemClock.now();
+    // Two with one identity: the manager ends the one when the other arrives.
+    for (let count = 0; count < 2; count++) stack.use(await openSession(cluster));
+    await many.promise;
+    // Four links after the first two: two pauses each, 100 and 200 ms.
+    expect(systemClock.now() - startMs).toBeGreaterThanOrEqual(290);
   });
 
   test("tells that it is reconnecting while the manager is away, and refuses an intercept with the reason", async () => {
