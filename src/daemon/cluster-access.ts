@@ -30,6 +30,7 @@ export class KubeAccess implements ClusterAccess {
   readonly #kube: Kube;
   readonly #managerNamespace: string;
   readonly #image: ImageChoice;
+  #managerOpened = false;
   /** The services of each resolved intercept, until it is injected. */
   readonly #services = new WeakMap<ResolvedIntercept, readonly Service[]>();
 
@@ -45,6 +46,9 @@ export class KubeAccess implements ClusterAccess {
 
   async openManager(signal: AbortSignal): Promise<Duplex> {
     const namespace = this.#managerNamespace;
+    // Asked again: the link before was lost, perhaps with the whole network.
+    if (this.#managerOpened) this.#kube.transport.dropIdle();
+    this.#managerOpened = true;
     const found = await this.#kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal);
     const ready = found.items.filter(isReady);
     const pod = ready[0];

@@ -70,6 +70,19 @@ describe("Kube requests", () => {
     };
     expect((await kube.get(pods, { name: "x" }, signal)).metadata.name).toBe("again");
   });
+  // After a sleep each kept connection, dead by then, took a request's whole 30 s before the link could come back.
+  test("take a new connection once the idle ones are dropped", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.answer = (_request, response) => sendJson(response, { metadata: {} });
+    const kube = server.open();
+    await kube.get(pods, { name: "x" }, signal);
+    const [first] = server.sockets;
+    await new Promise(setImmediate); // it is idle from the end of the turn on
+    kube.transport.dropIdle();
+    await kube.get(pods, { name: "x" }, signal);
+    await expect.poll(() => server.sockets.size).toBe(1);
+    expect([...server.sockets][0]).not.toBe(first);
+  });
   test("wait and repeat when the server is busy", async () => {
     await using server = await new FakeApiServer().listen();
     server.answer = (_request, response) => {

@@ -91,6 +91,11 @@ export class KubeTransport {
     return this.#authenticator.invalidate();
   }
 
+  /** After a sleep or a change of network kept connections are dead, and each would take a request's whole time. */
+  dropIdle(): void {
+    closeIdle(this.#agent?.agent);
+  }
+
   close(): void {
     this.#closing.abort(new AppError("cancelled", "the connection to the cluster was closed"));
     this.#agent?.agent.destroy();
