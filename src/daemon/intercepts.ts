@@ -33,6 +33,8 @@ interface Own {
 
 /** chosen: from the end of the rollout until every ready pod is introduced and the manager says active. */
 const activeTimeoutMs = 30_000;
+/** chosen: agents confirm within 2 s. */
+const removeTimeoutMs = 10_000;
 
 export class Intercepts implements AsyncDisposable {
   readonly #options: InterceptsOptions;
@@ -75,15 +77,19 @@ export class Intercepts implements AsyncDisposable {
     this.#checkLocalPorts(spec);
     this.#creating.set(name, spec);
     try {
-      const info = await manager.rpc.call("intercept.create", { spec }, signal);
+      const info = await this.#createAtManager(manager, spec, signal);
       return await this.#establish({ info, spec, resolved, wantEnvironment, progress, signal });
     } finally {
       this.#creating.delete(name);
     }
   }
 
-  /** Drains: resolves when agents send new connections to the application. */
+  /**
+   * Drains: resolves when agents send new connections to the application. What has begun is finished, also when its
+   * caller is gone: half left, the intercept would be announced again on the next link.
+   */
   async remove(name: string, signal: AbortSignal, namespace?: string): Promise<void> {
+    signal.throwIfAborted();
     const own = this.#own.get(name);
     if (own === undefined || (namespace !== undefined && own.spec.workload.namespace !== namespace)) {
       throw new AppError(
@@ -94,7 +100,7 @@ export class Intercepts implements AsyncDisposable {
         },
       );
     }
-    await this.#removeAtManager(own, signal);
+    await this.#removeAtManager(own);
     if (this.#own.get(name) !== own) return; // another `leave` was quicker, and has let go of the follower
     this.#own.delete(name);
     await this.#release(own.spec.workload);
@@ -179,21 +185,31 @@ export class Intercepts implements AsyncDisposable {
         throw error;
       }
     } catch (error) {
-      await this.#undoCreate(step.info);
+      await this.#undoCreate(step.info.id);
       throw error;
     } finally {
       this.#pendingInfos.delete(step.info.id);
     }
   }
 
-  async #undoCreate(info: InterceptInfo): Promise<void> {
+  async #createAtManager(manager: ManagerConnection, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
+    try {
+      return await manager.rpc.call("intercept.create", { spec }, signal);
+    } catch (error) {
+      // The command is gone before the answer: the manager may have made it all the same.
+      if (signal.aborted) await this.#undoCreate(`${manager.arrival.sessionId}:${spec.name}`);
+      throw error;
+    }
+  }
+
+  async #undoCreate(id: string): Promise<void> {
     const current = this.#options.link().current;
     if (current === undefined) return; // a lost link suspends it, and it is not announced again
     try {
       using limit = deadline(this.#options.clock, 5000, "removing a failed intercept");
-      await current.rpc.call("intercept.remove", { id: info.id }, limit.signal);
+      await current.rpc.call("intercept.remove", { id }, limit.signal);
     } catch (error) {
-      this.#options.log.warn("failed intercept could not be removed", { id: info.id, error: String(error) });
+      this.#options.log.warn("failed intercept could not be removed", { id, error: String(error) });
     }
   }
 
@@ -203,7 +219,8 @@ export class Intercepts implements AsyncDisposable {
     for (;;) {
       const info = this.#pendingInfos.get(created.id) ?? created;
       if (info.state === "error") throw new AppError("manager_failed", info.message);
-      if (info.state === "active" && follower.complete) return info;
+      // One agent makes it active; a caller may reach any of the pods.
+      if (info.state === "active" && follower.isComplete(info.pods)) return info;
       try {
         await this.#changed(limit.signal);
       } catch (error) {
@@ -235,12 +252,13 @@ export class Intercepts implements AsyncDisposable {
     }
   }
 
-  async #removeAtManager(own: Own, signal: AbortSignal): Promise<void> {
+  async #removeAtManager(own: Own): Promise<void> {
     const manager = this.#options.link().current;
     // Without a link the manager has suspended it, agents pass to the application, and we do not announce it again.
     if (manager === undefined) return;
+    using limit = deadline(this.#options.clock, removeTimeoutMs, `ending the intercept ${own.spec.name}`);
     try {
-      await manager.rpc.call("intercept.remove", { id: own.info.id }, signal);
+      await manager.rpc.call("intercept.remove", { id: own.info.id }, limit.signal);
     } catch (error) {
       // A link that is lost before the answer: as without one.
       const gone = (["intercept_not_found", "not_found", "link_lost"] as const).some((code) => isAppError(error, code));

@@ -46,10 +46,11 @@ export class WorkloadFollower implements AsyncDisposable {
     this.#scope.background("pod watch", this.#watch());
   }
 
-  /** Every ready pod is introduced, and there is at least one. */
-  get complete(): boolean {
+  /** Every ready pod is introduced and among those that serve, and there is at least one. */
+  isComplete(serving: readonly { readonly uid: string }[]): boolean {
     const ready = this.#pods?.filter((pod) => pod.ready) ?? [];
-    return ready.length > 0 && ready.every((pod) => this.#introductions.isIntroduced(pod.uid));
+    const uids = new Set(serving.map((pod) => pod.uid));
+    return ready.length > 0 && ready.every(({ uid }) => this.#introductions.isIntroduced(uid) && uids.has(uid));
   }
   /** A pod whose agent runs, for reading the environment. */
   get somePod(): WorkloadPod | undefined {
