@@ -196,6 +196,23 @@ describe("intercept()", () => {
     expect(cluster.manager.registry.list()).toEqual([]);
   });
 
+  test("leaves nothing behind when the command is gone before the manager's answer", async () => {
+    const { cluster, session, processPort } = await lab();
+    const { registry } = cluster.manager;
+    const create = registry.create.bind(registry);
+    const controller = new AbortController();
+    registry.create = async (...args) => {
+      await create(...args);
+      controller.abort(new AppError("cancelled", "the command ended"));
+      return await new Promise<never>(() => undefined);
+    };
+    const creating = session.intercept(params(processPort), quiet, controller.signal);
+    await expect(creating).rejects.toMatchObject({ code: "cancelled" });
+    expect(registry.list()).toEqual([]);
+    registry.create = create;
+    await session.intercept(params(processPort), quiet, never);
+  });
+
   test("names the other intercept when the local port or the name is taken", async () => {
     const { session, processPort } = await lab();
     await session.intercept(params(processPort), quiet, never);
@@ -286,6 +303,21 @@ describe("a session", () => {
     await expect.poll(async () => (await session.status(never)).state).toBe("Connected");
     expect(session.intercepts).toEqual([]);
     expect(manager.registry.list()).toEqual([]);
+  });
+
+  test("finishes a leave whose command is gone", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    const { registry } = cluster.manager;
+    const remove = registry.remove.bind(registry);
+    const controller = new AbortController();
+    registry.remove = async (...args) => {
+      controller.abort(new AppError("cancelled", "the command ended"));
+      await remove(...args);
+    };
+    await session.leave("hello", controller.signal);
+    expect(session.intercepts).toEqual([]);
+    expect(registry.list()).toEqual([]);
   });
 
   // The failed `leave` kept the intercept, and the next link brought it back to a process that was gone.
