@@ -13,6 +13,7 @@ import {
   rolledOut,
   until,
   webApp,
+  report,
 } from "./lab.ts";
 
 const namespace = "it-failures";
@@ -38,7 +39,7 @@ async function failsToIntercept(name: string, flags: readonly string[], where = 
   const startMs = performance.now();
   const { code, stdout, stderr } = await lab.cli(["intercept", name, "--port", "18400", "-n", where, ...flags]);
   const tookMs = Math.round(performance.now() - startMs);
-  console.log(`intercept that cannot come up: ${tookMs} ms: ${stderr.trim()}`);
+  report("intercept that cannot come up", `${tookMs} ms: ${stderr}`);
   expect({ code, lines: stderr.trim().split("\n").length }).toEqual({ code: 1, lines: 1 });
   expect(stdout).not.toContain("Using");
   expect(await field(where, `deployment/${name}`, ".spec.template")).toBe(before);

@@ -16,6 +16,7 @@ import {
   toolsImage,
   until,
   webApp,
+  report,
 } from "./lab.ts";
 
 const namespace = "it-intercept";
@@ -129,9 +130,15 @@ const environment = webApp({
 const keys = { apiVersion: "v1", kind: "Secret", metadata: { name: "keys" }, stringData: { token: "hush hush" } };
 const settings = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "settings" }, data: { MODE: "multi\nline" } };
 const apps = [
-  ...[keys, settings],
+  keys,
+  settings,
   ...Object.values(shapes).flat(),
-  ...[...several, ...asleep, ...hostNetwork, withoutSelector, withoutPods, ...environment],
+  ...several,
+  ...asleep,
+  ...hostNetwork,
+  withoutSelector,
+  withoutPods,
+  ...environment,
 ].sort((a, b) => order(a) - order(b));
 
 function order(manifest: Readonly<Record<string, unknown>>): number {
@@ -184,7 +191,7 @@ describe("every shape of service and workload", () => {
     };
     const outcomes = await Promise.allSettled(names.map((name, index) => one(name, firstPort + index)));
     const took = outcomes.map((item, index) => [names[index], item.status === "fulfilled" ? item.value : "failed"]);
-    console.log("intercept with rollout, all shapes at once, ms", Object.fromEntries(took));
+    report("intercept with rollout, all shapes at once, ms", Object.fromEntries(took));
     expect(outcomes.filter(({ status }) => status === "rejected")).toEqual([]);
   });
   test("shows its agent in kubectl describe pod", async () => {
@@ -226,7 +233,7 @@ describe("a choice that has to be made", () => {
     const generation = await field(namespace, "deployment/several", ".metadata.generation");
     const startMs = performance.now();
     await lab.ok("intercept", "several-web", "--workload", "several", "--port", "18102:http");
-    console.log("second intercept, agent there", { tookMs: Math.round(performance.now() - startMs) });
+    report("second intercept, agent there", { tookMs: Math.round(performance.now() - startMs) });
     expect(await field(namespace, "deployment/several", ".metadata.generation")).toBe(generation);
     // nothing listens on 18102: the application answers, and status says why
     expect(await call("http://several/")).toContain("Hello from the cluster");

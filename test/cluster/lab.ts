@@ -355,3 +355,10 @@ export function fixture(name: string, ...args: readonly string[]): readonly stri
     ...args,
   ];
 }
+
+/** One row of the test's output: what was measured, or said. */
+export function report(what: string, facts: unknown): void {
+  const text = typeof facts === "string" ? facts.trim() : JSON.stringify(facts);
+  // oxlint-disable-next-line no-console -- the one place where these tests speak
+  console.log(`[figure] ${what}: ${text}`);
+}

@@ -12,6 +12,7 @@ import {
   rolledOut,
   until,
   webApp,
+  report,
 } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
 
@@ -39,7 +40,8 @@ describe("a first attach to three replicas, and its undo", () => {
     await server.says("listens on");
     for (let round = 1; round <= rounds; round += 1) {
       const startMs = Date.now();
-      await lab.ok("intercept", "web", "--port", "18000");
+      const said = await lab.ok("intercept", "web", "--port", "18000");
+      expect(said).toMatch(/Intercepting +: (\S+, ){2}\S+ -> 127.0.0.1\n/); // three pods
       const attachedMs = Date.now();
       // "active" means every replica: not one new connection reaches the application any more
       await load.answeredBy(/^laptop$/, attachedMs, { inARow: 30 });
@@ -62,7 +64,7 @@ describe("a first attach to three replicas, and its undo", () => {
         leaveMs: leftMs - attachedMs,
         uninstallMs: removedMs - leftMs,
       };
-      console.log("first attach and undo, 3 replicas, 50 requests/s", {
+      report("first attach and undo, 3 replicas, 50 requests/s", {
         ...figures,
         calls: calls.length,
         ...countByWho(calls),
@@ -104,7 +106,7 @@ describe("kill -9 of the laptop's daemon under load", () => {
       const cutStreams = since.filter((call) => call.kept && call.error !== "").length;
       figures.push({ answeredMs: first, lastLostMs, lost: lost.length, cutStreams });
     }
-    console.log("kill -9 of the daemon, 50 requests/s: first answer by the application, ms", figures);
+    report("kill -9 of the daemon, 50 requests/s: first answer by the application, ms", figures);
     for (const { answeredMs, lastLostMs } of figures) {
       expect(answeredMs).toBeLessThanOrEqual(limitMs);
       expect(lastLostMs).toBeLessThanOrEqual(limitMs);

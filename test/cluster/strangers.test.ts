@@ -6,6 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import * as layout from "#testbed/layout.ts";
 import { createIdentity } from "#tunnel/identity.ts";
+import { agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
+import { managerAgentPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
 import {
   Lab,
   apply,
@@ -17,6 +19,7 @@ import {
   toolsImage,
   until,
   webApp,
+  report,
 } from "./lab.ts";
 import type { StrangerArgs } from "./stranger-driver.ts";
 
@@ -78,8 +81,9 @@ const turnedAway = expect.stringMatching(/^(closed|ECONNRESET|ERR_SSL_\w+|EPIPE)
 describe("a pod of the cluster", () => {
   test("is turned away at the manager without a key, and with one that nobody introduced", async () => {
     const key = createIdentity("stranger");
-    expect(await knock(managerPod.ip, ["8443", "8443:tls"])).toEqual({ "8443": turnedAway, "8443:tls": turnedAway });
-    expect(await knock(managerPod.ip, ["8443:tls"], key)).toEqual({ "8443:tls": turnedAway });
+    const [plain, tls] = [`${managerAgentPort}`, `${managerAgentPort}:tls`];
+    expect(await knock(managerPod.ip, [plain, tls])).toEqual({ [plain]: turnedAway, [tls]: turnedAway });
+    expect(await knock(managerPod.ip, [tls], key)).toEqual({ [tls]: turnedAway });
     await until("the refusal in the manager's log", async () => {
       const log = await kubectl("logs", "-n", manager, managerPod.name);
       return log.split("\n").some((line) => line.includes('"warn"') && /refused|stranger|turned away/.test(line));
@@ -87,11 +91,16 @@ describe("a pod of the cluster", () => {
     expect(await kubectl("logs", "-n", manager, managerPod.name)).not.toMatch(/PRIVATE KEY|BEGIN/);
   });
   test("does not reach the laptops' port of the manager, nor the introduction port of an agent", async () => {
-    expect(await knock(managerPod.ip, ["8081"])).toEqual({ "8081": "ECONNREFUSED" });
-    expect(await knock(agentIp, ["9899"])).toEqual({ "9899": "ECONNREFUSED" });
+    const doors = [String(managerLaptopPort), String(agentIntroductionPort)] as const;
+    expect(await knock(managerPod.ip, [doors[0]])).toEqual({ [doors[0]]: "ECONNREFUSED" });
+    expect(await knock(agentIp, [doors[1]])).toEqual({ [doors[1]]: "ECONNREFUSED" });
   });
   test("reads nothing of the intercept where probes ask", async () => {
-    const said = JSON.stringify([await knock(managerPod.ip, ["8080"]), await knock(agentIp, ["9898"])]);
+    const said = JSON.stringify([
+      await knock(managerPod.ip, [String(managerHealthPort)]),
+      await knock(agentIp, [String(agentHealthPort)]),
+    ]);
+    expect(said).toContain("HTTP/1.1");
     expect(said).not.toMatch(/web|dev@|18700|fingerprint|session/i);
   });
 });
@@ -115,7 +124,7 @@ describe("a laptop that speaks to the manager past its daemon", () => {
     const node = join(layout.checkoutRoot, "dist/node/bin/node");
     const { stdout } = await cluster.onLaptop([node, driver, JSON.stringify(args)], { cwd: layout.checkoutRoot });
     const outcome = JSON.parse(stdout) as Record<string, string>;
-    console.log("strangers at the manager", outcome);
+    report("strangers at the manager", outcome);
     for (const { address, port } of targets) expect(outcome[`${address}:${port}`]).toMatch(/^(denied|unreachable): /);
     expect(outcome["dial before arriving"]).toMatch(/^(denied|protocol|link_lost): /);
     expect(outcome["remove somebody's intercept"]).toMatch(/^(denied|not_found|intercept_not_found): /);

@@ -75,7 +75,7 @@ describe("uninstall --everything, as a user of one namespace", () => {
     const said = await solo.ok("uninstall", "--everything");
     expect(said).toContain("Deployment web: traffic-agent removed");
     expect([await objects(), await template("web", "solo"), await solo.traces()]).toEqual(before);
-    expect(await solo.pids("daemon")).toEqual([]);
+    expect(solo.pids("daemon")).toEqual([]);
     expect((await cluster.kubectl(["get", "ns", "solo"])).code).toBe(0);
   });
 });

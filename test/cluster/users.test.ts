@@ -13,6 +13,7 @@ import {
   removeNamespaces,
   rolledOut,
   webApp,
+  report,
 } from "./lab.ts";
 
 const manager = "it-manager";
@@ -77,7 +78,7 @@ describe("small, who may look and forward ports", () => {
     });
     expect((await small.sh("curl -sS --max-time 10 http://bare/")).stdout).toContain("Hello from the cluster");
     const { code, stderr } = await small.cli(["intercept", "bare", "--port", "18602"]);
-    console.log(`small, first intercept: ${stderr.trim()}`);
+    report("small, first intercept", stderr);
     expect(code).toBe(1);
     expect(stderr).toContain(`user "small" may not patch deployments.apps in namespace ${namespace}; check with`);
     expect(await checked(stderr)).toBe("no\n");
@@ -87,7 +88,7 @@ describe("small, who may look and forward ports", () => {
     const child = fixture("laptop-server.mjs", "18603");
     await using running = small.start(["intercept", "web", "--port", "18603", "--", ...child]);
     await running.says("listens on");
-    console.log(`small, intercept with a command: ${running.stderr.trim()}`);
+    report("small, intercept with a command", running.stderr);
     expect(running.stderr).toMatch(/^Warning: .*environment could not be read: .*pods\/exec/m);
     expect((await small.sh("curl -sS --max-time 10 http://web/")).stdout).toBe("hello from laptop\n");
     await small.ok("leave", "web");
@@ -97,7 +98,7 @@ describe("small, who may look and forward ports", () => {
   test("may not install a manager, and is told the verb", async () => {
     const elsewhere = new Lab({ managerNamespace: "small", clusterUser: "small" });
     const { code, stderr } = await elsewhere.cli(["connect"]);
-    console.log(`small, no manager: ${stderr.trim()}`);
+    report("small, no manager", stderr);
     expect(code).toBe(1);
     expect(stderr).toMatch(/the traffic-manager is missing and cannot be installed: .*create/);
     expect(await checked(stderr)).toBe("no\n");
