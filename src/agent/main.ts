@@ -11,8 +11,11 @@ async function main(): Promise<void> {
     return;
   }
   const settings = parseAgentSettings();
-  const [{ createLogger }, { startAgent }] = await Promise.all([import("#base/log.ts"), import("./agent.ts")]);
-  const log = createLogger(settings.logLevel, (line) => void process.stdout.write(line));
+  const [{ createLogger, lineWriter }, { startAgent }] = await Promise.all([
+    import("#base/log.ts"),
+    import("./agent.ts"),
+  ]);
+  const log = createLogger(settings.logLevel, lineWriter(process.stdout));
   const told = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
   });

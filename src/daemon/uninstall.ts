@@ -116,7 +116,10 @@ async function leaveIntercepts(
       ({ kind, name, namespace }) =>
         kind === spec.workload.kind && name === spec.workload.name && namespace === spec.workload.namespace,
     );
-    if (going) await session?.leave(spec.name, signal);
+    if (!going) continue;
+    await session?.leave(spec.name, signal).catch((error: unknown) => {
+      if (!isAppError(error, "intercept_not_found")) throw error; // its command ended it meanwhile
+    });
   }
 }
 

@@ -47,7 +47,7 @@ export const agentToManagerApi = {
     z.object({
       podName: z.string().max(253),
       podUid: z.string().max(64),
-      podIps: z.array(z.string()),
+      podIps: z.array(z.string().max(64)).max(8),
       version: z.string().max(64),
       config: agentConfigSchema,
     }),
