@@ -1,6 +1,6 @@
 // The whole way as other people: rights in one namespace only, a small Role that lacks things, and root of the laptop.
 // It works, or the missing verb is named with the command that checks it.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import {
   Lab,
@@ -14,6 +14,7 @@ import {
   rolledOut,
   webApp,
   report,
+  until,
 } from "./lab.ts";
 
 const manager = "it-manager";
@@ -39,6 +40,8 @@ afterAll(async () => {
   await removeNamespaces(namespace);
 });
 
+afterEach(async () => await Promise.all([admin.quit(), root.quit()]));
+
 describe("solo, who may do everything in one namespace", () => {
   // with every kind of credential; uninstall.test.ts goes the whole way by certificate
   for (const kind of ["token", "exec"] as const) {
@@ -55,7 +58,11 @@ describe("solo, who may do everything in one namespace", () => {
         stdout: expect.stringContaining("ACTIVE") as string,
       });
       for (const line of started.stderr.trim().split("\n")) expect(line).toMatch(/^(Warning: .*|)$/);
-      expect((await solo.sh("curl -sS --max-time 10 http://web/")).stdout).toBe("hello from laptop\n");
+      // the node's own tables may still lead to an old pod, for a moment
+      await until(
+        "the laptop's answer",
+        async () => (await solo.sh("curl -sS --max-time 10 http://web/")).stdout === "hello from laptop\n",
+      );
       expect((await solo.cli(["leave", "web"], { env })).code).toBe(0);
       expect((await solo.cli(["uninstall", "--everything"], { env })).code).toBe(0);
       await kubectl("delete", "deployment,service", "web", "-n", "solo");
@@ -86,11 +93,11 @@ describe("small, who may look and forward ports", () => {
   });
   test("intercepts where an agent is; its environment cannot be read, which is a warning", async () => {
     const child = fixture("laptop-server.mjs", "18603");
-    await using running = small.start(["intercept", "web", "--port", "18603", "--", ...child]);
+    await using running = small.start(["intercept", "web", "--port", "18603", "-n", namespace, "--", ...child]);
     await running.says("listens on");
     report("small, intercept with a command", running.stderr);
     expect(running.stderr).toMatch(/^Warning: .*environment could not be read: .*pods\/exec/m);
-    expect((await small.sh("curl -sS --max-time 10 http://web/")).stdout).toBe("hello from laptop\n");
+    expect((await small.sh(`curl -sS --max-time 10 http://web.${namespace}/`)).stdout).toBe("hello from laptop\n");
     await small.ok("leave", "web");
     await running.ends();
     await small.quit();
