@@ -31,6 +31,11 @@ interface Own {
   readonly follower: WorkloadFollower;
 }
 
+interface Creating {
+  readonly spec: InterceptSpec;
+  info: InterceptInfo | undefined;
+}
+
 /** chosen: from the end of the rollout until every ready pod is introduced and the manager says active. */
 const activeTimeoutMs = 30_000;
 /** chosen: agents confirm within 2 s. */
@@ -39,12 +44,10 @@ const removeTimeoutMs = 10_000;
 export class Intercepts implements AsyncDisposable {
   readonly #options: InterceptsOptions;
   readonly #own = new Map<string, Own>();
-  /** Names that a running create holds. */
-  readonly #creating = new Map<string, InterceptSpec>();
+  /** Names that a running create holds, with the manager's latest word on each. */
+  readonly #creating = new Map<string, Creating>();
   readonly #followers = new Map<string, { follower: WorkloadFollower; users: number }>();
   readonly #waiters = new Set<() => void>();
-  /** The manager's news of intercepts that are being created, by id. */
-  readonly #pendingInfos = new Map<string, InterceptInfo>();
 
   constructor(options: InterceptsOptions) {
     this.#options = options;
@@ -75,10 +78,12 @@ export class Intercepts implements AsyncDisposable {
       ports: [...resolved.ports],
     };
     this.#checkLocalPorts(spec);
-    this.#creating.set(name, spec);
+    const entry: Creating = { spec, info: undefined };
+    this.#creating.set(name, entry);
     try {
-      const info = await this.#createAtManager(manager, spec, signal);
-      return await this.#establish({ info, spec, resolved, wantEnvironment, progress, signal });
+      const created = await this.#createAtManager(manager, spec, signal);
+      entry.info ??= created; // news of it may have been quicker than the answer
+      return await this.#establish({ entry, resolved, wantEnvironment, progress, signal });
     } finally {
       this.#creating.delete(name);
     }
@@ -109,10 +114,12 @@ export class Intercepts implements AsyncDisposable {
   /** On each new link, before it is used: the manager may have been restarted and know nothing. */
   async announce(manager: ManagerConnection): Promise<void> {
     using limit = deadline(this.#options.clock, activeTimeoutMs, "announcing the intercepts");
-    for (const own of this.#own.values()) {
+    for (const own of [...this.#own.values(), ...this.#creating.values()]) {
+      if (own.info === undefined) continue; // its create is failing on the old link
       try {
         const info = await manager.rpc.call("intercept.create", { spec: own.spec }, limit.signal);
-        if (this.#own.get(own.spec.name) === own) own.info = info;
+        const { name } = own.spec;
+        if (this.#own.get(name)?.spec === own.spec || this.#creating.get(name)?.spec === own.spec) own.info = info;
         // Left meanwhile, when there was no link to say it through.
         else await manager.rpc.call("intercept.remove", { id: info.id }, limit.signal);
       } catch (error) {
@@ -130,9 +137,8 @@ export class Intercepts implements AsyncDisposable {
   /** The manager's news of one's own intercepts. */
   onChanged(infos: readonly InterceptInfo[]): void {
     for (const info of infos) {
-      const own = this.#own.get(info.spec.name);
-      if (own !== undefined && own.info.id === info.id) own.info = info;
-      if (own === undefined) this.#pendingInfos.set(info.id, info);
+      const entry = this.#own.get(info.spec.name) ?? this.#creating.get(info.spec.name);
+      if (entry !== undefined && (entry.info === undefined || entry.info.id === info.id)) entry.info = info;
     }
     this.#wake();
   }
@@ -146,7 +152,7 @@ export class Intercepts implements AsyncDisposable {
 
   findPort(interceptId: string, containerPort: number, protocol: "tcp" | "udp"): InterceptPort | undefined {
     const name = interceptId.slice(interceptId.indexOf(":") + 1);
-    const spec = this.#own.get(name)?.spec ?? this.#creating.get(name);
+    const spec = this.#own.get(name)?.spec ?? this.#creating.get(name)?.spec;
     return spec?.ports.find((port) => port.containerPort === containerPort && port.protocol === protocol);
   }
 
@@ -158,21 +164,22 @@ export class Intercepts implements AsyncDisposable {
   }
 
   async #establish(step: {
-    info: InterceptInfo;
-    spec: InterceptSpec;
+    entry: Creating;
     resolved: ResolvedIntercept;
     wantEnvironment: boolean;
     progress: Progress;
     signal: AbortSignal;
   }): Promise<CreateResult> {
-    const { spec, resolved, progress, signal } = step;
+    const { entry, resolved, progress, signal } = step;
+    const { spec } = entry;
     try {
       const injected = await this.#options.access.inject(resolved, progress, signal);
       const follower = this.#acquire(spec.workload);
       try {
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
-        const info = await this.#waitActive(step.info, follower, signal);
+        const active = await this.#waitActive(entry, follower, signal);
         const environment = step.wantEnvironment ? await this.#environment(spec, follower, signal) : {};
+        const info = entry.info ?? active;
         this.#own.set(spec.name, { spec, info, follower });
         const warnings = [...resolved.warnings, ...injected, ...(environment.warnings ?? [])];
         return {
@@ -185,10 +192,8 @@ export class Intercepts implements AsyncDisposable {
         throw error;
       }
     } catch (error) {
-      await this.#undoCreate(step.info.id);
+      if (entry.info !== undefined) await this.#undoCreate(entry.info.id);
       throw error;
-    } finally {
-      this.#pendingInfos.delete(step.info.id);
     }
   }
 
@@ -213,14 +218,14 @@ export class Intercepts implements AsyncDisposable {
     }
   }
 
-  async #waitActive(created: InterceptInfo, follower: WorkloadFollower, signal: AbortSignal): Promise<InterceptInfo> {
+  async #waitActive(entry: Creating, follower: WorkloadFollower, signal: AbortSignal): Promise<InterceptInfo> {
     const { clock } = this.#options;
     using limit = deadline(clock, activeTimeoutMs, "waiting for the traffic-agents", signal);
     for (;;) {
-      const info = this.#pendingInfos.get(created.id) ?? created;
-      if (info.state === "error") throw new AppError("manager_failed", info.message);
+      const { info } = entry;
+      if (info?.state === "error") throw new AppError("manager_failed", info.message);
       // One agent makes it active; a caller may reach any of the pods.
-      if (info.state === "active" && follower.isComplete(info.pods)) return info;
+      if (info?.state === "active" && follower.isComplete(info.pods)) return info;
       try {
         await this.#changed(limit.signal);
       } catch (error) {
@@ -267,7 +272,9 @@ export class Intercepts implements AsyncDisposable {
   }
 
   #checkLocalPorts(spec: InterceptSpec): void {
-    for (const other of [...this.#own.values()].map((own) => own.spec).concat([...this.#creating.values()])) {
+    for (const other of [...this.#own.values()]
+      .map((own) => own.spec)
+      .concat([...this.#creating.values()].map((entry) => entry.spec))) {
       for (const port of spec.ports) {
         const clash = other.ports.some(
           (used) =>

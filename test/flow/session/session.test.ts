@@ -213,6 +213,28 @@ describe("intercept()", () => {
     await session.intercept(params(processPort), quiet, never);
   });
 
+  // A new link knew only finished intercepts: one that was being created timed out half a minute after its rollout.
+  test("goes on over a link that was renewed during the rollout", async () => {
+    const { cluster, session, processPort } = await lab();
+    const rollout = Promise.withResolvers<readonly string[]>();
+    const injecting = Promise.withResolvers<void>();
+    cluster.inject = () => {
+      injecting.resolve();
+      return rollout.promise;
+    };
+    const creating = session.intercept(params(processPort), quiet, never);
+    await injecting.promise;
+    const { agentPort } = cluster.manager;
+    await cluster.manager[Symbol.asyncDispose]();
+    cluster.manager = stack.use(
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+    );
+    await expect.poll(async () => (await session.status(never)).state, { timeout: 10_000 }).toBe("Connected");
+    rollout.resolve([]);
+    expect((await creating).info.state).toBe("active");
+    expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("laptop:x");
+  });
+
   test("names the other intercept when the local port or the name is taken", async () => {
     const { session, processPort } = await lab();
     await session.intercept(params(processPort), quiet, never);
