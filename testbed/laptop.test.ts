@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { laptopNamespace, namespaceFile } from "./layout.ts";
 import { isReachable, laptopSpawnSpec, sudoRule } from "./laptop.ts";
 
 const anchor = { init: { pid: 7, startTicks: 1 } };
@@ -7,7 +8,7 @@ describe("laptopSpawnSpec()", () => {
   test("runs the program as the ordinary user in the laptop's network and mounts", () => {
     const { file, args } = laptopSpawnSpec(anchor, ["curl", "hello"], { env: { A: "1", KUBECONFIG: undefined } });
     expect(file).toBe("nsenter");
-    expect(args.slice(0, 2)).toEqual(["--net=/run/netns/telepresence-laptop", "--mount=/proc/7/ns/mnt"]);
+    expect(args.slice(0, 2)).toEqual([`--net=${namespaceFile(laptopNamespace(1))}`, "--mount=/proc/7/ns/mnt"]);
     expect(args).toContain("setpriv");
     expect(args).toContain("A=1");
     expect(args.some((arg) => arg.startsWith("KUBECONFIG="))).toBe(false);
@@ -16,7 +17,7 @@ describe("laptopSpawnSpec()", () => {
   test("keeps root when asked, and gives a bare environment when asked", () => {
     const { args } = laptopSpawnSpec(anchor, ["true"], { user: "root", environment: "bare", laptop: 2 });
     expect(args).not.toContain("setpriv");
-    expect(args[0]).toBe("--net=/run/netns/telepresence-laptop2");
+    expect(args[0]).toBe(`--net=${namespaceFile(laptopNamespace(2))}`);
     expect(args.slice(args.indexOf("-i") + 1).map((arg) => arg.split("=")[0])).toEqual(["PATH", "true"]);
   });
 });

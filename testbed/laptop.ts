@@ -2,7 +2,7 @@
 // resolv.conf, an ordinary user, its sudo rule), /run is empty but for what the testbed shares, and /sys shows the
 // laptop's own devices. The machine's files, its users and its name service are never touched, and a resolver or
 // message bus of the machine cannot be reached by mistake.
-import { chmodSync, chownSync, copyFileSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { run } from "./exec.ts";
@@ -99,10 +99,13 @@ export async function offerProduct(laptop: LaptopNumber, anchor: Anchor): Promis
   }
   const program = join(root, "dist/bin/telepresence");
   const link = join(binDir(laptop), "telepresence");
-  rmSync(link, { force: true });
-  symlinkSync(program, link);
+  // Renamed into place: a command that runs meanwhile finds the old or the new one, never none.
+  rmSync(`${link}.new`, { force: true });
+  symlinkSync(program, `${link}.new`);
+  renameSync(`${link}.new`, link);
   const rule = sudoRule(program);
-  const script = `umask 0227; rm -f /etc/sudoers.d/telepresence-testbed; cat > /etc/sudoers.d/telepresence-testbed`;
+  const file = "/etc/sudoers.d/telepresence-testbed"; // sudo passes over names with a dot
+  const script = `umask 0227; rm -f ${file}.new; cat > ${file}.new && mv -f ${file}.new ${file}`;
   await run("nsenter", [...inLaptop, "/bin/sh", "-c", script], { input: rule });
 }
 
