@@ -19,6 +19,7 @@ class FakeCluster {
   readonly namespaces = new Map<string, Record<string, string>>();
   readonly managers = new Map<string, object>();
   readonly others: string[] = [];
+  nodes: readonly object[] = [];
   allowed: (request: FakeRequest, namespace: string) => boolean = () => true;
   portForward = true;
   terminating = 0;
@@ -34,6 +35,7 @@ class FakeCluster {
     } else if (/\/namespaces(\/[^/]+)?$/.test(path)) this.#namespace(request, namespace, response);
     else if (path.includes("/deployments")) this.#deployment(request, namespace, response);
     else if (path.endsWith("/pods")) this.#pods(request, namespace, response);
+    else if (path.endsWith("/nodes")) this.#list(request, this.nodes, response);
     else
       this.#list(
         request,
@@ -116,6 +118,20 @@ describe("ensureManager()", () => {
       });
       expect(cluster.namespaces.get("telepresence")).toMatchObject({ "telepresence.io/created-namespace": "true" });
       expect(await ensure(kube)).toMatchObject({ namespace: "telepresence", installed: false, warnings: [] });
+    }));
+  // The manager has no permission to look nodes up, and knew its own only: kubelets of the others could be dialled.
+  test("tells the manager the nodes' addresses, where they may be listed", () =>
+    withCluster(async (cluster, kube) => {
+      const addresses = [
+        { type: "InternalIP", address: "10.0.0.7" },
+        { type: "Hostname", address: "node7" },
+        { type: "InternalIP", address: "fd00::7" },
+      ];
+      cluster.nodes = [{ metadata: { name: "node7" }, status: { addresses } }];
+      await ensure(kube);
+      expect(JSON.stringify(cluster.managers.get("telepresence"))).toContain(
+        '{"name":"TELEPRESENCE_OTHER_NODE_IPS","value":"10.0.0.7,fd00::7"}',
+      );
     }));
   test("installs into the connection's own namespace where the user may not make the first, and says so", () =>
     withCluster(async (cluster, kube) => {

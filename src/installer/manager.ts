@@ -6,7 +6,7 @@ import { softwareVersion } from "#base/version.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
 import type { Namespace, Pod, Workload } from "#kube/objects.ts";
-import { deployments, namespaces, pods } from "#kube/objects.ts";
+import { deployments, namespaces, nodes, pods } from "#kube/objects.ts";
 import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
 import { isMissingPermission } from "#kube/status.ts";
 import type { ImageChoice } from "./agent-container.ts";
@@ -162,10 +162,12 @@ async function install(
   candidates: Candidates,
   options: EnsureManagerOptions,
 ): Promise<{ readonly namespace: string; readonly created: boolean; readonly warnings: readonly string[] }> {
+  const nodeIps = await listNodeIps(kube, options.signal);
+  const env = { ...options.env, TELEPRESENCE_OTHER_NODE_IPS: nodeIps.join(",") };
   let refusal: AppError | undefined;
   for (const namespace of candidates.names) {
     try {
-      const created = await installIn(kube, namespace, options);
+      const created = await installIn(kube, namespace, { ...options, env });
       return { namespace, created, warnings: refusal === undefined ? [] : [describeFallback(namespace, refusal)] };
     } catch (error) {
       if (!isMissingPermission(error)) throw error;
@@ -173,6 +175,21 @@ async function install(
     }
   }
   throw cannotInstall(refusal);
+}
+
+/**
+ * Addresses that the manager must not dial for laptops (DESIGN §6): it has no permission to look them up itself and
+ * knows its own node only. Empty where we may not list nodes either.
+ */
+async function listNodeIps(kube: Kube, signal: AbortSignal): Promise<readonly string[]> {
+  try {
+    const { items } = await kube.list(nodes, {}, signal);
+    const addresses = items.flatMap((node) => node.status?.addresses ?? []);
+    return addresses.filter(({ type }) => type === "InternalIP" || type === "ExternalIP").map(({ address }) => address);
+  } catch (error) {
+    if (isMissingPermission(error)) return [];
+    throw error;
+  }
 }
 
 function describeFallback(namespace: string, refusal: AppError): string {

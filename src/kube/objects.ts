@@ -198,6 +198,7 @@ export interface Namespace extends KubeObject {
 
 export interface KubeNode extends KubeObject {
   readonly spec?: { readonly podCIDR?: string; readonly podCIDRs?: readonly string[] };
+  readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
 }
 
 export interface ServiceCidr extends KubeObject {

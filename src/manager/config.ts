@@ -31,7 +31,7 @@ export function parseManagerConfig(env: NodeJS.ProcessEnv = process.env): Manage
     podName: env["TELEPRESENCE_POD_NAME"] ?? "traffic-manager",
     namespace: env["TELEPRESENCE_POD_NAMESPACE"] ?? "",
     podIps: listed.length > 0 ? listed : interfaceAddresses(),
-    nodeIps: splitList(env["TELEPRESENCE_NODE_IPS"]),
+    nodeIps: [...splitList(env["TELEPRESENCE_NODE_IPS"]), ...splitList(env["TELEPRESENCE_OTHER_NODE_IPS"])],
     allowNodes: parseFlag("TELEPRESENCE_ALLOW_NODES", env["TELEPRESENCE_ALLOW_NODES"]),
     allowRanges: parseRanges(env["TELEPRESENCE_ALLOW_RANGES"]),
     denyRanges: parseRanges(env["TELEPRESENCE_DENY_RANGES"]),
