@@ -5,10 +5,11 @@ import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { exec, execOk } from "#host/exec.ts";
 import { OwnedTable } from "#kernel/nftables.ts";
 import { dnsRedirect } from "#kernel/nft-rules.ts";
-import { parseAddress, prefixContains } from "#packet/address.ts";
+import { parseAddress, prefixContains, sameAddress } from "#packet/address.ts";
 import type { IpAddress } from "#packet/address.ts";
 import type { DnsHook } from "#wire/helper.ts";
 import { programEnvironment } from "./config.ts";
+import { configuredNameservers } from "./host-resolvers.ts";
 import type { SessionDevice } from "./session.ts";
 
 type NftHook = Extract<DnsHook, { mode: "nft" }>;
@@ -49,7 +50,7 @@ function openRedirect(uid: number): OpenDnsHook {
     mode: "nft",
     replace: (hook) => {
       const { port, nameservers, upstreamSourcePorts } = hook as NftHook;
-      const redirect = { port, nameservers: nameservers.map(parseNameserver), upstreamSourcePorts };
+      const redirect = { port, nameservers: nameservers.map(checkNameserver), upstreamSourcePorts };
       asHookFailure(() => table.replaceRules("output", dnsRedirect(redirect)));
       return Promise.resolve();
     },
@@ -102,6 +103,15 @@ function checkResolved(hook: ResolvedHook, device: SessionDevice): ResolvedHook 
 function formatServer(address: string, port: number): string {
   if (port === 53) return address;
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** Everybody's look-ups go where the hook says: only those that the host itself sends to this address may. */
+function checkNameserver(text: string): IpAddress {
+  const address = parseNameserver(text);
+  if (configuredNameservers().some((known) => known.length === address.length && sameAddress(known, address))) {
+    return address;
+  }
+  throw new AppError("denied", `${text} is no nameserver of this laptop; expected one of /etc/resolv.conf`);
 }
 
 /** A nameserver may have a zone, which the redirect does not need. */

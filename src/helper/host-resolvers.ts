@@ -1,5 +1,5 @@
-// The nameservers that the host uses, read anew each time: they may change with the network, and none may become a
-// route. Loopback ones (a stub) are left out: no route can capture them.
+// The nameservers that the host uses, read anew each time: they may change with the network. None may become a route,
+// and look-ups of no other address may be redirected.
 import { readFileSync } from "node:fs";
 import { parseResolvConf } from "#host/resolv-conf.ts";
 import { parseAddress } from "#packet/address.ts";
@@ -7,12 +7,17 @@ import type { IpAddress } from "#packet/address.ts";
 
 const files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-export function hostResolvers(): readonly IpAddress[] {
+/** All of them, a stub on loopback too. */
+export function configuredNameservers(): readonly IpAddress[] {
   return files
     .flatMap((path) => parseResolvConf(readIfThere(path)).nameservers)
     .map((text) => parseAddress(text.split("%")[0] ?? ""))
-    .filter((address) => address !== undefined && address[0] !== 127)
     .filter((address) => address !== undefined);
+}
+
+/** Those that a route could capture: not the ones on loopback. */
+export function hostResolvers(): readonly IpAddress[] {
+  return configuredNameservers().filter((address) => address[0] !== 127);
 }
 
 function readIfThere(path: string): string {

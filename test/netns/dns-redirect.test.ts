@@ -79,6 +79,10 @@ describe("redirected look-ups", () => {
 
   test("a nameserver that is none is refused, and nothing is hooked", async () => {
     await expect(helper.hookDns({ ...hook, nameservers: ["resolver"] })).rejects.toThrow("is no nameserver's address");
+    // What everybody on this machine asks others than its nameservers is nobody's to redirect.
+    await expect(helper.hookDns({ ...hook, nameservers: ["192.0.2.99"] })).rejects.toThrow(
+      "192.0.2.99 is no nameserver of this laptop",
+    );
     expect(laptop.run(["nft", "list", "ruleset"])).toBe("");
   });
 });
