@@ -7,12 +7,10 @@ import { deadline } from "#base/abort.ts";
 import { toAppError, type AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import { softwareVersion } from "#base/version.ts";
 import { openRpc } from "#tunnel/rpc.ts";
-import { openSession } from "#tunnel/session.ts";
-import { protocolVersions } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
+import { openLaptopSession } from "./laptop-session.ts";
 import type { ManagerConnection } from "./manager-link.ts";
 
 /** What the follower needs to know of a pod. */
@@ -141,16 +139,9 @@ export class Introductions implements AsyncDisposable {
   }
 
   async #introduce(pod: AgentPod, manager: ManagerConnection, signal: AbortSignal): Promise<void> {
-    const { clock, log, workload } = this.#options;
+    const { log, workload } = this.#options;
     const transport = await this.#options.openIntroduction(pod.name, signal);
-    const session = await openSession({
-      transport,
-      role: "opener",
-      hello: { protocol: protocolVersions, software: softwareVersion, role: "laptop", features: [] },
-      clock,
-      log,
-      signal,
-    });
+    const session = await openLaptopSession(transport, this.#options, signal);
     try {
       const stream = await session.open({ kind: "rpc", api: "introduction" }, signal);
       const rpc = openRpc({ stream, calls: introductionApi, log });

@@ -7,13 +7,11 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
-import { softwareVersion } from "#base/version.ts";
 import { openRpc, type Rpc } from "#tunnel/rpc.ts";
-import { openSession } from "#tunnel/session.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
-import { protocolVersions } from "#wire/hello.ts";
 import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+import { openLaptopSession } from "./laptop-session.ts";
 
 export type ManagerRpc = Rpc<typeof managerApi, typeof managerNotifications>;
 export type Arrival = ResultOf<typeof managerApi, "arrive">;
@@ -77,16 +75,9 @@ export class ManagerLink {
   }
 
   async #connect(signal: AbortSignal): Promise<ManagerConnection> {
-    const { clock, log } = this.#options;
+    const { log } = this.#options;
     const transport = await this.#options.openTransport(signal);
-    const session = await openSession({
-      transport,
-      role: "opener",
-      hello: { protocol: protocolVersions, software: softwareVersion, role: "laptop", features: [] },
-      clock,
-      log,
-      signal,
-    });
+    const session = await openLaptopSession(transport, this.#options, signal);
     try {
       const stream = await session.open({ kind: "rpc", api: "manager" }, signal);
       const rpc: ManagerRpc = openRpc({ stream, calls: managerApi, receives: managerNotifications, log });

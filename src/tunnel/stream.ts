@@ -305,6 +305,8 @@ const reasonsByErrno: Readonly<Record<string, ResetReason>> = {
   ECONNREFUSED: "refused",
   EHOSTUNREACH: "unreachable",
   ENETUNREACH: "unreachable",
+  ENOTFOUND: "unreachable",
+  EAI_AGAIN: "unreachable",
   ETIMEDOUT: "timeout",
   ABORT_ERR: "cancelled",
 };

@@ -4,9 +4,9 @@ import { createSocket } from "node:dgram";
 import { connect } from "node:net";
 import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
+import { resetReasonOf } from "#tunnel/stream.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
-import type { ResetReason } from "#wire/open.ts";
 
 /** Dials the process and joins both connections; accepts the stream only once the process has. */
 export function dialProcess(incoming: IncomingStream, port: InterceptPort, log: Logger): void {
@@ -18,7 +18,7 @@ export function dialProcess(incoming: IncomingStream, port: InterceptPort, log: 
     incoming.signal.removeEventListener("abort", giveUp);
     log.info("process did not take the connection", { target: formatTarget(port), error: error.code ?? error.message });
     incoming.reject(
-      reasonOf(error),
+      resetReasonOf(error),
       `${formatTarget(port)} on the laptop did not take the connection: ${error.message}`,
     );
   };
@@ -40,7 +40,7 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
   const socket = createSocket(port.targetHost.includes(":") ? "udp6" : "udp4");
   socket.once("error", (error) => {
     log.info("process did not take the datagrams", { target: formatTarget(port), error: error.message });
-    incoming.reject(reasonOf(error), `${formatTarget(port)} on the laptop: ${error.message}`);
+    incoming.reject(resetReasonOf(error), `${formatTarget(port)} on the laptop: ${error.message}`);
     socket.close();
   });
   // Not as the callback of `connect`, which is called with the error, too, and then instead of 'error'.
@@ -66,20 +66,4 @@ function formatTarget(port: InterceptPort): string {
   return port.targetHost.includes(":")
     ? `[${port.targetHost}]:${port.targetPort}`
     : `${port.targetHost}:${port.targetPort}`;
-}
-
-function reasonOf(error: NodeJS.ErrnoException): ResetReason {
-  switch (error.code ?? "") {
-    case "ECONNREFUSED":
-      return "refused";
-    case "EHOSTUNREACH":
-    case "ENETUNREACH":
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return "unreachable";
-    case "ETIMEDOUT":
-      return "timeout";
-    default:
-      return "internal";
-  }
 }
