@@ -8,8 +8,8 @@ import type { DaemonClient } from "./daemon-client.ts";
 import { connectSocket } from "./daemon-socket.ts";
 import type { HelperStart, StartedProgram } from "./machine.ts";
 
-/** chosen: sudo that may not ask says no within this; it is started beside `connect` when it takes longer. */
-const quietAnswerMs = 150;
+/** chosen: sudo that may not ask answers within this, even if a directory service far away has to be asked first. */
+const quietAnswerMs = 60_000;
 /** chosen: between two looks whether the helper has come up. */
 const pollMs = 20;
 /** chosen: time for a person to find and type a password. */
@@ -41,6 +41,7 @@ export async function startHelper(context: CommandContext, client: DaemonClient)
   const { machine, output } = context;
   if (machine.isRoot) return attemptOf(context, await launch(context, "directly"));
   const quiet = await launch(context, "sudo-quietly");
+  // What sudo does tells, never how long it takes: a refusal that came late would leave nobody who asks.
   if ((await firstOf(context, client, quiet, quietAnswerMs)) !== "ended") return attemptOf(context, quiet);
   if (!machine.hasTerminal) {
     throw failure("sudo needs a password for the root helper, and there is no terminal to ask on", context);
@@ -72,20 +73,21 @@ async function launch(context: CommandContext, how: HelperStart): Promise<Starte
   }
 }
 
-/** Which comes first: the helper is up, its program has ended, or the time is over. */
+/** Which comes first: sudo has let the helper through, or has ended, or the time is over. */
 async function firstOf(
   context: CommandContext,
   client: DaemonClient,
   program: StartedProgram,
   limitMs: number,
-): Promise<"up" | "ended" | "late"> {
-  const { clock, interrupts } = context;
+): Promise<"begun" | "ended" | "late"> {
+  const { clock, interrupts, machine } = context;
   using limit = deadline(clock, limitMs, "the start of the root helper", interrupts.signal);
   let ended = false;
   void program.ended.then(() => (ended = true));
   try {
     while (!ended) {
-      if ((await raceSignal(client.hello(), limit.signal)).helperRunning) return "up";
+      if (machine.helperHasBegun(program.pid)) return "begun";
+      if ((await raceSignal(client.hello(), limit.signal)).helperRunning) return "begun";
       await clock.sleep(pollMs, limit.signal);
     }
     return "ended";

@@ -19,6 +19,9 @@ function programCommand(program: ProgramName): readonly string[] {
   return [process.execPath, join(here, "..", program, "main.ts")];
 }
 
+/** The launcher's command line and that of the program it becomes. */
+const isHelperCommand = (words: readonly string[]): boolean => words.some((word) => /(^|\/)helper(\/|$)/.test(word));
+
 export async function openLaptop(
   environment: CliEnvironment,
   commandOf: (program: ProgramName) => readonly string[] = programCommand,
@@ -28,7 +31,8 @@ export async function openLaptop(
   if (existsSync(paths.runtime)) ensureRuntimeDirectory(paths.runtime);
   const daemonLog = join(paths.log, "daemon.log");
   const helperLog = join(paths.log, "helper.log");
-  const { hasTerminal, isRoot, privilegedCommand, privilegedCommandLine } = await import("#host/privilege.ts");
+  const privilege = await import("#host/privilege.ts");
+  const { hasTerminal, isRoot, privilegedCommand, privilegedCommandLine, sudoHasBegun } = privilege;
   const { isAlive, startInBackground } = await import("#host/process.ts");
 
   const start = async (command: readonly string[], log: string, detached: boolean, stdin?: Socket) => {
@@ -67,6 +71,7 @@ export async function openLaptop(
       const command = privilegedCommand(commandOf("helper"), how === "sudo-on-terminal" ? "ask" : "quiet");
       return start(command, helperLog, how !== "sudo-on-terminal", socket);
     },
+    helperHasBegun: (sudoPid) => sudoHasBegun(sudoPid, isHelperCommand),
     startForeground,
     isAlive,
   };

@@ -58,6 +58,8 @@ export interface Machine {
   tryHelperLock(): Promise<Disposable | undefined>;
   /** `socket` becomes the helper's standard input. Rejects when it cannot be started at all. */
   startHelper(how: HelperStart, socket: Socket): Promise<StartedProgram>;
+  /** Whether sudo, started with this id, has let the helper through. False, too, where that cannot be seen. */
+  helperHasBegun(sudoPid: number): boolean;
   /** Rejects with `command_failed` when there is no such command. */
   startForeground(command: ForegroundCommand): Promise<ForegroundChild>;
   isAlive(pid: number): boolean;

@@ -1,7 +1,9 @@
 // How the root helper gets its privilege: nothing when the user is root, else sudo, with the exact command line that
 // is also shown to the user. `env_reset` of sudo is expected: the helper needs nothing of the environment.
 import { closeSync, openSync } from "node:fs";
+import { basename } from "node:path";
 import { formatCommand } from "./exec.ts";
+import { commandLinesBelow } from "./process.ts";
 
 export type SudoMode =
   /** `sudo -n`: fails at once where a password would be asked for. */
@@ -33,3 +35,13 @@ export function hasTerminal(): boolean {
     return false; // no controlling terminal
   }
 }
+
+/**
+ * Whether sudo has let the command through: below its process runs one that `isCommand` knows by its words. sudo's own
+ * processes have the command's words too, behind its name. False, too, where /proc hides it.
+ */
+export function sudoHasBegun(sudoPid: number, isCommand: (words: readonly string[]) => boolean): boolean {
+  return commandLinesBelow(sudoPid).some(([file = "", ...args]) => !isSudo(file) && isCommand([file, ...args]));
+}
+
+const isSudo = (file: string): boolean => /^sudo\b/.test(basename(file));

@@ -4,7 +4,14 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { identifyProcess, isAlive, isSameProcess, parseProcessStat, startInBackground } from "./process.ts";
+import {
+  commandLinesBelow,
+  identifyProcess,
+  isAlive,
+  isSameProcess,
+  parseProcessStat,
+  startInBackground,
+} from "./process.ts";
 
 describe("startInBackground()", () => {
   test("runs in a session of its own and writes to its log", async () => {
@@ -41,5 +48,19 @@ describe("process identity", () => {
     expect(parseProcessStat(fields("S"))).toEqual({ pid: 7, startTicks: 4711 });
     expect(parseProcessStat(fields("Z"))).toBeUndefined();
     expect(parseProcessStat("")).toBeUndefined();
+  });
+});
+
+describe("commandLinesBelow()", () => {
+  test("are those of a process and of what it has started", async () => {
+    const stdio = ["ignore", "pipe", "ignore"] as const;
+    const parent = spawn("sh", ["-c", "sleep 100 & echo started; wait"], { stdio: [...stdio], detached: true });
+    await once(parent.stdout ?? parent, "data");
+    const pid = parent.pid ?? 0;
+    const seen = (): readonly string[] => commandLinesBelow(pid).map((words) => words.join(" "));
+    await expect.poll(seen).toEqual(["sh -c sleep 100 & echo started; wait", "sleep 100"]);
+    process.kill(-pid);
+    await once(parent, "exit");
+    expect(seen()).toEqual([""]);
   });
 });

@@ -85,3 +85,31 @@ export function isSameProcess(identity: ProcessIdentity): boolean {
 export function isAlive(pid: number): boolean {
   return identifyProcess(pid) !== undefined;
 }
+
+/** chosen: deeper than sudo and a launcher go, and an end to a walk over a changing tree. */
+const maxDescendants = 64;
+
+/**
+ * Words of the command lines of a process and of all that it has started, itself first. Without what /proc does not
+ * show: other users' processes may be hidden, and some kernels name no children.
+ */
+export function commandLinesBelow(pid: number): readonly (readonly string[])[] {
+  const found = [pid];
+  for (let index = 0; index < found.length && found.length < maxDescendants; index++) {
+    found.push(...childrenOf(found[index] ?? 0));
+  }
+  return found.map((each) => readIfThere(`/proc/${each}/cmdline`).split("\0").slice(0, -1));
+}
+
+function childrenOf(pid: number): readonly number[] {
+  const ids = readIfThere(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean);
+  return ids.map(Number);
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // it has ended
+  }
+}

@@ -138,13 +138,16 @@ describe("the helper by way of sudo", () => {
     readonly machine: (real: Machine) => Machine;
   }
   /** A laptop whose user is not root; `answer` is what sudo does. */
-  const sudo = (hasTerminal: boolean, answer: (how: HelperStart, socket: Socket) => ProgramEnd | undefined): Sudo => {
+  type Answer = ProgramEnd | Promise<ProgramEnd> | "begun" | undefined;
+  const sudo = (hasTerminal: boolean, answer: (how: HelperStart, socket: Socket) => Answer): Sudo => {
+    let begun = false;
     const asked: HelperStart[] = [];
     const startHelper = async (how: HelperStart, socket: Socket): Promise<StartedProgram> => {
       asked.push(how);
       const end = answer(how, socket);
-      const ended = end === undefined ? new Promise<ProgramEnd>(() => undefined) : Promise.resolve(end);
-      return { pid: 99_999_997, ended, lastWords: async () => "sudo: a password is required" };
+      begun = end === "begun";
+      const ended = end === undefined || end === "begun" ? new Promise<ProgramEnd>(() => undefined) : end;
+      return { pid: 99_999_997, ended: Promise.resolve(ended), lastWords: async () => "sudo: a password is required" };
     };
     const helperCommandLine = "sudo /opt/telepresence helper";
     const machine = (real: Machine): Machine => ({
@@ -153,6 +156,7 @@ describe("the helper by way of sudo", () => {
       hasTerminal,
       helperCommandLine,
       startHelper,
+      helperHasBegun: () => begun,
     });
     return { asked, machine };
   };
@@ -184,9 +188,23 @@ describe("the helper by way of sudo", () => {
   });
 
   test("does not wait for a helper that takes its time", async () => {
-    const { asked, machine } = sudo(true, () => undefined);
+    const { asked, machine } = sudo(true, () => "begun");
     expect((await connectWith(machine)).code).toBe(0);
     expect(asked).toEqual(["sudo-quietly"]);
+  });
+
+  // A directory service far away made `sudo -n` refuse after 150 ms, and then nobody asked for the password.
+  test("asks for the password when sudo refuses late", async () => {
+    const hellos = (): number => daemon.calls.filter(({ method }) => method === "hello").length;
+    const { asked, machine } = sudo(true, (how) => {
+      if (how === "sudo-on-terminal") return "begun";
+      return expect
+        .poll(hellos, { timeout: 10_000 })
+        .toBeGreaterThan(20)
+        .then(() => refused); // 20 ms each
+    });
+    expect((await connectWith(machine, true)).code).toBe(0);
+    expect(asked).toEqual(["sudo-quietly", "sudo-on-terminal"]);
   });
 
   test("names the exact command before sudo asks", async () => {
