@@ -70,6 +70,24 @@ describe("judgeRollout()", () => {
     };
     expect(judgeRollout(view({ workload: workload(psa), pods: [] })).problem?.severity).toBe("fatal");
   });
+  test.each([
+    [
+      "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'no' with binding 'b' denied request: never",
+      "fatal",
+      "ValidatingAdmissionPolicy 'no' with binding 'b' denied request: never",
+    ],
+    [
+      'Internal error occurred: failed calling webhook "w": connection refused',
+      "waiting",
+      'failed calling webhook "w": connection refused',
+    ],
+  ])("bears with a webhook's server, not with a policy: %s", (message, severity, said) => {
+    const conditions = [{ type: "ReplicaFailure", status: "True", message }];
+    expect(judgeRollout(view({ workload: workload({ conditions }), pods: [] })).problem).toMatchObject({
+      severity,
+      text: `its new pods are refused: ${said}`,
+    });
+  });
   test("reads only the StatefulSet's own events, the newest", () => {
     const event = (uid: string, message: string, lastTimestamp: string): KubeEvent => ({
       metadata: {},

@@ -58,8 +58,8 @@ function findBlock(view: RolloutView, observed: boolean, fresh: readonly Pod[]):
   const refused = refusedPods(view);
   if (refused === undefined) return undefined;
   return {
-    // Pod security does not change its mind; a quota may be freed and a webhook's server may come back.
-    severity: /violates PodSecurity/.test(refused) ? "fatal" : "waiting",
+    // Pod security and policies do not change their mind; a quota may be freed, a webhook's server may come back.
+    severity: /violates PodSecurity|^ValidatingAdmissionPolicy '/.test(refused) ? "fatal" : "waiting",
     pod: "",
     container: undefined,
     reason: "FailedCreate",
@@ -90,6 +90,7 @@ function timeOf(event: KubeEvent): string {
 function shorten(message: string): string {
   return message
     .replace(/^.*?failed error: /, "")
+    .replace(/^Internal error occurred: /, "")
     .replace(/^(Error creating: )?pods "[^"]*" is forbidden: /, "")
     .replace(/\s+/g, " ")
     .slice(0, 600);

@@ -8,6 +8,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { isFields, text } from "./kubeconfig.ts";
 import { refreshOidc } from "./oidc.ts";
+import { describeUser } from "./status.ts";
 import type { ExecPlugin, KubeTarget, Material } from "./target.ts";
 
 /** Runs a credential plugin; given by the caller, because only host/ starts processes. */
@@ -55,6 +56,7 @@ export class Authenticator {
   #cached: { readonly credentials: Credentials; readonly untilMs: number } | undefined;
   #plugin: PluginCredential | undefined;
   #pending: Promise<Credentials> | undefined;
+  #certificateEndMs: number | undefined;
 
   constructor(target: KubeTarget, clock: Clock, run: RunCommand | undefined) {
     this.#target = target;
@@ -90,6 +92,19 @@ export class Authenticator {
     );
   }
 
+  /** Why the server refused them, where that is plain; asked after a refusal, as this clock may be the wrong one. */
+  explainRefusal(): AppError | undefined {
+    const endMs = this.#certificateEndMs;
+    if (endMs === undefined || this.#clock.wallMs() < endMs) return undefined;
+    const when = new Date(endMs).toISOString().slice(0, 16).replace("T", " ");
+    const { server } = this.#target;
+    return new AppError(
+      "unauthorized",
+      `the client certificate of ${describeUser(this.#target)} expired on ${when} UTC, and ${server} does not accept it`,
+      { hint: "log in to the cluster again, or get a kubeconfig with a new certificate" },
+    );
+  }
+
   async #load(signal: AbortSignal): Promise<Credentials> {
     const plugin = await this.#pluginCredential(signal);
     const token = (await this.#configuredToken(signal)) ?? plugin?.token;
@@ -115,6 +130,7 @@ export class Authenticator {
       readMaterial(user.certificate, "client-certificate"),
       readMaterial(user.key, "client-key"),
     ]);
+    this.#certificateEndMs = certificateEnd(certificate);
     return {
       ...(ca === undefined ? {} : { ca }),
       ...identityOf(certificate ?? plugin?.certificate, key ?? plugin?.key),

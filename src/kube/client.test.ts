@@ -144,6 +144,24 @@ describe("Kube errors", () => {
     expect(error.message).toContain("exceeded quota: tiny");
     expect(error.fields["admission"]).toBe(true);
   });
+  test.each([
+    [
+      422,
+      "Invalid",
+      "deployments.apps \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+    ],
+    [400, "BadRequest", 'admission webhook "w" denied the request: no'],
+    [500, "InternalError", 'Internal error occurred: failed calling webhook "w": no'],
+  ])("tell a refusal by a policy or a webhook, whatever its status: %s", async (code, reason, said) => {
+    await using server = await new FakeApiServer().listen();
+    server.answer = (_request, response) => sendStatus(response, code, reason, said);
+    const error = await failure(server.open().get(pods, { namespace: "n", name: "x" }, signal));
+    expect(error).toMatchObject({ code: "forbidden", hint: "ask the cluster's administrator" });
+    expect(error.message).toMatch(
+      /^get pods x in namespace n was refused by the cluster: (ValidatingAdmissionPolicy|admission webhook|failed calling)/,
+    );
+    expect(isMissingPermission(error)).toBe(false);
+  });
   test("name the server and the context when nobody listens", async () => {
     const server = await new FakeApiServer().listen();
     const target = server.target();

@@ -35,6 +35,7 @@ export function statusError(target: KubeTarget, action: KubeAction, httpStatus: 
   };
   const said = status.message ?? (body === "" ? `HTTP ${httpStatus}` : body.slice(0, 300).trim());
   const cause = new Error(`HTTP ${httpStatus}: ${said}`);
+  if (isAdmissionRefusal(said)) return admissionError(action, said, { cause, fields });
   switch (httpStatus) {
     case 401:
       return new AppError(
@@ -75,15 +76,27 @@ interface Details {
 function forbiddenError(target: KubeTarget, action: KubeAction, said: string, details: Details): AppError {
   // RBAC says `User "x" cannot …`; everything else with 403 is an admission plugin or a quota with its own reason.
   if (!/\bcannot\b/.test(said) && /forbidden|denied|exceeded|violates|terminated/i.test(said)) {
-    return new AppError("forbidden", `${describeAction(action)} was refused by the cluster: ${said}`, {
-      ...details,
-      fields: { ...details.fields, admission: true },
-    });
+    return admissionError(action, said, details);
   }
   const user = /User "([^"]*)"/.exec(said)?.[1];
   const kind = /\bcannot impersonate resource "([^"]*)"/.exec(said)?.[1];
   if (kind !== undefined) return impersonationError(target, kind, { ...details, user });
   return forbidden(target, action, { ...details, user });
+}
+
+/** Policies answer with 422, webhooks with a code of their own choice, and one that is away makes it 500. */
+function isAdmissionRefusal(said: string): boolean {
+  return /^admission webhook "|\bfailed calling webhook "|\bValidatingAdmissionPolicy '[^']*' .*\bdenied\b/.test(said);
+}
+
+function admissionError(action: KubeAction, said: string, details: Details): AppError {
+  // `deployments.apps "hello" is forbidden: ` repeats what the sentence begins with
+  const reason = said.replace(/^Internal error occurred: /, "").replace(/^\S+ "[^"]*" is forbidden: /, "");
+  return new AppError("forbidden", `${describeAction(action)} was refused by the cluster: ${reason.slice(0, 600)}`, {
+    ...details,
+    ...(/terminated/.test(said) ? {} : { hint: "ask the cluster's administrator" }),
+    fields: { ...details.fields, admission: true },
+  });
 }
 
 /** With this user no request can succeed, so it is no missing permission that could be got around. */
@@ -141,7 +154,7 @@ function describeAction(action: KubeAction): string {
   return `${action.verb} ${object}${action.namespace === undefined ? "" : ` in namespace ${action.namespace}`}`;
 }
 
-function describeUser(target: KubeTarget): string {
+export function describeUser(target: KubeTarget): string {
   const name = target.impersonate.user ?? target.user.name;
   return name === "" ? "this kubeconfig's user" : `user ${JSON.stringify(name)}`;
 }

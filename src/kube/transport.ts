@@ -58,10 +58,15 @@ export class KubeTransport {
   /** The answer's head, whatever its status; the body is the caller's to read or destroy. */
   async send(request: RawRequest, signal: AbortSignal): Promise<IncomingMessage> {
     using linked = linkSignals(signal, this.#closing.signal);
-    const response = await this.#sendOnce(request, linked.signal);
-    if (response.statusCode !== 401 || !this.#authenticator.invalidate()) return response;
+    let response = await this.#sendOnce(request, linked.signal);
+    if (response.statusCode === 401 && this.#authenticator.invalidate()) {
+      response.destroy();
+      response = await this.#sendOnce(request, linked.signal);
+    }
+    const refusal = response.statusCode === 401 ? this.#authenticator.explainRefusal() : undefined;
+    if (refusal === undefined) return response;
     response.destroy();
-    return await this.#sendOnce(request, linked.signal);
+    throw refusal;
   }
 
   /** Status and whole body. */
