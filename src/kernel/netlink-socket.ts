@@ -86,6 +86,23 @@ export class NetlinkSocket implements Disposable {
     return answers;
   }
 
+  /**
+   * One dump, message by message while the kernel makes it, for what may be long. `visit` tells whether to go on; its
+   * message is valid during the call only. After a "no" the rest of the dump is still to come: close the socket then.
+   */
+  dump(bytes: Uint8Array, sequence: number, what: string, visit: (message: NetlinkMessage) => boolean): void {
+    if (this.#closed) throw new AppError("internal", `${what}: the netlink socket is closed`);
+    checkCall(libc().sendto(this.#fd, bytes, bytes.length, 0, null, 0), this.#code, what);
+    for (;;) {
+      for (const message of this.#receive(what)) {
+        if (message.sequence !== sequence) continue; // an answer to a request that was given up
+        const refusal = this.#settle(message, what);
+        if (refusal !== undefined) throw refusal;
+        if (message.type === nlmsgError || message.type === nlmsgDone || !visit(message)) return;
+      }
+    }
+  }
+
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
