@@ -19,7 +19,7 @@ import { decodeHelperError, helperApi, helperProtocol, helperReadySchema } from 
 import { helperReplySchema, maxHelperLineBytes } from "#wire/helper.ts";
 import type { DnsHook, HelperParams, HelperResult, HelperVerb } from "#wire/helper.ts";
 
-/** chosen: the slowest answer runs resolvectl twice, 5 s each at most. */
+/** chosen: the slowest answer is a DNS hook in place of another, 14 s at most (helper/dns-hook.ts). */
 const callMs = 15_000;
 /** chosen: what undoing may take before the socket is simply closed, which undoes too. */
 const byeMs = 3000;

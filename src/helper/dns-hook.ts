@@ -1,5 +1,6 @@
 // The two ways in which the laptop's look-ups reach the daemon's DNS server, both gone by themselves: an owned nft
 // table (with this process), or link settings of systemd-resolved (with the device).
+import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { exec, execOk } from "#host/exec.ts";
@@ -30,6 +31,11 @@ export interface OpenDnsHook {
 
 /** chosen: resolvectl answers in milliseconds. */
 const resolvectlMs = 3000;
+/**
+ * chosen: all of one hook's settings. With a `revert` before and one behind it stays below the daemon's limit of a
+ * call, at which the connection ends and the session with it.
+ */
+const settingsMs = 8000;
 /** RFC 1035 labels, with the underscore that people use. */
 const domainPattern = /^(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/;
 
@@ -62,12 +68,14 @@ function openRedirect(uid: number): OpenDnsHook {
 }
 
 function createResolvedHook({ device, clock }: DnsHookContext): OpenDnsHook {
-  const run = (...args: readonly string[]): Promise<string> =>
-    execOk("resolvectl", args, { clock, env: programEnvironment(), timeoutMs: resolvectlMs });
+  const options = { clock, env: programEnvironment(), timeoutMs: resolvectlMs };
   return {
     mode: "resolved",
     replace: async (hook) => {
       const { server, port, domains, search = [] } = checkResolved(hook as ResolvedHook, device);
+      using limit = deadline(clock, settingsMs, "giving systemd-resolved the device's settings");
+      const run = (...args: readonly string[]): Promise<string> =>
+        execOk("resolvectl", args, { ...options, signal: limit.signal });
       try {
         await run("dns", device.name, formatServer(server, port));
         await run("domain", device.name, ...search, ...domains.map((domain) => `~${domain}`));
@@ -80,7 +88,6 @@ function createResolvedHook({ device, clock }: DnsHookContext): OpenDnsHook {
     },
     close: async () => {
       // Fails when the device is gone already, and its settings with it.
-      const options = { clock, env: programEnvironment(), timeoutMs: resolvectlMs };
       await exec("resolvectl", ["revert", device.name], options);
     },
   };

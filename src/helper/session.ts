@@ -79,11 +79,14 @@ export class HelperSession implements AsyncDisposable {
     const device = this.#requireDevice();
     const never = params.never.map(requireAddress);
     const wanted = new Map(params.routes.map((text) => [text, parseRoute(text)]));
-    const added = [...wanted].filter(([text]) => !this.#routes.has(text)).map(([, prefix]) => prefix);
+    // Whoever manages this machine's network may have taken away what we set: what counts is what stands.
+    const standing = this.#standingRoutes(device);
+    const added = [...wanted].filter(([text]) => !standing.has(text)).map(([, prefix]) => prefix);
     const removed = [...this.#routes].filter(([text]) => !wanted.has(text)).map(([, prefix]) => prefix);
     // Those that stand are checked again: the host, or what may never be a route, may have changed.
     checkRoutes([...wanted.values()], this.#hostNetwork([device.index]), never);
     this.#add(added, device);
+    for (const [text, prefix] of wanted) this.#routes.set(text, prefix);
     for (const prefix of removed) this.#remove(prefix, device);
     this.#log.info("routes set", { added: added.map(formatPrefix), removed: removed.map(formatPrefix) });
     return { added: added.length, removed: removed.length };
@@ -188,6 +191,13 @@ export class HelperSession implements AsyncDisposable {
       resolvers: hostResolvers(),
       linkName: (ifIndex) => this.#linkName(ifIndex),
     };
+  }
+
+  #standingRoutes({ index }: SessionDevice): ReadonlySet<string> {
+    const routes = this.#netlink
+      .routes()
+      .filter(({ table, ifIndex }) => table === routeTable.main && ifIndex === index);
+    return new Set(routes.map(({ destination }) => formatPrefix(destination)));
   }
 
   #linkName(ifIndex: number): string {

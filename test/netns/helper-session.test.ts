@@ -66,6 +66,21 @@ describe("device and routes", () => {
     await expect.poll(() => laptop.snapshot()).toBe(before);
   });
 
+  // A route that somebody else had taken away was believed to be there, and never came back.
+  test("a route that another program took away is set again, or counts as taken away", async () => {
+    const { device, name } = await helper.openDevice({ addresses, mtu: 1500 });
+    await helper.setRoutes({ routes: ["10.96.0.0/12", "10.244.0.0/24", "fd00:96::/108"], never: [] });
+    laptop.ip("route", "flush", "dev", name, "proto", "static");
+    laptop.ip("-6", "route", "flush", "dev", name, "proto", "static");
+    expect(await helper.setRoutes({ routes: ["10.96.0.0/12", "fd00:96::/108"], never: [] })).toEqual({
+      added: 2,
+      removed: 1,
+    });
+    expect(laptop.ip("route")).toContain(`10.96.0.0/12 dev ${name}`);
+    expect(laptop.ip("-6", "route")).toContain(`fd00:96::/108 dev ${name}`);
+    device.close();
+  });
+
   test("thousands of routes fit, and a refused one undoes its whole set", async () => {
     const { device } = await helper.openDevice({ addresses, mtu: 1500 });
     const many = Array.from({ length: 2000 }, (_, index) => `10.${index >> 8}.${index & 255}.0/24`);
