@@ -1,6 +1,7 @@
 // An agent that cannot come up: the cluster's own reason within seconds, in one sentence, and our patch taken back.
 // Told by the command line, as a person meets it; installer.test.ts asks the installer itself.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import * as cluster from "#testbed/cluster.ts";
 import {
   Lab,
   apply,
@@ -14,6 +15,8 @@ import {
   until,
   webApp,
   report,
+  toolsImage,
+  type Manifest,
 } from "./lab.ts";
 
 const namespace = "it-failures";
@@ -86,6 +89,131 @@ describe("an agent that cannot come up is named with the reason, and taken back"
     expect(template).toContain("meanwhile");
     expect(template).not.toContain("traffic-agent");
     await kubectl("delete", "quota", "tiny", "-n", namespace);
+  });
+});
+
+describe("an admission controller's refusal is told in its own words, and nothing is left", () => {
+  /** chosen: a refusal is known at once; pods that a controller makes are refused within a few tries of its own. */
+  const refusedMs = 15_000;
+  const made: string[] = [];
+  beforeEach(async () => {
+    await lab.quit();
+    await apply(namespace, ...webApp({ name: "web" }));
+    await rolledOut(namespace, "deployment/web");
+  });
+  afterEach(async () => {
+    for (const object of made.splice(0)) await kubectl("delete", "-n", namespace, object, "--ignore-not-found");
+  });
+  const add = async (...manifests: readonly Manifest[]): Promise<void> => {
+    for (const item of manifests) {
+      made.push(`${String(item["kind"])}/${(item["metadata"] as { readonly name: string }).name}`);
+    }
+    await apply(namespace, ...manifests);
+  };
+  const selected = { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } };
+  const rule = (kind: "pods" | "deployments", operation: string): Manifest => ({
+    apiGroups: [kind === "pods" ? "" : "apps"],
+    apiVersions: ["v1"],
+    operations: [operation],
+    resources: [kind],
+  });
+  const admission = { apiVersion: "admissionregistration.k8s.io/v1" };
+  /** Refuses objects with our container; given by where the pod's spec is. */
+  const policy = (name: string, kind: "pods" | "deployments", spec: string): readonly Manifest[] => [
+    {
+      ...admission,
+      kind: "ValidatingAdmissionPolicy",
+      metadata: { name },
+      spec: {
+        matchConstraints: { resourceRules: [rule(kind, kind === "pods" ? "CREATE" : "UPDATE")] },
+        validations: [
+          {
+            expression: `!${spec}.?initContainers.orValue([]).exists(c, c.name == 'traffic-agent')`,
+            message: "no agents in this house",
+          },
+        ],
+      },
+    },
+    {
+      ...admission,
+      kind: "ValidatingAdmissionPolicyBinding",
+      metadata: { name },
+      spec: { policyName: name, validationActions: ["Deny"], matchResources: selected },
+    },
+  ];
+  /** Its server is never there. */
+  const webhook = (name: string, kind: "pods" | "deployments"): Manifest => ({
+    ...admission,
+    kind: "ValidatingWebhookConfiguration",
+    metadata: { name },
+    webhooks: [
+      {
+        name: `${name}.example.com`,
+        admissionReviewVersions: ["v1"],
+        sideEffects: "None",
+        failurePolicy: "Fail",
+        timeoutSeconds: 2,
+        clientConfig: { service: { name: "away", namespace } },
+        rules: [rule(kind, kind === "pods" ? "CREATE" : "UPDATE")],
+        ...selected,
+      },
+    ],
+  });
+  /** The API server takes a moment to heed what was added: until it refuses what we are about to send. */
+  const heeded = async (kind: "pods" | "deployments"): Promise<void> => {
+    const agent = { name: "traffic-agent", image: toolsImage };
+    const change = { spec: { template: { spec: { initContainers: [agent] } } } };
+    const pod = { apiVersion: "v1", kind: "Pod", metadata: { name: "probe" } };
+    const spec = { containers: [{ ...agent, name: "app" }], initContainers: [agent] };
+    const [argv, input] =
+      kind === "pods"
+        ? [["create", "-f", "-"], JSON.stringify({ ...pod, spec })]
+        : [["patch", "deployment", "web", "-p", JSON.stringify(change)], ""];
+    await until("the refusal", async () => {
+      const dry = await cluster.kubectl([...argv, "-n", namespace, "--dry-run=server"], { input, allowFailure: true });
+      return dry.code !== 0 && /denied|webhook/.test(dry.stderr);
+    });
+  };
+  async function isRefused(kind: "pods" | "deployments"): Promise<string> {
+    await heeded(kind);
+    const startMs = performance.now();
+    const said = await failsToIntercept("web", []);
+    expect(performance.now() - startMs).toBeLessThan(refusedMs);
+    expect(await field(namespace, "deployment/web", ".metadata.annotations")).not.toContain("telepresence");
+    return said;
+  }
+
+  test("a policy on workloads", async () => {
+    await add(...policy("no-agents", "deployments", "object.spec.template.spec"));
+    const generation = await field(namespace, "deployment/web", ".metadata.generation");
+    expect(await isRefused("deployments")).toBe(
+      `telepresence: error: patch deployments.apps web in namespace ${namespace} was refused by the cluster: ValidatingAdmissionPolicy 'no-agents' with binding 'no-agents' denied request: no agents in this house; ask the cluster's administrator\n`,
+    );
+    expect(await field(namespace, "deployment/web", ".metadata.generation")).toBe(generation);
+  });
+  test("a policy on pods", async () => {
+    await add(...policy("no-agent-pods", "pods", "object.spec"));
+    expect(await isRefused("pods")).toBe(
+      `telepresence: error: injecting the traffic-agent into deployment web failed: its new pods are refused: ValidatingAdmissionPolicy 'no-agent-pods' with binding 'no-agent-pods' denied request: no agents in this house; kubectl describe pod -n ${namespace}\n`,
+    );
+    await rolledOut(namespace, "deployment/web");
+  });
+  test("a webhook whose service is away", async () => {
+    await add(webhook("away", "deployments"));
+    expect(await isRefused("deployments")).toMatch(
+      /^telepresence: error: patch deployments\.apps web in namespace \S+ was refused by the cluster: failed calling webhook "away\.example\.com": [^\n]+: service "away" not found; ask the cluster's administrator\n$/,
+    );
+  });
+  test("a webhook whose server does not answer, for pods", async () => {
+    const silent = ["python3", "-c", "import socket, time; s = socket.create_server(('', 8000)); time.sleep(1e6)"];
+    const probe = { tcpSocket: { port: 8000 } };
+    const container = { command: silent, readinessProbe: probe };
+    await add(...webApp({ name: "away", servicePorts: [{ port: 443, targetPort: 8000 }], container }));
+    await rolledOut(namespace, "deployment/away");
+    await add(webhook("silent", "pods"));
+    expect(await isRefused("pods")).toMatch(
+      /^telepresence: error: injecting the traffic-agent into deployment web failed: its new pods are refused: failed calling webhook "silent\.example\.com": [^\n]+\n$/,
+    );
   });
 });
 

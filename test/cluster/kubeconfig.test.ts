@@ -1,5 +1,6 @@
 // Every way in which a kubeconfig leads to a cluster and proves its user, on the real API server: credentials, several
 // files, a proxy, impersonation, and the extension that Telepresence reads. Traps 56, 57.
+import { X509Certificate } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -13,7 +14,8 @@ import {
   publicWebAddress,
   sharedDir,
 } from "#testbed/layout.ts";
-import { tokenOf } from "#testbed/pki.ts";
+import { run } from "#testbed/exec.ts";
+import { pkiFile, tokenOf } from "#testbed/pki.ts";
 import { parse } from "yaml";
 import { nodeProgram } from "./call.ts";
 import { field, Lab, prepare } from "./lab.ts";
@@ -138,6 +140,23 @@ describe("credentials", () => {
     const hint = await fails(write("plugin-missing.yaml", config({ user: { exec: missing } })));
     expect(hint).toContain("no-such-plugin");
     expect(hint).toContain("install it from the shop");
+  });
+  test("a client certificate that has expired", async () => {
+    const [key, request] = [join(folder, "late.key"), join(folder, "late.csr")];
+    const subject = ["-config", pkiFile("openssl.cnf"), "-subj", "/O=system:masters/CN=late"];
+    const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key];
+    await run("openssl", ["req", "-new", ...subject, ...newKey, "-out", request]);
+    const signer = ["-CA", pkiFile("ca.crt"), "-CAkey", pkiFile("ca.key"), "-set_serial", "2"];
+    const { stdout } = await run("openssl", ["x509", "-req", "-in", request, ...signer, "-days", "-1"]);
+    const { validToDate } = new X509Certificate(stdout);
+    const base64 = (text: string): string => Buffer.from(text).toString("base64");
+    const user = {
+      "client-certificate-data": base64(stdout),
+      "client-key-data": base64(readFileSync(key, "utf8")),
+    };
+    expect(await fails(write("late.yaml", config({ user })))).toBe(
+      `the client certificate of user "u" expired on ${validToDate.toISOString().slice(0, 16).replace("T", " ")} UTC, and ${apiServerUrl} does not accept it; log in to the cluster again, or get a kubeconfig with a new certificate`,
+    );
   });
   test("a token that is not accepted", async () => {
     expect(await fails(write("wrong.yaml", config({ user: { token: "nonsense" } })))).toBe(
