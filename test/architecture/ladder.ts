@@ -6,6 +6,7 @@ import type { Tree } from "./source.ts";
 /** Lower numbers know nothing of higher ones; folders of one number do not know each other. */
 export const rungs: Readonly<Record<string, number>> = {
   base: 0,
+  http: 1,
   packet: 1,
   wire: 1,
   tunnel: 2,

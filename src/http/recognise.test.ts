@@ -1,0 +1,29 @@
+import { describe, expect, test } from "vitest";
+import { recogniseHttp } from "./recognise.ts";
+
+describe("recogniseHttp()", () => {
+  test.each([
+    ["GET / HTTP/1.1\r\n", "http1"],
+    ["\r\nPOST /a?b=c HTTP/1.0\r\nHost", "http1"],
+    ["GET / HTTP/1.1\n", "http1"],
+    ["", "more"],
+    ["\r", "more"],
+    ["GE", "more"],
+    ["GET / HT", "more"],
+    ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "other"],
+    ["PING\r\n", "other"],
+    ["get key\r\n", "other"],
+    ["GET key\r\n", "other"],
+    ['CONNECT {"verbose":false}\r\n', "other"],
+    ["HELO there\r\n", "other"],
+    ["*1\r\n$4\r\nPING\r\n", "other"],
+    ["\x16\x03\x01\x02", "other"],
+    ["\0\0\0\x08\x04\xd2\x16\x2f", "other"],
+  ])("takes %j for %s", (text, expected) => {
+    expect(recogniseHttp(Buffer.from(text, "latin1"))).toBe(expected);
+  });
+
+  test("does not wait for the end of an endless line", () => {
+    expect(recogniseHttp(Buffer.from(`GET /${"a".repeat(20_000)}`))).toBe("other");
+  });
+});

@@ -1,0 +1,24 @@
+// Whether a caller's first bytes are those of HTTP/1. Only methods that exist count: a protocol of one's own may begin
+// with any word, and the sooner a byte rules HTTP out, the sooner nobody waits.
+
+const methods: readonly string[] = [
+  ..."GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY".split(" "),
+  ..."PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH PURGE".split(" "),
+];
+/** chosen: a request line beyond this is somebody else's to refuse. */
+const maxLineBytes = 16 * 1024;
+
+export type Recognised = "http1" | "other" | "more";
+
+/** `more` while the bytes may still become a request line. */
+export function recogniseHttp(bytes: Buffer): Recognised {
+  // One empty line may come before (RFC 9112 §2.2).
+  const text = bytes.toString("latin1", 0, maxLineBytes).replace(/^\r\n/, "");
+  if (text === "" || text === "\r") return "more";
+  const space = text.indexOf(" ");
+  if (space < 0) return methods.some((method) => method.startsWith(text)) ? "more" : "other";
+  if (!methods.includes(text.slice(0, space))) return "other";
+  const lineFeed = text.indexOf("\n");
+  if (lineFeed < 0) return text.length < maxLineBytes ? "more" : "other";
+  return /^[^ ]+ [^ ]+ HTTP\/1\.[01]\r?\n$/.test(text.slice(0, lineFeed + 1)) ? "http1" : "other";
+}
