@@ -1,7 +1,7 @@
 // Agent ↔ manager (PROTOCOL §8.2): JSON-RPC on the first stream of a TLS link with both keys pinned. Also the agent's
 // own configuration, which the installer writes into the container's environment.
 import { z } from "zod";
-import { interceptPortSchema, workloadSchema } from "./manager-api.ts";
+import { existingModes, interceptPortSchema, workloadSchema } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 // Applications must not want these: below the ephemeral range, above the ports that people choose (podinfo has 9898).
@@ -59,6 +59,8 @@ export const servedInterceptSchema = z.object({
   id: z.string(),
   client: z.string(),
   ports: z.array(interceptPortSchema),
+  /** What becomes of connections older than the intercept; `keep` when left out. */
+  existing: z.enum(existingModes).optional(),
 });
 export type ServedIntercept = z.infer<typeof servedInterceptSchema>;
 
@@ -82,10 +84,26 @@ export const callersOfPortSchema = z.object({
 });
 export type CallersOfPort = z.infer<typeof callersOfPortSchema>;
 
+/** Connections that are older than the port's intercept and still go to the application. */
+export const olderConnectionsOfPortSchema = z.object({
+  containerPort: z.number().int(),
+  protocol: z.enum(["tcp", "udp"]),
+  connections: z.number().int(),
+  /** Addresses they come from. */
+  callers: z.number().int(),
+  /** The first of these addresses, so that a caller of several pods counts once. */
+  addresses: z.array(z.string().max(64)).max(64),
+  /** Why they cannot be counted, or closed as was asked. */
+  reason: z.string().max(1000).optional(),
+});
+export type OlderConnectionsOfPort = z.infer<typeof olderConnectionsOfPortSchema>;
+
 /** Notifications that the agent sends. */
 export const agentNotifications = {
   /** All ports of which it is known; sent before each answer to `intercepts.set`. */
   "callers.kept": z.object({ ports: z.array(callersOfPortSchema).max(64) }),
+  /** All ports that are intercepted; sent before each answer to `intercepts.set`, and on change. */
+  "connections.older": z.object({ ports: z.array(olderConnectionsOfPortSchema).max(64) }),
   /** The laptop's process refused connections, which then went to the application. */
   "laptop.refused": z.object({ interceptId: z.string(), count: z.number().int() }),
 } as const;

@@ -35,12 +35,18 @@ export const interceptPortSchema = z.object({
 });
 export type InterceptPort = z.infer<typeof interceptPortSchema>;
 
+/** What becomes of connections that are older than an intercept: they stay, are closed when idle, or are reset. */
+export const existingModes = ["keep", "drain", "reset"] as const;
+export type ExistingMode = (typeof existingModes)[number];
+
 export const interceptSpecSchema = z.object({
   /** Unique among the session's own intercepts. */
   name: z.string().min(1).max(253),
   workload: workloadSchema,
   containerName: z.string().max(253),
   ports: z.array(interceptPortSchema).min(1).max(64),
+  /** `keep` when left out. */
+  existing: z.enum(existingModes).optional(),
 });
 export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
 
@@ -63,6 +69,13 @@ export const interceptInfoSchema = z.object({
    * while no agent has told, or an older one does not.
    */
   callerAddress: z.object({ kept: z.boolean(), reason: z.string() }).optional(),
+  /**
+   * Connections that are older than the intercept and still go to its pods, and why they cannot be counted or closed.
+   * Left out while no agent has told, or an older one does not.
+   */
+  olderConnections: z
+    .object({ connections: z.number().int(), callers: z.number().int(), reason: z.string().optional() })
+    .optional(),
   createdAtMs: z.number(),
 });
 export type InterceptInfo = z.infer<typeof interceptInfoSchema>;
