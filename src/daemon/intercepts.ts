@@ -6,6 +6,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
+import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
@@ -29,6 +30,7 @@ interface Own {
   readonly spec: InterceptSpec;
   info: InterceptInfo;
   readonly follower: WorkloadFollower;
+  readonly ended: PromiseWithResolvers<void>;
 }
 
 interface Creating {
@@ -36,8 +38,6 @@ interface Creating {
   info: InterceptInfo | undefined;
 }
 
-/** chosen: from the end of the rollout until every ready pod is introduced and the manager says active. */
-const activeTimeoutMs = 30_000;
 /** chosen: agents confirm within 2 s. */
 const removeTimeoutMs = 10_000;
 
@@ -47,7 +47,7 @@ export class Intercepts implements AsyncDisposable {
   /** Names that a running create holds, with the manager's latest word on each. */
   readonly #creating = new Map<string, Creating>();
   readonly #followers = new Map<string, { follower: WorkloadFollower; users: number }>();
-  readonly #waiters = new Set<() => void>();
+  readonly #changes = new Changes();
 
   constructor(options: InterceptsOptions) {
     this.#options = options;
@@ -108,7 +108,13 @@ export class Intercepts implements AsyncDisposable {
     await this.#removeAtManager(own);
     if (this.#own.get(name) !== own) return; // another `leave` was quicker, and has let go of the follower
     this.#own.delete(name);
+    own.ended.resolve();
     await this.#release(own.spec.workload);
+  }
+
+  /** Resolves when there is no such intercept any more, whoever ended it; never rejects. */
+  ended(name: string): Promise<void> {
+    return this.#own.get(name)?.ended.promise ?? Promise.resolve();
   }
 
   /** On each new link, before it is used: the manager may have been restarted and know nothing. */
@@ -140,7 +146,7 @@ export class Intercepts implements AsyncDisposable {
       const entry = this.#own.get(info.spec.name) ?? this.#creating.get(info.spec.name);
       if (entry !== undefined && (entry.info === undefined || entry.info.id === info.id)) entry.info = info;
     }
-    this.#wake();
+    this.#changes.wake();
   }
   onLinkDown(): void {
     for (const own of this.#own.values()) {
@@ -157,6 +163,7 @@ export class Intercepts implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const own of this.#own.values()) own.ended.resolve();
     this.#own.clear();
     const followers = [...this.#followers.values()];
     this.#followers.clear();
@@ -177,10 +184,13 @@ export class Intercepts implements AsyncDisposable {
       const follower = this.#acquire(spec.workload);
       try {
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
-        const active = await this.#waitActive(entry, follower, signal);
+        const active = await waitActive(
+          { info: () => entry.info, follower, changes: this.#changes, clock: this.#options.clock },
+          signal,
+        );
         const environment = step.wantEnvironment ? await this.#environment(spec, follower, signal) : {};
         const info = entry.info ?? active;
-        this.#own.set(spec.name, { spec, info, follower });
+        this.#own.set(spec.name, { spec, info, follower, ended: Promise.withResolvers() });
         const warnings = [...resolved.warnings, ...injected, ...(environment.warnings ?? [])];
         return {
           info,
@@ -215,26 +225,6 @@ export class Intercepts implements AsyncDisposable {
       await current.rpc.call("intercept.remove", { id }, limit.signal);
     } catch (error) {
       this.#options.log.warn("failed intercept could not be removed", { id, error: String(error) });
-    }
-  }
-
-  async #waitActive(entry: Creating, follower: WorkloadFollower, signal: AbortSignal): Promise<InterceptInfo> {
-    const { clock } = this.#options;
-    using limit = deadline(clock, activeTimeoutMs, "waiting for the traffic-agents", signal);
-    for (;;) {
-      const { info } = entry;
-      if (info?.state === "error") throw new AppError("manager_failed", info.message);
-      // One agent makes it active; a caller may reach any of the pods.
-      if (info?.state === "active" && follower.isComplete(info.pods)) return info;
-      try {
-        await this.#changed(limit.signal);
-      } catch (error) {
-        if (!isAppError(error, "timeout")) throw error;
-        throw new AppError("timeout", `the intercept did not become active: ${follower.describe()}`, {
-          cause: follower.failure ?? error,
-          hint: "see `kubectl describe pod` of the workload and the log of its traffic-agent",
-        });
-      }
     }
   }
 
@@ -307,7 +297,7 @@ export class Intercepts implements AsyncDisposable {
       managerPort: this.#options.managerPort,
       clock: this.#options.clock,
       log: this.#options.log,
-      onChange: () => this.#wake(),
+      onChange: () => this.#changes.wake(),
     });
     this.#followers.set(key, { follower, users: 1 });
     return follower;
@@ -321,30 +311,6 @@ export class Intercepts implements AsyncDisposable {
     if (entry.users > 0) return;
     this.#followers.delete(key);
     await entry.follower[Symbol.asyncDispose]();
-  }
-
-  #wake(): void {
-    const waiting = [...this.#waiters]; // a woken one may wait again
-    for (const wake of waiting) wake();
-  }
-  #changed(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        this.#waiters.delete(wake);
-        reject(signal.reason as Error);
-      };
-      const wake = (): void => {
-        this.#waiters.delete(wake);
-        signal.removeEventListener("abort", onAbort);
-        resolve();
-      };
-      if (signal.aborted) {
-        reject(signal.reason as Error);
-        return;
-      }
-      this.#waiters.add(wake);
-      signal.addEventListener("abort", onAbort, { once: true });
-    });
   }
 }
 

@@ -2,7 +2,24 @@ import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import type { Session } from "./session.ts";
-import { Supervisor } from "./supervisor.ts";
+import { Supervisor, type SupervisorOptions } from "./supervisor.ts";
+
+function makeSupervisor(change: Partial<SupervisorOptions>): Supervisor {
+  return new Supervisor({
+    openSession: () => Promise.reject(new AppError("internal", "not called")),
+    uninstall: () => Promise.reject(new AppError("internal", "not called")),
+    identify: () => Promise.resolve("test"),
+    helperRunning: () => false,
+    installId: "id",
+    executable: "telepresence",
+    shutDown: () => undefined,
+    log: silentLogger,
+    ...change,
+  });
+}
+
+const caller = { progress: () => undefined, gone: new AbortController().signal };
+const options = { kube: { flags: {}, cwd: "/", env: {} } };
 
 describe("quit()", () => {
   test("ends the daemon also when the session could not be undone in order", async () => {
@@ -13,19 +30,35 @@ describe("quit()", () => {
       ended: new Promise<AppError>(() => undefined),
       [Symbol.asyncDispose]: () => Promise.reject(new AppError("internal", "a part did not close")),
     } as unknown as Session;
-    const supervisor = new Supervisor({
+    const supervisor = makeSupervisor({
       openSession: () => Promise.resolve({ session, installed: false }),
-      uninstall: () => Promise.reject(new AppError("internal", "not called")),
-      identify: () => Promise.resolve("test"),
-      helperRunning: () => false,
-      installId: "id",
-      executable: "telepresence",
       shutDown: () => void (shutDowns += 1),
-      log: silentLogger,
     });
-    const caller = { progress: () => undefined, gone: new AbortController().signal };
-    await supervisor.connect({ kube: { flags: {}, cwd: "/", env: {} } }, caller);
+    await supervisor.connect(options, caller);
     await expect(supervisor.quit()).rejects.toThrow("a part did not close");
     expect(shutDowns).toBe(1);
+  });
+
+  // The second of two `connect`s began when the first had given up, after the user had said `quit`.
+  test("gives up every connect that was asked for before, also one that waits for its turn", async () => {
+    let opened = 0;
+    const opening = Promise.withResolvers<void>();
+    const supervisor = makeSupervisor({
+      openSession: (_options, _caller, signal) => {
+        opened += 1;
+        opening.resolve();
+        return new Promise((_resolve, reject) =>
+          signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
+        );
+      },
+    });
+    const connecting = [supervisor.connect(options, caller), supervisor.connect(options, caller)];
+    const outcomes = Promise.allSettled(connecting);
+    await opening.promise;
+    expect(await supervisor.quit()).toEqual({ wasConnected: false });
+    for (const outcome of await outcomes) {
+      expect(outcome).toMatchObject({ status: "rejected", reason: { code: "cancelled" } });
+    }
+    expect(opened).toBe(1);
   });
 });

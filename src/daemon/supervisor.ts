@@ -39,8 +39,8 @@ export class Supervisor implements AsyncDisposable {
   #session: { readonly session: Session; readonly identity: string } | undefined;
   /** Why the last session ended without being asked to. */
   #ended: AppError | undefined;
-  /** Ends the `connect` that is under way. */
-  #opening: AbortController | undefined;
+  /** End each `connect` that is under way or waits for its turn. */
+  readonly #connecting = new Set<AbortController>();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(options: SupervisorOptions) {
@@ -58,8 +58,25 @@ export class Supervisor implements AsyncDisposable {
     };
   }
 
-  connect(options: ConnectOptions, caller: Caller): Promise<ResultOf<typeof controlApi, "connect">> {
+  async connect(options: ConnectOptions, caller: Caller): Promise<ResultOf<typeof controlApi, "connect">> {
+    const giveUp = new AbortController();
+    using either = linkSignals(giveUp.signal, caller.gone);
+    const { signal } = either;
+    this.#connecting.add(giveUp);
+    try {
+      return await this.#connect(options, caller, signal);
+    } finally {
+      this.#connecting.delete(giveUp);
+    }
+  }
+
+  #connect(
+    options: ConnectOptions,
+    caller: Caller,
+    signal: AbortSignal,
+  ): Promise<ResultOf<typeof controlApi, "connect">> {
     return this.#exclusive(async () => {
+      signal.throwIfAborted(); // while it waited
       const identity = await this.#options.identify(options);
       const standing = this.#session;
       if (standing !== undefined && standing.identity === identity) {
@@ -74,7 +91,7 @@ export class Supervisor implements AsyncDisposable {
           { hint: "run `telepresence quit` and connect again" },
         );
       }
-      const { session, installed } = await this.#open(options, caller);
+      const { session, installed } = await this.#options.openSession(options, caller, signal);
       this.#session = { session, identity };
       this.#ended = undefined;
       void session.ended.then((reason) => this.#onEnded(session, reason));
@@ -82,9 +99,10 @@ export class Supervisor implements AsyncDisposable {
     });
   }
 
-  /** A `connect` that is under way gives up first. */
+  /** Every `connect` that was asked for before gives up first. */
   disconnect(): Promise<{ wasConnected: boolean }> {
-    this.#opening?.abort(new AppError("cancelled", "connecting was given up because of `telepresence quit`"));
+    const reason = new AppError("cancelled", "connecting was given up because of `telepresence quit`");
+    for (const giveUp of this.#connecting) giveUp.abort(reason);
     return this.#exclusive(async () => {
       const standing = this.#session;
       this.#session = undefined;
@@ -130,17 +148,6 @@ export class Supervisor implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.disconnect();
-  }
-
-  async #open(options: ConnectOptions, caller: Caller): Promise<{ session: Session; installed: boolean }> {
-    const opening = new AbortController();
-    using either = linkSignals(opening.signal, caller.gone);
-    this.#opening = opening;
-    try {
-      return await this.#options.openSession(options, caller, either.signal);
-    } finally {
-      this.#opening = undefined;
-    }
   }
 
   #onEnded(session: Session, reason: AppError): void {

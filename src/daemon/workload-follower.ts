@@ -46,11 +46,15 @@ export class WorkloadFollower implements AsyncDisposable {
     this.#scope.background("pod watch", this.#watch());
   }
 
-  /** Every ready pod is introduced and among those that serve, and there is at least one. */
-  isComplete(serving: readonly { readonly uid: string }[]): boolean {
+  /** Every ready pod is introduced, and there is at least one. */
+  get isIntroduced(): boolean {
     const ready = this.#pods?.filter((pod) => pod.ready) ?? [];
+    return ready.length > 0 && ready.every(({ uid }) => this.#introductions.isIntroduced(uid));
+  }
+  /** … and is among those that serve. */
+  isComplete(serving: readonly { readonly uid: string }[]): boolean {
     const uids = new Set(serving.map((pod) => pod.uid));
-    return ready.length > 0 && ready.every(({ uid }) => this.#introductions.isIntroduced(uid) && uids.has(uid));
+    return this.isIntroduced && (this.#pods ?? []).every((pod) => !pod.ready || uids.has(pod.uid));
   }
   /** A pod whose agent runs, for reading the environment. */
   get somePod(): WorkloadPod | undefined {

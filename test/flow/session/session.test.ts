@@ -235,6 +235,44 @@ describe("intercept()", () => {
     expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("laptop:x");
   });
 
+  // The old pod's agent, which lingers while its pod ends, refused the new port, and the command ended with that.
+  test("waits for the new pods' agents when the old ones refuse what only the new know", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    const second = stack.use(await namedServer("laptop"));
+    const added = stack.use(await namedServer("application"));
+    const ports = [{ containerPort: added.port, protocol: "tcp" as const, targetHost: "127.0.0.1" }];
+    cluster.resolve = () =>
+      Promise.resolve({
+        workload,
+        containerName: "app",
+        ports: ports.map((port) => ({ ...port, targetPort: second.port })),
+        warnings: [],
+      });
+    const successor = stack.use(await testAgent({ number: 2, containerPort: added.port }));
+    cluster.inject = () => {
+      cluster.agents.delete("hello-1"); // its pod is ending, its agent serves on
+      cluster.agents.set("hello-2", successor);
+      cluster.podsChanged();
+      return Promise.resolve([]);
+    };
+    const { info } = await session.intercept(params(second.port, "second"), quiet, never);
+    expect({ state: info.state, pods: info.pods.map((pod) => pod.name) }).toEqual({
+      state: "active",
+      pods: ["hello-2"],
+    });
+  });
+
+  test("fails with the agents' reason when the pods that are there refuse it", async () => {
+    const { cluster, session, processPort } = await lab();
+    const unknown = { containerPort: 9, protocol: "tcp" as const, targetHost: "127.0.0.1", targetPort: processPort };
+    cluster.resolve = () => Promise.resolve({ workload, containerName: "app", ports: [unknown], warnings: [] });
+    await expect(session.intercept(params(processPort), quiet, never)).rejects.toMatchObject({
+      code: "manager_failed",
+    });
+    expect(cluster.manager.registry.list()).toEqual([]);
+  });
+
   test("names the other intercept when the local port or the name is taken", async () => {
     const { session, processPort } = await lab();
     await session.intercept(params(processPort), quiet, never);
