@@ -12,35 +12,55 @@ export interface NamesOptions {
   readonly kube: Kube;
   readonly kind: Resource<KubeObject>;
   readonly query: ListQuery;
-  readonly onChange: (names: readonly string[]) => void;
   readonly scope: Scope;
   readonly log: Logger;
 }
 
-/** Resolves with the first set, empty when the user may not list them; later ones go to `onChange`. */
-export async function followNames(options: NamesOptions): Promise<readonly string[]> {
-  const { kube, kind, query, scope, log } = options;
-  try {
-    const { items } = await kube.list(kind, query, scope.signal);
-    scope.background(`${kind.plural} watch`, keepWatching(options));
-    return namesOf(items);
-  } catch (error) {
-    if (!isAppError(error, "forbidden")) throw error;
-    log.info("names may not be listed", { kind: kind.plural });
-    return [];
-  }
-}
+export class ClusterNames {
+  #names: readonly string[];
+  #onChange: ((names: readonly string[]) => void) | undefined;
 
-async function keepWatching({ kube, kind, query, onChange, scope, log }: NamesOptions): Promise<void> {
-  const live = new LiveSet<KubeObject>();
-  try {
-    for await (const event of watch(kube, kind, query, scope.signal)) {
-      live.apply(event);
-      onChange(namesOf(live.items));
+  /** Names that stay as they are, until a watch says otherwise. */
+  constructor(names: readonly string[]) {
+    this.#names = names;
+  }
+
+  /** Resolves with the first set, empty when the user may not list them. */
+  static async follow(options: NamesOptions): Promise<ClusterNames> {
+    const { kube, kind, query, scope, log } = options;
+    try {
+      const { items } = await kube.list(kind, query, scope.signal);
+      const names = new ClusterNames(namesOf(items));
+      scope.background(`${kind.plural} watch`, names.#keepWatching(options));
+      return names;
+    } catch (error) {
+      if (!isAppError(error, "forbidden")) throw error;
+      log.info("names may not be listed", { kind: kind.plural });
+      return new ClusterNames([]);
     }
-  } catch (error) {
-    // Trap 56: listing allowed but watching forbidden; the first set stays.
-    if (!scope.signal.aborted) log.info("names may not be watched", { kind: kind.plural, error: String(error) });
+  }
+
+  get current(): readonly string[] {
+    return this.#names;
+  }
+  /** From now on each set goes there; `known` is the one that it has, which may be older than the current. */
+  deliver(known: readonly string[], onChange: (names: readonly string[]) => void): void {
+    this.#onChange = onChange;
+    if (known !== this.#names) onChange(this.#names);
+  }
+
+  async #keepWatching({ kube, kind, query, scope, log }: NamesOptions): Promise<void> {
+    const live = new LiveSet<KubeObject>();
+    try {
+      for await (const event of watch(kube, kind, query, scope.signal)) {
+        live.apply(event);
+        this.#names = namesOf(live.items);
+        this.#onChange?.(this.#names);
+      }
+    } catch (error) {
+      // Trap 56: listing allowed but watching forbidden; the first set stays.
+      if (!scope.signal.aborted) log.info("names may not be watched", { kind: kind.plural, error: String(error) });
+    }
   }
 }
 

@@ -20,7 +20,7 @@ import { formatPrefix, parsePrefix } from "#packet/address.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import type { DnsConfig } from "./dns/names.ts";
-import { followNames } from "./cluster-names.ts";
+import { ClusterNames } from "./cluster-names.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
 import { LaptopNetwork } from "./laptop-network.ts";
@@ -140,33 +140,22 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   const { clock, log } = context;
   const { extension, namespace } = kube.target;
   const { manager, dns } = first.arrival;
-  const opened: { network?: LaptopNetwork } = {};
   const own = [namespace, manager.namespace];
   const mapped = options.mappedNamespaces ?? extension.mappedNamespaces;
   const follow = { kube, scope, log };
-  const [resolver, subnets, found, knownServices, apiServer, helper] = await Promise.all([
+  const [resolver, subnets, allNamespaces, ownServices, apiServer, helper] = await Promise.all([
     detectResolver(clock, signal),
     discoverSubnets(kube, own, signal),
-    mapped.length > 0
-      ? mapped
-      : followNames({
-          ...follow,
-          kind: namespaces,
-          query: {},
-          onChange: (names) => opened.network?.setNames({ namespaces: [...new Set([...names, ...own])] }),
-        }),
-    followNames({
-      ...follow,
-      kind: services,
-      query: { namespace },
-      onChange: (names) => opened.network?.setNames({ services: names }),
-    }),
+    mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
+    ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
     resolveServer(kube.target),
     step.helper,
   ]);
   const { cluster, complete } = planRanges(subnets, first);
   log.info("ranges discovered", { cluster, from: [subnets.serviceSource, subnets.podSource] });
-  opened.network = await LaptopNetwork.open(
+  const known = { namespaces: allNamespaces.current, services: ownServices.current };
+  const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
+  const network = await LaptopNetwork.open(
     {
       helper,
       session: first.session,
@@ -174,8 +163,8 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
       names: {
         ...planNames(kube.target, cluster),
         clusterDomain: dns.clusterDomain,
-        namespaces: [...new Set([...found, ...own])],
-        services: knownServices,
+        namespaces: withOwn(known.namespaces),
+        services: known.services,
       },
       resolver,
       routing: {
@@ -190,7 +179,9 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     },
     signal,
   );
-  return opened.network;
+  allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
+  ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
+  return network;
 }
 
 /** The ranges for the device, and whether they are known to be all. */
