@@ -81,7 +81,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       }),
     );
     const health = scope.use(await startHealthServer(settings.ports.health, () => !scope.disposed, clock));
-    // A part only: whoever may read logs must not be able to vouch for this agent.
+    // A part is enough to tell keys apart.
     log.info("agent started", { pod: podName, ports: captures.length, fingerprint: identity.fingerprint.slice(0, 12) });
 
     const openConnections = (): number =>

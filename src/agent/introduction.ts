@@ -82,8 +82,8 @@ function accept(incoming: IncomingStream, options: IntroductionOptions): void {
       api: introductionApi,
       handlers: {
         identify: () => options.identity,
-        introduce: async ({ manager }, signal) => {
-          await options.links.introduce(manager, signal);
+        introduce: async ({ manager, sessionId }, signal) => {
+          await options.links.introduce(manager, sessionId, signal);
           return { connected: true } as const;
         },
       },

@@ -22,7 +22,7 @@ import type { InboundOpener, Refused, ServedIntercepts } from "./served.ts";
 
 export type ManagerAddress = ParamsOf<typeof introductionApi, "introduce">["manager"];
 type ManagerRpc = Rpc<typeof agentToManagerApi, Record<never, never>, typeof agentNotifications>;
-export type AgentFacts = ParamsOf<typeof agentToManagerApi, "arrive">;
+export type AgentFacts = Omit<ParamsOf<typeof agentToManagerApi, "arrive">, "introducedBy">;
 
 /** chosen: an introduction is answered by then, with the reason when there is no link. */
 const introduceMs = 5000;
@@ -38,6 +38,8 @@ const closeMs = 2000;
 const refusedIntervalMs = 500;
 /** chosen: managers at once, so that introductions cannot pile up. */
 const maxManagers = 16;
+/** protocol: sessions named when a link comes back; who is not among them is told to introduce again. */
+const maxIntroducers = 64;
 
 export interface ManagerLinksOptions {
   readonly identity: Identity;
@@ -66,14 +68,18 @@ export class ManagerLinks implements AsyncDisposable {
     return [...this.#links.values()].filter((link) => link.connected).length;
   }
 
-  /** Resolves when the link stands; rejects with the reason. The link is tried further in the background. */
-  async introduce(manager: ManagerAddress, signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when the link stands and the manager has taken the session for introduced; rejects with the reason. The link
+   * is tried further in the background.
+   */
+  async introduce(manager: ManagerAddress, sessionId: string, signal: AbortSignal): Promise<void> {
     let link = this.#links.get(manager.fingerprint);
     if (link === undefined) {
       if (this.#links.size >= maxManagers) {
         throw new AppError("busy", `this agent serves ${maxManagers} traffic-managers already, expected fewer`);
       }
       link = new ManagerLink(manager, this.#options, this.#scope.signal);
+      link.remember(sessionId);
       this.#links.set(manager.fingerprint, link);
       const started = link;
       this.#scope.background(
@@ -83,6 +89,7 @@ export class ManagerLinks implements AsyncDisposable {
         }),
       );
     } else {
+      link.remember(sessionId);
       link.tryNow(manager);
     }
     using limit = deadline(this.#options.clock, introduceMs, "the link to the traffic-manager", signal);
@@ -91,6 +98,7 @@ export class ManagerLinks implements AsyncDisposable {
     } catch (error) {
       throw link.failure ?? toAppError(error);
     }
+    await link.name(sessionId, limit.signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -108,6 +116,8 @@ class ManagerLink implements InboundOpener {
   #failure: AppError | undefined;
   #connected = Promise.withResolvers<void>();
   #wake: (() => void) | undefined;
+  /** Sessions that introduced this manager, the latest last. */
+  readonly #introducers = new Set<string>();
 
   constructor(manager: ManagerAddress, options: ManagerLinksOptions, ended: AbortSignal) {
     this.#manager = manager;
@@ -129,6 +139,24 @@ class ManagerLink implements InboundOpener {
   tryNow(manager: ManagerAddress): void {
     this.#manager = manager;
     this.#wake?.();
+  }
+
+  /** Names the session when the link arrives, now and after each loss. */
+  remember(sessionId: string): void {
+    this.#introducers.delete(sessionId);
+    this.#introducers.add(sessionId);
+    const [oldest] = this.#introducers;
+    if (this.#introducers.size > maxIntroducers && oldest !== undefined) this.#introducers.delete(oldest);
+  }
+  /** Names the session on the link that stands, also if it was when the link arrived: the answer is about this one. */
+  async name(sessionId: string, signal: AbortSignal): Promise<void> {
+    if (this.#rpc === undefined) throw new AppError("link_lost", "the traffic-manager's link ended");
+    try {
+      await this.#rpc.call("introduced", { sessionId }, signal);
+    } catch (error) {
+      if (isAppError(error, "denied")) this.#introducers.delete(sessionId);
+      throw error;
+    }
   }
 
   // What a connection needs
@@ -192,7 +220,8 @@ class ManagerLink implements InboundOpener {
     try {
       const rpc = await this.#openApi(session);
       this.#session = session;
-      await raceSignal(rpc.call("arrive", facts, this.#ended), this.#ended);
+      const introducedBy = [...this.#introducers];
+      await raceSignal(rpc.call("arrive", { ...facts, introducedBy }, this.#ended), this.#ended);
       this.#rpc = rpc;
       this.#failure = undefined;
       this.#connected.resolve();

@@ -1,5 +1,6 @@
 // Introductions (DESIGN 4): for every pod of an intercepted workload, read its agent's key, let the manager trust it,
-// and give the agent the manager's address and key. Pods come and go and managers restart, so this follows both.
+// and give the agent the manager's address and key and our session, which it names to the manager: only who reached the
+// agent can have told it. Pods come and go and managers restart, so this follows both.
 // Invariant: one attempt a pod at a time; at most `maxParallel` in all.
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
@@ -154,7 +155,10 @@ export class Introductions implements AsyncDisposable {
       const { podIps, fingerprint, namespace } = manager.arrival.manager;
       await rpc.call(
         "introduce",
-        { manager: { podIps, port: this.#options.managerPort, fingerprint, namespace } },
+        {
+          manager: { podIps, port: this.#options.managerPort, fingerprint, namespace },
+          sessionId: manager.arrival.sessionId,
+        },
         signal,
       );
     } finally {

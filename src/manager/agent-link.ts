@@ -1,10 +1,10 @@
-// One agent's link: TLS with both keys pinned has proved who it is before anything here runs. What the laptop vouched
-// for counts (pod, workload); what the agent says about itself is only for display.
+// One agent's link: TLS with both keys pinned has proved who it is before anything here runs. It serves the sessions that
+// it names and that vouch for it; what they say of its pod counts, and of its workload both must say the same.
 // Invariant: an agent that is not in the registry has no streams.
 import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError } from "#base/error.ts";
+import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import type { Rpc } from "#tunnel/rpc.ts";
@@ -12,8 +12,9 @@ import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
 import type { Hello } from "#wire/hello.ts";
-import type { TrustedAgent } from "#wire/manager-api.ts";
+import type { ParamsOf } from "#wire/rpc.ts";
 import { relayInbound } from "./inbound/relay.ts";
+import type { RefusalLog } from "./refusal-log.ts";
 import type { AgentLink, AgentRecord } from "./registry/agents.ts";
 import type { Registry } from "./registry/registry.ts";
 
@@ -27,10 +28,12 @@ const closeMs = 2000;
 export interface AgentDoor {
   readonly registry: Registry;
   readonly hello: Hello;
+  readonly refusals: RefusalLog;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
+type Arrival = ParamsOf<typeof agentToManagerApi, "arrive">;
 type AgentRpc = Rpc<typeof managerToAgentApi, typeof agentNotifications>;
 
 /** Says HELLO and serves the agent; resolves once the session stands. */
@@ -97,8 +100,15 @@ export class Agent {
       serves: {
         api: agentToManagerApi,
         handlers: {
-          arrive: ({ podIps }) => {
-            this.#arrive(podIps, rpc);
+          arrive: (facts) => {
+            if (this.#record !== undefined) throw new AppError("protocol", "this agent has arrived already");
+            this.#record = this.#refusing(() => this.#arrive(facts, rpc));
+            return {};
+          },
+          introduced: ({ sessionId }) => {
+            const record = this.#record;
+            if (record === undefined) throw new AppError("denied", "this agent has not arrived");
+            this.#refusing(() => this.#door.registry.introduceAgent(record, [sessionId]));
             return {};
           },
         },
@@ -114,22 +124,30 @@ export class Agent {
     void rpc.closed.then((reason) => this.#end(reason));
   }
 
-  #arrive(podIps: readonly string[], rpc: AgentRpc): void {
-    if (this.#record !== undefined) throw new AppError("protocol", "this agent has arrived already");
-    const vouched = this.#door.registry.vouchedFor(this.#fingerprint);
-    if (vouched === undefined) throw new AppError("denied", "no connected laptop vouches for this agent");
-    this.#record = this.#door.registry.connectAgent(this.#link(vouched, podIps, rpc));
+  #arrive({ config, introducedBy, podIps }: Arrival, rpc: AgentRpc): AgentRecord {
+    const { registry } = this.#door;
+    const { workload } = config;
+    const { sessions, vouched } = registry.admit({ fingerprint: this.#fingerprint, workload, introducedBy });
+    return registry.connectAgent(this.#link({ workload, podIps, podName: vouched.podName }, rpc), sessions);
   }
 
-  #link(vouched: TrustedAgent, podIps: readonly string[], rpc: AgentRpc): AgentLink {
+  /** Who is refused here was let in by its key; that deserves a line. */
+  #refusing<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.#door.refusals.warn("agent not admitted", { reason: toAppError(error).message });
+      throw error;
+    }
+  }
+
+  #link(of: Pick<AgentLink, "workload" | "podIps" | "podName">, rpc: AgentRpc): AgentLink {
     const { clock } = this.#door;
     return {
+      ...of,
       fingerprint: this.#fingerprint,
-      podName: vouched.podName,
-      podUid: vouched.podUid,
-      podIps: podIps.slice(0, 8),
       setIntercepts: async (intercepts) => {
-        using limit = deadline(clock, setMs, `the agent of pod ${vouched.podName}`);
+        using limit = deadline(clock, setMs, `the agent of pod ${of.podName}`);
         await rpc.call("intercepts.set", { intercepts: [...intercepts] }, limit.signal);
       },
       close: () => void this.#end(undefined),

@@ -152,7 +152,7 @@ function guardOf(config: ManagerConfig): DialGuard {
   });
 }
 
-/** Enough to tell keys apart. Who knows the whole of an agent's could vouch for it, and logs are read by many. */
+/** Enough to tell keys apart. */
 function abbreviate(fingerprint: string | undefined): string | undefined {
   return fingerprint?.slice(0, 12);
 }

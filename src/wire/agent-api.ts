@@ -41,6 +41,9 @@ export type AgentConfig = z.infer<typeof agentConfigSchema>;
 
 const empty = z.object({});
 
+export const maxSessionIdLength = 64;
+const sessionIdSchema = z.string().min(1).max(maxSessionIdLength);
+
 /** Methods that the agent calls on the manager. */
 export const agentToManagerApi = {
   arrive: method(
@@ -50,9 +53,13 @@ export const agentToManagerApi = {
       podIps: z.array(z.string().max(64)).max(8),
       version: z.string().max(64),
       config: agentConfigSchema,
+      /** Sessions whose laptops introduced this manager to the agent; those that ended meanwhile do no harm. */
+      introducedBy: z.array(sessionIdSchema).min(1).max(64),
     }),
     empty,
   ),
+  /** One more laptop has introduced this manager to the agent. */
+  introduced: method(z.object({ sessionId: sessionIdSchema }), empty),
 } as const;
 
 export const servedInterceptSchema = z.object({

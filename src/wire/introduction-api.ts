@@ -1,7 +1,7 @@
 // Laptop ↔ agent (PROTOCOL §8.3, DESIGN 4): JSON-RPC over the API server's port-forward to the agent's loopback port.
 // The right to intercept a workload is `pods/portforward` on its pods, and nothing else.
 import { z } from "zod";
-import { agentConfigSchema } from "./agent-api.ts";
+import { agentConfigSchema, maxSessionIdLength } from "./agent-api.ts";
 import { method } from "./rpc.ts";
 
 export const introductionApi = {
@@ -17,7 +17,10 @@ export const introductionApi = {
       config: agentConfigSchema,
     }),
   ),
-  /** The manager to serve; answers when the agent's link to it stands, or fails with the reason. Idempotent. */
+  /**
+   * The manager to serve, and for whom; answers when the agent's link to it stands and the manager has taken the session
+   * for introduced, or fails with the reason. Idempotent.
+   */
   introduce: method(
     z.object({
       manager: z.object({
@@ -27,6 +30,8 @@ export const introductionApi = {
         fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
         namespace: z.string(),
       }),
+      /** The laptop's session at that manager. The agent names it there, and so proves that this laptop was here. */
+      sessionId: z.string().min(1).max(maxSessionIdLength),
     }),
     z.object({ connected: z.literal(true) }),
   ),

@@ -122,7 +122,10 @@ export const managerApi = {
   "intercept.remove": method(z.object({ id: z.string() }), empty),
   /** Everybody's intercepts, for conflicts and `list`. */
   "intercept.list": method(empty, z.object({ intercepts: z.array(interceptInfoSchema) })),
-  /** These agents may serve this session's intercepts on their workload. Adds to earlier calls. */
+  /**
+   * These agents may serve this session's intercepts on their workload, once each has named this session itself: a
+   * fingerprint alone, read from a log, gives nothing. Adds to earlier calls.
+   */
   "agents.trust": method(z.object({ agents: z.array(trustedAgentSchema).max(2000) }), empty),
   /** One DNS message, base64, to the cluster's resolver; the answer as it came. */
   "dns.exchange": method(z.object({ message: z.string().max(90_000) }), z.object({ message: z.string() })),

@@ -104,7 +104,11 @@ async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect
     calls: managerApi,
     log: silentLogger,
   });
-  await api.call("arrive", { client: "ada@laptop", installId: "1", version: "1", namespace: "shop" }, signal);
+  const { sessionId } = await api.call(
+    "arrive",
+    { client: "ada@laptop", installId: "1", version: "1", namespace: "shop" },
+    signal,
+  );
   const { fingerprint } = agent;
   await api.call("agents.trust", { agents: [{ fingerprint, podUid: "uid-1", podName: "hello-1", workload }] }, signal);
   const toAgent = await openApi(agent.introductionPort);
@@ -114,7 +118,7 @@ async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect
     log: silentLogger,
   });
   const address = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint: manager.fingerprint, namespace: "x" };
-  await introduction.call("introduce", { manager: address }, signal);
+  await introduction.call("introduce", { manager: address, sessionId }, signal);
   toAgent.destroy();
 }
 

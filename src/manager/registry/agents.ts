@@ -4,14 +4,17 @@ import type { AppError } from "#base/error.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { CallersOfPort, ServedIntercept } from "#wire/agent-api.ts";
-import type { InterceptPort } from "#wire/manager-api.ts";
+import type { InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
 import type { InterceptRecord } from "./intercepts.ts";
+import type { SessionRecord } from "./sessions.ts";
 
 /** What the registry needs of an agent's link. */
 export interface AgentLink {
   readonly fingerprint: string;
+  /** What the agent is configured for, as it says itself. */
+  readonly workload: WorkloadRef;
+  /** For the log, as the laptop that let it in names it; each laptop is told its own name for it. */
   readonly podName: string;
-  readonly podUid: string;
   readonly podIps: readonly string[];
   /** Resolves when the set is in force; rejects with what the agent could not serve. */
   setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void>;
@@ -30,7 +33,9 @@ export interface AgentRecordOptions {
 
 export class AgentRecord {
   readonly link: AgentLink;
-  /** When the last session that vouched for it went away. */
+  /** The sessions that it was admitted for. */
+  readonly sessions = new Set<SessionRecord>();
+  /** When the last of them went away. */
   untrustedSinceMs: number | undefined;
   readonly #options: AgentRecordOptions;
   #confirmed: ReadonlySet<InterceptRecord> = new Set();

@@ -52,16 +52,16 @@ class FakeLaptop implements LaptopLink {
 class FakeAgent implements AgentLink {
   readonly fingerprint: string;
   readonly podName: string;
-  readonly podUid: string;
+  readonly workload: WorkloadRef;
   readonly podIps = ["10.0.0.1"];
   sets: string[][] = [];
   answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
   closed = false;
   destroyed: AppError | undefined;
-  constructor(number: number) {
+  constructor(number: number, of: WorkloadRef) {
     this.fingerprint = fingerprintOf(number);
     this.podName = `hello-${number}`;
-    this.podUid = `uid-${number}`;
+    this.workload = of;
   }
   setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void> {
     this.sets.push(intercepts.map((intercept) => intercept.id.split(":")[1] ?? ""));
@@ -82,23 +82,25 @@ function setup(): {
   clock: FakeClock;
   registry: Registry;
   laptop: (client: string) => { link: FakeLaptop; session: SessionRecord };
-  agent: (number: number) => { link: FakeAgent; record: AgentRecord };
+  /** Introduced by every laptop that is here, as far as they vouch for it. */
+  agent: (number: number, of?: WorkloadRef) => { link: FakeAgent; record: AgentRecord };
 } {
   const clock = new FakeClock();
   const registry = new Registry({ clock, log: silentLogger });
+  const introducedBy: string[] = [];
   return {
     clock,
     registry,
     laptop: (client) => {
       const link = new FakeLaptop();
-      return {
-        link,
-        session: registry.arrive({ client, installId: `id-${client}`, version: "1", namespace: "shop" }, link),
-      };
+      const session = registry.arrive({ client, installId: `id-${client}`, version: "1", namespace: "shop" }, link);
+      introducedBy.push(session.id);
+      return { link, session };
     },
-    agent: (number) => {
-      const link = new FakeAgent(number);
-      return { link, record: registry.connectAgent(link) };
+    agent: (number, of = workload) => {
+      const link = new FakeAgent(number, of);
+      const { sessions } = registry.admit({ fingerprint: link.fingerprint, workload: of, introducedBy });
+      return { link, record: registry.connectAgent(link, sessions) };
     },
   };
 }
@@ -159,6 +161,7 @@ describe("Registry", () => {
     expect(first.link.destroyed?.message).toContain("connected anew");
     expect(registry.list()).toEqual([]);
     registry.trust(second.session, [trustOf(1)]);
+    registry.introduceAgent(one.record, [second.session.id]);
     const info = await registry.create(second.session, specOf("hello"), never);
     expect(info.state).toBe("active");
     expect(one.link.last).toEqual(["hello"]);
@@ -264,9 +267,10 @@ describe("Registry", () => {
     const { registry, laptop, agent } = setup();
     const ada = laptop("ada@laptop");
     const bob = laptop("bob@desk");
-    registry.trust(ada.session, [trustOf(1), trustOf(2, { ...workload, name: "other" })]);
+    const elsewhere = { ...workload, name: "other" };
+    registry.trust(ada.session, [trustOf(1), trustOf(2, elsewhere)]);
     const one = agent(1);
-    const two = agent(2);
+    const two = agent(2, elsewhere);
     const own = await registry.create(ada.session, specOf("hello"), never);
     const bobs = await registry.create(bob.session, specOf("bobs", 9090), never);
     expect(one.link.last).toEqual(["hello"]);
@@ -284,6 +288,52 @@ describe("Registry", () => {
     expect(registry.route(one.record, inbound(own.id)).link).toBe(ada.link);
     // Nobody else's intercept can be removed.
     await expect(registry.remove(bob.session, own.id, never)).rejects.toMatchObject({ code: "intercept_not_found" });
+  });
+
+  test("vouching for a key that somebody else's agent showed gives a session nothing of that agent", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    const eve = laptop("eve@laptop");
+    registry.trust(eve.session, [{ ...trustOf(1), podName: "stolen" }]);
+    const stolen = await registry.create(eve.session, specOf("hello"), never);
+    expect(stolen).toMatchObject({ state: "waiting", pods: [] });
+    expect(one.link.last).toEqual([]);
+    expect(() => registry.route(one.record, inbound(stolen.id))).toThrow(expect.objectContaining({ code: "denied" }));
+    registry.countRefused(one.record, stolen.id, 5);
+    expect(registry.list()[0]?.refusedByLaptop).toBe(0);
+    // Nor does it keep the agent when its own laptop has gone.
+    await registry.depart(ada.session, never);
+    expect(one.record.untrustedSinceMs).toBeDefined();
+    registry.introduceAgent(one.record, [eve.session.id]);
+    await settle();
+    expect(one.link.last).toEqual(["hello"]);
+    expect(registry.route(one.record, inbound(stolen.id))).toMatchObject({ podName: "stolen" });
+  });
+
+  test("an agent of another workload than its laptop vouches for is refused, and named", () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    expect(() => agent(1, { ...workload, namespace: "bank" })).toThrow(
+      "the agent of pod hello-1 is configured for Deployment hello in namespace bank, expected Deployment hello in namespace shop",
+    );
+  });
+
+  test("an agent that comes back on a new link still serves those whom its old link named", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const old = agent(1);
+    const bob = laptop("bob@desk");
+    registry.trust(bob.session, [trustOf(1)]);
+    registry.introduceAgent(old.record, [bob.session.id]);
+    const link = new FakeAgent(1, workload);
+    registry.connectAgent(link, [ada.session]);
+    await registry.create(bob.session, specOf("hello"), never);
+    expect(old.link.destroyed?.message).toContain("connected anew");
+    expect(link.last).toEqual(["hello"]);
   });
 
   test("two sessions share an agent, each with its own port", async () => {
@@ -366,9 +416,10 @@ describe("Registry", () => {
   test("refused connections are counted for the intercept of an agent that may serve it", async () => {
     const { registry, laptop, agent } = setup();
     const ada = laptop("ada@laptop");
-    registry.trust(ada.session, [trustOf(1), trustOf(2, { ...workload, name: "other" })]);
+    const elsewhere = { ...workload, name: "other" };
+    registry.trust(ada.session, [trustOf(1), trustOf(2, elsewhere)]);
     const one = agent(1);
-    const two = agent(2);
+    const two = agent(2, elsewhere);
     const info = await registry.create(ada.session, specOf("hello"), never);
     registry.countRefused(one.record, info.id, 3);
     registry.countRefused(two.record, info.id, 100);

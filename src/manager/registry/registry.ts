@@ -1,12 +1,15 @@
 // Ties sessions, intercepts and agents together: each event changes one table, then tells exactly those it concerns.
 // Agents first, laptops second: what `status` says is never ahead of what the agents do.
-// Invariant: an agent is given an intercept only of a session that has a live link and vouches for that very agent.
+// Invariant: an agent is given an intercept only of a session that has a live link, vouches for that very agent and was
+// named by it (admission.ts).
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
+import { admitAgent } from "./admission.ts";
+import type { Admission, AgentClaim } from "./admission.ts";
 import type { AgentLink } from "./agents.ts";
 import { AgentRecord } from "./agents.ts";
 import type { InterceptRecord } from "./intercepts.ts";
@@ -31,6 +34,8 @@ export interface RegistryOptions {
 export interface Route {
   readonly intercept: InterceptRecord;
   readonly link: LaptopLink;
+  /** The agent's pod, as that laptop calls it. */
+  readonly podName: string;
 }
 
 export class Registry implements Disposable {
@@ -72,17 +77,18 @@ export class Registry implements Disposable {
     if (session.link === undefined) return;
     this.#sessions.lose(session);
     this.#log.info("session lost its link", { sessionId: session.id, client: session.client });
-    void Promise.all(this.#sync(this.#agentsTrustedBy(session)));
+    void Promise.all(this.#sync(this.#agentsServing(session)));
   }
 
   /** Ends the session and its intercepts without waiting for anybody. */
   forget(session: SessionRecord): void {
-    const agents = this.#agentsTrustedBy(session);
+    const agents = this.#agentsServing(session);
     for (const intercept of session.intercepts.values()) this.#intercepts.delete(intercept);
     this.#sessions.forget(session);
     const now = this.#clock.now();
     for (const agent of agents) {
-      if (this.#sessions.trusting(agent.link.fingerprint).size === 0) agent.untrustedSinceMs ??= now;
+      agent.sessions.delete(session);
+      if (agent.sessions.size === 0) agent.untrustedSinceMs ??= now;
     }
     void Promise.all(this.#sync(agents));
     this.#log.info("session ended", { sessionId: session.id, client: session.client });
@@ -94,13 +100,16 @@ export class Registry implements Disposable {
     this.forget(session);
   }
 
+  /** Opens the door to these keys; what their agents may serve is decided when they name the session (`admit`). */
   trust(session: SessionRecord, agents: readonly TrustedAgent[]): void {
-    this.#sessions.trust(session, agents, (fingerprint) => this.#agents.has(fingerprint));
+    this.#sessions.trust(
+      session,
+      agents,
+      (fingerprint) => this.#agents.get(fingerprint)?.sessions.has(session) ?? false,
+    );
     for (const { fingerprint } of agents) {
       const agent = this.#agents.get(fingerprint);
-      if (agent === undefined) continue;
-      agent.untrustedSinceMs = undefined;
-      void agent.sync();
+      if (agent?.sessions.has(session)) void agent.sync(); // it may be of another workload now
     }
     this.#notifySoon(session);
   }
@@ -136,48 +145,57 @@ export class Registry implements Disposable {
     return this.#sessions.isTrustedByLive(fingerprint);
   }
 
-  /** What a connected laptop says about this agent. */
-  vouchedFor(fingerprint: string): TrustedAgent | undefined {
-    for (const session of this.#sessions.trusting(fingerprint)) {
-      const trusted = session.trusted.get(fingerprint);
-      if (session.link !== undefined && trusted !== undefined) return trusted;
-    }
-    return undefined;
+  /** Whom this agent may serve; throws `denied` when it is nobody. */
+  admit(claim: AgentClaim): Admission {
+    return admitAgent(this.#sessions, claim);
   }
 
-  /** The agent's link stands. An older link of the same key is cut. */
-  connectAgent(link: AgentLink): AgentRecord {
+  /** The admitted agent's link stands. An older link of the same key is cut. */
+  connectAgent(link: AgentLink, sessions: readonly SessionRecord[]): AgentRecord {
     const { fingerprint } = link;
-    if (!this.isTrusted(fingerprint)) throw new AppError("denied", "no connected laptop vouches for this agent");
     if (this.#agents.size >= maxAgents) throw new AppError("busy", `${maxAgents} agents are connected, expected fewer`);
     const old = this.#agents.get(fingerprint);
     old?.end();
     old?.link.destroy(new AppError("cancelled", "the same agent has connected anew"));
-    const agent = new AgentRecord({
+    const agent: AgentRecord = new AgentRecord({
       link,
-      wanted: () => this.#wantedBy(fingerprint),
-      onConfirmed: () => this.#notifyTrusting(fingerprint),
+      wanted: () => this.#wantedBy(agent),
+      onConfirmed: () => this.#notifyServed(agent),
       log: this.#log,
     });
+    for (const session of sessions) agent.sessions.add(session);
+    for (const session of old?.sessions ?? []) agent.sessions.add(session); // named by the same key before
     this.#agents.set(fingerprint, agent);
     this.#log.info("agent connected", { pod: link.podName, agents: this.#agents.size });
     void agent.sync();
     return agent;
   }
 
+  /** The agent names sessions whose laptops came to it after its link stood. Throws `denied`. */
+  introduceAgent(agent: AgentRecord, introducedBy: readonly string[]): void {
+    const { fingerprint, workload } = agent.link;
+    for (const session of this.admit({ fingerprint, workload, introducedBy }).sessions) agent.sessions.add(session);
+    agent.untrustedSinceMs = undefined;
+    void agent.sync();
+    this.#notifyServed(agent);
+  }
+
   loseAgent(agent: AgentRecord): void {
     agent.end();
-    const { fingerprint, podName, podUid } = agent.link;
+    const { fingerprint, podName } = agent.link;
     if (this.#agents.get(fingerprint) !== agent) return; // it came back on another link
     this.#agents.delete(fingerprint);
     this.#log.info("agent lost", { pod: podName, agents: this.#agents.size });
-    for (const session of this.#sessions.trusting(fingerprint)) session.link?.notifyAgentLost(podUid);
-    this.#notifyTrusting(fingerprint);
+    for (const session of agent.sessions) {
+      const podUid = session.trusted.get(fingerprint)?.podUid;
+      if (podUid !== undefined) session.link?.notifyAgentLost(podUid);
+    }
+    this.#notifyServed(agent);
   }
 
   countRefused(agent: AgentRecord, interceptId: string, count: number): void {
     const record = this.#intercepts.get(interceptId);
-    if (record === undefined || !this.#mayServe(agent.link.fingerprint, record)) return;
+    if (record === undefined || trustedFor(record, agent) === undefined) return;
     // A sum that is no safe integer any more would fit no schema, and the agent is not trusted with that.
     record.refusedByLaptop = Math.min(record.refusedByLaptop + count, Number.MAX_SAFE_INTEGER);
     this.#notifySoon(record.session);
@@ -187,7 +205,8 @@ export class Registry implements Disposable {
   route(agent: AgentRecord, request: Extract<OpenRequest, { kind: "inbound" }>): Route {
     const intercept = this.#intercepts.get(request.interceptId);
     if (intercept === undefined) throw new AppError("not_found", `intercept "${request.interceptId}" does not exist`);
-    if (!this.#mayServe(agent.link.fingerprint, intercept)) {
+    const trusted = trustedFor(intercept, agent);
+    if (trusted === undefined) {
       throw new AppError("denied", `intercept "${request.interceptId}" is not one this agent was introduced for`);
     }
     if (!intercept.spec.ports.some((port) => samePort(port, request))) {
@@ -198,7 +217,7 @@ export class Registry implements Disposable {
     }
     const { link } = intercept.session;
     if (link === undefined) throw new AppError("link_lost", "the laptop's link is lost");
-    return { intercept, link };
+    return { intercept, link, podName: trusted.podName };
   }
 
   describe(record: InterceptRecord): InterceptInfo {
@@ -210,7 +229,12 @@ export class Registry implements Disposable {
       client: record.session.client,
       sessionId: record.session.id,
       ...this.#stateOf(record, serving.length > 0),
-      pods: serving.map(({ link }) => ({ name: link.podName, uid: link.podUid, ip: link.podIps[0] ?? "" })),
+      pods: serving.flatMap((agent) => {
+        const trusted = trustedFor(record, agent);
+        return trusted === undefined
+          ? []
+          : [{ name: trusted.podName, uid: trusted.podUid, ip: agent.link.podIps[0] ?? "" }];
+      }),
       refusedByLaptop: record.refusedByLaptop,
       ...(callerAddress === undefined ? {} : { callerAddress }),
       createdAtMs: record.createdAtMs,
@@ -234,39 +258,30 @@ export class Registry implements Disposable {
     return { state: "waiting", message };
   }
 
-  #mayServe(fingerprint: string, record: InterceptRecord): boolean {
-    const trusted = record.session.trusted.get(fingerprint);
-    return trusted !== undefined && workloadKey(trusted.workload) === workloadKey(record.spec.workload);
-  }
-
-  /** The connected agents that the intercept's session vouches for. */
+  /** The connected agents that may serve the intercept. */
   #agentsOf(record: InterceptRecord): readonly AgentRecord[] {
     const agents: AgentRecord[] = [];
     for (const fingerprint of record.session.trusted.keys()) {
       const agent = this.#agents.get(fingerprint);
-      if (agent !== undefined && this.#mayServe(fingerprint, record)) agents.push(agent);
+      if (agent !== undefined && trustedFor(record, agent) !== undefined) agents.push(agent);
     }
     return agents;
   }
 
-  #wantedBy(fingerprint: string): readonly InterceptRecord[] {
+  #wantedBy(agent: AgentRecord): readonly InterceptRecord[] {
     const wanted: InterceptRecord[] = [];
-    for (const session of this.#sessions.trusting(fingerprint)) {
-      const trusted = session.trusted.get(fingerprint);
-      if (session.link === undefined || trusted === undefined) continue;
-      const key = workloadKey(trusted.workload);
-      for (const record of this.#intercepts.ofWorkload(key)) {
-        if (record.session === session && !record.draining) wanted.push(record);
-      }
+    for (const record of this.#intercepts.ofWorkload(workloadKey(agent.link.workload))) {
+      if (record.session.link === undefined || record.draining) continue;
+      if (trustedFor(record, agent) !== undefined) wanted.push(record);
     }
     return wanted.toSorted((a, b) => (a.id < b.id ? -1 : 1));
   }
 
-  #agentsTrustedBy(session: SessionRecord): readonly AgentRecord[] {
+  #agentsServing(session: SessionRecord): readonly AgentRecord[] {
     const agents: AgentRecord[] = [];
     for (const fingerprint of session.trusted.keys()) {
       const agent = this.#agents.get(fingerprint);
-      if (agent !== undefined) agents.push(agent);
+      if (agent?.sessions.has(session)) agents.push(agent);
     }
     return agents;
   }
@@ -291,8 +306,8 @@ export class Registry implements Disposable {
     }
   }
 
-  #notifyTrusting(fingerprint: string): void {
-    for (const session of this.#sessions.trusting(fingerprint)) this.#notifySoon(session);
+  #notifyServed(agent: AgentRecord): void {
+    for (const session of agent.sessions) this.#notifySoon(session);
   }
 
   /** Several changes of one turn make one notification; one that says nothing new is not sent. */
@@ -325,6 +340,15 @@ export class Registry implements Disposable {
       if (agent.untrustedSinceMs !== undefined && now - agent.untrustedSinceMs >= untrustedGraceMs) agent.link.close();
     }
   }
+}
+
+/** What the intercept's laptop says of the agent; undefined when the agent may not serve the intercept. */
+function trustedFor(record: InterceptRecord, agent: AgentRecord): TrustedAgent | undefined {
+  const { session, spec } = record;
+  const trusted = agent.sessions.has(session) ? session.trusted.get(agent.link.fingerprint) : undefined;
+  if (trusted === undefined) return undefined;
+  const key = workloadKey(spec.workload);
+  return workloadKey(trusted.workload) === key && workloadKey(agent.link.workload) === key ? trusted : undefined;
 }
 
 /** Kept only where every agent says so of every port; one that says no settles it, one that says nothing leaves it open. */

@@ -1,6 +1,6 @@
 // Who is connected, and which agents each laptop vouches for. A session has at most one live link; without one it is
 // kept for a while (its intercepts suspended) and forgotten when its laptop arrives anew.
-// Invariant: only sessions with a live link let an agent in or receive its streams.
+// Invariant: only sessions with a live link let an agent in (admission.ts) or receive its streams.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
@@ -56,6 +56,9 @@ export class SessionTable {
     let count = 0;
     for (const session of this.#sessions.values()) if (session.link !== undefined) count += 1;
     return count;
+  }
+  get(id: string): SessionRecord | undefined {
+    return this.#sessions.get(id);
   }
   all(): Iterable<SessionRecord> {
     return this.#sessions.values();

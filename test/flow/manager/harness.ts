@@ -172,7 +172,7 @@ export class TestLaptop implements AsyncDisposable {
   async introduce(manager: Manager, agent: Agent, number = 1): Promise<void> {
     const agents = [{ fingerprint: agent.fingerprint, podUid: `uid-${number}`, podName: `hello-${number}`, workload }];
     await this.rpc.call("agents.trust", { agents }, never);
-    await introduce(agent, manager);
+    await introduce(agent, manager, { sessionId: this.sessionId });
   }
 
   async intercept(name: string, containerPort: number, protocol: "tcp" | "udp" = "tcp"): Promise<InterceptInfo> {
@@ -209,7 +209,12 @@ export function specOf(name: string, containerPort: number, protocol: "tcp" | "u
   return { name, workload, containerName: "app", ports };
 }
 
-export async function introduce(agent: Agent, manager: Manager, fingerprint = manager.fingerprint): Promise<void> {
+export async function introduce(
+  agent: Agent,
+  manager: Manager,
+  of: { readonly sessionId: string; readonly fingerprint?: string },
+): Promise<void> {
+  const { sessionId, fingerprint = manager.fingerprint } = of;
   const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
   transport.on("error", () => undefined);
   const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
@@ -218,7 +223,7 @@ export async function introduce(agent: Agent, manager: Manager, fingerprint = ma
     const stream = await session.open({ kind: "rpc", api: "introduction" }, never);
     const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
     const target = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint, namespace: "telepresence" };
-    await rpc.call("introduce", { manager: target }, never);
+    await rpc.call("introduce", { manager: target, sessionId }, never);
   } finally {
     session.destroy();
   }

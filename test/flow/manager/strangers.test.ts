@@ -13,6 +13,7 @@ import { openRpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import { agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
+import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { Manager } from "#manager/manager.ts";
 import {
   LogLines,
@@ -40,7 +41,12 @@ async function untilClosed(socket: Socket): Promise<Buffer> {
 }
 
 /** An agent that lies: speaks the protocol with a key of its own. */
-async function falseAgent(manager: Manager, identity: Identity): Promise<TunnelSession> {
+async function falseAgent(
+  manager: Manager,
+  identity: Identity,
+  introducedBy: readonly string[],
+  of: WorkloadRef = workload,
+): Promise<TunnelSession> {
   const transport = await connectPinned({
     identity,
     host: "127.0.0.1",
@@ -57,8 +63,9 @@ async function falseAgent(manager: Manager, identity: Identity): Promise<TunnelS
     serves: { api: managerToAgentApi, handlers: { "intercepts.set": () => ({}) } },
     log: silentLogger,
   });
-  const config = { workload, ports: [], containerName: "app" };
-  await rpc.call("arrive", { podName: "liar", podUid: "liar", podIps: ["10.0.0.9"], version: "1", config }, never);
+  const config = { workload: of, ports: [], containerName: "app" };
+  const facts = { podName: "liar", podUid: "liar", podIps: ["10.0.0.9"], version: "1", config };
+  await rpc.call("arrive", { ...facts, introducedBy: [...introducedBy] }, never);
   return session;
 }
 
@@ -71,7 +78,7 @@ describe("the agents' port", () => {
     expect((await untilClosed(plain)).toString()).not.toContain("HTTP/1");
     const keyless = connectTls({ port: manager.agentPort, host: "127.0.0.1", rejectUnauthorized: false });
     await untilClosed(keyless);
-    await expect(falseAgent(manager, createIdentity("stranger"))).rejects.toMatchObject({ code: "link_lost" });
+    await expect(falseAgent(manager, createIdentity("stranger"), ["x"])).rejects.toMatchObject({ code: "link_lost" });
     while (log.with(strangersLogged).length === 0) await tick();
     expect(manager.registry.list()).toEqual([]);
   });
@@ -93,12 +100,61 @@ describe("the agents' port", () => {
     const laptop = await TestLaptop.connect(manager);
     const agents = [{ fingerprint: identity.fingerprint, podUid: "u", podName: "p", workload }];
     await laptop.rpc.call("agents.trust", { agents }, never);
-    const session = await falseAgent(manager, identity);
+    const session = await falseAgent(manager, identity, [laptop.sessionId]);
     session.destroy();
     laptop.transport.destroy();
     await laptop.session.closed;
     while (manager.registry.isTrusted(identity.fingerprint)) await tick();
-    await expect(falseAgent(manager, identity)).rejects.toMatchObject({ code: "link_lost" });
+    await expect(falseAgent(manager, identity, [laptop.sessionId])).rejects.toMatchObject({ code: "link_lost" });
+  });
+
+  test("gives a laptop nothing of an agent whose key it only read somewhere", async () => {
+    await using manager = await testManager();
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    await using laptop = await TestLaptop.connect(manager);
+    await using thief = await TestLaptop.connect(manager, "eve@laptop");
+    const agents = [{ fingerprint: agent.fingerprint, podUid: "stolen", podName: "stolen", workload }];
+    // Vouched for before the rightful laptop comes, and again afterwards.
+    await thief.rpc.call("agents.trust", { agents }, never);
+    await laptop.introduce(manager, agent);
+    await thief.rpc.call("agents.trust", { agents }, never);
+    const stolen = await thief.intercept("hello", app.port);
+    expect(stolen).toMatchObject({ state: "waiting", pods: [] });
+    expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
+    expect(thief.arrived).toBe(0);
+    // Once it has been at the agent itself, it may.
+    await thief.introduce(manager, agent);
+    await thief.until(([own]) => own?.state === "active");
+  });
+
+  test("serves two laptops that introduced the same agent, whoever came first", async () => {
+    await using manager = await testManager();
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    await using first = await TestLaptop.connect(manager, "ada@laptop");
+    await first.introduce(manager, agent);
+    await using second = await TestLaptop.connect(manager, "bob@laptop");
+    await second.introduce(manager, agent);
+    await first.rpc.call("depart", {}, never);
+    const info = await second.intercept("hello", app.port);
+    expect(info).toMatchObject({ state: "active", pods: [{ name: "hello-1" }] });
+  });
+
+  test("refuses an agent of another workload than its laptop vouched for, and logs it", async () => {
+    const log = new LogLines();
+    await using manager = await testManager({ log: log.logger });
+    await using laptop = await TestLaptop.connect(manager);
+    const identity = createIdentity("agent");
+    const agents = [{ fingerprint: identity.fingerprint, podUid: "u", podName: "p", workload }];
+    await laptop.rpc.call("agents.trust", { agents }, never);
+    const refused = falseAgent(manager, identity, [laptop.sessionId], { ...workload, name: "other" });
+    await expect(refused).rejects.toMatchObject({
+      code: "denied",
+      message:
+        "the agent of pod p is configured for Deployment other in namespace shop, expected Deployment hello in namespace shop",
+    });
+    expect(log.with("agent not admitted")).toHaveLength(1);
   });
 
   test("gives a known agent nothing but the intercepts it was introduced for", async () => {
@@ -109,7 +165,7 @@ describe("the agents' port", () => {
     await using other = await TestLaptop.connect(manager, "eve@laptop");
     const agents = [{ fingerprint: identity.fingerprint, podUid: "u", podName: "p", workload }];
     await other.rpc.call("agents.trust", { agents }, never);
-    const session = await falseAgent(manager, identity);
+    const session = await falseAgent(manager, identity, [other.sessionId, laptop.sessionId]);
     const inbound = {
       kind: "inbound",
       protocol: "tcp",
@@ -167,7 +223,8 @@ describe("an agent", () => {
     await using laptop = await TestLaptop.connect(manager);
     const agents = [{ fingerprint: agent.fingerprint, podUid: "u", podName: "p", workload }];
     await laptop.rpc.call("agents.trust", { agents }, never);
-    await expect(introduce(agent, manager, "0".repeat(64))).rejects.toMatchObject({
+    const { sessionId } = laptop;
+    await expect(introduce(agent, manager, { sessionId, fingerprint: "0".repeat(64) })).rejects.toMatchObject({
       code: "denied",
       message: expect.stringContaining("expected key 0000"),
     });
