@@ -47,7 +47,7 @@ export class KubeAccess implements ClusterAccess {
   async openManager(signal: AbortSignal): Promise<Duplex> {
     const namespace = this.#managerNamespace;
     // Asked again: the link before was lost, perhaps with the whole network.
-    if (this.#managerOpened) this.#kube.transport.dropIdle();
+    if (this.#managerOpened) this.#kube.transport.renew();
     this.#managerOpened = true;
     const found = await this.#kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal);
     const ready = found.items.filter(isReady);

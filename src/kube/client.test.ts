@@ -78,7 +78,7 @@ describe("Kube requests", () => {
     await kube.get(pods, { name: "x" }, signal);
     const [first] = server.sockets;
     await new Promise(setImmediate); // it is idle from the end of the turn on
-    kube.transport.dropIdle();
+    kube.transport.renew();
     await kube.get(pods, { name: "x" }, signal);
     await expect.poll(() => server.sockets.size).toBe(1);
     expect([...server.sockets][0]).not.toBe(first);

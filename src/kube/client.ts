@@ -124,6 +124,23 @@ export class Kube {
     return await this.#json<T>({ method: "PATCH", path, body }, actionOn("patch", kind, ref), signal);
   }
 
+  /**
+   * Strategic merge patch of a part with an address of its own, such as a pod's ephemeral containers: lists are merged
+   * by their items' names on the server, so that it needs no precondition.
+   */
+  async patchSubresource<T extends KubeObject>(
+    of: { readonly kind: Resource<T>; readonly ref: ObjectRef; readonly subresource: string },
+    patch: object,
+    signal: AbortSignal,
+    options: WriteOptions = {},
+  ): Promise<T> {
+    const { kind, ref, subresource } = of;
+    const path = `${resourcePath(kind, ref.namespace, ref.name)}/${subresource}?${writeParams(options)}`;
+    const body = jsonBody("application/strategic-merge-patch+json", patch);
+    const action = { ...actionOn("patch", kind, ref), subresource };
+    return await this.#json<T>({ method: "PATCH", path, body }, action, signal);
+  }
+
   /** False when there was none. `uid` is a precondition: exactly this object. */
   async delete<T extends KubeObject>(
     kind: Resource<T>,

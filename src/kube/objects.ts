@@ -92,8 +92,16 @@ export interface Container {
   readonly startupProbe?: NetworkHandler;
   readonly lifecycle?: { readonly postStart?: NetworkHandler; readonly preStop?: NetworkHandler };
   readonly restartPolicy?: string;
-  readonly resources?: object;
+  readonly resources?: {
+    readonly limits?: Readonly<Record<string, string>>;
+    readonly requests?: Readonly<Record<string, string>>;
+  };
   readonly securityContext?: object;
+}
+
+export interface EphemeralContainer extends Container {
+  /** Container whose processes it sees; ours names none. */
+  readonly targetContainerName?: string;
 }
 
 export interface Volume {
@@ -105,10 +113,16 @@ export interface Volume {
 export interface PodSpec {
   readonly containers: readonly Container[];
   readonly initContainers?: readonly Container[];
+  readonly ephemeralContainers?: readonly EphemeralContainer[];
   readonly volumes?: readonly Volume[];
   readonly hostNetwork?: boolean;
   readonly nodeName?: string;
   readonly shareProcessNamespace?: boolean;
+  readonly terminationGracePeriodSeconds?: number;
+  readonly os?: { readonly name?: string };
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  /** Of the pod as a whole (newer servers). */
+  readonly resources?: { readonly limits?: Readonly<Record<string, string>> };
 }
 
 export interface PodTemplate {
@@ -170,6 +184,7 @@ export interface Pod extends KubeObject {
     readonly conditions?: readonly Condition[];
     readonly containerStatuses?: readonly ContainerStatus[];
     readonly initContainerStatuses?: readonly ContainerStatus[];
+    readonly ephemeralContainerStatuses?: readonly ContainerStatus[];
   };
 }
 
@@ -190,6 +205,11 @@ export interface Service extends KubeObject {
     readonly ports?: readonly ServicePort[];
     readonly externalName?: string;
   };
+}
+
+/** What the metrics server saw lately. */
+export interface PodMetrics extends KubeObject {
+  readonly containers?: readonly { readonly name: string; readonly usage?: Readonly<Record<string, string>> }[];
 }
 
 export interface Namespace extends KubeObject {
@@ -247,6 +267,11 @@ export const namespaces = resource<Namespace>("", "namespaces", "Namespace", fal
 export const nodes = resource<KubeNode>("", "nodes", "Node", false);
 export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
 export const events = resource<KubeEvent>("", "events", "Event");
+
+export const podMetrics: Resource<PodMetrics> = {
+  ...resource<PodMetrics>("metrics.k8s.io", "pods", "PodMetrics"),
+  version: "v1beta1",
+};
 
 /** Path of a collection, or of one object in it. */
 export function resourcePath(of: Resource<KubeObject>, namespace: string | undefined, name?: string): string {

@@ -50,6 +50,18 @@ export function findProblem(pod: Pod): PodProblem | undefined {
   return scheduleProblem(pod, name) ?? phaseProblem(pod, name);
 }
 
+/** The same for one container, which may be an ephemeral one: those never show in a pod's readiness. */
+export function findContainerProblem(pod: Pod, container: string): PodProblem | undefined {
+  const { initContainerStatuses = [], containerStatuses = [], ephemeralContainerStatuses = [] } = pod.status ?? {};
+  const name = pod.metadata.name ?? "";
+  const status = [...initContainerStatuses, ...containerStatuses, ...ephemeralContainerStatuses].find(
+    (item) => item.name === container,
+  );
+  return status === undefined
+    ? undefined
+    : (imageProblem(name, status) ?? createProblem(name, status) ?? crashProblem(name, status));
+}
+
 function scheduleProblem(pod: Pod, name: string): PodProblem | undefined {
   const scheduled = pod.status?.conditions?.find((item) => item.type === "PodScheduled");
   if (scheduled?.status !== "False") return undefined;

@@ -47,6 +47,7 @@ export class KubeTransport {
   readonly clock: Clock;
   readonly #authenticator: Authenticator;
   readonly #closing = new AbortController();
+  #renewing = new AbortController();
   #agent: { readonly identity: string; readonly agent: Agent } | undefined;
 
   constructor(target: KubeTarget, options: TransportOptions) {
@@ -96,9 +97,19 @@ export class KubeTransport {
     return this.#authenticator.invalidate();
   }
 
-  /** After a sleep or a change of network kept connections are dead, and each would take a request's whole time. */
-  dropIdle(): void {
+  /**
+   * After a sleep or a change of network kept connections are dead: each would take a request's whole time, and a watch
+   * would be silent for minutes.
+   */
+  renew(): void {
     closeIdle(this.#agent?.agent);
+    const before = this.#renewing;
+    this.#renewing = new AbortController();
+    before.abort(new AppError("link_lost", "connections to the cluster are made anew"));
+  }
+  /** Aborts at the next `renew`: for answers that go on. */
+  get renewed(): AbortSignal {
+    return this.#renewing.signal;
   }
 
   close(): void {

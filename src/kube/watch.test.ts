@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
+import type { Kube } from "./client.ts";
 import { LiveSet, waitFor, watchPods } from "./live-set.ts";
 import type { Pod } from "./objects.ts";
 import { pods } from "./objects.ts";
@@ -14,6 +15,13 @@ const pod = (name: string, version = "1"): Pod => ({
   spec: { containers: [] },
 });
 const line = (type: string, object: unknown): string => `${JSON.stringify({ type, object })}\n`;
+
+class SleepingClock extends FakeClock {
+  sleptMs = 0;
+  override wallMs(): number {
+    return super.wallMs() + this.sleptMs;
+  }
+}
 
 /** Answers lists with `items`, and hands each watch to the next of `watches`. */
 function script(
@@ -113,6 +121,35 @@ describe("watch()", () => {
     await expect(watchPods(server.open(), {}, () => undefined, new AbortController().signal)).rejects.toMatchObject({
       code: "forbidden",
     });
+  });
+  // After a laptop's sleep, what was followed stood still for up to 135 s.
+  test.each([
+    ["connections are renewed", (kube: Kube) => kube.transport.renew()],
+    ["the machine has slept", (_kube: Kube, clock: SleepingClock) => void (clock.sleptMs = 60_000)],
+  ])("goes on at once over a new connection after %s", async (_when, happen) => {
+    await using server = await new FakeApiServer().listen();
+    const silent = Promise.withResolvers<void>();
+    script(server, () => [pod("a")], [
+      (response) => {
+        response.writeHead(200).flushHeaders();
+        silent.resolve();
+      },
+      (response) => {
+        response.writeHead(200);
+        response.write(line("ADDED", pod("b", "11")));
+      },
+    ]);
+    const clock = new SleepingClock();
+    const kube = server.open({}, { clock });
+    const controller = new AbortController();
+    const seen: number[] = [];
+    const done = watchPods(kube, {}, (items) => void seen.push(items.length), controller.signal);
+    await silent.promise;
+    happen(kube, clock);
+    while (seen.length < 2 && clock.now() < 10_000) await clock.advance(100);
+    controller.abort();
+    await done;
+    expect(seen).toEqual([1, 2]);
   });
   test("ends when the client is closed", async () => {
     await using server = await new FakeApiServer().listen();

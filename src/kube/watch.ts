@@ -2,6 +2,7 @@
 // Only a refusal, a missing kind or the signal ends it. Where `list` is allowed but `watch` is not, it lists again
 // every few seconds instead.
 import { deadline, linkSignals } from "#base/abort.ts";
+import type { Clock, Timer } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import type { Kube, ListQuery } from "./client.ts";
 import { actionOn, listParams } from "./client.ts";
@@ -15,8 +16,11 @@ export type WatchEvent<T> =
   | { readonly type: "changed"; readonly object: T }
   | { readonly type: "deleted"; readonly object: T };
 
-/** The server ends a watch after this; a line that went dead without a sign is noticed no later. Chosen. */
+/** The server ends a watch after this; a line that went dead without any sign is noticed no later. Chosen. */
 const watchSeconds = 120;
+/** Chosen: how soon after it a sleep is noticed, and what is taken for one rather than for a clock being set right. */
+const sleepCheckMs = 2000;
+const sleptMs = 5000;
 const graceMs = 15_000;
 /** Interval where watching is forbidden. Chosen. */
 const pollMs = 2000;
@@ -78,6 +82,7 @@ class WatchState {
       this.pollOnly = true;
       return 0;
     }
+    if (isAppError(error, "link_lost")) return firstRetryMs; // `renew`: the next one goes by a new connection
     const final = ["forbidden", "unauthorized", "not_found", "unsupported", "kubeconfig_invalid", "cancelled"] as const;
     if (final.some((code) => isAppError(error, code))) throw error;
     return Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs);
@@ -109,8 +114,9 @@ async function* follow<T extends KubeObject>(
   const path = `${resourcePath(kind, query.namespace)}?${params}`;
   const action = actionOn("watch", kind, { namespace: query.namespace });
   using limit = deadline(kube.clock, watchSeconds * 1000 + graceMs, `watching ${kind.plural}`, signal);
-  const response = await kube.transport.send({ method: "GET", path }, limit.signal);
-  using reading = linkSignals(limit.signal);
+  using _sleep = afterSleep(kube.clock, () => kube.transport.renew());
+  using reading = linkSignals(limit.signal, kube.transport.renewed);
+  const response = await kube.transport.send({ method: "GET", path }, reading.signal);
   const onAbort = (): void => void response.destroy(reading.signal.reason as Error);
   if (reading.signal.aborted) onAbort();
   else reading.signal.addEventListener("abort", onAbort, { once: true });
@@ -132,6 +138,14 @@ async function* follow<T extends KubeObject>(
   } finally {
     response.destroy();
   }
+}
+
+/** After the machine has slept: time passed by the wall that did not pass here, and no connection has lived that long. */
+function afterSleep(clock: Clock, callback: () => void): Timer {
+  const before = clock.wallMs() - clock.now();
+  return clock.every(sleepCheckMs, () => {
+    if (clock.wallMs() - clock.now() - before >= sleptMs) callback();
+  });
 }
 
 async function readStart(response: AsyncIterable<Buffer>): Promise<string> {
