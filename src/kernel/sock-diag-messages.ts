@@ -4,7 +4,7 @@
 //   identity  local port 2 | remote port 2 | local address 16 | remote address 16 | interface 4 | cookie 8
 //   request   family 1 | protocol 1 | extensions 1 | 0 | states 4 | identity 48
 //   answer    family 1 | state 1 | timer 2 | identity 48 | expires 4 | unread 4 | unacknowledged 4 | user 4 | inode 4
-import { formatAddress, parseAddress } from "#packet/address.ts";
+import { formatAddress } from "#packet/address.ts";
 import { NetlinkWriter, decodeAttributes, nlm, viewOf } from "./netlink.ts";
 import type { NetlinkMessage } from "./netlink.ts";
 
@@ -128,10 +128,4 @@ function addressText(bytes: Uint8Array, isIpv4: boolean): string {
   if (isIpv4) return formatAddress(bytes.subarray(0, 4));
   const isMapped = mappedPrefix.every((byte, index) => bytes[index] === byte);
   return formatAddress(isMapped ? bytes.subarray(12) : bytes);
-}
-
-/** As the kernel's table writes it, so that texts can be compared; undefined when it is no address. */
-export function canonicalAddress(text: string): string | undefined {
-  const bytes = parseAddress(text);
-  return bytes === undefined ? undefined : formatAddress(bytes);
 }
