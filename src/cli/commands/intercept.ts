@@ -12,6 +12,7 @@ import { runForeground } from "#cli/foreground.ts";
 import { checkInterceptFlags } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
+import { findTakenPorts } from "#cli/local-ports.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
@@ -20,6 +21,9 @@ import type { InterceptInfo } from "#wire/manager-api.ts";
 const interceptLimitMs = 300_000;
 /** chosen: every agent has to confirm. */
 const leaveLimitMs = 60_000;
+
+/** protocol: shells give 126 and more for commands that could not be run, or that a signal ended. */
+const notAFailureOfItsOwn = 126;
 
 interface Established {
   readonly info: InterceptInfo;
@@ -44,7 +48,10 @@ export async function runIntercept(
   report(context, established, flags);
   const [file, ...args] = command;
   if (file === undefined) return 0;
-  return await runWithChild(context, connected, established, [file, ...args]);
+  const taken = await findTakenPorts(established.info.spec.ports);
+  const code = await runWithChild(context, connected, established, [file, ...args]);
+  if (code > 0 && code < notAFailureOfItsOwn) warnOfTaken(context, taken);
+  return code;
 }
 
 interface Wish {
@@ -127,6 +134,15 @@ async function runWithChild(
   } finally {
     watch[Symbol.dispose]();
     if (!watch.ended) await leave(context, connected, info);
+  }
+}
+
+/** Whether the command wanted the port cannot be known: a test's command may expect somebody there. */
+function warnOfTaken({ output }: CommandContext, taken: readonly string[]): void {
+  for (const place of taken) {
+    output.warn(
+      `${place} was in use by another program when the command started; if the command was to listen there, end that program or choose another port with --port`,
+    );
   }
 }
 

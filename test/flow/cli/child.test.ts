@@ -4,6 +4,7 @@
 import { once } from "node:events";
 import { rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { spawn } from "node:child_process";
+import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { mainFile, outcomeOf, runChild, startCli } from "./run-cli.ts";
@@ -62,6 +63,19 @@ describe("a command after --", () => {
     expect(daemon.paramsOf("intercept")).toMatchObject({ ownedByConnection: true, wantEnvironment: true });
   });
 
+  test("that fails where another program has the intercept's port is told about that program", async () => {
+    await using stranger = createServer();
+    await once(stranger.listen(0, "127.0.0.1"), "listening");
+    const port = String((stranger.address() as AddressInfo).port);
+    const intercept = ["intercept", "hello", "-p", port, "--", "sh", "-c"];
+    const failed = await runChild([...intercept, "echo address in use >&2; exit 1"], { env: home.env });
+    expect(failed).toMatchObject({
+      code: 1,
+      stderr: `address in use\nWarning: 127.0.0.1:${port} was in use by another program when the command started; if the command was to listen there, end that program or choose another port with --port\n`,
+    });
+    expect(await runChild([...intercept, "exit 0"], { env: home.env })).toMatchObject({ code: 0, stderr: "" });
+  });
+
   test("that a signal ended counts as 128 and the signal's number", async () => {
     const { code } = await runChild(["connect", "--", "sh", "-c", "kill -KILL $$"], { env: home.env });
     expect(code).toBe(137);
@@ -91,11 +105,12 @@ describe("a command after --", () => {
     });
     const outcome = outcomeOf(child);
     await said(child, "ready");
-    daemon.intercepts = [];
+    daemon.endIntercept("hello");
     const { code, stdout, stderr } = await outcome;
     expect(code).toBe(143);
     expect(stdout).not.toContain("never");
     expect(stderr).toBe("Warning: the intercept hello was ended elsewhere; ending sh\n");
+    expect(daemon.methods()).toEqual(["connect", "intercept"]); // nothing is asked again and again
   });
 
   test("ends when the daemon quits", async () => {
