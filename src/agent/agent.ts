@@ -14,6 +14,9 @@ import { UdpCapture } from "./inbound/capture-udp.ts";
 import { startIntroductions } from "./introduction.ts";
 import { describeCallers } from "./kept-callers.ts";
 import { ManagerLinks } from "./manager-link.ts";
+import { OlderConnections } from "./older-connections.ts";
+import type { OlderConnectionsOptions } from "./older-connections.ts";
+import { PassedConnections } from "./passed-connections.ts";
 import { Redirect, openKernelTable } from "./redirect.ts";
 import type { RedirectTable } from "./redirect.ts";
 import { ServedIntercepts } from "./served.ts";
@@ -58,17 +61,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       ...(options.redirectLingerMs === undefined ? {} : { lingerMs: options.redirectLingerMs }),
     });
     scope.use(redirect);
+    const passed = new PassedConnections();
     const captures: (TcpCapture | UdpCapture)[] = [];
     for (const port of config.ports) {
-      const parts = { port, served, redirect, podName, podIps, clock, log };
+      const parts = { port, served, redirect, passed, podName, podIps, clock, log };
       captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen(parts)));
     }
 
     const identity = createIdentity("traffic-agent");
     const facts = { podName, podUid, podIps: [...podIps], version: softwareVersion, config };
-    const applyRedirects = (): Promise<void> => redirect.update();
+    const older = scope.use(openOlder({ passed, podIps, ports: config.ports, clock, log }, served, redirect));
+    const applyRedirects = (): Promise<void> => older.during(() => redirect.update());
     const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
-    const links = scope.use(new ManagerLinks({ identity, facts, hello, served, applyRedirects, callers, clock, log }));
+    const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, clock, log };
+    const links = scope.use(new ManagerLinks(linkParts));
     const introductions = scope.use(
       await startIntroductions({
         host: "127.0.0.1",
@@ -101,6 +107,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await scope[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+function openOlder(
+  parts: Omit<OlderConnectionsOptions, "modeOf" | "isInForce">,
+  served: ServedIntercepts,
+  redirect: Redirect,
+): OlderConnections {
+  return new OlderConnections({
+    ...parts,
+    modeOf: (port) => served.find(port.containerPort, port.protocol)?.existing,
+    isInForce: (port) => port.takeover === "name" || redirect.isInForce(port),
+  });
 }
 
 /**

@@ -18,6 +18,7 @@ import type { Hello } from "#wire/hello.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
+import type { OlderConnections } from "./older-connections.ts";
 import type { InboundOpener, Refused, ServedIntercepts } from "./served.ts";
 
 export type ManagerAddress = ParamsOf<typeof introductionApi, "introduce">["manager"];
@@ -50,6 +51,7 @@ export interface ManagerLinksOptions {
   readonly applyRedirects: () => Promise<void>;
   /** What is known of the ports' callers now. */
   readonly callers: () => readonly CallersOfPort[];
+  readonly older: OlderConnections;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -62,6 +64,9 @@ export class ManagerLinks implements AsyncDisposable {
   constructor(options: ManagerLinksOptions) {
     this.#options = options;
     this.#scope = new Scope(options.log);
+    options.older.onChange(() => {
+      for (const link of this.#links.values()) link.tellOlder();
+    });
   }
 
   get connectedCount(): number {
@@ -168,6 +173,9 @@ class ManagerLink implements InboundOpener {
   countRefused(interceptId: string): void {
     if (this.#refused.size === 0) this.#options.clock.after(refusedIntervalMs, () => this.#tellRefused()).unref();
     this.#refused.set(interceptId, (this.#refused.get(interceptId) ?? 0) + 1);
+  }
+  tellOlder(rpc = this.#rpc): void {
+    rpc?.notify("connections.older", { ports: [...this.#options.older.describe()] });
   }
   #tellRefused(): void {
     for (const [interceptId, count] of this.#refused) this.#rpc?.notify("laptop.refused", { interceptId, count });
@@ -284,6 +292,7 @@ class ManagerLink implements InboundOpener {
           "intercepts.set": async ({ intercepts }) => {
             const refused = await this.#serve(intercepts);
             rpc.notify("callers.kept", { ports: [...callers()] });
+            this.tellOlder(rpc);
             log.info("intercepts set", { count: intercepts.length, refused: refused.length });
             if (refused.length === 0) return {};
             // The manager reads the fields; what is not named there is served.

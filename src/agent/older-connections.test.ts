@@ -84,16 +84,16 @@ async function setup(port: AgentPort = portOf("redirect"), openTable?: () => Pro
     passed,
     clock,
     log: silentLogger,
-    inForce: () => wanted.mode,
+    modeOf: () => wanted.mode,
+    isInForce: () => true,
     openTable: openTable ?? (() => Promise.resolve(table)),
   });
   open.push(older);
   let changes = 0;
   older.onChange(() => (changes += 1));
-  await older.prepare();
-  const take = (mode: ExistingMode | undefined): void => {
+  const take = (mode: ExistingMode | undefined): Promise<void> => {
     wanted.mode = mode;
-    older.update();
+    return older.during(() => Promise.resolve());
   };
   const counts = () => older.describe().map(({ connections, callers }) => [connections, callers]);
   return { table, clock, passed, older, take, counts, port, changes: () => changes };
@@ -104,7 +104,7 @@ describe("connections with the application itself", () => {
     const { table, clock, take, counts, changes, older } = await setup();
     table.sockets = [connection("10.0.0.1", 1), connection("10.0.0.1", 2), connection("10.0.0.2", 1)];
     expect(counts()).toEqual([]);
-    take("keep");
+    await take("keep");
     expect(older.describe()).toEqual([
       { containerPort: 8080, protocol: "tcp", connections: 3, callers: 2, addresses: ["10.0.0.1", "10.0.0.2"] },
     ]);
@@ -129,17 +129,17 @@ describe("connections with the application itself", () => {
     const farEnd = { ...asCaller, local: asCaller.remote, remote: asCaller.local, cookie: "own" };
     const loopback = { local: { address: "127.0.0.1", port: 8080 }, remote: { address: "127.0.0.1", port: 3 } };
     table.sockets = [asCaller, farEnd, connection("", 0, "busy", loopback), connection("10.0.0.1", 8)];
-    take("keep");
+    await take("keep");
     expect(counts()).toEqual([[1, 1]]);
   });
 
   test("are counted anew when the port is intercepted again", async () => {
     const { table, take, counts } = await setup();
-    take("keep");
-    take(undefined);
+    await take("keep");
+    await take(undefined);
     expect(counts()).toEqual([]);
     table.sockets = [connection("10.0.0.1", 1)];
-    take("keep");
+    await take("keep");
     expect(counts()).toEqual([[1, 1]]);
   });
 
@@ -147,7 +147,7 @@ describe("connections with the application itself", () => {
     const { table, clock, take, counts } = await setup();
     const [busy, waiting] = [connection("10.0.0.1", 1, "busy"), connection("10.0.0.1", 2, "asked")];
     table.sockets = [busy, waiting, connection("10.0.0.2", 1), connection("10.0.0.2", 2)];
-    take("drain");
+    await take("drain");
     expect(table.sockets).toEqual([busy, waiting]);
     expect(counts()).toEqual([[2, 1]]);
     table.sockets[1] = { ...waiting, traffic: traffic("answered") };
@@ -158,7 +158,7 @@ describe("connections with the application itself", () => {
   test("reset: all are gone at once, however many", async () => {
     const { table, clock, take, counts } = await setup();
     table.sockets = Array.from({ length: 3000 }, (_, index) => connection("10.0.0.1", index, "busy"));
-    take("reset");
+    await take("reset");
     await clock.advance(100);
     expect(table.sockets).toEqual([]);
     expect(counts()).toEqual([[0, 0]]);
@@ -168,7 +168,7 @@ describe("connections with the application itself", () => {
     const { table, take, older } = await setup();
     table.refusal = new AppError("unsupported", "this kernel was built without it");
     table.sockets = [connection("10.0.0.1", 1)];
-    take("reset");
+    await take("reset");
     expect(table.sockets.length).toBe(1);
     expect(older.describe()[0]).toMatchObject({ connections: 1 });
     expect(older.describe()[0]?.reason).toBe(
@@ -179,7 +179,7 @@ describe("connections with the application itself", () => {
   test("a table that cannot be read keeps no intercept from working", async () => {
     const fails = (): Promise<never> => Promise.reject(new AppError("unsupported", "no such table"));
     const { take, older, clock } = await setup(portOf("redirect"), fails);
-    take("keep");
+    await take("keep");
     expect(older.describe()[0]).toMatchObject({
       connections: 0,
       reason: "the traffic-agent cannot read the kernel's table of connections",
@@ -207,7 +207,7 @@ describe("connections that the agent passes", () => {
     const own = { local: { address: "127.0.0.1", port: agentPort } };
     const listed = connection("127.0.0.1", outside.localPort!, "answered", own);
     parts.table.sockets = [listed];
-    parts.take(mode);
+    await parts.take(mode);
     return { ...parts, caller, outside, listed };
   }
 

@@ -33,8 +33,10 @@ export interface OlderConnectionsOptions {
   readonly ports: readonly AgentPort[];
   readonly podIps: readonly string[];
   readonly passed: PassedConnections;
-  /** What becomes of the port's older connections; undefined while its take-over is not in force. */
-  readonly inForce: (port: AgentPort) => ExistingMode | undefined;
+  /** What becomes of the port's older connections; undefined while nobody intercepts it. */
+  readonly modeOf: (port: AgentPort) => ExistingMode | undefined;
+  /** Whether the port's new connections come to the agent. */
+  readonly isInForce: (port: AgentPort) => boolean;
   /** The kernel's but in tests. */
   readonly openTable?: () => Promise<ConnectionTable>;
   readonly clock: Clock;
@@ -84,27 +86,14 @@ export class OlderConnections implements Disposable {
     this.#podIps = new Set(options.podIps);
   }
 
-  /** Call it before a take-over comes into force, so that the snapshot need not wait. Never rejects. */
-  async prepare(): Promise<void> {
-    if (this.#table !== undefined || this.#ports.length === 0) return;
+  /** Runs a change of take-overs and looks at the outcome before anything else can happen. Rejects as `change` does. */
+  async during(change: () => Promise<void>): Promise<void> {
+    await this.#prepare();
     try {
-      this.#table = await (this.#options.openTable ?? openKernelTable)();
-    } catch (error) {
-      this.#options.log.warn("older connections not counted", { reason: toAppError(error).message });
+      await change();
+    } finally {
+      this.#update();
     }
-  }
-
-  /** Call it in the tick in which take-overs came into force or ended. */
-  update(): void {
-    if (this.#disposed) return;
-    for (const port of this.#ports) {
-      const mode = this.#options.inForce(port);
-      const watched = this.#watched.get(port);
-      if (mode === undefined) this.#watched.delete(port);
-      else if (watched === undefined) this.#watched.set(port, this.#begin(port, mode));
-      else watched.mode = mode;
-    }
-    this.#read();
   }
 
   describe(): readonly OlderConnectionsOfPort[] {
@@ -118,7 +107,7 @@ export class OlderConnections implements Disposable {
     }));
   }
 
-  /** Called when `describe` has changed; a second apart at least, but after `update`. */
+  /** Called when `describe` has changed; a second apart at least, but after a change of take-overs. */
   onChange(listener: () => void): void {
     this.#listener = listener;
   }
@@ -127,6 +116,32 @@ export class OlderConnections implements Disposable {
     this.#disposed = true;
     this.#next?.[Symbol.dispose]();
     this.#watched.clear();
+  }
+
+  /** Opened before a take-over comes into force, so that its snapshot need not wait. Most agents never need it. */
+  async #prepare(): Promise<void> {
+    const { modeOf, passed, openTable = openKernelTable, log } = this.#options;
+    const isNeeded = (port: AgentPort): boolean =>
+      modeOf(port) !== undefined && (port.takeover === "redirect" || passed.of(port).length > 0);
+    if (this.#table !== undefined || !this.#ports.some(isNeeded)) return;
+    try {
+      this.#table = await openTable();
+    } catch (error) {
+      log.warn("older connections not counted", { reason: toAppError(error).message });
+    }
+  }
+
+  #update(): void {
+    if (this.#disposed) return;
+    const { isInForce, modeOf } = this.#options;
+    for (const port of this.#ports) {
+      const mode = isInForce(port) ? modeOf(port) : undefined;
+      const watched = this.#watched.get(port);
+      if (mode === undefined) this.#watched.delete(port);
+      else if (watched === undefined) this.#watched.set(port, this.#begin(port, mode));
+      else watched.mode = mode;
+    }
+    this.#read();
   }
 
   #begin(port: AgentPort, mode: ExistingMode): Watched {
@@ -141,8 +156,9 @@ export class OlderConnections implements Disposable {
       callers: new Set(),
       reason: undefined,
     };
-    if (port.takeover === "redirect")
+    if (port.takeover === "redirect") {
       this.#attempt(watched, (table) => (watched.cookies = this.#snapshot(table, port)));
+    }
     return watched;
   }
 
@@ -166,6 +182,7 @@ export class OlderConnections implements Disposable {
     const startMs = clock.now();
     let waitMs = Infinity;
     for (const watched of this.#watched.values()) {
+      if (watched.cookies.size === 0 && watched.passed.length === 0) continue;
       const rest = this.#attempt(watched, (table) => this.#step(watched, table)) ?? false;
       if (rest) waitMs = restMs;
       else if (watched.count > 0) waitMs = Math.min(waitMs, watched.mode === "keep" ? countMs : drainMs);

@@ -54,6 +54,11 @@ export class Redirect implements AsyncDisposable {
     return this.#table?.callers;
   }
 
+  /** Whether new connections to the port are sent over now. */
+  isInForce(port: AgentPort): boolean {
+    return this.#applied.split(" ").includes(keyOf(port));
+  }
+
   /** Brings the rules in line with what is intercepted; resolves when they are in force. */
   update(): Promise<void> {
     if (this.#ports.length === 0) return Promise.resolve();
@@ -84,7 +89,7 @@ export class Redirect implements AsyncDisposable {
 
   async #apply(): Promise<void> {
     const wanted = this.#ports.filter((port) => this.#options.isTaken(port));
-    const key = wanted.map((port) => `${port.protocol}/${port.containerPort}`).join(" ");
+    const key = wanted.map(keyOf).join(" ");
     if (this.#table === undefined && wanted.length === 0) return;
     this.#keep();
     if (this.#table === undefined || key !== this.#applied) {
@@ -112,6 +117,10 @@ export class Redirect implements AsyncDisposable {
     this.#table = undefined;
     this.#applied = "";
   }
+}
+
+function keyOf(port: AgentPort): string {
+  return `${port.protocol}/${port.containerPort}`;
 }
 
 /** The nft table, made when the first port needs it: most agents never load the kernel's part. */

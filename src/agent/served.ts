@@ -2,6 +2,7 @@
 // takes a port keeps it until it lets go.
 // Invariant: only intercepts of links that stand are in here; a link's end takes them out in the same tick.
 import type { AgentPort, ServedIntercept } from "#wire/agent-api.ts";
+import type { ExistingMode } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 
@@ -16,6 +17,8 @@ export interface InboundOpener {
 export interface Taken {
   readonly interceptId: string;
   readonly opener: InboundOpener;
+  /** What becomes of connections that are older. */
+  readonly existing: ExistingMode;
 }
 
 export interface Refused {
@@ -59,6 +62,7 @@ export class ServedIntercepts {
         this.#taken.set(keyOf(containerPort, protocol), {
           interceptId: intercept.id,
           opener,
+          existing: intercept.existing ?? "keep",
           client: intercept.client,
         });
       }

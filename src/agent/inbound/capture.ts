@@ -17,6 +17,7 @@ import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
+import type { PassedConnections } from "#agent/passed-connections.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import { firstMove, openInbound } from "./open-stream.ts";
@@ -30,6 +31,7 @@ export interface CaptureOptions {
   readonly port: AgentPort;
   readonly served: ServedIntercepts;
   readonly redirect: Redirect;
+  readonly passed: PassedConnections;
   readonly podName: string;
   readonly podIps: readonly string[];
   readonly clock: Clock;
@@ -133,8 +135,9 @@ export class TcpCapture implements AsyncDisposable {
   async #toApplication(caller: Socket, signal: AbortSignal): Promise<void> {
     const reached = caller.localAddress;
     const application = await this.#dialer.dial(reached, signal, this.#impersonate(caller));
-    if (caller.destroyed) application.resetAndDestroy();
-    else joinDuplex(caller, application);
+    if (caller.destroyed) return void application.resetAndDestroy();
+    this.#options.passed.track(this.#options.port, { caller, application });
+    joinDuplex(caller, application);
   }
 
   #impersonate(caller: Socket): Impersonated | undefined {
