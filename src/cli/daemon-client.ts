@@ -9,6 +9,7 @@ import { softwareVersion } from "#base/version.ts";
 import type { Rpc } from "#tunnel/rpc.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import { controlApi, controlCallerNotifications, controlNotifications } from "#wire/control-api.ts";
+import type { OwnedCommand } from "#wire/control-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 
 type Api = typeof controlApi;
@@ -40,6 +41,8 @@ export interface DaemonClientOptions {
 export class DaemonClient implements Disposable {
   readonly #rpc: Rpc<Api, typeof controlNotifications, typeof controlCallerNotifications>;
   readonly #options: DaemonClientOptions;
+  /** This connection owns one intercept at most. */
+  readonly #interceptEnded = Promise.withResolvers<void>();
 
   constructor(socket: Socket, options: DaemonClientOptions) {
     this.#options = options;
@@ -51,11 +54,17 @@ export class DaemonClient implements Disposable {
       log: silent,
     });
     this.#rpc.onNotification("progress", ({ text }) => options.onProgress(text));
+    this.#rpc.onNotification("intercept.ended", () => this.#interceptEnded.resolve());
   }
 
   /** Resolves when the daemon has hung up. */
   get gone(): Promise<void> {
     return this.#rpc.closed.then(() => undefined);
+  }
+
+  /** Resolves when the intercept that this connection owns has ended, whoever ended it. */
+  get interceptEnded(): Promise<void> {
+    return this.#interceptEnded.promise;
   }
 
   hello(): Promise<Hello> {
@@ -73,6 +82,14 @@ export class DaemonClient implements Disposable {
 
   helperFailed(message: string): void {
     this.#rpc.notify("helper.failed", { message });
+  }
+
+  /** From here on the daemon ends the command, should this process be killed. */
+  commandStarted(command: OwnedCommand): void {
+    this.#rpc.notify("command.started", command);
+  }
+  commandEnded(): void {
+    this.#rpc.notify("command.ended", {});
   }
 
   [Symbol.dispose](): void {

@@ -1,30 +1,39 @@
 // The command after `--`: on this terminal, with this command's signals, and its exit code is ours.
 import { toAppError } from "#base/error.ts";
+import type { OwnedCommand } from "#wire/control-api.ts";
 import type { CommandContext } from "./context.ts";
+import type { DaemonClient } from "./daemon-client.ts";
 import { signalExitCode } from "./interrupts.ts";
 import type { ForegroundCommand, ProgramEnd } from "./machine.ts";
 
 /** chosen: time to end in order after SIGTERM. */
 const endGraceMs = 5000;
 
-export interface EndedElsewhere {
+export interface ForegroundOptions {
+  /** Ends the command in our place, should we be killed. */
+  readonly client: DaemonClient;
+  /** What its end undoes. */
+  readonly undo: OwnedCommand["undo"];
   /** Resolves with the reason when the command has to end; never rejects. */
-  readonly reason: Promise<string>;
+  readonly endedElsewhere?: Promise<string>;
 }
 
-/** Runs it to its end. When `elsewhere` says so, it is told to end, then made to. */
+/** Runs it to its end. When `endedElsewhere` says so, it is told to end, then made to. */
 export async function runForeground(
   context: CommandContext,
   command: ForegroundCommand,
-  elsewhere?: EndedElsewhere,
+  { client, undo, endedElsewhere }: ForegroundOptions,
 ): Promise<number> {
   const { interrupts, machine, output } = context;
   output.clearProgress();
   interrupts.signal.throwIfAborted();
   const child = await machine.startForeground(command);
+  if (child.identity !== undefined) {
+    client.commandStarted({ ...child.identity, leadsGroup: child.leadsGroup, undo });
+  }
   using _signals = interrupts.divert((name) => child.forward(name));
   let over = false;
-  const stop = elsewhere?.reason.then(async (reason) => {
+  const stop = endedElsewhere?.then(async (reason) => {
     if (over) return;
     output.warn(`${reason}; ending ${command.command[0]}`);
     await child.terminate(endGraceMs);
@@ -34,6 +43,7 @@ export async function runForeground(
   );
   const end = await child.ended;
   over = true;
+  client.commandEnded();
   return exitCodeOf(end);
 }
 

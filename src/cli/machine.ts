@@ -17,6 +17,10 @@ export interface ProgramEnd {
 
 /** The user's own command, on the terminal of this one. */
 export interface ForegroundChild {
+  /** The process as nobody else can be it; undefined when it has ended already. */
+  readonly identity: { readonly pid: number; readonly startTicks: number } | undefined;
+  /** Whether it leads a process group of its own. */
+  readonly leadsGroup: boolean;
   /** Never rejects. */
   readonly ended: Promise<ProgramEnd>;
   /** Passes on a signal that the terminal has not given to the child already. */

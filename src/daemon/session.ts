@@ -156,6 +156,11 @@ export class Session implements AsyncDisposable {
     return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
   }
 
+  /** Resolves when there is no such intercept of ours any more, whoever ended it; never rejects. */
+  interceptEnded(name: string): Promise<void> {
+    return this.#intercepts.ended(name);
+  }
+
   /** `namespace`, when given, must be the intercept's own. */
   async leave(name: string, signal: AbortSignal, namespace?: string): Promise<void> {
     await this.#intercepts.remove(name, signal, namespace);

@@ -5,7 +5,8 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { isatty } from "node:tty";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { ProcessEnd } from "./process.ts";
+import { identifyProcess } from "./process.ts";
+import type { ProcessEnd, ProcessIdentity } from "./process.ts";
 
 export interface ForegroundOptions {
   readonly env: Readonly<Record<string, string>>;
@@ -16,6 +17,10 @@ export interface ForegroundOptions {
 
 export interface ForegroundProcess {
   readonly pid: number;
+  /** Undefined when it has ended already. */
+  readonly identity: ProcessIdentity | undefined;
+  /** Whether it leads a process group of its own. */
+  readonly leadsGroup: boolean;
   /** Never rejects. */
   readonly ended: Promise<ProcessEnd>;
   /** Passes on a signal that we got and the child has not. */
@@ -53,6 +58,8 @@ function startError(file: string, cause: NodeJS.ErrnoException): AppError {
 
 class RunningChild implements ForegroundProcess {
   readonly pid: number;
+  readonly identity: ProcessIdentity | undefined;
+  readonly leadsGroup: boolean;
   readonly ended: Promise<ProcessEnd>;
   readonly #child: ChildProcess;
   readonly #onTerminal: boolean;
@@ -63,6 +70,8 @@ class RunningChild implements ForegroundProcess {
     this.#onTerminal = onTerminal;
     this.#clock = clock;
     this.pid = child.pid ?? 0;
+    this.identity = identifyProcess(this.pid);
+    this.leadsGroup = !onTerminal;
     this.ended = new Promise((resolve) => {
       child.once("exit", (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }));
     });

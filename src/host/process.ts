@@ -3,6 +3,7 @@
 import { spawn, type StdioOptions } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
+import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 
 export interface ProcessEnd {
@@ -80,6 +81,36 @@ export function parseProcessStat(text: string): ProcessIdentity | undefined {
 export function isSameProcess(identity: ProcessIdentity): boolean {
   return identifyProcess(identity.pid)?.startTicks === identity.startTicks;
 }
+
+export interface EndOptions {
+  /** Its whole group, which it leads. */
+  readonly group: boolean;
+  /** From SIGTERM to SIGKILL. */
+  readonly graceMs: number;
+  readonly clock: Clock;
+}
+
+/** chosen: between two looks whether a process that is no child of ours has ended. */
+const endPollMs = 25;
+
+/** Ends a process that need not be our child: SIGTERM, then SIGKILL. Resolves when it has got what it takes. */
+export async function endProcess(identity: ProcessIdentity, { group, graceMs, clock }: EndOptions): Promise<void> {
+  const signal = (name: NodeJS.Signals): void => {
+    try {
+      if (isSameProcess(identity)) process.kill(group ? -identity.pid : identity.pid, name);
+    } catch {
+      // it has just ended, or is not ours to end
+    }
+  };
+  signal("SIGTERM");
+  signal("SIGCONT"); // one that was stopped hears nothing
+  for (let waitedMs = 0; waitedMs < graceMs && isSameProcess(identity); waitedMs += endPollMs) {
+    await clock.sleep(endPollMs, unending);
+  }
+  signal("SIGKILL");
+}
+
+const unending = new AbortController().signal;
 
 /** Whether some process has this id now. */
 export function isAlive(pid: number): boolean {

@@ -156,14 +156,30 @@ export const controlApi = {
   ),
 } as const;
 
+/** The command after `--`, and what its end undoes. */
+export const ownedCommandSchema = z.object({
+  pid: z.number().int().positive(),
+  /** Start time of the process, since an id is given out again (proc(5), field 22). */
+  startTicks: z.number().int().nonnegative(),
+  /** It leads a process group of its own, which ends with it. */
+  leadsGroup: z.boolean(),
+  undo: z.enum(["nothing", "disconnect", "quit"]),
+});
+export type OwnedCommand = z.infer<typeof ownedCommandSchema>;
+
 /** Notifications that the CLI sends. */
 export const controlCallerNotifications = {
   /** The helper cannot be started: sudo refused or failed. Ends the wait of `connect`. */
   "helper.failed": z.object({ message: z.string() }),
+  /** The user's command after `--` runs. Should this connection end before `command.ended`, the daemon ends it. */
+  "command.started": ownedCommandSchema,
+  "command.ended": empty,
 } as const;
 
-/** Notifications that the daemon sends while a call is open. */
+/** Notifications that the daemon sends. */
 export const controlNotifications = {
-  /** One line for people about what is going on now. */
+  /** One line for people about what is going on now, while a call is open. */
   progress: z.object({ text: z.string() }),
+  /** An intercept that this connection owns is over, whoever ended it; once. */
+  "intercept.ended": z.object({ name: z.string() }),
 } as const;

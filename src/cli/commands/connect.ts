@@ -12,10 +12,16 @@ const undoLimitMs = 60_000;
 
 export async function runConnect(context: CommandContext, command: readonly string[]): Promise<number> {
   using connected = await connect(context, "result");
+  const { client, started } = connected.daemon;
   const [file, ...args] = command;
   if (file === undefined) return 0;
   try {
-    return await runForeground(context, { command: [file, ...args], env: context.environment.all });
+    const undone = started ? "quit" : connected.fresh ? "disconnect" : "nothing";
+    return await runForeground(
+      context,
+      { command: [file, ...args], env: context.environment.all },
+      { client, undo: undone },
+    );
   } finally {
     await undo(context, connected);
   }

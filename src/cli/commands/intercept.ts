@@ -128,11 +128,10 @@ async function runWithChild(
   const { client } = connected.daemon;
   const always = { TELEPRESENCE_INTERCEPT_ID: info.id, TELEPRESENCE_CONTAINER: info.spec.containerName };
   const env = { ...context.environment.all, ...(environment ?? always) };
-  using watch = watchIntercept(context, client, info);
+  const watch = watchIntercept(client, info);
   try {
-    return await runForeground(context, { command, env }, watch);
+    return await runForeground(context, { command, env }, { client, undo: "nothing", endedElsewhere: watch.reason });
   } finally {
-    watch[Symbol.dispose]();
     if (!watch.ended) await leave(context, connected, info);
   }
 }

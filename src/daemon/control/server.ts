@@ -7,6 +7,7 @@ import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { peerCredentials } from "#kernel/peer-cred.ts";
 import { openRpc, type Handlers } from "#tunnel/rpc.ts";
+import type { OwnedCommand } from "#wire/control-api.ts";
 import { controlApi, controlCallerNotifications, controlNotifications } from "#wire/control-api.ts";
 
 /** One command of the CLI. */
@@ -17,9 +18,16 @@ export interface Caller {
   readonly gone: AbortSignal;
 }
 
+/** What a command's connection owns, and so ends with it. */
+export interface OwningCaller extends Caller {
+  /** Its child, while it runs. */
+  readonly command: OwnedCommand | undefined;
+  readonly interceptEnded: (name: string) => void;
+}
+
 export interface ControlServerOptions {
   readonly path: string;
-  readonly handlersFor: (caller: Caller) => Handlers<typeof controlApi>;
+  readonly handlersFor: (caller: OwningCaller) => Handlers<typeof controlApi>;
   /** The CLI could not start the helper. */
   readonly onHelperFailed: (message: string) => void;
   readonly clock: Clock;
@@ -34,6 +42,7 @@ const maxCallers = 200;
 /** Listens; dispose to stop. The caller holds the lock that makes a stale socket safe to remove. */
 export async function startControlServer(options: ControlServerOptions): Promise<AsyncDisposable> {
   const open = new Set<Socket>();
+  let ending = false;
   const server = createServer({ pauseOnConnect: false }, (socket) => {
     socket.on("error", () => undefined); // 'close' follows
     const refusal = refuse(socket, open.size);
@@ -44,13 +53,14 @@ export async function startControlServer(options: ControlServerOptions): Promise
     }
     open.add(socket);
     socket.once("close", () => open.delete(socket));
-    serve(socket, options);
+    serve(socket, options, () => ending);
   });
   await rm(options.path, { force: true });
   await listen(server, options.path);
   await chmod(options.path, 0o600);
   return {
     [Symbol.asyncDispose]: async () => {
+      ending = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       // Whoever has just got an answer goes by itself; who still holds a connection learns that the daemon ends.
       using _grace = options.clock.after(graceMs, () => {
@@ -67,12 +77,20 @@ function refuse(socket: Socket, openCount: number): string | undefined {
   return uid === process.getuid?.() || uid === 0 ? undefined : `user ${uid} is not this daemon's`;
 }
 
-function serve(socket: Socket, options: ControlServerOptions): void {
+function serve(socket: Socket, options: ControlServerOptions, ending: () => boolean): void {
   const controller = new AbortController();
-  socket.once("close", () => controller.abort(new AppError("cancelled", "the command ended")));
-  const caller: Caller = {
+  socket.once("close", () => {
+    if (ending()) command = undefined; // it was we who hung up: the CLI lives, and ends its command or not
+    controller.abort(new AppError("cancelled", "the command ended"));
+  });
+  let command: OwnedCommand | undefined;
+  const caller: OwningCaller = {
     gone: controller.signal,
     progress: (text) => rpc.notify("progress", { text }),
+    interceptEnded: (name) => rpc.notify("intercept.ended", { name }),
+    get command() {
+      return command;
+    },
   };
   const rpc = openRpc({
     stream: socket,
@@ -82,6 +100,8 @@ function serve(socket: Socket, options: ControlServerOptions): void {
     log: options.log,
   });
   rpc.onNotification("helper.failed", ({ message }) => options.onHelperFailed(message));
+  rpc.onNotification("command.started", (started) => (command = started));
+  rpc.onNotification("command.ended", () => (command = undefined));
 }
 
 function listen(server: Server, path: string): Promise<void> {

@@ -53,6 +53,7 @@ export class ScriptedDaemon implements AsyncDisposable {
   intercepts: InterceptInfo[] = [];
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #interceptEnded = new Set<(name: string) => void>();
   readonly #script: Script;
   readonly #onQuit: () => void;
 
@@ -74,6 +75,12 @@ export class ScriptedDaemon implements AsyncDisposable {
 
   methods(): readonly string[] {
     return this.calls.map(({ method }) => method).filter((method) => method !== "hello");
+  }
+
+  /** As `leave` in another terminal. */
+  endIntercept(name: string): void {
+    this.intercepts = this.intercepts.filter(({ spec }) => spec.name !== name);
+    for (const tell of this.#interceptEnded) tell(name);
   }
 
   paramsOf(method: string): never {
@@ -133,6 +140,9 @@ export class ScriptedDaemon implements AsyncDisposable {
       log: silentLogger,
     });
     rpc.onNotification("helper.failed", ({ message }) => this.helperFailures.push(message));
+    const tell = (name: string): void => rpc.notify("intercept.ended", { name });
+    this.#interceptEnded.add(tell);
+    socket.once("close", () => this.#interceptEnded.delete(tell));
   }
 
   #handlers(progress: (text: string) => void): Handlers<Api> {
