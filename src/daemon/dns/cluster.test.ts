@@ -82,19 +82,37 @@ describe("lookUp()", () => {
     const { cluster, asked, clock, state } = setUp({ [first]: [a(first, "10.0.0.1", 3600)] });
     await cluster.lookUp([first], dnsTypes.a);
     await clock.advance(2500);
-    expect((await cluster.lookUp([first], dnsTypes.a)).answers).toMatchObject([{ ttlSeconds: 2 }]);
+    expect((await cluster.lookUp([first], dnsTypes.a)).answers).toMatchObject([{ ttlSeconds: 1 }]);
     expect(asked).toHaveLength(1);
     state.records = { [first]: [a(first, "10.0.0.2")] };
     await clock.advance(1500);
     expect([...((await cluster.lookUp([first], dnsTypes.a)).answers[0]?.data ?? [])]).toEqual([10, 0, 0, 2]);
   });
 
-  test("keeps a missing name two seconds, a failure not at all, and nothing over a flush", async () => {
+  // Story: a service made anew was found 5.5 s later (trap 5). CoreDNS says "1" of an answer that it keeps for a
+  // millisecond more; kept here for a second, everybody waited for that second too.
+  test("keeps nothing longer than the cluster's own resolver does, whose seconds are rounded up", async () => {
+    const { cluster, asked, clock } = setUp({
+      [first]: [a(first, "10.0.0.1", 2)],
+      [second]: [a(second, "10.0.0.1", 1)],
+    });
+    expect((await cluster.lookUp([second], dnsTypes.a)).answers).toMatchObject([{ ttlSeconds: 0 }]);
+    await cluster.lookUp([second], dnsTypes.a);
+    expect(asked).toEqual([second, second]);
+    expect((await cluster.lookUp([first], dnsTypes.a)).answers).toMatchObject([{ ttlSeconds: 1 }]);
+    await clock.advance(900);
+    expect((await cluster.lookUp([first], dnsTypes.a)).answers).toMatchObject([{ ttlSeconds: 0 }]);
+    await clock.advance(100);
+    await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toEqual([second, second, first, first]);
+  });
+
+  test("keeps a missing name half a second, a failure not at all, and nothing over a flush", async () => {
     const { cluster, asked, clock, state } = setUp({});
     await cluster.lookUp([first], dnsTypes.a);
     await cluster.lookUp([first], dnsTypes.a);
     expect(asked).toHaveLength(1);
-    await clock.advance(2000);
+    await clock.advance(500);
     await cluster.lookUp([first], dnsTypes.a);
     expect(asked).toHaveLength(2);
     cluster.flush();

@@ -24,10 +24,14 @@ export type Exchange = (message: Uint8Array, signal: AbortSignal) => Promise<Uin
 /** Addresses that programs are about to use; a route may be missing. The answer waits for it, briefly. */
 export type OnAddresses = (addresses: readonly string[]) => void | Promise<void>;
 
-/** chosen: callers ask again soon, so that a recreated service is found within five seconds (trap 5). */
+/**
+ * chosen: callers ask again soon. The cluster's resolver keeps answers too (CoreDNS: 5 s, also of names that do not
+ * exist) and counts in whole seconds, rounded up: all that is kept here ends before its own time does, so that a
+ * recreated service is found within five seconds of anybody's last question (trap 5).
+ */
 const maxTtlSeconds = 4;
-/** chosen: a service that has just been made is found as soon. */
-const negativeTtlMs = 2000;
+/** chosen: its TTL is not known, so this comes on top of the cluster's own. */
+const negativeTtlMs = 500;
 /** chosen: entries; the oldest go first. */
 const maxCacheEntries = 4096;
 /** chosen: different questions under way at once. */
@@ -165,7 +169,7 @@ export class ClusterLookup {
     const cached = this.#cache.get(key);
     if (cached === undefined) return undefined;
     const leftMs = cached.expiresMs - this.#options.clock.now();
-    if (leftMs > 0) return withTtl(cached.answer, Math.ceil(leftMs / 1000));
+    if (leftMs > 0) return withTtl(cached.answer, Math.floor(leftMs / 1000));
     this.#cache.delete(key);
     return undefined;
   }
@@ -193,8 +197,10 @@ function questionKey(question: Uint8Array): string {
   return Buffer.from(question).toString("latin1");
 }
 
+/** What is left of the answer's time: "1" may mean that it ends in a millisecond. */
 function bound(answer: DnsAnswer): DnsAnswer {
-  return withTtl(answer, maxTtlSeconds);
+  const ttls = answer.answers.map((record) => Math.max(0, record.ttlSeconds - 1));
+  return withTtl(answer, Math.min(maxTtlSeconds, ...ttls));
 }
 
 function withTtl(answer: DnsAnswer, seconds: number): DnsAnswer {

@@ -252,7 +252,7 @@ describe("a name of ours", () => {
       expect(reply).toMatchObject({
         rcode: "NOERROR",
         questions: [{ name }],
-        answers: [{ name, data: "10.96.0.10", ttl: 4 }],
+        answers: [{ name, data: "10.96.0.10", ttl: expect.toSatisfy((ttl) => ttl === 4 || ttl === 3) as number }],
       });
     }
   });
