@@ -1,5 +1,6 @@
 // Builds the agent's parts in the order a connection meets them, listeners first; disposing undoes it in reverse.
 import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
@@ -9,6 +10,7 @@ import type { Hello } from "#wire/hello.ts";
 import type { CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { startHealthServer } from "./health.ts";
+import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
 import { startIntroductions } from "./introduction.ts";
@@ -41,6 +43,8 @@ export interface Agent extends AsyncDisposable {
   /** The ports it listens on, in the order of the configuration. */
   readonly agentPorts: readonly number[];
   readonly openConnections: number;
+  /** An ephemeral agent that nobody has used for long; never resolves for a sidecar. */
+  readonly idle: Promise<void>;
   /** Serves on until the application has ended and its connections have, or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>;
 }
@@ -75,12 +79,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
     const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, clock, log };
     const links = scope.use(new ManagerLinks(linkParts));
+    const openConnections = (): number =>
+      captures.reduce((sum, capture) => sum + (capture instanceof TcpCapture ? capture.openConnections : 0), 0);
+    const isNeeded = (): boolean => served.size > 0 || redirect.inPlace || openConnections() > 0;
+    const idleExitMs = config.ephemeral?.idleExitMs;
+    const idle = idleExitMs === undefined ? undefined : scope.use(new Idle({ idleExitMs, isNeeded, clock }));
     const introductions = scope.use(
       await startIntroductions({
         host: "127.0.0.1",
         port: settings.ports.introduction,
         identity: { fingerprint: identity.fingerprint, ...facts },
         links,
+        onWanted: () => idle?.touch(),
+        retire: () => retire(idle, served, openConnections()),
         hello,
         clock,
         log,
@@ -90,8 +101,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     // A part is enough to tell keys apart.
     log.info("agent started", { pod: podName, ports: captures.length, fingerprint: identity.fingerprint.slice(0, 12) });
 
-    const openConnections = (): number =>
-      captures.reduce((sum, capture) => sum + (capture instanceof TcpCapture ? capture.openConnections : 0), 0);
     return {
       fingerprint: identity.fingerprint,
       introductionPort: introductions.port,
@@ -100,6 +109,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       get openConnections() {
         return openConnections();
       },
+      idle: idle?.over ?? new Promise<void>(() => undefined),
       drain: (signal) => drain(captures, openConnections, clock, signal),
       [Symbol.asyncDispose]: () => scope[Symbol.asyncDispose](),
     };
@@ -107,6 +117,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await scope[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** The intercepts of others are theirs to end; gives the connections that are still open. */
+function retire(idle: Idle | undefined, served: ServedIntercepts, openConnections: number): number {
+  if (idle === undefined) {
+    throw new AppError("unsupported", "this agent is part of its pod's manifest, expected an ephemeral one", {
+      hint: "remove it from the workload",
+    });
+  }
+  const [client] = served.clients;
+  if (client !== undefined) throw new AppError("busy", `this agent serves an intercept of ${client}, expected none`);
+  idle.retire();
+  return openConnections;
 }
 
 function openOlder(

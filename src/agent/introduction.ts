@@ -24,6 +24,10 @@ export interface IntroductionOptions {
   readonly port: number;
   readonly identity: ResultOf<typeof introductionApi, "identify">;
   readonly links: ManagerLinks;
+  /** A laptop wants this agent. */
+  readonly onWanted: () => void;
+  /** Nobody does any more; gives the connections that it still carries, or throws why it stays. */
+  readonly retire: () => number;
   readonly hello: Hello;
   readonly clock: Clock;
   readonly log: Logger;
@@ -83,9 +87,11 @@ function accept(incoming: IncomingStream, options: IntroductionOptions): void {
       handlers: {
         identify: () => options.identity,
         introduce: async ({ manager, sessionId }, signal) => {
+          options.onWanted();
           await options.links.introduce(manager, sessionId, signal);
           return { connected: true } as const;
         },
+        retire: () => ({ connections: options.retire() }),
       },
     },
     log: options.log,

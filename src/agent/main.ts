@@ -3,7 +3,11 @@
 import { deadline } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
 import { formatError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { AgentConfig } from "#wire/agent-api.ts";
 import { applicationEnvironment, parseAgentSettings } from "./config.ts";
+
+type EphemeralConfig = NonNullable<AgentConfig["ephemeral"]>;
 
 async function main(): Promise<void> {
   if (process.argv[2] === "environment") {
@@ -19,13 +23,27 @@ async function main(): Promise<void> {
   const told = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
   });
+  if (settings.config.ephemeral !== undefined) await beFirstWithoutMemory(settings.config.ephemeral, log);
   const agent = await startAgent({ settings, clock: systemClock, log });
-  await told;
-  log.info("agent draining", { connections: agent.openConnections });
-  using limit = deadline(systemClock, settings.drainMs, "draining");
-  await agent.drain(limit.signal);
+  const why = await Promise.race([told.then(() => "told" as const), agent.idle.then(() => "idle" as const)]);
+  if (why === "told") {
+    log.info("agent draining", { connections: agent.openConnections });
+    using limit = deadline(systemClock, settings.drainMs, "draining");
+    await agent.drain(limit.signal);
+  }
   await agent[Symbol.asyncDispose]();
-  log.info("agent ended");
+  log.info("agent ended", { why });
+}
+
+/** An ephemeral agent shares the pod's memory limit: where that is reached it must be the one to go. */
+async function beFirstWithoutMemory({ memoryLimitBytes }: EphemeralConfig, log: Logger): Promise<void> {
+  try {
+    const { raiseOomScore, seemLargerThan } = await import("#kernel/oom-volunteer.ts");
+    raiseOomScore();
+    if (memoryLimitBytes !== undefined) seemLargerThan(memoryLimitBytes);
+  } catch (error) {
+    log.warn("the application may be ended before this agent when memory is short", { reason: String(error) });
+  }
 }
 
 main().then(

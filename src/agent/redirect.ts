@@ -54,6 +54,11 @@ export class Redirect implements AsyncDisposable {
     return this.#table?.callers;
   }
 
+  /** Connections may depend on the table, which goes with this process. */
+  get inPlace(): boolean {
+    return this.#table !== undefined;
+  }
+
   /** Whether new connections to the port are sent over now. */
   isInForce(port: AgentPort): boolean {
     return this.#applied.split(" ").includes(keyOf(port));

@@ -43,6 +43,10 @@ export class ServedIntercepts {
   get size(): number {
     return this.#taken.size;
   }
+  /** Whose intercepts these are. */
+  get clients(): readonly string[] {
+    return [...new Set([...this.#taken.values()].map((taken) => taken.client))];
+  }
   /** Called after each change, in the same tick. */
   onChange(listener: () => void): void {
     this.#listeners.add(listener);

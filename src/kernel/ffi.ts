@@ -28,6 +28,11 @@ export interface Libc {
   recvmsg(fd: number, header: Bytes, flags: number): number;
   /** A second descriptor of the same thing, closed at exec. */
   duplicate(fd: number): number;
+  /** A file that exists in memory only. */
+  memfdCreate(name: string, flags: number): number;
+  ftruncate(fd: number, length: number): number;
+  /** Maps wherever the kernel likes; gives the address. */
+  mmap(length: number, protection: number, flags: number, fd: number): number;
 }
 
 /** A watch on a descriptor's readiness in Node's own event loop. Close it before closing the descriptor. */
@@ -157,6 +162,7 @@ function bindLibc(): Loaded {
   const ioctl = bind("int ioctl(int fd, unsigned long request, ...)");
   const fcntl = bind("int fcntl(int fd, int command, ...)");
   const open = bind("int open(const char *path, int flags, ...)");
+  const mmap = bind("intptr_t mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)");
   const api: Libc = {
     open: (path, flags) => open(path, flags, "int", 0),
     duplicate: (fd) => fcntl(fd, dupCloexec, "int", 3),
@@ -175,6 +181,9 @@ function bindLibc(): Loaded {
     recv: bind("intptr_t recv(int fd, void *into, size_t length, int flags)"),
     sendmsg: bind("intptr_t sendmsg(int fd, const void *header, int flags)"),
     recvmsg: bind("intptr_t recvmsg(int fd, void *header, int flags)"),
+    memfdCreate: bind("int memfd_create(const char *name, unsigned int flags)"),
+    ftruncate: bind("int ftruncate(int fd, int64_t length)"),
+    mmap: (length, protection, flags, fd) => mmap(null, length, protection, flags, fd, 0),
   };
   return { koffi: ffi, libc: api };
 }

@@ -16,6 +16,8 @@ export const agentConfigVariable = "TELEPRESENCE_AGENT_CONFIG";
 /** The application's environment is repeated in the agent's container under this prefix, to be read by exec. */
 export const appEnvironmentPrefix = "_TEL_APP_";
 export const agentContainerName = "traffic-agent";
+/** Ephemeral containers keep their names for the pod's life, so the agents of one pod are counted: `traffic-agent-1`. */
+export const ephemeralAgentPrefix = "traffic-agent-";
 
 export const agentPortSchema = z.object({
   /** Port that the agent listens on. */
@@ -36,6 +38,15 @@ export const agentConfigSchema = z.object({
   ports: z.array(agentPortSchema).max(64),
   /** Container whose environment and volumes the laptop gets unless it asks for another. */
   containerName: z.string(),
+  /** Only for an agent that was put into a running pod. */
+  ephemeral: z
+    .object({
+      /** Unused for so long it ends by itself. */
+      idleExitMs: z.number().int().positive(),
+      /** The pod's memory limit, which it shares with the application. */
+      memoryLimitBytes: z.number().int().positive().optional(),
+    })
+    .optional(),
 });
 export type AgentConfig = z.infer<typeof agentConfigSchema>;
 

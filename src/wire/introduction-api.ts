@@ -35,4 +35,9 @@ export const introductionApi = {
     }),
     z.object({ connected: z.literal(true) }),
   ),
+  /**
+   * An ephemeral agent ends when no connection that came through it is left; a later introduction keeps it. `busy` while
+   * it serves somebody's intercept, `unsupported` of a sidecar, which would only be started again.
+   */
+  retire: method(z.object({}), z.object({ connections: z.number().int() })),
 } as const;
