@@ -1,5 +1,5 @@
 // Pure: the traffic-agent's container as an injection writes it.
-import type { Container, ContainerPort, PodSpec } from "#kube/objects.ts";
+import type { Container, ContainerPort, EnvFrom, EphemeralContainer, PodSpec } from "#kube/objects.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
 import { agentConfigVariable, agentContainerName, agentHealthPort } from "#wire/agent-api.ts";
 import { repeatEnvironment, repeatMounts } from "./app-environment.ts";
@@ -34,7 +34,6 @@ export interface AgentContainerPlan {
 export function buildAgentContainer(plan: AgentContainerPlan): Container {
   const { config, declared, pod, image, native } = plan;
   const app = pod.containers.find((container) => container.name === config.containerName);
-  const { env, envFrom } = app === undefined ? { env: [], envFrom: [] } : repeatEnvironment(app);
   const mounts = app === undefined ? [] : repeatMounts(app, pod.volumes ?? []);
   const probe = { httpGet: { path: "/ready", port: agentHealthPort, scheme: "HTTP" }, timeoutSeconds: 2 };
   return {
@@ -44,6 +43,51 @@ export function buildAgentContainer(plan: AgentContainerPlan): Container {
     ...(native ? { restartPolicy: "Always" } : {}),
     args: ["traffic-agent"],
     ports: declared,
+    ...environment(config, app),
+    volumeMounts: [...mounts, { name: maskVolumeName, mountPath: tokenPath, readOnly: true }],
+    // No startup probe: the application starts beside the agent instead of after it, and readiness holds traffic back.
+    readinessProbe: { ...probe, periodSeconds: 1, failureThreshold: 5 },
+    resources,
+    securityContext: securityContext(config, pod),
+    terminationMessagePolicy: "FallbackToLogsOnError",
+  } as Container;
+}
+
+export interface EphemeralAgentPlan {
+  readonly name: string;
+  readonly config: AgentConfig;
+  readonly pod: PodSpec;
+  readonly image: ImageChoice;
+}
+
+/** For a running pod: ports, probes, resources and parts of volumes are forbidden there. */
+export function buildEphemeralAgent({ name, config, pod, image }: EphemeralAgentPlan): EphemeralContainer {
+  const app = pod.containers.find((container) => container.name === config.containerName);
+  const mounts = app === undefined ? [] : repeatMounts(app, pod.volumes ?? []);
+  const whole = mounts.filter((mount) => mount.subPath === undefined && mount.subPathExpr === undefined);
+  const { env, envFrom } = environment(config, app);
+  const graceSeconds = pod.terminationGracePeriodSeconds ?? 30;
+  return {
+    name,
+    image: image.image,
+    ...(image.pullPolicy === undefined ? {} : { imagePullPolicy: image.pullPolicy }),
+    args: ["traffic-agent"],
+    // It is told to end at the same moment as the application, and must outlive it.
+    env: [...env, { name: "TELEPRESENCE_DRAIN_SECONDS", value: String(Math.max(graceSeconds - 1, 1)) }],
+    ...(envFrom === undefined ? {} : { envFrom }),
+    ...(whole.length === 0 ? {} : { volumeMounts: whole }),
+    securityContext: securityContext(config, pod),
+    terminationMessagePolicy: "FallbackToLogsOnError",
+  } as EphemeralContainer;
+}
+
+/** The application's variables under their prefix, our configuration, and the pod's fields. */
+function environment(
+  config: AgentConfig,
+  app: Container | undefined,
+): { readonly env: readonly object[]; readonly envFrom?: readonly EnvFrom[] } {
+  const { env, envFrom } = app === undefined ? { env: [], envFrom: [] } : repeatEnvironment(app);
+  return {
     // The application's first: what comes later in the list cannot be meant by its references.
     env: [
       ...env,
@@ -56,13 +100,7 @@ export function buildAgentContainer(plan: AgentContainerPlan): Container {
       }),
     ],
     ...(envFrom.length === 0 ? {} : { envFrom }),
-    volumeMounts: [...mounts, { name: maskVolumeName, mountPath: tokenPath, readOnly: true }],
-    // No startup probe: the application starts beside the agent instead of after it, and readiness holds traffic back.
-    readinessProbe: { ...probe, periodSeconds: 1, failureThreshold: 5 },
-    resources,
-    securityContext: securityContext(config, pod),
-    terminationMessagePolicy: "FallbackToLogsOnError",
-  } as Container;
+  };
 }
 
 /** Variables from the pod's own fields. */

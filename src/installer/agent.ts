@@ -103,7 +103,7 @@ function refuseRedirect(takeover: Takeover, labels: Readonly<Record<string, stri
 }
 
 /** Whose environment the agent repeats: kubectl's default container, else that of the first port taken. */
-function primaryContainer(template: PodTemplate, takeover: Takeover): string {
+export function primaryContainer(template: PodTemplate, takeover: Takeover): string {
   const marked = template.metadata?.annotations?.["kubectl.kubernetes.io/default-container"];
   if (marked !== undefined && template.spec.containers.some((container) => container.name === marked)) return marked;
   const first = takeover.ports[0]?.containerName;
@@ -222,7 +222,11 @@ export function findAgent(pod: PodSpec): Container | undefined {
 
 /** Configuration of the agent in a pod or template. */
 export function readAgentConfig(pod: PodSpec): AgentConfig | undefined {
-  const text = findAgent(pod)?.env?.find((item) => item.name === agentConfigVariable)?.value;
+  return readContainerConfig(findAgent(pod));
+}
+
+export function readContainerConfig(container: Container | undefined): AgentConfig | undefined {
+  const text = container?.env?.find((item) => item.name === agentConfigVariable)?.value;
   if (text === undefined) return undefined;
   try {
     return agentConfigSchema.parse(JSON.parse(text));

@@ -22,8 +22,19 @@ export interface Takeover {
 /** Longest name of a port in Kubernetes. */
 const maxNameLength = 15;
 
-/** All TCP service ports of one pod template. Throws when the application needs a port that is the agent's. */
-export function planTakeover(pod: PodSpec, services: readonly Service[], what: string): Takeover {
+/**
+ * `names`: a port that every service finds by name is taken by carrying the name. `redirect`: all by redirect, since
+ * the containers of a running pod keep their names.
+ */
+export type TakeoverBy = "names" | "redirect";
+
+/** All TCP service ports of one pod (template). Throws when the application needs a port that is the agent's. */
+export function planTakeover(
+  pod: PodSpec,
+  services: readonly Service[],
+  what: string,
+  by: TakeoverBy = "names",
+): Takeover {
   const routes = routeServicePorts(pod, services).routes.filter((route) => route.protocol === "tcp");
   const used = new Set(allContainers(pod).flatMap((item) => (item.ports ?? []).map((port) => port.containerPort)));
   for (const route of routes) used.add(route.containerPort);
@@ -43,7 +54,7 @@ export function planTakeover(pod: PodSpec, services: readonly Service[], what: s
   for (const group of groupRoutes(pod, routes)) {
     while (used.has(next)) next++;
     const [first] = group;
-    const byName = group.every((route) => route.portName !== undefined && !route.headless);
+    const byName = by === "names" && group.every((route) => route.portName !== undefined && !route.headless);
     const common = {
       agentPort: next++,
       containerPort: first.containerPort,

@@ -1,0 +1,209 @@
+// Which agent a workload gets: the one that is there, an ephemeral one in its running pods, or a sidecar by rollout. The
+// server is asked by a dry run before anything is changed, and a choice that is not the wished one is told with its
+// reason.
+import { deadline } from "#base/abort.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
+import type { Kube } from "#kube/client.ts";
+import { waitFor } from "#kube/live-set.ts";
+import type { Pod, PodMetrics, Workload } from "#kube/objects.ts";
+import { formatSelector, podMetrics, pods } from "#kube/objects.ts";
+import { findContainerProblem, isLive, isReady } from "#kube/pod-problems.ts";
+import { describeWorkload, workloadResources } from "#kube/workloads.ts";
+import { findAgent } from "./agent.ts";
+import { attachPod, requireFit, tryAttach } from "./attach.ts";
+import type { AgentKind, PodAgent } from "./ephemeral.ts";
+import { currentAgent, listEphemeral, planEphemeral } from "./ephemeral.ts";
+import type { MemoryRoom } from "./memory-room.ts";
+import { judgeMemory } from "./memory-room.ts";
+import { Patience } from "./patience.ts";
+import type { InjectRequest } from "./rollout.ts";
+import { injectAgent } from "./rollout.ts";
+
+export type AgentMode = "auto" | AgentKind;
+
+export interface ProvideRequest extends InjectRequest {
+  readonly mode: AgentMode;
+}
+
+export interface ProvidedAgent {
+  /** `ephemeral`: pods that come later need an agent each (`attachPod`). */
+  readonly kind: AgentKind;
+  /** False when every pod had one already. */
+  readonly changed: boolean;
+  readonly warnings: readonly string[];
+}
+
+/** chosen: pods patched at once. */
+const maxParallel = 8;
+/** chosen: the image is on most nodes; a pull that fails is told in seconds. */
+const startMs = 60_000;
+
+/** Makes sure that the workload's pods have an agent that takes the ports; waits for those of its ready pods. */
+export async function provideAgent(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {
+  const { mode, workload, signal, onProgress } = request;
+  if (mode === "sidecar") return await byRollout(kube, request);
+  const object = await kube.find(workloadResources[workload.kind], workload, signal);
+  // What is in the template comes with every pod, and leaves no room for a second agent.
+  if (object === undefined || findAgent(object.spec.template.spec) !== undefined) return await byRollout(kube, request);
+  try {
+    return await byAttach(kube, request, object);
+  } catch (error) {
+    const failure = toAppError(error);
+    if (mode === "ephemeral" || signal.aborted || !isRefusal(failure)) throw failure;
+    const why = `the agent of ${describeWorkload(workload)} comes by a rollout, which restarts its pods: ${explain(failure)}`;
+    onProgress(why);
+    const provided = await byRollout(kube, request);
+    return { ...provided, warnings: [why, ...provided.warnings] };
+  }
+}
+
+async function byRollout(kube: Kube, request: InjectRequest): Promise<ProvidedAgent> {
+  const { changed, warnings } = await injectAgent(kube, request);
+  return { kind: "sidecar", changed, warnings };
+}
+
+/** What another way of bringing an agent may get around. */
+function isRefusal({ code, fields }: AppError): boolean {
+  return code === "forbidden" || code === "not_interceptable" || code === "unsupported" || fields["httpStatus"] === 422;
+}
+
+function explain(failure: AppError): string {
+  const said = typeof failure.fields["serverMessage"] === "string" ? failure.fields["serverMessage"] : "";
+  const security = /violates PodSecurity "([^"]*)"/.exec(said)?.[1];
+  if (security !== undefined) return `the namespace's pod security (${security}) forbids NET_ADMIN`;
+  if (failure.fields["admission"] === true)
+    return `the cluster refuses it: ${said.replace(/^pods "[^"]*" is forbidden: /, "")}`;
+  return failure.message;
+}
+
+async function byAttach(kube: Kube, request: ProvideRequest, object: Workload): Promise<ProvidedAgent> {
+  const { workload, signal, onProgress } = request;
+  const live = (await listPods(kube, request, object)).filter(isLive);
+  if (live.length === 0) {
+    throw new AppError("not_interceptable", `${describeWorkload(workload)} has no running pods to attach to`);
+  }
+  const bare = live.filter((pod) => requireFit(pod, request) === undefined);
+  for (const pod of bare) planEphemeral(pod, request); // throws what no server needs to be asked for
+  const warnings = await checkMemory(kube, request, { object, bare });
+  const [first] = bare.toSorted((a, b) => Number(isReady(b)) - Number(isReady(a)));
+  if (first !== undefined) {
+    await tryAttach(kube, first, request, signal).catch(ignoreGone);
+    onProgress(`attaching the traffic-agent to ${describeCount(bare.length)} of ${describeWorkload(workload)}`);
+  }
+  const attached = await attachAll(kube, bare, request);
+  await waitUntilRunning(kube, request, { object, wanted: live.filter(isReady) });
+  return { kind: "ephemeral", changed: attached > 0, warnings: [...warnings, ...warnOfVersions(live, request)] };
+}
+
+async function listPods(kube: Kube, { workload, signal }: ProvideRequest, object: Workload): Promise<readonly Pod[]> {
+  const labelSelector = formatSelector(object.spec.selector ?? {});
+  return (await kube.list(pods, { namespace: workload.namespace, labelSelector }, signal)).items;
+}
+
+/** Throws where an agent could take the application's memory; whoever insists is warned. */
+async function checkMemory(
+  kube: Kube,
+  request: ProvideRequest,
+  { object, bare }: { readonly object: Workload; readonly bare: readonly Pod[] },
+): Promise<readonly string[]> {
+  if (bare.every((pod) => judgeMemory(pod, undefined).kind === "unlimited")) return [];
+  const usage = await readUsage(kube, request, object);
+  const worst = bare
+    .map((pod) => judgeMemory(pod, usage.get(pod.metadata.name ?? "")))
+    .find(
+      (room): room is Exclude<MemoryRoom, { kind: "unlimited" }> => room.kind === "short" || room.kind === "unknown",
+    );
+  if (worst === undefined) return [];
+  if (request.mode === "ephemeral") return [`${worst.text}; where it runs out the agent is ended, not the application`];
+  throw new AppError("not_interceptable", worst.text, { hint: "--agent ephemeral takes it all the same" });
+}
+
+async function readUsage(
+  kube: Kube,
+  { workload: { namespace }, signal }: ProvideRequest,
+  object: Workload,
+): Promise<ReadonlyMap<string, PodMetrics>> {
+  try {
+    const labelSelector = formatSelector(object.spec.selector ?? {});
+    const { items } = await kube.list(podMetrics, { namespace, labelSelector }, signal);
+    return new Map(items.map((item) => [item.metadata.name ?? "", item]));
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return new Map(); // no metrics server, or not for us: the caller says so
+  }
+}
+
+/** How many pods got a new agent. */
+async function attachAll(kube: Kube, bare: readonly Pod[], request: ProvideRequest): Promise<number> {
+  const queue = [...bare];
+  let count = 0;
+  const work = async (): Promise<void> => {
+    for (let pod = queue.shift(); pod !== undefined; pod = queue.shift()) {
+      const done = await attachPod(kube, pod, request, request.signal).catch(ignoreGone);
+      if (done?.changed === true) count += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(maxParallel, bare.length) }, work));
+  return count;
+}
+
+/** A pod that is going away needs no agent. */
+function ignoreGone(error: unknown): undefined {
+  if (isAppError(error, "not_found")) return undefined;
+  throw error;
+}
+
+/** Until the agents of these pods run; pods that leave meanwhile are not waited for. */
+async function waitUntilRunning(
+  kube: Kube,
+  { workload, signal, onProgress }: ProvideRequest,
+  { object, wanted }: { readonly object: Workload; readonly wanted: readonly Pod[] },
+): Promise<void> {
+  const what = `starting the traffic-agent in the pods of ${describeWorkload(workload)}`;
+  using limit = deadline(kube.clock, startMs, what, signal);
+  const uids = new Set(wanted.map((pod) => pod.metadata.uid));
+  const patience = new Patience();
+  let said = "";
+  const evaluate = (sets: { readonly pods: readonly Pod[] }): true | undefined => {
+    const live = sets.pods.filter((pod) => uids.has(pod.metadata.uid) && isLive(pod));
+    const missing = live.filter((pod) => currentAgent(pod)?.state !== "running");
+    for (const pod of missing) {
+      const text = judgeStart(kube, pod, patience);
+      if (text !== undefined && text !== said) onProgress(text);
+      said = text ?? said;
+    }
+    return missing.length === 0 ? true : undefined;
+  };
+  const labelSelector = formatSelector(object.spec.selector ?? {});
+  const watched = { pods: { kind: pods, query: { namespace: workload.namespace, labelSelector } } };
+  await waitFor(kube, { watched, evaluate, signal: limit.signal });
+}
+
+/** What keeps it from starting, if anything; throws when that will not change. */
+function judgeStart(kube: Kube, pod: Pod, patience: Patience): string | undefined {
+  const agent = listEphemeral(pod).at(-1);
+  const problem = agent === undefined ? undefined : findContainerProblem(pod, agent.container);
+  if (agent === undefined || problem === undefined) return undefined;
+  const ended = agent.state === "terminated"; // nothing starts an ephemeral container again
+  if (!ended && !patience.isOver(problem, kube.clock.now())) return problem.text;
+  const text = problem.text.replace(" ends again and again ", ended ? " ended at once " : "$&");
+  throw new AppError("injection_failed", `the traffic-agent does not start: ${text}`, {
+    hint: `kubectl describe pod ${problem.pod} -n ${pod.metadata.namespace ?? ""}`,
+    fields: { reason: problem.reason, container: problem.container },
+  });
+}
+
+function warnOfVersions(live: readonly Pod[], { workload, image }: ProvideRequest): readonly string[] {
+  const others = live
+    .map((pod) => currentAgent(pod))
+    .filter((agent): agent is PodAgent => agent !== undefined && agent.image !== image.image);
+  const [first] = others;
+  if (first === undefined) return [];
+  return [
+    `${describeWorkload(workload)} has the agent ${first.image}, this version brings ${image.image}; \`telepresence uninstall --agent ${workload.name}\` and a new intercept replace it`,
+  ];
+}
+
+function describeCount(count: number): string {
+  return count === 1 ? "a pod" : `${count} pods`;
+}
