@@ -132,6 +132,21 @@ const tasks: Readonly<Record<string, (input: never) => Promise<unknown>>> = {
 
   ask: (question: Question): Promise<Answer> => ask(question),
 
+  /** Asks again and again until this is the only answer; says when, by the wall clock. */
+  askUntil: async ({
+    answer,
+    limitMs,
+    ...question
+  }: Question & { readonly answer: string; readonly limitMs: number }) => {
+    const endMs = Date.now() + limitMs;
+    for (;;) {
+      const { answers } = await ask(question);
+      if (answers.length === 1 && answers[0] === answer) return { atMs: Date.now() };
+      if (Date.now() > endMs) throw new Error(`${question.name} was ${answers.join()} to the end`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  },
+
   /** All at once over one socket, as a busy resolver library does. */
   askMany: async ({ server, names }: { readonly server: string; readonly names: readonly string[] }) => {
     const startMs = performance.now();

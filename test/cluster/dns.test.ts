@@ -73,21 +73,23 @@ describe("a name of the cluster", () => {
     // what resolvers make of it: an answer, without waiting for the other family
     expect((await lab.sh("getent ahosts hello.names")).stdout).toMatch(/^10\.96\./);
   });
-  test("resolves to its new address soon after the service was made anew (trap 5)", async () => {
+  // CoreDNS itself keeps what it was asked before for 5 s; what we and the laptop keep has to end within that.
+  test("resolves to its new address within 5 s after the service was made anew (trap 5)", async () => {
     const make = async (clusterIP: string): Promise<void> =>
       apply(namespace, service("moving", [{ port: 80, targetPort: 8000 }], { clusterIP }, "hello"));
+    const resolves = async (answer: string): Promise<number> => {
+      const question = { server: resolver, name: "moving.names", answer, limitMs: 15_000 };
+      return (await call<{ readonly atMs: number }>(lab, "askUntil", question)).atMs;
+    };
     await make("10.96.7.1");
-    const resolves = async (): Promise<string> =>
-      (await lab.sh("getent ahostsv4 moving.names")).stdout.split(" ")[0] ?? "";
-    await until("the first address", async () => (await resolves()) === "10.96.7.1");
+    await resolves("10.96.7.1");
     await cluster.kubectl(["delete", "service", "moving", "-n", namespace]);
+    const madeMs = Date.now();
     await make("10.96.7.2");
-    const startMs = performance.now();
-    await until("the new address", async () => (await resolves()) === "10.96.7.2", { limitMs: 15_000 });
-    const ms = performance.now() - startMs;
+    const ms = (await resolves("10.96.7.2")) - madeMs;
     figure("a service made anew resolves to its new address after", ms);
-    // 5 s of caching in CoreDNS itself are not ours
-    expect(ms).toBeLessThan(10_000);
+    expect(ms).toBeLessThan(5000);
+    expect((await lab.sh("getent ahostsv4 moving.names")).stdout).toMatch(/^10\.96\.7\.2 /);
   });
   test("is found by 1,000 lookups at once, as is what does not exist (trap 7)", async () => {
     const names = Array.from({ length: 1000 }, (_, index) =>
