@@ -39,8 +39,9 @@ export interface ClusterSessionContext {
   readonly log: Logger;
 }
 
-/** chosen: the whole of `connect` when the manager has to be installed first; its parts have their own bounds. */
-const connectTimeoutMs = 180_000;
+/** chosen: the whole of `connect` when the manager has to be installed first, on a node that is made for it; its parts
+ * have their own bounds. */
+const connectTimeoutMs = 480_000;
 /** chosen: a credential plugin may open a browser. */
 const pluginTimeoutMs = 120_000;
 /** chosen: a person may have to type a password. */

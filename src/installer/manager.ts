@@ -12,8 +12,9 @@ import { isMissingPermission } from "#kube/status.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildManager } from "./manifest.ts";
 import { createdNamespaceLabel, isOurs, managerName, managerSelector, managerSelectorText } from "./marks.ts";
-import { Patience } from "./patience.ts";
+import { Patience, WaitLimit } from "./patience.ts";
 import { judgeRollout } from "./rollout-state.ts";
+import { SlowPods } from "./slow-pods.ts";
 
 export type Progress = (text: string) => void;
 
@@ -268,12 +269,9 @@ export type ManagerWait = Pick<EnsureManagerOptions, "onProgress" | "signal" | "
 export async function waitForManager(kube: Kube, namespace: string, wait: ManagerWait): Promise<Pod> {
   const { signal, onProgress } = wait;
   const patience = new Patience();
-  using limit = deadline(
-    kube.clock,
-    wait.timeoutMs ?? readyMs,
-    `waiting for the traffic-manager in namespace ${namespace}`,
-    signal,
-  );
+  const what = `waiting for the traffic-manager in namespace ${namespace}`;
+  using limit = new WaitLimit({ clock: kube.clock, ms: wait.timeoutMs ?? readyMs, what }, signal);
+  await using slow = new SlowPods(kube, namespace);
   let said = "";
   return await waitFor(kube, {
     watched: {
@@ -290,7 +288,9 @@ export async function waitForManager(kube: Kube, namespace: string, wait: Manage
       if (ready !== undefined) return ready;
       const problem =
         live.map(findProblem).find((item) => item !== undefined) ?? refusedManager(sets.deployment[0], live);
-      if (problem !== undefined && patience.isOver(problem, kube.clock.now())) {
+      const scalingUp = problem !== undefined && slow.isScalingUp(problem, live);
+      if (scalingUp) limit.putOff();
+      if (problem !== undefined && patience.isOver(problem, kube.clock.now(), scalingUp)) {
         throw new AppError(
           "manager_failed",
           `the traffic-manager in namespace ${namespace} does not come up: ${problem.text}`,
@@ -300,8 +300,9 @@ export async function waitForManager(kube: Kube, namespace: string, wait: Manage
           },
         );
       }
+      const delay = problem?.text ?? slow.describePull(live);
       const text =
-        problem === undefined ? "waiting for the traffic-manager" : `waiting for the traffic-manager: ${problem.text}`;
+        delay === undefined ? "waiting for the traffic-manager" : `waiting for the traffic-manager: ${delay}`;
       if (text !== said) onProgress(text);
       said = text;
       return undefined;

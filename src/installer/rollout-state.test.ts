@@ -167,9 +167,16 @@ describe("Patience", () => {
     const problem = { severity: "waiting", pod: "p", reason: "Unschedulable" } as const;
     expect(patience.isOver({ ...problem, severity: "fatal" }, 0)).toBe(true);
     expect(patience.isOver(problem, 0)).toBe(false);
-    expect(patience.isOver(problem, 29_999)).toBe(false);
-    expect(patience.isOver(problem, 30_000)).toBe(true);
+    expect(patience.isOver(problem, 11_999)).toBe(false);
+    expect(patience.isOver(problem, 12_000)).toBe(true);
     patience.reset();
-    expect(patience.isOver(problem, 30_001)).toBe(false);
+    expect(patience.isOver(problem, 12_001)).toBe(false);
+  });
+  test("bears a pod without a node for minutes while an autoscaler makes one", () => {
+    const patience = new Patience();
+    const problem = { severity: "waiting", pod: "p", reason: "Unschedulable" } as const;
+    expect(patience.isOver(problem, 0, true)).toBe(false);
+    expect(patience.isOver(problem, 299_999, true)).toBe(false);
+    expect(patience.isOver(problem, 300_000, true)).toBe(true);
   });
 });

@@ -1,11 +1,10 @@
 // Agents in a real cluster: patch the workload with its resourceVersion as precondition, wait until its pods have been
 // replaced, and undo our own fields when they cannot come up.
-import { deadline } from "#base/abort.ts";
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
-import { waitFor } from "#kube/live-set.ts";
-import type { KubeEvent, Pod, Service, Workload } from "#kube/objects.ts";
-import { events, formatSelector, namespaces, pods } from "#kube/objects.ts";
+import type { Service, Workload } from "#kube/objects.ts";
+import { formatSelector, namespaces, pods } from "#kube/objects.ts";
+import { isLive, isReady } from "#kube/pod-problems.ts";
 import type { FoundWorkload } from "#kube/workloads.ts";
 import { describeWorkload, listWorkloads, workloadResources } from "#kube/workloads.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
@@ -13,10 +12,7 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { coversPorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
 import { mergePatch } from "./merge-patch.ts";
-import { Patience } from "./patience.ts";
-import type { RolloutState } from "./rollout-state.ts";
-import { judgeRollout } from "./rollout-state.ts";
-import { replacePodsByHand } from "./pod-replacement.ts";
+import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
 
 export type Progress = (text: string) => void;
 
@@ -71,8 +67,8 @@ export async function injectAgent(kube: Kube, request: InjectRequest): Promise<I
   try {
     await waitForAgents(kube, object, config, request);
   } catch (error) {
-    if (changed && !signal.aborted) await rollBack(kube, ref, request);
-    throw error;
+    if (!changed || signal.aborted) throw error;
+    throw await afterFailure(kube, object, request, error);
   }
   return { changed, config, warnings: planWarnings(object, request, changed) };
 }
@@ -153,134 +149,34 @@ async function waitForAgents(kube: Kube, object: Workload, config: AgentConfig, 
   });
 }
 
-export interface RolloutWait {
-  readonly ref: WorkloadRef;
-  /** The workload as the patch left it. */
-  readonly object: Workload;
-  readonly isNew: (pod: Pod) => boolean;
-  /** False when somebody undid the change meanwhile. */
-  readonly stillWanted: (current: Workload) => boolean;
-  readonly what: string;
-  readonly onProgress: Progress;
-  readonly signal: AbortSignal;
-  readonly timeoutMs: number;
+/**
+ * Only pods that do not come up are taken back. Another laptop may be served by the same agents: what this one could not
+ * see, or somebody else's change, is no reason to end that.
+ */
+async function afterFailure(kube: Kube, object: Workload, request: InjectRequest, error: unknown): Promise<unknown> {
+  const { workload: ref, signal, onProgress } = request;
+  if (isStuckRollout(error) && !(await mayServe(kube, object, signal))) {
+    try {
+      await applyPlan(kube, ref, signal, planRemoval);
+      onProgress(`took the traffic-agent out of ${describeWorkload(ref)} again`);
+      return error;
+    } catch {
+      // The failure that led here is the one to report; the agent that is left passes everything to the application.
+    }
+  } else if (isAppError(error, "rollout_failed") && !isStuckRollout(error)) return error; // there is none any more
+  const { code, message, hint, fields, cause } = toAppError(error);
+  const left = `the traffic-agent is still in ${describeWorkload(ref)}, \`telepresence uninstall --agent ${ref.name}\` takes it out`;
+  return new AppError(code, message, { cause, fields, hint: hint === undefined ? left : `${hint}; ${left}` });
 }
 
-/** Until every pod is replaced and ready; throws `rollout_failed` with the cluster's reason. */
-export async function waitForRollout(kube: Kube, wait: RolloutWait): Promise<void> {
-  const { ref, object, what } = wait;
-  const namespace = ref.namespace;
-  const labelSelector = formatSelector(object.spec.selector ?? {});
-  using limit = deadline(kube.clock, wait.timeoutMs, what, wait.signal);
-  await using restarting = replacePodsByHand(kube, wait, limit.signal);
-  const judge = createJudge(kube, wait);
+/** Whether a ready pod has an agent; when that cannot be seen, one may. */
+async function mayServe(kube: Kube, object: Workload, signal: AbortSignal): Promise<boolean> {
+  const query = { namespace: object.metadata.namespace, labelSelector: formatSelector(object.spec.selector ?? {}) };
   try {
-    await waitFor(kube, {
-      watched: {
-        workload: {
-          kind: workloadResources[ref.kind],
-          query: { namespace, fieldSelector: `metadata.name=${ref.name}` },
-        },
-        pods: { kind: pods, query: { namespace, labelSelector } },
-        events: {
-          kind: events,
-          query: { namespace, fieldSelector: `involvedObject.uid=${object.metadata.uid ?? ""}` },
-          optional: true,
-        },
-      },
-      evaluate: (sets) => {
-        restarting.check();
-        return judge(
-          sets.workload[0] as Workload | undefined,
-          sets.pods as readonly Pod[],
-          sets.events as readonly KubeEvent[],
-        );
-      },
-      signal: limit.signal,
-    });
-  } catch (error) {
-    if (!isAppError(error, "timeout") || wait.signal.aborted) throw error;
-    throw new AppError("rollout_failed", `${error.message}${judge.describe()}`, {
-      cause: error,
-      hint: `kubectl describe ${ref.kind.toLowerCase()} ${ref.name} -n ${namespace}`,
-    });
-  }
-}
-
-interface Judge {
-  (workload: Workload | undefined, live: readonly Pod[], seen: readonly KubeEvent[]): true | undefined;
-  /** What was missing at last, for a time-out. */
-  describe(): string;
-}
-
-function createJudge(kube: Kube, wait: RolloutWait): Judge {
-  const patience = new Patience();
-  const { ref } = wait;
-  let last: RolloutState | undefined;
-  let said = "";
-  const judge = (
-    workload: Workload | undefined,
-    live: readonly Pod[],
-    seen: readonly KubeEvent[],
-  ): true | undefined => {
-    if (workload === undefined) {
-      throw new AppError("rollout_failed", `${describeWorkload(ref)} was deleted meanwhile`, {
-        hint: "deploy it again",
-      });
-    }
-    if (!wait.stillWanted(workload)) {
-      throw new AppError("rollout_failed", `the change to ${describeWorkload(ref)} was undone by somebody else`, {
-        hint: "try again",
-      });
-    }
-    const state = judgeRollout({
-      kind: ref.kind,
-      workload,
-      pods: live,
-      events: seen,
-      isNew: wait.isNew,
-      generation: wait.object.metadata.generation ?? 0,
-    });
-    if (state.readyPods > (last?.readyPods ?? 0)) patience.reset();
-    last = state;
-    const { problem } = state;
-    if (problem !== undefined && patience.isOver(problem, kube.clock.now())) {
-      throw new AppError("rollout_failed", `${wait.what} failed: ${problem.text}`, {
-        hint: `kubectl describe pod ${problem.pod} -n ${ref.namespace}`.replace("  ", " "),
-        fields: { reason: problem.reason, container: problem.container },
-      });
-    }
-    const text = describeState(wait, workload, state);
-    if (text !== said) wait.onProgress(text);
-    said = text;
-    return state.done ? true : undefined;
-  };
-  return Object.assign(judge, {
-    describe: () =>
-      last === undefined
-        ? ""
-        : `: ${last.readyPods} of ${last.wantedPods} pods were ready${last.problem === undefined ? "" : `, ${last.problem.text}`}`,
-  });
-}
-
-function describeState(wait: RolloutWait, workload: Workload, state: RolloutState): string {
-  const counted = `${describeWorkload(wait.ref)}: ${state.readyPods} of ${state.wantedPods} pods ready`;
-  if (state.problem !== undefined) return `${counted}, ${state.problem.text}`;
-  if (!state.done && workload.spec.updateStrategy?.type === "OnDelete") {
-    return `${counted}; its update strategy is OnDelete: delete its pods, one after the other, to go on`;
-  }
-  return counted;
-}
-
-async function rollBack(kube: Kube, ref: WorkloadRef, request: InjectRequest): Promise<void> {
-  try {
-    await applyPlan(kube, ref, request.signal, planRemoval);
-    request.onProgress(`took the traffic-agent out of ${describeWorkload(ref)} again`);
+    const { items } = await kube.list(pods, query, signal);
+    return items.some((pod) => isLive(pod) && isReady(pod) && findAgent(pod.spec) !== undefined);
   } catch {
-    // The failure that led here is the one to report; the agent that is left passes everything to the application.
-    request.onProgress(
-      `the traffic-agent is still in ${describeWorkload(ref)}: \`telepresence uninstall --agent ${ref.name}\``,
-    );
+    return true;
   }
 }
 

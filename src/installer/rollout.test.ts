@@ -1,0 +1,196 @@
+// Stories of our own: an API error that one laptop met while it waited took the agent out from under another that was
+// served by it; a pod that found no node was named after half a minute, and given up although an autoscaler worked.
+import type { ServerResponse } from "node:http";
+import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
+import type { FakeRequest } from "#kube/api-server.fake.ts";
+import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
+import type { Pod, Service, Workload } from "#kube/objects.ts";
+import { findAgent } from "./agent.ts";
+import type { InjectResult } from "./rollout.ts";
+import { injectAgent } from "./rollout.ts";
+import { pulledNow } from "./slow-pods.ts";
+
+const service: Service = {
+  metadata: { name: "hello", namespace: "default", uid: "s" },
+  spec: { clusterIP: "10.96.0.7", selector: { app: "hello" }, ports: [{ port: 80, targetPort: "http" }] },
+};
+const ready = { conditions: [{ type: "Ready", status: "True" }] };
+const unschedulable = {
+  conditions: [
+    { type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/1 nodes are available: too full." },
+  ],
+};
+const pulling = {
+  initContainerStatuses: [
+    { name: "traffic-agent", ready: false, restartCount: 0, state: { waiting: { reason: "PodInitializing" } } },
+  ],
+};
+
+/** One deployment and its pods. Watches are refused, so that every look is a list at a time that the test chooses. */
+class FakeDeployment {
+  readonly clock = new FakeClock();
+  readonly said: string[] = [];
+  object: Workload = {
+    metadata: { name: "hello", namespace: "default", uid: "w", resourceVersion: "1", generation: 1 },
+    spec: {
+      replicas: 1,
+      selector: { matchLabels: { app: "hello" } },
+      template: {
+        metadata: { labels: { app: "hello" } },
+        spec: { containers: [{ name: "app", ports: [{ name: "http", containerPort: 8080 }] }] },
+      },
+    },
+  };
+  /** Status of each pod of the present template. */
+  pods: readonly NonNullable<Pod["status"]>[] = [];
+  podEvents: readonly object[] = [];
+  podsForbidden = false;
+
+  get hasAgent(): boolean {
+    return findAgent(this.object.spec.template.spec) !== undefined;
+  }
+
+  answer(request: FakeRequest, response: ServerResponse): void {
+    const { path, method, query } = request;
+    const items = (list: readonly unknown[]): void =>
+      sendJson(response, { metadata: { resourceVersion: "1" }, items: list });
+    if (query.get("watch") !== null) sendStatus(response, 403, "Forbidden", "no watch here");
+    else if (path === "/version") sendJson(response, { gitVersion: "v1.34.0" });
+    else if (path.endsWith("/namespaces/default")) sendJson(response, { metadata: { name: "default" } });
+    else if (path.endsWith("/deployments")) items([this.object]);
+    else if (path.endsWith("/deployments/hello")) {
+      if (method === "PATCH") this.#patch(JSON.parse(request.body) as { spec: object });
+      sendJson(response, this.object);
+    } else if (path.endsWith("/events")) {
+      items(query.get("fieldSelector") === "involvedObject.uid=new-0" ? this.podEvents : []);
+    } else if (path.endsWith("/pods") && this.podsForbidden) sendStatus(response, 403, "Forbidden", "no pods for you");
+    else if (path.endsWith("/pods")) items(this.pods.map((status, number) => this.#pod(status, number)));
+    else sendStatus(response, 404, "NotFound", path);
+  }
+  #pod(status: Pod["status"], number: number): Pod {
+    const { spec } = this.object.spec.template;
+    return { metadata: { name: `new-${number}`, uid: `new-${number}` }, spec, status: status ?? {} };
+  }
+  #patch(patch: { readonly spec: object }): void {
+    const generation = (this.object.metadata.generation ?? 0) + 1;
+    this.object = {
+      ...(merge(this.object, { spec: patch.spec }) as Workload),
+      metadata: { ...this.object.metadata, generation, resourceVersion: String(generation) },
+      status: { observedGeneration: generation, availableReplicas: 1 },
+    };
+  }
+
+  /** Runs an injection; time passes until it ends or `until` is there. */
+  async inject(untilMs: number, atMs: Readonly<Record<number, () => void>> = {}): Promise<InjectResult | undefined> {
+    await using server = await new FakeApiServer().listen();
+    server.answer = (request, response) => this.answer(request, response);
+    const controller = new AbortController();
+    let ended = false;
+    const injecting = injectAgent(server.open({}, { clock: this.clock }), {
+      workload: { kind: "Deployment", name: "hello", namespace: "default" },
+      services: [service],
+      containerPorts: [8080],
+      image: { image: "telepresence/telepresence:0.1.0" },
+      onProgress: (text) => this.said.push(text),
+      signal: controller.signal,
+    }).finally(() => (ended = true));
+    const outcome = injecting.catch((error: unknown) => {
+      if (!controller.signal.aborted) throw error;
+      return undefined;
+    });
+    outcome.catch(() => undefined); // awaited below
+    while (!ended && this.clock.now() < untilMs) {
+      for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate); // real requests get through
+      atMs[this.clock.now()]?.();
+      await this.clock.advance(250);
+    }
+    controller.abort();
+    return await outcome;
+  }
+}
+
+function merge(target: unknown, patch: unknown): unknown {
+  if (typeof patch !== "object" || patch === null || Array.isArray(patch)) return patch;
+  const merged: Record<string, unknown> = { ...(target as Record<string, unknown> | undefined) };
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) delete merged[key];
+    else merged[key] = merge(merged[key], value);
+  }
+  return merged;
+}
+
+describe("injectAgent() when the rollout cannot be waited for", () => {
+  test("leaves the agent in after an API error, and says so", async () => {
+    const hello = new FakeDeployment();
+    hello.podsForbidden = true;
+    await expect(hello.inject(60_000)).rejects.toMatchObject({
+      code: "forbidden",
+      hint: expect.stringContaining("`telepresence uninstall --agent hello` takes it out"),
+    });
+    expect(hello.hasAgent).toBe(true);
+  });
+  test("takes it out again when its pods do not come up, within seconds and with the scheduler's reason", async () => {
+    const hello = new FakeDeployment();
+    hello.pods = [unschedulable];
+    await expect(hello.inject(60_000)).rejects.toThrow("pod new-0 finds no node: 0/1 nodes are available: too full.");
+    expect(hello.clock.now()).toBeLessThan(17_000);
+    expect(hello.said).toContain(
+      "deployment hello: 0 of 1 pods ready, pod new-0 finds no node: 0/1 nodes are available: too full.",
+    );
+    expect(hello.hasAgent).toBe(false);
+  });
+  test("leaves it in when a ready pod has it: another laptop may be served", async () => {
+    const hello = new FakeDeployment();
+    hello.object = { ...hello.object, spec: { ...hello.object.spec, replicas: 2 } };
+    hello.pods = [unschedulable, ready];
+    await expect(hello.inject(60_000)).rejects.toMatchObject({
+      code: "rollout_failed",
+      hint: expect.stringContaining("`telepresence uninstall --agent hello` takes it out"),
+    });
+    expect(hello.hasAgent).toBe(true);
+  });
+});
+
+describe("injectAgent() while a pod takes its time", () => {
+  test.each(["TriggeredScaleUp", "Nominated"])("waits for the node that an autoscaler makes (%s)", async (reason) => {
+    const hello = new FakeDeployment();
+    hello.pods = [unschedulable];
+    hello.podEvents = [{ metadata: { name: "e" }, reason, message: "soon" }];
+    const result = await hello.inject(300_000, { 200_000: () => (hello.pods = [ready]) });
+    expect(result?.changed).toBe(true);
+    expect(hello.said).toContain(
+      "deployment hello: 0 of 1 pods ready, pod new-0 finds no node: 0/1 nodes are available: too full., an autoscaler is making one",
+    );
+  });
+  test("does so for five minutes", async () => {
+    const hello = new FakeDeployment();
+    hello.pods = [unschedulable];
+    hello.podEvents = [{ metadata: { name: "e" }, reason: "TriggeredScaleUp", message: "soon" }];
+    await expect(hello.inject(400_000)).rejects.toMatchObject({ code: "rollout_failed" });
+    expect(hello.clock.now()).toBeGreaterThan(290_000);
+  });
+  test("tells which image is being pulled, after a while", async () => {
+    const hello = new FakeDeployment();
+    hello.pods = [pulling];
+    hello.podEvents = [{ metadata: { name: "e" }, reason: "Pulling", message: 'Pulling image "telepresence:0.1.0"' }];
+    await hello.inject(20_000, { 12_000: () => (hello.pods = [ready]) });
+    expect(hello.said.slice(1)).toEqual([
+      "deployment hello: 0 of 1 pods ready",
+      "deployment hello: 0 of 1 pods ready, pulling image telepresence:0.1.0 (5 s)",
+      "deployment hello: 0 of 1 pods ready, pulling image telepresence:0.1.0 (10 s)",
+      "deployment hello: 1 of 1 pods ready",
+    ]);
+  });
+});
+
+test("pulledNow() is the image whose pull has not ended", () => {
+  const event = (reason: string, message: string): object => ({ metadata: {}, reason, message });
+  const seen = [
+    event("Pulling", 'Pulling image "a:1"'),
+    event("Pulled", 'Successfully pulled image "a:1" in 2s (2s including waiting). Image size: 1 bytes.'),
+    event("Pulling", 'Pulling image "b:1"'),
+  ] as Parameters<typeof pulledNow>[0];
+  expect(pulledNow(seen)).toBe("b:1");
+  expect(pulledNow(seen.slice(0, 2))).toBeUndefined();
+});
