@@ -56,15 +56,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const scope = new Scope(log);
   try {
     const served = new ServedIntercepts(config.ports);
-    const redirect = new Redirect({
-      ports: config.ports,
-      openTable: options.openTable ?? (() => openKernelTable({ podIps, clock, log })),
-      isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
-      clock,
-      log,
-      ...(options.redirectLingerMs === undefined ? {} : { lingerMs: options.redirectLingerMs }),
-    });
-    scope.use(redirect);
+    const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
     const captures: (TcpCapture | UdpCapture)[] = [];
     for (const port of config.ports) {
@@ -130,6 +122,18 @@ function retire(idle: Idle | undefined, served: ServedIntercepts, openConnection
   if (client !== undefined) throw new AppError("busy", `this agent serves an intercept of ${client}, expected none`);
   idle.retire();
   return openConnections;
+}
+
+function openRedirect({ settings, openTable, redirectLingerMs, clock, log }: AgentOptions, served: ServedIntercepts) {
+  const { config, podIps } = settings;
+  return new Redirect({
+    ports: config.ports,
+    openTable: openTable ?? (() => openKernelTable({ podIps, clock, log })),
+    isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
+    clock,
+    log,
+    ...(redirectLingerMs === undefined ? {} : { lingerMs: redirectLingerMs }),
+  });
 }
 
 function openOlder(
