@@ -177,7 +177,8 @@ function toWorkloadPod(pod: Pod): WorkloadPod[] {
   if (name === undefined || uid === undefined || deletionTimestamp !== undefined) return [];
   const statuses = [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])];
   const agent = statuses.find((status) => status.name === agentContainerName);
-  return [{ name, uid, ready: isReady(pod), agentRunning: agent?.state?.running !== undefined }];
+  const environmentOf = readAgentConfig(pod.spec)?.containerName;
+  return [{ name, uid, ready: isReady(pod), agentRunning: agent?.state?.running !== undefined, environmentOf }];
 }
 
 function isReady(pod: Pod): boolean {

@@ -235,9 +235,14 @@ export class Intercepts implements AsyncDisposable {
   ): Promise<{ values?: Readonly<Record<string, string>>; warnings?: readonly string[] }> {
     const pod = follower.somePod;
     if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
+    const { containerName } = spec;
+    if (pod.environmentOf !== undefined && pod.environmentOf !== containerName) {
+      const known = `the traffic-agent in pod ${pod.name} knows that of container ${pod.environmentOf}`;
+      return { warnings: [`the environment of container ${containerName} could not be read: ${known}`] };
+    }
     try {
       const { namespace } = spec.workload;
-      return { values: await this.#options.access.readEnvironment(namespace, pod.name, spec.containerName, signal) };
+      return { values: await this.#options.access.readEnvironment(namespace, pod.name, containerName, signal) };
     } catch (error) {
       if (signal.aborted) throw error;
       const { message, hint } = toAppError(error);

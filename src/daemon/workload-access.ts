@@ -10,6 +10,8 @@ export interface WorkloadPod {
   readonly ready: boolean;
   /** Its agent's container runs and has started. */
   readonly agentRunning: boolean;
+  /** The container whose environment its agent was given; undefined when that cannot be seen. */
+  readonly environmentOf?: string | undefined;
 }
 
 export interface InterceptRequest {

@@ -40,6 +40,7 @@ export async function runIntercept(
   using connected = await connectIfNeeded(context);
   const established = await establish(context, connected, { name, flags, owned: command.length > 0 });
   try {
+    checkContainer(established, flags, command);
     await writeEnvironmentFiles(context, established, flags);
   } catch (error) {
     await leave(context, connected, established.info);
@@ -92,6 +93,18 @@ function interceptEnvironment(info: InterceptInfo, environment: Environment): En
     ...environment,
     TELEPRESENCE_INTERCEPT_ID: info.id,
   };
+}
+
+/** Who names a container wants no other's environment, nor none. */
+function checkContainer({ info, environment }: Established, flags: InterceptFlags, command: readonly string[]): void {
+  const wanted = command.length > 0 || flags.envFile !== undefined || flags.envJson !== undefined;
+  if (flags.container === undefined || !wanted || environment !== undefined) return;
+  const { name, workload } = info.spec;
+  throw new AppError(
+    "unsupported",
+    `the environment of container ${flags.container} of ${workload.kind} ${workload.name} could not be read, so ${name} is not intercepted`,
+    { hint: "the warning above says why; leave out --container to go on without" },
+  );
 }
 
 async function writeEnvironmentFiles(

@@ -441,6 +441,17 @@ describe("intercept", () => {
     expect(statSync(join(home.path, "new.json")).mode & 0o777).toBe(0o600);
   });
 
+  test("leaves again when the container that was named has no environment to give", async () => {
+    const warnings = ["the environment of container app could not be read: no agent knows it"];
+    const running = await start({ intercept: () => ({ info: interceptInfo("hello"), warnings }), leave: () => ({}) });
+    const { code, stdout, stderr } = await run("intercept", "hello", "--container", "app", "--", "true");
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(
+      /^Warning: .*\ntelepresence: error: the environment of container app of Deployment hello could not be read, so /,
+    );
+    expect(running.methods().at(-1)).toBe("leave");
+  });
+
   test("leaves again when the environment cannot be had or written", async () => {
     const running = await start({
       intercept: ({ name }) => ({ info: interceptInfo(name), warnings: ["no right to pods/exec"] }),

@@ -20,6 +20,7 @@ class Cluster implements ClusterAccess {
   readonly agents = new Map<string, Agent>();
   injectError: AppError | undefined;
   environmentError: AppError | undefined;
+  environmentOf: string | undefined;
   introductionError: AppError | undefined;
   readonly #watchers = new Set<() => void>();
 
@@ -43,7 +44,12 @@ class Cluster implements ClusterAccess {
   }
   async watchPods(_: unknown, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void> {
     const tell = (): void =>
-      onPods([...this.agents.keys()].map((name) => ({ name, uid: `uid-${name}`, ready: true, agentRunning: true })));
+      onPods(
+        [...this.agents.keys()].map((name) => {
+          const { environmentOf } = this;
+          return { name, uid: `uid-${name}`, ready: true, agentRunning: true, environmentOf };
+        }),
+      );
     this.#watchers.add(tell);
     tell();
     await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
@@ -296,6 +302,32 @@ describe("intercept()", () => {
     const { environment, warnings } = await session.intercept(params(processPort), quiet, never);
     expect(environment).toBeUndefined();
     expect(warnings).toEqual(["the pod's environment could not be read: create pods/exec is forbidden; ask for it"]);
+  });
+
+  // With --container, or a second container's port, the first container's environment came under the other's name.
+  test("gives no container another's environment", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.environmentOf = "sidecar";
+    const { environment, warnings } = await session.intercept(params(processPort), quiet, never);
+    expect(environment).toBeUndefined();
+    expect(warnings).toEqual([
+      "the environment of container app could not be read: the traffic-agent in pod hello-1 knows that of container sidecar",
+    ]);
+  });
+
+  test("tells when an intercept has ended, whoever ended it", async () => {
+    const { session, processPort } = await lab();
+    const { info } = await session.intercept(params(processPort), quiet, never);
+    let ended = false;
+    const end = session.interceptEnded(info.spec.name).then(() => (ended = true));
+    expect(ended).toBe(false);
+    await session.leave(info.spec.name, never);
+    await end;
+    await session.interceptEnded("no such intercept");
+    const again = await session.intercept(params(processPort), quiet, never);
+    const disposed = session.interceptEnded(again.info.spec.name);
+    await session[Symbol.asyncDispose]();
+    await disposed;
   });
 });
 
