@@ -19,6 +19,8 @@ export interface Taken {
   readonly opener: InboundOpener;
   /** What becomes of connections that are older. */
   readonly existing: ExistingMode;
+  /** Who answers when the laptop's process does not take a connection. */
+  readonly onRefused: "app" | "fail";
 }
 
 export interface Refused {
@@ -67,6 +69,7 @@ export class ServedIntercepts {
           interceptId: intercept.id,
           opener,
           existing: intercept.existing ?? "keep",
+          onRefused: intercept.onRefused ?? "app",
           client: intercept.client,
         });
       }

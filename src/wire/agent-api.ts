@@ -1,7 +1,7 @@
 // Agent ↔ manager (PROTOCOL §8.2): JSON-RPC on the first stream of a TLS link with both keys pinned. Also the agent's
 // own configuration, which the installer writes into the container's environment.
 import { z } from "zod";
-import { existingModes, interceptPortSchema, workloadSchema } from "./manager-api.ts";
+import { existingModes, interceptPortSchema, onRefusedSchema, workloadSchema } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 // Applications must not want these: below the ephemeral range, above the ports that people choose (podinfo has 9898).
@@ -30,6 +30,8 @@ export const agentPortSchema = z.object({
   takeover: z.enum(["name", "redirect"]),
   /** The port's name before the take-over. */
   portName: z.string().optional(),
+  /** Its service says that it speaks HTTP/1.1, or that it does not; left out where only the first bytes can tell. */
+  http: z.boolean().optional(),
 });
 export type AgentPort = z.infer<typeof agentPortSchema>;
 
@@ -79,6 +81,8 @@ export const servedInterceptSchema = z.object({
   ports: z.array(interceptPortSchema),
   /** What becomes of connections older than the intercept; `keep` when left out. */
   existing: z.enum(existingModes).optional(),
+  /** Who answers when the laptop's process does not take a connection; `app` when left out. */
+  onRefused: onRefusedSchema.optional(),
 });
 export type ServedIntercept = z.infer<typeof servedInterceptSchema>;
 
@@ -106,9 +110,9 @@ export type CallersOfPort = z.infer<typeof callersOfPortSchema>;
 export const olderConnectionsOfPortSchema = z.object({
   containerPort: z.number().int(),
   protocol: z.enum(["tcp", "udp"]),
-  connections: z.number().int(),
+  connections: z.number().int().min(0).max(1_000_000),
   /** Addresses they come from. */
-  callers: z.number().int(),
+  callers: z.number().int().min(0).max(1_000_000),
   /** The first of these addresses, so that a caller of several pods counts once. */
   addresses: z.array(z.string().max(64)).max(64),
   /** Why they cannot be counted, or closed as was asked. */

@@ -39,6 +39,9 @@ export type InterceptPort = z.infer<typeof interceptPortSchema>;
 export const existingModes = ["keep", "drain", "reset"] as const;
 export type ExistingMode = (typeof existingModes)[number];
 
+/** Who answers when the laptop's process does not take a connection: the application unless said otherwise, or nobody. */
+export const onRefusedSchema = z.enum(["app", "fail"]);
+
 export const interceptSpecSchema = z.object({
   /** Unique among the session's own intercepts. */
   name: z.string().min(1).max(253),
@@ -47,6 +50,8 @@ export const interceptSpecSchema = z.object({
   ports: z.array(interceptPortSchema).min(1).max(64),
   /** `keep` when left out. */
   existing: z.enum(existingModes).optional(),
+  /** `app` when left out. */
+  onRefused: onRefusedSchema.optional(),
 });
 export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
 

@@ -3,7 +3,7 @@
 import type { AppError } from "#base/error.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { CallersOfPort, ServedIntercept } from "#wire/agent-api.ts";
+import type { CallersOfPort, OlderConnectionsOfPort, ServedIntercept } from "#wire/agent-api.ts";
 import type { InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import type { SessionRecord } from "./sessions.ts";
@@ -41,6 +41,7 @@ export class AgentRecord {
   #confirmed: ReadonlySet<InterceptRecord> = new Set();
   #refused: ReadonlyMap<InterceptRecord, string> = new Map();
   #callers: ReadonlyMap<string, CallersOfPort> = new Map();
+  #older: ReadonlyMap<string, OlderConnectionsOfPort> = new Map();
   #sent: readonly InterceptRecord[] | undefined;
   #dirty = false;
   #running = false;
@@ -58,6 +59,14 @@ export class AgentRecord {
   }
   callersOf(port: Pick<InterceptPort, "containerPort" | "protocol">): CallersOfPort | undefined {
     return this.#callers.get(keyOf(port));
+  }
+
+  /** What the agent says of connections that are older than the intercepts of its ports. */
+  describeOlder(ports: readonly OlderConnectionsOfPort[]): void {
+    this.#older = new Map(ports.map((port) => [keyOf(port), port]));
+  }
+  olderOf(port: Pick<InterceptPort, "containerPort" | "protocol">): OlderConnectionsOfPort | undefined {
+    return this.#older.get(keyOf(port));
   }
 
   serves(intercept: InterceptRecord): boolean {
@@ -96,9 +105,7 @@ export class AgentRecord {
   async #send(wanted: readonly InterceptRecord[]): Promise<void> {
     const refused = new Map<InterceptRecord, string>();
     try {
-      await this.link.setIntercepts(
-        wanted.map(({ id, session, spec }) => ({ id, client: session.client, ports: spec.ports })),
-      );
+      await this.link.setIntercepts(wanted.map(served));
     } catch (error) {
       if (this.#ended) return;
       const failure = toAppError(error);
@@ -120,6 +127,17 @@ export class AgentRecord {
     this.#confirmed = new Set(wanted.filter((intercept) => !refused.has(intercept)));
     this.#options.onConfirmed();
   }
+}
+
+function served({ id, session, spec }: InterceptRecord): ServedIntercept {
+  const { ports, existing, onRefused } = spec;
+  return {
+    id,
+    client: session.client,
+    ports,
+    ...(existing === undefined ? {} : { existing }),
+    ...(onRefused === undefined ? {} : { onRefused }),
+  };
 }
 
 function keyOf(port: Pick<InterceptPort, "containerPort" | "protocol">): string {
