@@ -118,6 +118,9 @@ export class Agent {
     });
     this.#rpc = rpc;
     rpc.onNotification("callers.kept", ({ ports }) => this.#record?.describeCallers(ports));
+    rpc.onNotification("connections.older", ({ ports }) => {
+      if (this.#record !== undefined) this.#door.registry.describeOlder(this.#record, ports);
+    });
     rpc.onNotification("laptop.refused", ({ interceptId, count }) => {
       if (this.#record !== undefined && count > 0) this.#door.registry.countRefused(this.#record, interceptId, count);
     });

@@ -6,6 +6,7 @@ import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import type { OlderConnectionsOfPort } from "#wire/agent-api.ts";
 import type { InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import { admitAgent } from "./admission.ts";
@@ -14,6 +15,7 @@ import type { AgentLink } from "./agents.ts";
 import { AgentRecord } from "./agents.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import { InterceptTable, samePort } from "./intercepts.ts";
+import { sumOlder } from "./older-connections.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
 import { SessionTable, workloadKey } from "./sessions.ts";
 
@@ -201,6 +203,11 @@ export class Registry implements Disposable {
     this.#notifySoon(record.session);
   }
 
+  describeOlder(agent: AgentRecord, ports: readonly OlderConnectionsOfPort[]): void {
+    agent.describeOlder(ports);
+    this.#notifyServed(agent);
+  }
+
   /** Where this agent's stream goes; throws `not_found`, `denied` or `link_lost`. */
   route(agent: AgentRecord, request: Extract<OpenRequest, { kind: "inbound" }>): Route {
     const intercept = this.#intercepts.get(request.interceptId);
@@ -223,6 +230,8 @@ export class Registry implements Disposable {
   describe(record: InterceptRecord): InterceptInfo {
     const serving = this.#agentsOf(record).filter((agent) => agent.serves(record));
     const callerAddress = describeCallers(record, serving);
+    const ports = serving.flatMap((agent) => record.spec.ports.map((port) => agent.olderOf(port)));
+    const olderConnections = sumOlder(ports.filter((port) => port !== undefined));
     return {
       id: record.id,
       spec: record.spec,
@@ -237,6 +246,7 @@ export class Registry implements Disposable {
       }),
       refusedByLaptop: record.refusedByLaptop,
       ...(callerAddress === undefined ? {} : { callerAddress }),
+      ...(olderConnections === undefined ? {} : { olderConnections }),
       createdAtMs: record.createdAtMs,
     };
   }
