@@ -11,6 +11,7 @@ import { softwareVersion } from "#base/version.ts";
 import { exec } from "#host/exec.ts";
 import { detectResolver } from "#host/resolver.ts";
 import { ensureManager } from "#installer/manager.ts";
+import { keepNodeList } from "#installer/node-list.ts";
 import { openKube, type Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import { namespaces, services } from "#kube/objects.ts";
@@ -100,6 +101,7 @@ export async function openClusterSession(
         log,
         openNetwork: (link, first, scope) => {
           scope.use(kube);
+          scope.background("list of nodes", keepNodeList(kube, manager.namespace, log, scope.signal));
           return openNetwork({ options, kube, helper, link, first, scope, context, signal: limit.signal });
         },
       },

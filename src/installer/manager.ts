@@ -6,12 +6,13 @@ import { softwareVersion } from "#base/version.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
 import type { Namespace, Pod, Workload } from "#kube/objects.ts";
-import { deployments, namespaces, nodes, pods } from "#kube/objects.ts";
+import { deployments, namespaces, pods } from "#kube/objects.ts";
 import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
 import { isMissingPermission } from "#kube/status.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildManager } from "./manifest.ts";
 import { createdNamespaceLabel, isOurs, managerName, managerSelector, managerSelectorText } from "./marks.ts";
+import { listNodeIps, removeNodeList } from "./node-list.ts";
 import { Patience, WaitLimit } from "./patience.ts";
 import { judgeRollout } from "./rollout-state.ts";
 import { SlowPods } from "./slow-pods.ts";
@@ -178,21 +179,6 @@ async function install(
   throw cannotInstall(refusal);
 }
 
-/**
- * Addresses that the manager must not dial for laptops (DESIGN §6): it has no permission to look them up itself and
- * knows its own node only. Empty where we may not list nodes either.
- */
-async function listNodeIps(kube: Kube, signal: AbortSignal): Promise<readonly string[]> {
-  try {
-    const { items } = await kube.list(nodes, {}, signal);
-    const addresses = items.flatMap((node) => node.status?.addresses ?? []);
-    return addresses.filter(({ type }) => type === "InternalIP" || type === "ExternalIP").map(({ address }) => address);
-  } catch (error) {
-    if (isMissingPermission(error)) return [];
-    throw error;
-  }
-}
-
 function describeFallback(namespace: string, refusal: AppError): string {
   return `the traffic-manager was installed in namespace ${namespace}, because ${refusal.message}`;
 }
@@ -340,6 +326,7 @@ export async function removeManager(
       const left = await waitForEnd(kube, namespace, signal);
       if (left !== undefined) notes.push(left);
     }
+    await removeNodeList(kube, namespace, signal);
     const note = await removeNamespace(kube, namespace, signal);
     if (note !== undefined) notes.push(note);
   }

@@ -4,7 +4,7 @@ import type { Workload } from "#kube/objects.ts";
 import { managerAgentPort, managerHealthPort } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { downward } from "./agent-container.ts";
-import { managerName, managerSelector } from "./marks.ts";
+import { managerName, managerSelector, nodeListKey, nodeListName } from "./marks.ts";
 
 export interface ManagerManifestOptions {
   readonly namespace: string;
@@ -17,6 +17,8 @@ export interface ManagerManifestOptions {
 
 /** Chosen: like the agent's, with room for many laptops' buffers. No CPU limit: it throttles every stream. */
 const resources = { requests: { cpu: "20m", memory: "96Mi" }, limits: { memory: "512Mi" } };
+
+const nodeListFolder = "/etc/telepresence";
 
 export function buildManager({ namespace, image, version, env }: ManagerManifestOptions): Workload {
   const labels = { ...managerSelector, "app.kubernetes.io/version": labelValue(version) };
@@ -36,6 +38,8 @@ export function buildManager({ namespace, image, version, env }: ManagerManifest
           terminationGracePeriodSeconds: 10,
           securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: "RuntimeDefault" } },
           containers: [buildContainer(image, env)],
+          // Optional: who installs may not write it, and the next laptop brings it.
+          volumes: [{ name: "nodes", configMap: { name: nodeListName, optional: true } }],
         },
       },
     },
@@ -60,8 +64,10 @@ function buildContainer(image: ImageChoice, env: Readonly<Record<string, string>
         TELEPRESENCE_POD_IPS: "status.podIPs",
         TELEPRESENCE_NODE_IPS: "status.hostIP",
       }),
+      { name: "TELEPRESENCE_NODES_FILE", value: `${nodeListFolder}/${nodeListKey}` },
       ...Object.entries(env).map(([name, value]) => ({ name, value })),
     ],
+    volumeMounts: [{ name: "nodes", mountPath: nodeListFolder, readOnly: true }],
     readinessProbe: {
       httpGet: { path: "/readyz", port: "health", scheme: "HTTP" },
       periodSeconds: 1,

@@ -10,6 +10,9 @@ export const injectAnnotations = [
   "telepresence.getambassador.io/inject-traffic-agent",
 ];
 export const managerName = "traffic-manager";
+/** ConfigMap of the nodes' addresses, and its only key. */
+export const nodeListName = "traffic-manager-nodes";
+export const nodeListKey = "nodes";
 /** On a namespace that we created, so that we may remove it. */
 export const createdNamespaceLabel = "telepresence.io/created-namespace";
 

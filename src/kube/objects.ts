@@ -234,6 +234,10 @@ export interface KubeEvent extends KubeObject {
   readonly eventTime?: string | null;
 }
 
+export interface ConfigMap extends KubeObject {
+  readonly data?: Readonly<Record<string, string>>;
+}
+
 /** A kind's address in the API; `T` is what its objects look like. */
 export interface Resource<T extends KubeObject> {
   readonly group: string;
@@ -266,6 +270,7 @@ export const services = resource<Service>("", "services", "Service");
 export const namespaces = resource<Namespace>("", "namespaces", "Namespace", false);
 export const nodes = resource<KubeNode>("", "nodes", "Node", false);
 export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
+export const configMaps = resource<ConfigMap>("", "configmaps", "ConfigMap");
 export const events = resource<KubeEvent>("", "events", "Event");
 
 export const podMetrics: Resource<PodMetrics> = {

@@ -13,6 +13,8 @@ export interface ManagerConfig {
   readonly podIps: readonly string[];
   /** Addresses of nodes: this pod's own, and what the install lists. */
   readonly nodeIps: readonly string[];
+  /** Lists further ones, one a line, and is kept current. */
+  readonly nodesFile?: string | undefined;
   readonly allowNodes: boolean;
   readonly allowRanges: readonly string[];
   readonly denyRanges: readonly string[];
@@ -32,6 +34,7 @@ export function parseManagerConfig(env: NodeJS.ProcessEnv = process.env): Manage
     namespace: env["TELEPRESENCE_POD_NAMESPACE"] ?? "",
     podIps: listed.length > 0 ? listed : interfaceAddresses(),
     nodeIps: [...splitList(env["TELEPRESENCE_NODE_IPS"]), ...splitList(env["TELEPRESENCE_OTHER_NODE_IPS"])],
+    nodesFile: env["TELEPRESENCE_NODES_FILE"],
     allowNodes: parseFlag("TELEPRESENCE_ALLOW_NODES", env["TELEPRESENCE_ALLOW_NODES"]),
     allowRanges: parseRanges(env["TELEPRESENCE_ALLOW_RANGES"]),
     denyRanges: parseRanges(env["TELEPRESENCE_DENY_RANGES"]),

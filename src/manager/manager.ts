@@ -22,7 +22,8 @@ import { acceptLaptop } from "./laptop-link.ts";
 import type { ManagerFacts } from "./laptop-link.ts";
 import { Dialer } from "./outbound/dial.ts";
 import { createDialGuard } from "./outbound/guard.ts";
-import type { DialGuard } from "./outbound/guard.ts";
+import type { DialGuard, NodeGuard } from "./outbound/guard.ts";
+import { followNodeList } from "./outbound/node-list.ts";
 import { clusterDomainOf, parseResolvConf } from "./outbound/resolv-conf.ts";
 import type { ResolvConf } from "./outbound/resolv-conf.ts";
 import { Resolver } from "./outbound/resolve.ts";
@@ -61,7 +62,13 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
     const identity = createIdentity("traffic-manager");
     const refusals = new RefusalLog(clock, log);
     const registry = scope.use(new Registry({ clock, log }));
-    const dialer = new Dialer({ guard: options.guard ?? guardOf(config), clock });
+    const ownGuard = guardOf(config);
+    if (config.nodesFile !== undefined) {
+      const path = config.nodesFile;
+      const onAddresses = (addresses: readonly string[]): void => ownGuard.setMoreNodes(addresses);
+      scope.use(await followNodeList({ path, onAddresses, clock, log }));
+    }
+    const dialer = new Dialer({ guard: options.guard ?? ownGuard, clock });
     const { nameservers } = resolvConf;
     const resolver = new Resolver({
       nameservers,
@@ -142,7 +149,7 @@ async function openLaptopDoor(
   });
 }
 
-function guardOf(config: ManagerConfig): DialGuard {
+function guardOf(config: ManagerConfig): NodeGuard {
   return createDialGuard({
     ownAddresses: [...config.podIps, ...interfaceAddresses()],
     nodeAddresses: config.nodeIps,

@@ -44,9 +44,14 @@ const fixedRefusals: readonly FixedRefusal[] = [
   refusal("is reserved or broadcast", ["240.0.0.0/4"]),
 ];
 
-export function createDialGuard(options: GuardOptions): DialGuard {
+export interface NodeGuard extends DialGuard {
+  /** Nodes that have been learned since, instead of those learned before. */
+  setMoreNodes(addresses: readonly string[]): void;
+}
+
+export function createDialGuard(options: GuardOptions): NodeGuard {
   const own = addressSet(options.ownAddresses);
-  const nodes = addressSet(options.nodeAddresses);
+  let nodes = addressSet(options.nodeAddresses);
   const deny = rangeSet(options.denyRanges);
   const allow = options.allowRanges.length === 0 ? undefined : rangeSet(options.allowRanges);
 
@@ -65,6 +70,9 @@ export function createDialGuard(options: GuardOptions): DialGuard {
   };
 
   return {
+    setMoreNodes: (addresses) => {
+      nodes = addressSet([...options.nodeAddresses, ...addresses]);
+    },
     check: (address) => {
       // Strict text forms only: "0x7f.1", "2130706433" and zones mean different things to different resolvers.
       if (isIP(address) === 0 || address.includes("%")) return "is not a plain IP address";
