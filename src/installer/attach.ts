@@ -7,7 +7,7 @@ import type { Pod } from "#kube/objects.ts";
 import { pods } from "#kube/objects.ts";
 import { isLive } from "#kube/pod-problems.ts";
 import type { EphemeralOptions, PodAgent } from "./ephemeral.ts";
-import { agentCovers, currentAgent, planEphemeral } from "./ephemeral.ts";
+import { agentCovers, currentAgent, listEphemeral, planEphemeral } from "./ephemeral.ts";
 
 export interface AttachOptions extends EphemeralOptions {
   /** Container ports that the intercept needs. */
@@ -30,7 +30,7 @@ export async function attachPod(
     if (present !== undefined) return { agent: present, changed: false };
     try {
       const patched = await patchPod({ kube, pod: current, options, dryRun: false }, signal);
-      const agent = currentAgent(patched);
+      const agent = listEphemeral(patched).at(-1);
       if (agent !== undefined) return { agent, changed: true };
       throw new AppError("injection_failed", `pod ${nameOf(pod)} has no agent after its patch, expected one`);
     } catch (error) {
