@@ -116,7 +116,7 @@ export async function benchTunnel(report: Report): Promise<void> {
   report("tunnel: 100 streams, 64 KiB writes", await bulk(opener, 100, 64 * 1024));
   report("tunnel: echo of 64 bytes", await roundTrips(opener, 5000));
   report("tunnel: echo beside a bulk stream", await underLoad(opener));
-  report("tunnel: streams opened, used, closed", await opens(opener, 15_000));
+  report("tunnel: streams opened, used, closed", await opens(opener, 10_000));
   opener.destroy();
   await accepter.closed;
 }

@@ -18,6 +18,8 @@ import type { ManagerLinks } from "./manager-link.ts";
 const maxConnections = 64;
 /** chosen: an introduction is over by then. */
 const sessionMs = 30_000;
+/** chosen: one stream is used, and its messages are small. */
+const limits = { maxStreams: 4, budgetBytes: 128 * 1024 };
 
 export interface IntroductionOptions {
   readonly host: string;
@@ -63,7 +65,8 @@ async function serve(transport: Socket, options: IntroductionOptions, signal: Ab
   const { hello, clock, log } = options;
   let session: TunnelSession;
   try {
-    session = await openSession({ transport, hello, role: "accepter", expectRole: "laptop", clock, log, signal });
+    const options = { transport, hello, role: "accepter", expectRole: "laptop", limits, clock, log, signal } as const;
+    session = await openSession(options);
   } catch (error) {
     log.debug("introduction refused", { reason: toAppError(error).message });
     return;

@@ -15,6 +15,7 @@ import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
 import type { CallersOfPort, ServedIntercept } from "#wire/agent-api.ts";
 import type { Hello } from "#wire/hello.ts";
+import { agentBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
@@ -268,7 +269,8 @@ class ManagerLink implements InboundOpener {
           expectedFingerprint: fingerprint,
           signal: limit.signal,
         });
-        const options = { transport, hello, role: "opener", expectRole: "manager", clock, log } as const;
+        const limits = { maxStreams: maxAgentStreams, budgetBytes: agentBudgetBytes };
+        const options = { transport, hello, role: "opener", expectRole: "manager", limits, clock, log } as const;
         return await openSession({ ...options, signal: limit.signal });
       } catch (error) {
         this.#ended.throwIfAborted();

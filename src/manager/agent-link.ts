@@ -12,6 +12,7 @@ import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
 import type { Hello } from "#wire/hello.ts";
+import { agentBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { relayInbound } from "./inbound/relay.ts";
 import type { RefusalLog } from "./refusal-log.ts";
@@ -44,7 +45,9 @@ export async function acceptAgent(
   signal: AbortSignal,
 ): Promise<Agent> {
   const { clock, log, hello } = door;
-  const session = await openSession({ transport, hello, role: "accepter", expectRole: "agent", clock, log, signal });
+  const limits = { maxStreams: maxAgentStreams, budgetBytes: agentBudgetBytes };
+  const options = { transport, hello, role: "accepter", expectRole: "agent", limits, clock, log, signal } as const;
+  const session = await openSession(options);
   const agent = new Agent(session, fingerprint, door);
   agent.serve();
   return agent;

@@ -9,7 +9,7 @@ import type { Handlers, Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import type { Hello } from "#wire/hello.ts";
-import { openTimeoutMs } from "#wire/limits.ts";
+import { managerBudgetBytes, maxStreams, openTimeoutMs } from "#wire/limits.ts";
 import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
 import { deadline } from "#base/abort.ts";
@@ -43,7 +43,9 @@ type LaptopRpc = Rpc<Record<never, never>, Record<never, never>, typeof managerN
 /** Says HELLO and serves the laptop; resolves once the session stands. */
 export async function acceptLaptop(transport: Duplex, door: LaptopDoor, signal: AbortSignal): Promise<Laptop> {
   const { clock, log, hello } = door;
-  const session = await openSession({ transport, hello, role: "accepter", expectRole: "laptop", clock, log, signal });
+  const limits = { maxStreams, budgetBytes: managerBudgetBytes };
+  const options = { transport, hello, role: "accepter", expectRole: "laptop", limits, clock, log, signal } as const;
+  const session = await openSession(options);
   const laptop = new Laptop(session, door);
   laptop.serve();
   return laptop;

@@ -5,6 +5,7 @@ import { silentLogger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
+import type { ReceiveLimits } from "./receive-window.ts";
 import { openSession } from "./session.ts";
 import { createTransportPair } from "./transport.fake.ts";
 import type { TransportPair, TransportPairOptions } from "./transport.fake.ts";
@@ -19,6 +20,8 @@ export interface SessionPair extends AsyncDisposable {
 export interface SessionPairOptions extends TransportPairOptions {
   readonly openerRole?: Hello["role"];
   readonly accepterRole?: Hello["role"];
+  /** Of both ends. */
+  readonly limits?: ReceiveLimits;
 }
 
 export function testHello(role: Hello["role"]): Hello {
@@ -29,7 +32,12 @@ export function testHello(role: Hello["role"]): Hello {
 export async function createSessionPair(clock?: Clock, options: SessionPairOptions = {}): Promise<SessionPair> {
   const time = clock ?? new FakeClock();
   const transport = createTransportPair({ ...options, clock: time });
-  const common = { clock: time, log: silentLogger, signal: new AbortController().signal };
+  const common = {
+    clock: time,
+    log: silentLogger,
+    signal: new AbortController().signal,
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+  };
   const [opener, accepter] = await Promise.all([
     openSession({
       ...common,

@@ -9,11 +9,12 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { heartbeatMs, helloTimeoutMs, initialWindowBytes, linkSilenceMs, openTimeoutMs } from "#wire/limits.ts";
+import { heartbeatMs, helloTimeoutMs, linkSilenceMs, maxStreams, maxWindowBytes, openTimeoutMs } from "#wire/limits.ts";
 import { resetCodes } from "#wire/open.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
 import { createSessionPair, testHello } from "./session-pair.fake.ts";
 import type { SessionPair } from "./session-pair.fake.ts";
+import { startWindowBytes } from "./receive-window.ts";
 import { openSession } from "./session.ts";
 import { createTransportPair } from "./transport.fake.ts";
 import type { IncomingStream, TunnelStream } from "./tunnel.ts";
@@ -173,8 +174,8 @@ describe("a stream", () => {
       }
     }
     const received = pair.transport.accepter.receivedBytes;
-    expect(received).toBeGreaterThanOrEqual(initialWindowBytes);
-    expect(received).toBeLessThan(initialWindowBytes + 8 * 1024);
+    expect(received).toBeGreaterThanOrEqual(startWindowBytes);
+    expect(received).toBeLessThan(startWindowBytes + 8 * 1024);
     expect(a.writableNeedDrain).toBe(true);
     const rest = readAll(b);
     a.end();
@@ -208,7 +209,7 @@ describe("a stream", () => {
   test("gives every writer's callback an answer when it is reset", async () => {
     await using pair = await createSessionPair();
     const [a, b] = await openStream(pair);
-    const written = new Promise((resolve) => a.write(Buffer.alloc(2 * initialWindowBytes), resolve));
+    const written = new Promise((resolve) => a.write(Buffer.alloc(2 * maxWindowBytes), resolve));
     await settle();
     b.destroy(new AppError("timeout", "enough"));
     expect(await written).toMatchObject({ code: "timeout" });
@@ -354,11 +355,11 @@ describe("opening", () => {
     pair.accepter.onIncoming((incoming) => void incoming.accept());
     const opened = await Promise.all(
       // A signal each: listeners on one cost time in the square of their number.
-      Array.from({ length: 20_000 }, async () => pair.opener.open(udp, new AbortController().signal)),
+      Array.from({ length: maxStreams }, async () => pair.opener.open(udp, new AbortController().signal)),
     );
     await expect(pair.opener.open(tcp, live)).rejects.toMatchObject({ code: "busy" });
     opened[0]?.destroy();
-    expect((await pair.opener.open(tcp, live)).id).toBe(40_001);
+    expect((await pair.opener.open(tcp, live)).id).toBe(2 * maxStreams + 1);
   });
 
   test("2,000 streams at once carry their own bytes", { timeout: 20_000 }, async () => {

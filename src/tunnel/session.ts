@@ -17,7 +17,7 @@ import type { Reason } from "#wire/frame-body.ts";
 import { FrameDecoder, formatFrameType, frameTypes, isSequenced } from "#wire/frame.ts";
 import type { Frame, FrameType } from "#wire/frame.ts";
 import type { Hello } from "#wire/hello.ts";
-import { maxStreams } from "#wire/limits.ts";
+import { laptopBudgetBytes, maxStreams } from "#wire/limits.ts";
 import { resetCodes } from "#wire/open.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
 import { endTransport, exchangeHello } from "./handshake.ts";
@@ -26,6 +26,8 @@ import { Heartbeat } from "./heartbeat.ts";
 import { Offer } from "./offer.ts";
 import { Openings } from "./openings.ts";
 import { Outbox } from "./outbox.ts";
+import { ReceiveBudget, ReceiveWindow } from "./receive-window.ts";
+import type { Pace, ReceiveLimits } from "./receive-window.ts";
 import { Sequence } from "./sequence.ts";
 import { SessionStream, resetReasonOf } from "./stream.ts";
 import type { StreamHost } from "./stream.ts";
@@ -43,6 +45,8 @@ export interface OpenSessionOptions {
   readonly signal: AbortSignal;
   /** Refuses a far end of any other role. */
   readonly expectRole?: Hello["role"];
+  /** Those of a laptop when left out. */
+  readonly limits?: ReceiveLimits;
 }
 
 /** Exchanges HELLOs and resolves with the session. On failure the transport is destroyed. */
@@ -50,7 +54,7 @@ export function openSession(options: OpenSessionOptions): Promise<TunnelSession>
   return exchangeHello<TunnelSession>(options, (handshake) => new Session(options, handshake));
 }
 
-class Session implements TunnelSession, StreamHost {
+class Session implements TunnelSession, StreamHost, Pace {
   readonly peer: Hello;
   readonly closed: Promise<AppError | undefined>;
   readonly #resolveClosed: (error: AppError | undefined) => void;
@@ -64,6 +68,10 @@ class Session implements TunnelSession, StreamHost {
   readonly #openings: Openings;
   readonly #offers = new Map<number, Offer>();
   readonly #streams = new Map<number, SessionStream>();
+  readonly #maxStreams: number;
+  readonly #budget: ReceiveBudget;
+  /** Streams that are gone for the far end while their readers have not taken all. */
+  #unreadStreams = 0;
   #onIncoming: ((incoming: IncomingStream) => void) | undefined;
   #nextId: number;
   #lastPeerId = 0;
@@ -79,6 +87,9 @@ class Session implements TunnelSession, StreamHost {
     this.peer = handshake.peer;
     this.#transport = options.transport;
     this.#clock = options.clock;
+    const limits = options.limits ?? { maxStreams, budgetBytes: laptopBudgetBytes };
+    this.#maxStreams = limits.maxStreams;
+    this.#budget = new ReceiveBudget(limits);
     this.#log = options.log.child({ peer: handshake.peer.role });
     this.#nextId = options.role === "opener" ? 1 : 2;
     this.#outbox = new Outbox({
@@ -149,6 +160,13 @@ class Session implements TunnelSession, StreamHost {
 
   // ---- for streams
 
+  nowMs(): number {
+    return this.#clock.now();
+  }
+  openWindow(): ReceiveWindow {
+    return new ReceiveWindow(this.#budget, this);
+  }
+
   sendReady(stream: SessionStream): void {
     this.#outbox.ready(stream);
   }
@@ -164,6 +182,10 @@ class Session implements TunnelSession, StreamHost {
   release(stream: SessionStream): void {
     this.#outbox.forget(stream);
     this.#streams.delete(stream.id);
+    if (stream.receivedBytes > 0 && !stream.destroyed) {
+      this.#unreadStreams += 1;
+      stream.once("close", () => (this.#unreadStreams -= 1));
+    }
     this.#endIfDrained();
   }
 
@@ -232,8 +254,8 @@ class Session implements TunnelSession, StreamHost {
       this.#say(frameTypes.reject, id, "busy", "the link is closing");
       return;
     }
-    if (this.#streamTotal() >= maxStreams) {
-      this.#say(frameTypes.reject, id, "busy", `${maxStreams} streams are open, expected fewer`);
+    if (this.#isFull()) {
+      this.#say(frameTypes.reject, id, "busy", `${this.#maxStreams} streams are open, expected fewer`);
       return;
     }
     try {
@@ -276,6 +298,7 @@ class Session implements TunnelSession, StreamHost {
     }
     this.#streams.set(id, stream);
     this.#outbox.control(frameTypes.openOk, id);
+    stream.start();
     return stream;
   }
 
@@ -283,6 +306,7 @@ class Session implements TunnelSession, StreamHost {
     const make = (request: OpenRequest): TunnelStream => {
       const stream = new SessionStream(frame.streamId, request, this);
       this.#streams.set(frame.streamId, stream);
+      stream.start();
       return stream;
     };
     if (!this.#openings.accepted(frame.streamId, make)) this.#checkAnswerLate(frame);
@@ -362,12 +386,15 @@ class Session implements TunnelSession, StreamHost {
     return this.#streams.size + this.#openings.size + this.#offers.size;
   }
 
+  /** What was never read counts too, or a far end that opens, sends and ends could fill the memory. */
+  #isFull(): boolean {
+    return this.#streamTotal() + this.#unreadStreams >= this.#maxStreams;
+  }
+
   #checkMayOpen(): void {
     if (this.#over) throw new AppError("link_lost", "the link is down");
     if (this.#closing || this.#goaway !== undefined) throw new AppError("link_lost", "the link is closing");
-    if (this.#streamTotal() >= maxStreams) {
-      throw new AppError("busy", `${maxStreams} streams are open, expected fewer`);
-    }
+    if (this.#isFull()) throw new AppError("busy", `${this.#maxStreams} streams are open, expected fewer`);
     if (this.#nextId > 0xffff_ffff) throw new AppError("busy", "the session has used up its stream numbers");
   }
 

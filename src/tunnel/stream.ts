@@ -3,18 +3,20 @@
 //   writer → Writable → #pending ── takeBytes() when the outbox gives a turn and the far end gave credit → DATA
 //   DATA → #received → Readable → reader; handing bytes to the Readable is what gives credit back
 //
-// Invariants: #received never holds more than the window we gave; the Readable asks for bytes only when its reader
-// does (high-water mark 0), so credit means that somebody took them.
+// Invariants: #received and the Readable never hold more than the window we gave (receive-window.ts); the Readable asks
+// for bytes only when its reader does (high-water mark 0), so credit means that somebody took them.
 import { Duplex } from "node:stream";
 import { AppError, ProtocolError, isAppError, toAppError } from "#base/error.ts";
 import { initialWindowBytes, maxDatagramBytes } from "#wire/limits.ts";
 import { resetCodes } from "#wire/open.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
 import type { Sender } from "./outbox.ts";
+import type { ReceiveWindow } from "./receive-window.ts";
 import type { TunnelStream } from "./tunnel.ts";
 
 /** What a stream asks of its session. */
 export interface StreamHost {
+  openWindow(): ReceiveWindow;
   sendReady(stream: SessionStream): void;
   sendCredit(stream: SessionStream, bytes: number): void;
   sendDatagram(stream: SessionStream, datagram: Uint8Array): void;
@@ -26,10 +28,8 @@ export interface StreamHost {
 
 /** chosen: bytes a writer may have waiting before `write` says false. */
 const writeBufferBytes = 64 * 1024;
-/** chosen: credit is returned in pieces of this size; the rest of the window covers the way there and back. */
-const creditStepBytes = initialWindowBytes / 4;
 /** protocol: more credit than this is an error. */
-const maxWindowBytes = 2 ** 31 - 1;
+const maxSendWindowBytes = 2 ** 31 - 1;
 /** chosen: small payloads that wait for their reader are joined into blocks of this size. */
 const joinBytes = 16 * 1024;
 
@@ -61,9 +61,9 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   /** Where small payloads are joined: `#tail` is the filled part of `#tailBlock` while it is last in `#received`. */
   #tailBlock: Uint8Array = noBytes;
   #tail: Uint8Array = noBytes;
-  /** What the far end may still send. */
-  #receiveWindow = initialWindowBytes;
-  #takenBytes = 0;
+  readonly #window: ReceiveWindow;
+  /** Given to the Readable, and not yet known to have left it. */
+  #handedBytes = 0;
   #readerWaits = false;
   #endReceived = false;
   #endPassedOn = false;
@@ -74,11 +74,17 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
     this.id = id;
     this.request = request;
     this.#host = host;
+    this.#window = host.openWindow();
     // A reset can arrive in the tick before the owner has a listener; that must end the stream, not the process.
     // Everybody who listens still hears it.
     this.on("error", () => undefined);
     // A flow has no bytes to read, but its 'end' must come all the same.
     if (carriesDatagrams(request)) this.resume();
+  }
+
+  /** The accepter has answered: from now on both may send. */
+  start(): void {
+    if (!carriesDatagrams(this.request)) this.#giveCredit(this.#window.open());
   }
 
   // ---- towards the far end
@@ -133,10 +139,10 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   /** DATA. Throws a ProtocolError when the far end sends what it has no credit for. */
   receive(payload: Uint8Array): void {
     if (this.#endReceived) throw misbehaved(`stream ${this.id} got DATA after END`);
-    if (payload.length > this.#receiveWindow) {
-      throw misbehaved(`stream ${this.id} got ${payload.length} bytes, expected at most ${this.#receiveWindow}`);
+    if (payload.length > this.#window.leftBytes) {
+      throw misbehaved(`stream ${this.id} got ${payload.length} bytes, expected at most ${this.#window.leftBytes}`);
     }
-    this.#receiveWindow -= payload.length;
+    this.#window.arrived(payload.length);
     if (this.#readerWaits && this.#received.length === 0) this.#handToReader(payload);
     else this.#keep(payload);
   }
@@ -144,14 +150,15 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   receiveEnd(): void {
     if (this.#endReceived) throw misbehaved(`stream ${this.id} got END twice`);
     this.#endReceived = true;
+    this.#window.end(this.receivedBytes);
     this.#passEndOn();
     this.#releaseWhenOver();
   }
 
   receiveCredit(bytes: number): void {
-    if (bytes === 0 || this.#sendWindow + bytes > maxWindowBytes) {
+    if (bytes === 0 || this.#sendWindow + bytes > maxSendWindowBytes) {
       throw misbehaved(
-        `stream ${this.id} got a credit of ${bytes}, expected 1 to ${maxWindowBytes - this.#sendWindow}`,
+        `stream ${this.id} got a credit of ${bytes}, expected 1 to ${maxSendWindowBytes - this.#sendWindow}`,
       );
     }
     this.#sendWindow += bytes;
@@ -172,6 +179,7 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   }
 
   override _read(): void {
+    this.#settleHanded();
     this.#readerWaits = true;
     for (;;) {
       const chunk = this.#received.shift();
@@ -191,6 +199,8 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
     }
     this.#received.length = 0;
     this.#receivedBytes = 0;
+    this.#handedBytes = 0;
+    this.#window.end(0);
     this.#pendingBytes = 0;
     const pending = this.#pending;
     this.#pending = undefined;
@@ -203,7 +213,7 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
 
   /** Bytes that wait for the reader. */
   get receivedBytes(): number {
-    return this.#receivedBytes;
+    return this.#receivedBytes + this.#handedBytes;
   }
 
   #enqueue(chunks: readonly Uint8Array[], bytes: number, done: WriteCallback): void {
@@ -239,32 +249,40 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   #keep(payload: Uint8Array): void {
     this.#receivedBytes += payload.length;
     if (payload.length > joinBytes / 4) {
-      this.#received.push(payload);
+      // A view of a chunk twice as long would hold all of it.
+      this.#received.push(payload.length * 2 < payload.buffer.byteLength ? Buffer.from(payload) : payload);
       return;
     }
     const last = this.#received.length - 1;
-    const joins = last >= 0 && this.#received[last] === this.#tail && this.#tail.length + payload.length <= joinBytes;
-    const start = joins ? this.#tail.length : 0;
+    const joins = last >= 0 && this.#received[last] === this.#tail;
+    const fits = joins && this.#tail.length + payload.length <= this.#tailBlock.length;
+    const start = fits ? this.#tail.length : 0;
     const end = start + payload.length;
-    if (!joins) this.#tailBlock = Buffer.allocUnsafeSlow(joinBytes);
+    // No longer than what may come: thousands of small windows must not hold a whole block each.
+    if (!fits) this.#tailBlock = Buffer.allocUnsafeSlow(Math.min(joinBytes, end + this.#window.leftBytes));
     this.#tailBlock.set(payload, start);
     this.#tail = this.#tailBlock.subarray(0, end);
-    if (joins) this.#received[last] = this.#tail;
+    if (fits) this.#received[last] = this.#tail;
     else this.#received.push(this.#tail);
   }
 
   #handToReader(chunk: Uint8Array): void {
     this.#readerWaits = false; // `_read` may be called from inside push
-    this.#takenBytes += chunk.length;
+    this.#handedBytes += chunk.length;
     if (this.push(chunk)) this.#readerWaits = true;
-    this.#returnCredit();
+    this.#settleHanded();
   }
 
-  #returnCredit(): void {
-    if (this.#takenBytes < creditStepBytes || this.#endReceived || this.#released) return;
-    this.#receiveWindow += this.#takenBytes;
-    this.#host.sendCredit(this, this.#takenBytes);
-    this.#takenBytes = 0;
+  /** What the Readable was given and does not hold any more, somebody took. */
+  #settleHanded(): void {
+    const takenBytes = this.#handedBytes - this.readableLength;
+    if (takenBytes <= 0) return;
+    this.#handedBytes -= takenBytes;
+    this.#giveCredit(this.#window.taken(takenBytes, this.receivedBytes));
+  }
+
+  #giveCredit(bytes: number): void {
+    if (bytes > 0 && !this.#released) this.#host.sendCredit(this, bytes);
   }
 
   #passEndOn(): void {

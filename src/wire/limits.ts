@@ -6,12 +6,22 @@ export const maxFramePayloadBytes = 256 * 1024;
 export const maxHelloBytes = 16 * 1024;
 /** protocol: largest OPEN, REJECT or RESET body. */
 export const maxOpenBytes = 8 * 1024;
-/** protocol: bytes an end may send on a new stream before any CREDIT arrives. */
-export const initialWindowBytes = 256 * 1024;
+/** protocol: bytes an end may send on a new stream before any CREDIT arrives; small, since nobody can refuse them. */
+export const initialWindowBytes = 2 * 1024;
+/** chosen: widest window that is given to a stream whose reader is quick. */
+export const maxWindowBytes = 256 * 1024;
 /** protocol: largest datagram carried (UDP payload of an IPv4 packet). */
 export const maxDatagramBytes = 65_507;
-/** chosen: most streams open at once on a session; further OPENs are rejected as `busy`. */
-export const maxStreams = 20_000;
+/** chosen: most streams open at once on a laptop's link; further OPENs are rejected as `busy`. */
+export const maxStreams = 12_000;
+/** chosen: the same on an agent's link: the callers of one pod. */
+export const maxAgentStreams = 4000;
+/** chosen: bytes that wait for readers, over all streams of a link, at the laptop: a process with memory to spare. */
+export const laptopBudgetBytes = 64 * 1024 * 1024;
+/** chosen: the same at the manager for a laptop's link: one of several. */
+export const managerBudgetBytes = 32 * 1024 * 1024;
+/** chosen: the same at both ends of an agent's link: an agent shares its pod's memory, and the manager has many. */
+export const agentBudgetBytes = 16 * 1024 * 1024;
 /** chosen: datagrams waiting for the transport, bytes a session; the oldest are dropped and counted. */
 export const maxQueuedDatagramBytes = 1024 * 1024;
 /** chosen: largest JSON-RPC message. */
