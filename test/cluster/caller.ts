@@ -193,19 +193,23 @@ async function ask({ server, name, type = "A", tcp = false }: Question): Promise
 
 const textOf = (data: unknown): string => (typeof data === "string" ? data : JSON.stringify(data));
 
+/** As resolver libraries do: a connected socket, which hears that nobody listens, and a new one for each try. */
 async function askDatagram(server: string, name: string, type: string): Promise<Buffer> {
-  const socket = createSocket("udp4");
-  try {
-    for (let tries = 0; ; tries++) {
-      socket.send(query(7, name, type), 53, server);
-      const answer = once(socket, "message", { signal: AbortSignal.timeout(6000) });
-      const found = await answer.then(([message]) => message as Buffer).catch(() => undefined);
-      if (found !== undefined) return found;
-      if (tries === 1) throw new Error(`${server} did not answer ${name} ${type}`);
+  for (let tries = 0; tries < 3; tries++) {
+    const socket = createSocket("udp4");
+    try {
+      socket.connect(53, server);
+      await once(socket, "connect");
+      socket.send(query(7, name, type));
+      const [message] = (await once(socket, "message", { signal: AbortSignal.timeout(6000) })) as [Buffer];
+      return message;
+    } catch {
+      // once more
+    } finally {
+      socket.close();
     }
-  } finally {
-    socket.close();
   }
+  throw new Error(`${server} did not answer ${name} ${type}`);
 }
 
 async function askStream(server: string, message: Buffer): Promise<Buffer> {

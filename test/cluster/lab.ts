@@ -270,6 +270,14 @@ export async function apply(namespace: string, ...manifests: readonly Manifest[]
 
 export async function rolledOut(namespace: string, ...workloads: readonly string[]): Promise<void> {
   for (const workload of workloads) {
+    if (workload.startsWith("replicaset/")) {
+      // kubectl knows no rollout of these
+      const ready = async (): Promise<boolean> =>
+        (await field(namespace, workload, ".status.readyReplicas")) ===
+        (await field(namespace, workload, ".spec.replicas"));
+      await until(`${workload} to be ready`, ready);
+      continue;
+    }
     await cluster.kubectl(["rollout", "status", "-n", namespace, workload, "--timeout=120s"], { timeoutMs: 130_000 });
   }
 }
@@ -286,7 +294,7 @@ export async function field(namespace: string, object: string, path: string): Pr
 
 export interface WebApp {
   readonly name: string;
-  readonly kind?: "Deployment" | "StatefulSet";
+  readonly kind?: "Deployment" | "StatefulSet" | "ReplicaSet";
   readonly replicas?: number;
   /** Ports the container declares; the first is the one hello listens on. */
   readonly ports?: readonly Manifest[];

@@ -7,9 +7,11 @@ import {
   field,
   fixture,
   freshNamespaces,
+  kubectl,
   prepare,
   removeNamespaces,
   rolledOut,
+  toolsImage,
   until,
   webApp,
   report,
@@ -18,6 +20,9 @@ import { Load, countByWho, failures } from "./load.ts";
 
 const namespace = "it-reliability";
 const lab = new Lab({ managerNamespace: "it-manager" });
+
+/** The same program under another name: as new to Kubernetes as any image. */
+const releasedImage = toolsImage.replace("docker.io/", "");
 
 beforeAll(async () => {
   await prepare();
@@ -74,6 +79,47 @@ describe("a first attach to three replicas, and its undo", () => {
       });
       expect(failures(calls, startMs)).toEqual([]);
     }
+  });
+});
+
+describe("a release by image during an intercept, three replicas", () => {
+  test("loses no request, its pods are intercepted, and uninstall keeps it", async () => {
+    await apply(namespace, ...webApp({ name: "released", replicas: 3 }));
+    await rolledOut(namespace, "deployment/released");
+    const load = await Load.start({ namespace, target: `http://released.${namespace}/`, name: "load-released" });
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18002"));
+    await server.says("listens on");
+    await lab.ok("intercept", "released", "--port", "18002", "-n", namespace);
+    await load.answeredBy(/^laptop$/, Date.now(), { inARow: 30 });
+    const startMs = Date.now();
+    const pods = async (): Promise<string> =>
+      await field(namespace, "pods", ".items[?(@.metadata.labels.app=='released')].metadata.name");
+    const before = (await pods()).split(" ");
+    await kubectl("set", "image", "-n", namespace, "deployment/released", `released=${releasedImage}`);
+    await rolledOut(namespace, "deployment/released");
+    await until("the old pods' end", async () => {
+      const now = await pods();
+      return before.every((name) => !now.includes(name));
+    });
+    const rolledMs = Date.now();
+    // new pods are introduced as they come: what is called from here on is the laptop's
+    await load.answeredBy(/^laptop$/, rolledMs, { inARow: 50 });
+    await load.answeredBy(/^laptop$/, rolledMs, { inARow: 50 });
+    expect(await lab.ok("list", "--intercepts", "-n", namespace)).toMatch(/^released *: intercepted$/m);
+    await lab.ok("leave", "released");
+    await lab.ok("uninstall", "--agent", "released", "-n", namespace);
+    const template = await field(namespace, "deployment/released", ".spec.template");
+    expect(template).toContain(releasedImage);
+    expect(template).not.toContain("traffic-agent");
+    await rolledOut(namespace, "deployment/released");
+    await load.answeredBy(/^released-/, Date.now(), { inARow: 30 });
+    const calls = await load.calls(startMs);
+    report("release by image during an intercept, 3 replicas, 50 requests/s", {
+      rolloutMs: rolledMs - startMs,
+      calls: calls.length,
+      ...countByWho(calls),
+    });
+    expect(failures(calls, startMs)).toEqual([]);
   });
 });
 
