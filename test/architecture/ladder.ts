@@ -9,6 +9,7 @@ export const rungs: Readonly<Record<string, number>> = {
   http: 1,
   packet: 1,
   wire: 1,
+  filter: 1,
   tunnel: 2,
   host: 2,
   kernel: 2,
