@@ -41,6 +41,10 @@ export class BodyScanner {
   get untilClose(): boolean {
     return this.#left === Infinity;
   }
+  /** How many bytes are known to come. */
+  get leftBytes(): number {
+    return this.#left;
+  }
   /** Why the body's end cannot be told; then `take` stopped before the byte that makes it so. */
   get unclear(): Unclear | undefined {
     return this.#unclear;

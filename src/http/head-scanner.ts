@@ -16,9 +16,13 @@ export class HeadScanner {
     return this.#block.subarray(0, this.#heldBytes);
   }
 
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
   /**
-   * Reads on at `from`. The whole head when it ends in this chunk: `bytes.length - heldBefore` of them are this chunk's.
-   * Undefined when all of the chunk was taken and more is needed.
+   * Reads on at `from`. The whole head when it ends in this chunk, of which all but the first `heldBytes` are this
+   * chunk's; `clear` must follow. Undefined when all of the chunk was taken and more is needed.
    */
   scan(chunk: Buffer, from: number): Buffer | Unclear | undefined {
     if (this.#heldBytes === 0) {

@@ -89,12 +89,8 @@ export function listHolds(head: Head, name: string, word: string): boolean {
   return false;
 }
 
-/** Whether the connection is meant to go on after this exchange (RFC 9112 §9.3). */
-export function persists(request: RequestHead, response: ResponseHead): boolean {
-  return staysOpen(request) && staysOpen(response);
-}
-
-function staysOpen(head: Head): boolean {
+/** Whether the sender of this message means the connection to go on after the exchange (RFC 9112 §9.3). */
+export function staysOpen(head: Head): boolean {
   if (listHolds(head, "connection", "close")) return false;
   return head.minor === 1 || listHolds(head, "connection", "keep-alive");
 }

@@ -48,7 +48,7 @@ class Reader {
         return;
       }
       at = this.#body === undefined ? this.#readHead(chunk, at) : this.#readBody(this.#body, chunk, at);
-      this.#most = Math.max(this.#most, this.#scanner.held.length);
+      this.#most = Math.max(this.#most, this.#scanner.heldBytes);
     }
   }
 
@@ -69,7 +69,7 @@ class Reader {
       this.#unclear = bytes.reason;
       return at;
     }
-    const next = at + bytes.length - this.#scanner.held.length;
+    const next = at + bytes.length - this.#scanner.heldBytes;
     const length = this.#lengthOf(bytes);
     if (length instanceof Unclear || length === "tunnel") {
       this.#unclear = length === "tunnel" ? "a tunnel" : length.reason;

@@ -1,31 +1,41 @@
-// A caller's connection to a taken-over TCP port. It goes to the laptop when the port has an active intercept, else to
-// the application; whatever fails before a byte was relayed, the application gets it (DESIGN §5).
+// A caller's connection to a taken-over TCP port. HTTP/1.1 is decided request by request; of anything else the whole
+// connection goes to the laptop when the port has an active intercept, else to the application. Whatever fails before a
+// byte was relayed, the application gets it (DESIGN §5).
 //
-//   connection ──no intercept──────────────────────────────► pass
-//        └──intercept──► open-stream ──refused, lost, 5 s──► pass ──application refuses──► reset
-//                             └──accepted──► first byte of either side ──► joined
+//   connection ──no intercept──────────────────────────────► pass ──┐
+//        └──intercept──► open-stream ──refused, lost, 5 s──► pass ──┤──application refuses──► reset
+//                             └──accepted───────────────────────────┴──first byte of either side──► http | joined
 //
-// Invariants: the caller's bytes stay in its socket's buffer until the decision, so none is lost; an intercepted
-// connection goes on after a detach until one of its ends closes.
-// @to agent/inbound/open-stream.ts, agent/inbound/pass.ts
+// Invariants: the caller's bytes are held until the decision, so none is lost; an intercepted connection that is not
+// HTTP goes on after a detach until one of its ends closes.
+// @to agent/inbound/http-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts
 import { once } from "node:events";
-import { createServer } from "node:net";
-import type { AddressInfo, Server, Socket } from "node:net";
+import { Socket, createServer } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import type { Clock } from "#base/clock.ts";
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
+import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { PassedConnections } from "#agent/passed-connections.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
-import { firstMove, openInbound } from "./open-stream.ts";
+import { FirstMove } from "./first-move.ts";
+import type { Protocol } from "./first-move.ts";
+import { HttpConnection } from "./http-connection.ts";
+import type { ReadyEnd } from "./http-connection.ts";
+import { routesOf } from "./http-decision.ts";
+import type { HttpRoutes } from "./http-decision.ts";
+import { openInbound } from "./open-stream.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
 
 /** chosen: finds callers that vanished without a word. */
 const keepAliveMs = 60_000;
+/** chosen: how long a caller may be silent before a refusal is told by a reset, not by an answer of HTTP. */
+const refusedMs = 1000;
 
 export interface CaptureOptions {
   readonly port: AgentPort;
@@ -42,11 +52,17 @@ export class TcpCapture implements AsyncDisposable {
   readonly #options: CaptureOptions;
   readonly #server: Server;
   readonly #dialer: AppDialer;
+  readonly #routes: HttpRoutes;
   readonly #open = new Set<Socket>();
+  readonly #http = new Set<HttpConnection>();
 
   private constructor(options: CaptureOptions) {
     this.#options = options;
     this.#dialer = new AppDialer({ ...options, containerPort: options.port.containerPort });
+    this.#routes = routesOf(options.served, options.port);
+    options.served.onChange(() => {
+      for (const connection of this.#http) connection.routesChanged();
+    });
     this.#server = createServer(
       { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs },
       (caller) => void this.#accept(caller),
@@ -66,24 +82,13 @@ export class TcpCapture implements AsyncDisposable {
     return this.#open.size;
   }
 
-  /** Whether the application takes connections on this port now. */
-  async applicationListens(signal: AbortSignal): Promise<boolean> {
-    try {
-      const socket = await this.#dialer.dial(undefined, signal);
-      socket.resetAndDestroy();
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#open) socket.resetAndDestroy();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
   async #accept(caller: Socket): Promise<void> {
-    const { port, served, redirect, log } = this.#options;
+    const { port, redirect, log } = this.#options;
     const gone = new AbortController();
     const held = port.takeover === "redirect" ? redirect.hold() : undefined;
     this.#open.add(caller);
@@ -94,9 +99,7 @@ export class TcpCapture implements AsyncDisposable {
       gone.abort(new AppError("cancelled", "the caller is gone"));
     });
     try {
-      const taken = served.find(port.containerPort, port.protocol);
-      if (taken !== undefined && (await this.#toLaptop(caller, taken, gone.signal))) return;
-      await this.#toApplication(caller, gone.signal);
+      await this.#serve(caller, gone.signal);
     } catch (error) {
       // The application refuses, or the caller left: the caller sees what it would see without us.
       log.debug("connection not passed", { port: port.containerPort, reason: toAppError(error).message });
@@ -104,40 +107,105 @@ export class TcpCapture implements AsyncDisposable {
     }
   }
 
-  /** False when the application must answer instead. */
-  async #toLaptop(caller: Socket, taken: Taken, signal: AbortSignal): Promise<boolean> {
-    const { port, podName, clock, log } = this.#options;
-    const source = sourceOf(caller);
-    const { containerPort } = port;
+  async #serve(caller: Socket, signal: AbortSignal): Promise<void> {
+    const { port, clock } = this.#options;
+    const first = new FirstMove(caller, port.http !== false, clock);
+    const taken = this.#find();
+    // A caller known to speak HTTP is asked first: kubelet's probes, for one, are nothing for the laptop.
+    const open = taken === undefined || port.http !== true;
+    const opened = open ? await this.#openEnd(caller, taken, signal) : undefined;
+    const limitMs = open && opened === undefined ? refusedMs : undefined;
+    const { protocol, ready } = await this.#protocolOf(first, opened, limitMs, () =>
+      this.#openEnd(caller, undefined, signal),
+    );
+    if (protocol === "http1") {
+      this.#serveHttp(caller, first.bytes, ready, signal);
+      return;
+    }
+    const end = ready ?? (await this.#openEnd(caller, this.#find(), signal));
+    if (end === undefined) throw new AppError("refused", "the laptop's process did not take the connection");
+    this.#join(caller, first.bytes, end);
+  }
+
+  /** Where the laptop's stream fails before anybody spoke, the application is opened instead. */
+  async #protocolOf(
+    first: FirstMove,
+    opened: ReadyEnd | undefined,
+    limitMs: number | undefined,
+    openInstead: () => Promise<ReadyEnd | undefined>,
+  ): Promise<{ readonly protocol: Protocol; readonly ready: ReadyEnd | undefined }> {
     try {
-      const request = { protocol: "tcp", containerPort, source, podName } as const;
-      const stream = await openInbound({ taken, request, clock, signal });
-      if (caller.destroyed) {
-        stream.destroy(new AppError("cancelled", "the caller is gone"));
-        return true;
-      }
-      try {
-        await firstMove(caller, stream);
-      } catch (error) {
-        stream.destroy(toAppError(error));
-        throw error;
-      }
-      joinDuplex(caller, stream);
-      return true;
+      return { protocol: await first.protocol(opened?.duplex, limitMs), ready: opened };
     } catch (error) {
-      if (signal.aborted) return true;
-      const reason = toAppError(error);
-      log.info("connection left to the application", { interceptId: taken.interceptId, reason: reason.message });
-      return false;
+      opened?.duplex.destroy();
+      if (opened?.taken === undefined) throw error;
+      const ready = await openInstead();
+      return { protocol: await first.protocol(ready?.duplex), ready };
     }
   }
 
-  async #toApplication(caller: Socket, signal: AbortSignal): Promise<void> {
-    const reached = caller.localAddress;
-    const application = await this.#dialer.dial(reached, signal, this.#impersonate(caller));
-    if (caller.destroyed) return void application.resetAndDestroy();
-    this.#options.passed.track(this.#options.port, { caller, application });
-    joinDuplex(caller, application);
+  #find(): Taken | undefined {
+    const { port, served } = this.#options;
+    return served.find(port.containerPort, port.protocol);
+  }
+
+  /** Undefined when the laptop's process refused and the application is not to answer instead. */
+  async #openEnd(caller: Socket, taken: Taken | undefined, signal: AbortSignal): Promise<ReadyEnd | undefined> {
+    if (taken !== undefined) {
+      try {
+        return { duplex: await this.#openLaptop(caller, taken, signal), taken };
+      } catch (error) {
+        signal.throwIfAborted();
+        const reason = toAppError(error);
+        if (taken.onRefused === "fail" && isAppError(reason, "refused")) return undefined;
+        const { interceptId } = taken;
+        this.#options.log.info("connection left to the application", { interceptId, reason: reason.message });
+      }
+    }
+    return { duplex: await this.#dial(caller, signal), refused: taken };
+  }
+
+  async #openLaptop(caller: Socket, taken: Taken, signal: AbortSignal): Promise<TunnelStream> {
+    const { port, podName, clock } = this.#options;
+    const request = {
+      protocol: "tcp",
+      containerPort: port.containerPort,
+      source: sourceOf(caller),
+      podName,
+    } as const;
+    return await openInbound({ taken, request, clock, signal });
+  }
+
+  async #dial(caller: Socket, signal: AbortSignal): Promise<Socket> {
+    const application = await this.#dialer.dial(caller.localAddress, signal, this.#impersonate(caller));
+    return application.on("error", () => undefined); // 'close' follows; it may come before anybody listens
+  }
+
+  #serveHttp(caller: Socket, bytes: Buffer, ready: ReadyEnd | undefined, signal: AbortSignal): void {
+    const { port, passed, clock, log } = this.#options;
+    const connection = new HttpConnection({
+      caller,
+      ready,
+      routes: this.#routes,
+      dialApplication: () => this.#dial(caller, signal),
+      openLaptop: (taken) => this.#openLaptop(caller, taken, signal),
+      onPassed: (application) => passed.track(port, { caller, application }),
+      clock,
+      log,
+    });
+    this.#http.add(connection);
+    caller.once("close", () => this.#http.delete(connection));
+    connection.start(bytes);
+  }
+
+  #join(caller: Socket, bytes: Buffer, { duplex }: ReadyEnd): void {
+    if (caller.destroyed) {
+      duplex.destroy();
+      return;
+    }
+    if (duplex instanceof Socket) this.#options.passed.track(this.#options.port, { caller, application: duplex });
+    if (bytes.length > 0) duplex.write(bytes);
+    joinDuplex(caller, duplex);
   }
 
   #impersonate(caller: Socket): Impersonated | undefined {

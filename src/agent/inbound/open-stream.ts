@@ -1,10 +1,9 @@
 // The laptop's end of a connection: a stream through the manager, or the reason why the application must answer.
-// @from agent/inbound/capture.ts
+// @from agent/inbound/capture.ts, agent/inbound/http-ends.ts
 // @to manager/inbound/relay.ts
-import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError, isAppError } from "#base/error.ts";
+import { isAppError } from "#base/error.ts";
 import type { Taken } from "#agent/served.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { OpenRequest } from "#wire/open.ts";
@@ -30,23 +29,4 @@ export async function openInbound(options: OpenInboundOptions): Promise<TunnelSt
     if (isAppError(error, "refused")) taken.opener.countRefused(taken.interceptId);
     throw error;
   }
-}
-
-/**
- * Resolves when either side has something to say, so that a link that dies before that costs no connection: the caller's
- * bytes (at most its socket's buffer) are still unread then, and the application can have them. Rejects when the stream
- * fails first.
- */
-export function firstMove(caller: Duplex, stream: TunnelStream): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const onFailure = (error?: Error): void =>
-    reject(error ?? new AppError("link_lost", "the stream to the laptop ended before its first byte"));
-  const onMove = (): void => resolve();
-  const onClose = (): void => onFailure();
-  stream.on("error", onFailure).on("close", onClose).on("readable", onMove).on("end", onMove);
-  caller.on("readable", onMove).on("end", onMove).on("close", onMove);
-  return promise.finally(() => {
-    stream.off("error", onFailure).off("close", onClose).off("readable", onMove).off("end", onMove);
-    caller.off("readable", onMove).off("end", onMove).off("close", onMove);
-  });
 }

@@ -2,12 +2,12 @@
 // cluster would: an application that trusts what comes from loopback must not trust the whole cluster because of us
 // (DESIGN 15). Only an application that listens on nothing but loopback is dialled there. Where the kernel was set up for
 // it, the application even sees its caller's address.
-// @from agent/inbound/capture.ts
-import { connect, isIPv6 } from "node:net";
+// @from agent/inbound/capture.ts, agent/inbound/http-ends.ts
 import type { Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
 import { deadline } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
+import { dial, keepAliveMs } from "#tunnel/dial.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { CallerDialer } from "#agent/kept-callers.ts";
 
@@ -15,8 +15,6 @@ import type { CallerDialer } from "#agent/kept-callers.ts";
 const connectMs = 30_000;
 /** chosen: an application that listened only on loopback may have been restarted to listen everywhere. */
 const knownMs = 5000;
-/** chosen: finds an application that stopped without closing. */
-const keepAliveMs = 60_000;
 
 export interface AppDialerOptions {
   readonly podIps: readonly string[];
@@ -66,7 +64,7 @@ export class AppDialer {
       const socket = await as.dialer.connect(as.caller, { address, port }, signal);
       if (socket !== undefined) return socket.setNoDelay(true).setKeepAlive(true, keepAliveMs);
     }
-    return await connectTo(address, port, signal);
+    return await dial({ address, port }, signal);
   }
 
   /**
@@ -91,37 +89,4 @@ export function plainAddress(address: string): string {
   return address.toLowerCase().startsWith("::ffff:") && address.includes(".")
     ? address.slice("::ffff:".length)
     : address;
-}
-
-function connectTo(address: string, port: number, signal: AbortSignal): Promise<Socket> {
-  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
-  if (signal.aborted) {
-    reject(signal.reason as Error);
-    return promise;
-  }
-  const socket = connect({
-    host: address,
-    port,
-    family: isIPv6(address) ? 6 : 4,
-    allowHalfOpen: true,
-    noDelay: true,
-    keepAlive: true,
-    keepAliveInitialDelay: keepAliveMs,
-  });
-  const onAbort = (): void => {
-    socket.destroy();
-    reject(signal.reason as Error);
-  };
-  const onError = (error: Error): void => {
-    signal.removeEventListener("abort", onAbort);
-    reject(error);
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  socket.once("error", onError);
-  socket.once("connect", () => {
-    signal.removeEventListener("abort", onAbort);
-    socket.removeListener("error", onError);
-    resolve(socket);
-  });
-  return promise;
 }

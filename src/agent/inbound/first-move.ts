@@ -1,0 +1,71 @@
+// Who speaks first on a new connection, and what: a caller of HTTP/1.1 is served request by request, any other protocol
+// byte by byte. Nobody waits for the other: where an end was opened already, whichever side moves first decides, so a
+// server that speaks first is heard at once.
+// Invariant: what was read from the caller is in `bytes`, whatever happens; nothing is read from the other end.
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
+import { recogniseHttp } from "#http/recognise.ts";
+
+/** chosen: bytes that may become a request line, with an end at hand that could make something else of them. */
+const ambiguousMs = 1000;
+
+export type Protocol = "http1" | "other";
+
+export class FirstMove {
+  readonly #caller: Socket;
+  readonly #clock: Clock;
+  readonly #mayBeHttp: boolean;
+  #bytes: Buffer = Buffer.alloc(0);
+
+  constructor(caller: Socket, mayBeHttp: boolean, clock: Clock) {
+    this.#caller = caller;
+    this.#mayBeHttp = mayBeHttp;
+    this.#clock = clock;
+  }
+
+  /** What the caller has sent so far. */
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
+
+  /** Rejects when the other end fails before anybody spoke. `waitMs` bounds the caller's silence. */
+  async protocol(other: Duplex | undefined, waitMs?: number): Promise<Protocol> {
+    const { promise, resolve, reject } = Promise.withResolvers<Protocol>();
+    const caller = this.#caller;
+    const onBytes = (): void => {
+      const kind = this.#look();
+      if (kind !== "more") resolve(kind);
+      else if (this.#bytes.length > 0 && other !== undefined) timer ??= this.#after(ambiguousMs, resolve);
+    };
+    const onOther = (): void => resolve("other");
+    const onFailure = (error?: Error): void =>
+      reject(error ?? new AppError("link_lost", "the connection ended before its first byte"));
+    const onClose = (): void => onFailure();
+    let timer = waitMs === undefined ? undefined : this.#after(waitMs, resolve);
+    caller.on("readable", onBytes).on("end", onOther).on("close", onOther);
+    other?.on("readable", onOther).on("end", onOther).on("error", onFailure).on("close", onClose);
+    if (caller.destroyed || caller.readableEnded) resolve("other");
+    else if (other?.destroyed === true) onFailure();
+    else onBytes();
+    try {
+      return await promise;
+    } finally {
+      timer?.[Symbol.dispose]();
+      caller.off("readable", onBytes).off("end", onOther).off("close", onOther);
+      other?.off("readable", onOther).off("end", onOther).off("error", onFailure).off("close", onClose);
+    }
+  }
+
+  #look(): Protocol | "more" {
+    const chunk = this.#caller.read() as Buffer | null;
+    if (chunk !== null) this.#bytes = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk]);
+    if (!this.#mayBeHttp && this.#bytes.length > 0) return "other";
+    return recogniseHttp(this.#bytes);
+  }
+
+  #after(ms: number, resolve: (protocol: Protocol) => void): Disposable {
+    return this.#clock.after(ms, () => resolve("other")).unref();
+  }
+}

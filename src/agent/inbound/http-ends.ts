@@ -1,0 +1,113 @@
+// The ends that one caller's requests go to: at most one connection to the application and one stream to the laptop,
+// opened when first needed and kept. One that was idle for a while may be closing at this very moment; who would not
+// notice that gets a new one.
+// @from agent/inbound/http-connection.ts
+// @to agent/inbound/open-stream.ts, agent/inbound/pass.ts
+import type { Socket } from "node:net";
+import type { Clock } from "#base/clock.ts";
+import type { Taken } from "#agent/served.ts";
+import type { TunnelStream } from "#tunnel/tunnel.ts";
+import { sameIntercept } from "./http-decision.ts";
+import { HttpEnd } from "./http-end.ts";
+import type { HttpEndListener } from "./http-end.ts";
+import type { Exchange } from "./http-exchange.ts";
+
+/** chosen: servers close idle connections after 2 s and more. */
+const surelyOpenMs = 1000;
+
+export interface HttpEndsOptions {
+  readonly dialApplication: () => Promise<Socket>;
+  /** Rejects when the laptop's process does not take the connection. */
+  readonly openLaptop: (taken: Taken) => Promise<TunnelStream>;
+  readonly clock: Clock;
+}
+
+export class HttpEnds {
+  readonly #options: HttpEndsOptions;
+  readonly #listener: HttpEndListener;
+  #application: HttpEnd | undefined;
+  #laptop: HttpEnd | undefined;
+  #laptopAnsweredLast = false;
+
+  constructor(options: HttpEndsOptions, listener: HttpEndListener) {
+    this.#options = options;
+    this.#listener = listener;
+  }
+
+  /** The application's closing is the caller's to know, unless the laptop has answered since. */
+  get callerFollowsApplication(): boolean {
+    return !this.#laptopAnsweredLast;
+  }
+
+  adopt(duplex: Socket | TunnelStream, taken: Taken | undefined): HttpEnd {
+    const end = new HttpEnd(duplex, taken, this.#listener, this.#options.clock);
+    if (taken === undefined) this.#application = end;
+    else this.#laptop = end;
+    return end;
+  }
+
+  /** One that is open and good for this request. */
+  ready(exchange: Exchange): HttpEnd | undefined {
+    const end = exchange.taken === undefined ? this.#application : this.#laptop;
+    if (end === undefined) return undefined;
+    if (end.usable && this.#isGoodFor(end, exchange)) return end;
+    this.drop(end);
+    return undefined;
+  }
+
+  /** For bytes that are no request. */
+  readyApplication(): HttpEnd | undefined {
+    return this.#application?.usable === true ? this.#application : undefined;
+  }
+
+  async open(taken: Taken | undefined): Promise<Socket | TunnelStream> {
+    return taken === undefined ? await this.#options.dialApplication() : await this.#options.openLaptop(taken);
+  }
+
+  /** An exchange on it is over. */
+  answered(end: HttpEnd): void {
+    end.used = true;
+    end.idleSinceMs = this.#options.clock.now();
+    this.#laptopAnsweredLast = end.taken !== undefined;
+  }
+
+  /** The caller takes bytes again. */
+  resumeAll(): void {
+    this.#application?.duplex.resume();
+    this.#laptop?.duplex.resume();
+  }
+
+  /** It has ended or failed, or is somebody else's now. */
+  forget(end: HttpEnd): void {
+    if (this.#application === end) this.#application = undefined;
+    if (this.#laptop === end) this.#laptop = undefined;
+  }
+  drop(end: HttpEnd): void {
+    this.forget(end);
+    end.finish();
+  }
+
+  /** The laptop's stream when no exchange is on it and its intercept is over. */
+  dropLaptop(isCurrent: (taken: Taken) => boolean, busy: HttpEnd | undefined): void {
+    const end = this.#laptop;
+    if (end?.taken === undefined || end === busy || isCurrent(end.taken)) return;
+    this.drop(end);
+  }
+
+  /** An end that has a request under way is cut. */
+  finishAll(busy?: HttpEnd): void {
+    for (const end of [this.#application, this.#laptop]) {
+      if (end === undefined) continue;
+      this.forget(end);
+      if (end === busy) end.reset();
+      else end.finish();
+    }
+  }
+
+  #isGoodFor(end: HttpEnd, exchange: Exchange): boolean {
+    const recent = this.#options.clock.now() - end.idleSinceMs < surelyOpenMs;
+    // Without us, the caller would meet the application's closing as well.
+    if (end.taken === undefined) return recent || !this.#laptopAnsweredLast;
+    return sameIntercept(end.taken, exchange.taken) && (recent || exchange.repeatable);
+  }
+}

@@ -1,0 +1,83 @@
+// One request and its answer, as far as both have come. While the laptop has it and has not answered, a request that may
+// be sent twice is held, so that the application can have it after all (DESIGN §5).
+import type { BodyScanner } from "#http/body-scanner.ts";
+import type { RequestHead } from "#http/head.ts";
+import type { Taken } from "#agent/served.ts";
+import { AnswerReader } from "./http-answer.ts";
+import type { HttpEnd } from "./http-end.ts";
+
+/** protocol: the most of a request that is held, head and body (DESIGN §5). */
+const maxHeldBytes = 64 * 1024;
+/** RFC 9110 §9.2.2. */
+const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
+
+export class Exchange {
+  readonly request: RequestHead;
+  readonly body: BodyScanner;
+  /** Undefined: the application answers. */
+  taken: Taken | undefined;
+  /** Who has the request; undefined while that is being opened. */
+  end: HttpEnd | undefined;
+  answer: AnswerReader;
+  /** The whole request was read. */
+  requestDone: boolean;
+  /** It was tried again on a new stream, after one that had been idle failed. */
+  retried = false;
+  /** What nobody has been sent yet. */
+  #unsent: Buffer;
+  #held: Buffer[] | undefined;
+  #heldBytes = 0;
+
+  constructor(request: RequestHead, body: BodyScanner, first: Buffer, taken: Taken | undefined) {
+    this.request = request;
+    this.body = body;
+    this.taken = taken;
+    this.answer = new AnswerReader(request.method);
+    this.requestDone = body.done;
+    this.#unsent = first;
+    this.#held = taken !== undefined && idempotent.has(request.method) ? [] : undefined;
+    if (body.leftBytes + first.length > maxHeldBytes) this.#held = undefined;
+  }
+
+  /** It may be sent twice, and all of it that was sent is held. */
+  get repeatable(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /** Gives it to this end, from its beginning. False when the end is full. */
+  sendTo(end: HttpEnd): boolean {
+    this.end = end;
+    const bytes = this.#unsent;
+    this.#unsent = Buffer.alloc(0);
+    return this.send(bytes);
+  }
+
+  /** Some more of its body. False when the end is full. */
+  send(bytes: Buffer): boolean {
+    if (this.#held !== undefined) this.#hold(bytes);
+    return this.end?.duplex.write(bytes) ?? true;
+  }
+
+  /** Takes it back from an end that did not take it, or will not answer; then it must be repeatable. */
+  takeBack(taken: Taken | undefined): void {
+    if (this.#unsent.length === 0) this.#unsent = Buffer.concat(this.#held ?? []);
+    // Sent to the application it is as it would be without us.
+    this.#held = taken === undefined ? undefined : [];
+    this.#heldBytes = 0;
+    this.taken = taken;
+    this.end = undefined;
+    this.answer = new AnswerReader(this.request.method);
+  }
+
+  /** The caller ended in the middle of it: nobody else shall have half a request. */
+  cutShort(): void {
+    if (!this.requestDone) this.#held = undefined;
+    this.requestDone = true;
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#heldBytes += bytes.length;
+    if (this.#heldBytes <= maxHeldBytes) this.#held?.push(bytes);
+    else this.#held = undefined;
+  }
+}
