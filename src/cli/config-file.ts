@@ -2,6 +2,7 @@
 // name; a key of 2.20 that has no effect here is told, not swallowed. A missing or an empty file is legal.
 import { readFile } from "node:fs/promises";
 import { AppError } from "#base/error.ts";
+import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { nearestName } from "./nearest.ts";
 
 export interface ClientConfig {
@@ -13,6 +14,7 @@ export interface ClientConfig {
   readonly alsoProxy?: readonly string[];
   readonly neverProxy?: readonly string[];
   readonly defaultPort?: number;
+  readonly agent?: AgentMode;
   /** Upper bounds of the calls to the daemon. */
   readonly connectTimeoutMs?: number;
   readonly interceptTimeoutMs?: number;
@@ -47,6 +49,7 @@ const keys: Readonly<Record<string, Readonly<Record<string, Reader | undefined>>
   },
   intercept: {
     defaultPort: readPort,
+    agent: readAgent,
     appProtocolStrategy: undefined,
     useFtp: undefined,
     localShortcut: undefined,
@@ -171,6 +174,7 @@ function assemble(values: ReadonlyMap<string, unknown>, withoutEffect: readonly 
     ...put("alsoProxy", "routing.alsoProxySubnets"),
     ...put("neverProxy", "routing.neverProxySubnets"),
     ...put("defaultPort", "intercept.defaultPort"),
+    ...put("agent", "intercept.agent"),
     ...sum("connectTimeoutMs", [values.get("timeouts.clusterConnect"), values.get("timeouts.trafficManagerConnect")]),
     ...sum("interceptTimeoutMs", [values.get("timeouts.agentInstall"), values.get("timeouts.intercept")]),
     withoutEffect,
@@ -220,6 +224,12 @@ function readTexts(value: unknown, key: string): readonly string[] {
 function readPort(value: unknown, key: string): number {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= 65_535) return value;
   throw invalid(`${key} is ${describe(value)}, expected a port from 1 to 65535`);
+}
+
+function readAgent(value: unknown, key: string): AgentMode {
+  const mode = agentModes.find((name) => name === value);
+  if (mode !== undefined) return mode;
+  throw invalid(`${key} is ${JSON.stringify(value)}, expected one of ${agentModes.join(", ")}`);
 }
 
 function readPullPolicy(value: unknown, key: string): PullPolicy {

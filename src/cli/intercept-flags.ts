@@ -1,6 +1,7 @@
 // The flags of `intercept` that are checked before anything is started, and those of other versions that cannot be
 // honoured: said clearly, never ignored in silence.
 import { AppError } from "#base/error.ts";
+import { agentModes, type AgentMode } from "#wire/control-api.ts";
 
 export interface InterceptFlags {
   readonly port?: readonly string[];
@@ -9,6 +10,7 @@ export interface InterceptFlags {
   readonly deployment?: string;
   readonly container?: string;
   readonly address?: string;
+  readonly agent?: string;
   readonly envFile?: string;
   readonly envJson?: string;
   readonly detailedOutput?: boolean;
@@ -29,8 +31,17 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   if (flags.workload !== undefined && flags.deployment !== undefined && flags.workload !== flags.deployment) {
     throw new AppError("usage", `--workload ${flags.workload} and --deployment ${flags.deployment} exclude each other`);
   }
+  readAgentMode(flags.agent, undefined);
   refuseFilters(flags);
   return checkMount(flags.mount);
+}
+
+/** How an agent comes to the pods: the flag, else the configuration's key, else whatever does without a restart. */
+export function readAgentMode(flag: string | undefined, configured: AgentMode | undefined): AgentMode {
+  if (flag === undefined) return configured ?? "auto";
+  const mode = agentModes.find((name) => name === flag);
+  if (mode !== undefined) return mode;
+  throw new AppError("usage", `--agent is "${flag}", expected one of ${agentModes.join(", ")}`);
 }
 
 /** `local[:service port]`; what the second part means is known in the cluster. */

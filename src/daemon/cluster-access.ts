@@ -4,18 +4,28 @@ import { AppError, isAppError } from "#base/error.ts";
 import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
 import { managerSelectorText } from "#installer/marks.ts";
-import { injectAgent } from "#installer/rollout.ts";
+import { attachPod } from "#installer/attach.ts";
+import { currentAgent } from "#installer/ephemeral.ts";
+import { provideAgent } from "#installer/provide-agent.ts";
 import type { Kube } from "#kube/client.ts";
 import { execInPod } from "#kube/exec.ts";
 import { watchPods } from "#kube/live-set.ts";
 import { formatSelector, pods, services, type Pod, type Service } from "#kube/objects.ts";
+import { isLive } from "#kube/pod-problems.ts";
 import { openPortForward } from "#kube/port-forward.ts";
-import { findWorkload, listWorkloads, resolveWorkload, selects, type FoundWorkload } from "#kube/workloads.ts";
+import {
+  findWorkload,
+  listWorkloads,
+  resolveWorkload,
+  selects,
+  selectsPod,
+  type FoundWorkload,
+} from "#kube/workloads.ts";
 import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
-import type { ListedWorkload } from "#wire/control-api.ts";
+import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
 import type { ClusterAccess } from "./session.ts";
-import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadPod } from "./workload-access.ts";
+import type { InterceptRequest, Injected, Progress, ResolvedIntercept, WorkloadPod } from "./workload-access.ts";
 
 export interface ClusterAccessOptions {
   readonly kube: Kube;
@@ -31,8 +41,11 @@ export class KubeAccess implements ClusterAccess {
   readonly #managerNamespace: string;
   readonly #image: ImageChoice;
   #managerOpened = false;
-  /** The services of each resolved intercept, until it is injected. */
-  readonly #services = new WeakMap<ResolvedIntercept, readonly Service[]>();
+  /** What each resolved intercept wants, until it is injected. */
+  readonly #wishes = new WeakMap<
+    ResolvedIntercept,
+    { readonly services: readonly Service[]; readonly agent: AgentMode | undefined }
+  >();
 
   constructor(options: ClusterAccessOptions) {
     this.#kube = options.kube;
@@ -94,20 +107,38 @@ export class KubeAccess implements ClusterAccess {
         targetPort: port.localPort,
       })),
     };
-    this.#services.set(answer, resolved.services);
+    this.#wishes.set(answer, { services: resolved.services, agent: request.agent });
     return answer;
   }
 
-  async inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<readonly string[]> {
-    const { warnings } = await injectAgent(this.#kube, {
+  async inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected> {
+    const { services: selecting, agent } = this.#wishes.get(resolved) ?? { services: [], agent: undefined };
+    const { kind, warnings } = await provideAgent(this.#kube, {
       workload: resolved.workload,
-      services: this.#services.get(resolved) ?? [],
+      services: selecting,
       containerPorts: resolved.ports.map((port) => port.containerPort),
       image: this.#image,
+      mode: agent ?? "auto",
       onProgress: progress,
       signal,
     });
-    return warnings;
+    return { agent: kind, warnings };
+  }
+
+  async attach(
+    workload: WorkloadRef,
+    podName: string,
+    containerPorts: readonly number[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { namespace } = workload;
+    const [pod, known] = await Promise.all([
+      this.#kube.get(pods, { namespace, name: podName }, signal),
+      this.#kube.list(services, { namespace }, signal),
+    ]);
+    const selecting = known.items.filter((service) => selectsPod(service, pod));
+    const options = { workload, services: selecting, image: this.#image, containerPorts };
+    await attachPod(this.#kube, pod, options, signal);
   }
 
   async watchPods(
@@ -131,14 +162,14 @@ export class KubeAccess implements ClusterAccess {
 
   async readEnvironment(
     namespace: string,
-    podName: string,
+    { name: podName, agent }: Pick<WorkloadPod, "name" | "agent">,
     _container: string,
     signal: AbortSignal,
   ): Promise<Readonly<Record<string, string>>> {
     const { stdout, stderr, exitCode } = await execInPod(this.#kube, {
       namespace,
       pod: podName,
-      container: agentContainerName,
+      container: agent ?? agentContainerName,
       command: ["/telepresence", "traffic-agent", "environment"],
       signal,
     });
@@ -175,10 +206,18 @@ function whyNotInterceptable(item: FoundWorkload, known: readonly Service[] | un
 function toWorkloadPod(pod: Pod): WorkloadPod[] {
   const { name, uid, deletionTimestamp } = pod.metadata;
   if (name === undefined || uid === undefined || deletionTimestamp !== undefined) return [];
-  const statuses = [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])];
-  const agent = statuses.find((status) => status.name === agentContainerName);
-  const environmentOf = readAgentConfig(pod.spec)?.containerName;
-  return [{ name, uid, ready: isReady(pod), agentRunning: agent?.state?.running !== undefined, environmentOf }];
+  const agent = currentAgent(pod);
+  return [
+    {
+      name,
+      uid,
+      ready: isReady(pod),
+      agent: agent?.container,
+      agentRunning: agent?.state === "running",
+      wantsAgent: agent === undefined && isLive(pod),
+      environmentOf: agent?.config?.containerName,
+    },
+  ];
 }
 
 function isReady(pod: Pod): boolean {

@@ -5,7 +5,7 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { InterceptInfo, InterceptPort, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
+import type { AgentKind, InterceptInfo, InterceptPort, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
@@ -30,6 +30,7 @@ interface Own {
   readonly spec: InterceptSpec;
   info: InterceptInfo;
   readonly follower: WorkloadFollower;
+  readonly agent: AgentKind;
   readonly ended: PromiseWithResolvers<void>;
 }
 
@@ -54,7 +55,7 @@ export class Intercepts implements AsyncDisposable {
   }
 
   get infos(): readonly InterceptInfo[] {
-    return [...this.#own.values()].map((own) => own.info);
+    return [...this.#own.values()].map((own) => ({ ...own.info, agent: own.agent }));
   }
 
   async create(
@@ -183,6 +184,7 @@ export class Intercepts implements AsyncDisposable {
       const injected = await this.#options.access.inject(resolved, progress, signal);
       const follower = this.#acquire(spec.workload);
       try {
+        if (injected.agent === "ephemeral") follower.attachTo(spec.ports.map((port) => port.containerPort));
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
         const active = await waitActive(
           { info: () => entry.info, follower, changes: this.#changes, clock: this.#options.clock },
@@ -190,10 +192,11 @@ export class Intercepts implements AsyncDisposable {
         );
         const environment = step.wantEnvironment ? await this.#environment(spec, follower, signal) : {};
         const info = entry.info ?? active;
-        this.#own.set(spec.name, { spec, info, follower, ended: Promise.withResolvers() });
-        const warnings = [...resolved.warnings, ...injected, ...(environment.warnings ?? [])];
+        const { agent } = injected;
+        this.#own.set(spec.name, { spec, info, follower, agent, ended: Promise.withResolvers() });
+        const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? [])];
         return {
-          info,
+          info: { ...info, agent },
           warnings,
           ...(environment.values === undefined ? {} : { environment: { ...environment.values } }),
         };
@@ -242,7 +245,7 @@ export class Intercepts implements AsyncDisposable {
     }
     try {
       const { namespace } = spec.workload;
-      return { values: await this.#options.access.readEnvironment(namespace, pod.name, containerName, signal) };
+      return { values: await this.#options.access.readEnvironment(namespace, pod, containerName, signal) };
     } catch (error) {
       if (signal.aborted) throw error;
       const { message, hint } = toAppError(error);

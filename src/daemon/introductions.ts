@@ -20,6 +20,8 @@ export interface AgentPod {
   readonly uid: string;
   /** Its agent's container runs. */
   readonly agentRunning: boolean;
+  /** Which container that is: another one has another key. */
+  readonly agent?: string | undefined;
 }
 
 export interface IntroductionOptions {
@@ -65,6 +67,7 @@ export class Introductions implements AsyncDisposable {
       if (entry === undefined) {
         this.#pods.set(pod.uid, { pod, state: { kind: "pending" }, busy: false, retryMs: firstRetryMs });
       } else {
+        if (entry.pod.agent !== pod.agent) entry.state = { kind: "pending" };
         entry.pod = pod;
       }
     }

@@ -150,9 +150,9 @@ export class Session implements AsyncDisposable {
   }
 
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
-    const { name, service, workload, container, ports, address } = params;
+    const { name, service, workload, container, ports, address, agent } = params;
     const namespace = params.namespace ?? this.connection.namespace;
-    const request = { name, namespace, service, workload, container, ports, address };
+    const request = { name, namespace, service, workload, container, ports, address, agent };
     return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
   }
 

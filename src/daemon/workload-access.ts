@@ -1,7 +1,8 @@
 // What intercepts need from the cluster's API, as one small contract: cluster-access.ts fulfils it with the user's
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
-import type { InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
+import type { AgentMode } from "#wire/control-api.ts";
+import type { AgentKind, InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
 
 /** A pod of an intercepted workload. */
 export interface WorkloadPod {
@@ -10,6 +11,10 @@ export interface WorkloadPod {
   readonly ready: boolean;
   /** Its agent's container runs and has started. */
   readonly agentRunning: boolean;
+  /** Name of that container, also before it runs; a pod may have several one after the other. */
+  readonly agent?: string | undefined;
+  /** Lives without an agent; what that means depends on how agents come to this workload. */
+  readonly wantsAgent?: boolean | undefined;
   /** The container whose environment its agent was given; undefined when that cannot be seen. */
   readonly environmentOf?: string | undefined;
 }
@@ -25,6 +30,8 @@ export interface InterceptRequest {
   readonly ports: readonly string[];
   /** Host on which the laptop's process listens. */
   readonly address: string;
+  /** How the agent comes to the pods when there is none. */
+  readonly agent?: AgentMode | undefined;
 }
 
 export interface ResolvedIntercept {
@@ -34,18 +41,26 @@ export interface ResolvedIntercept {
   readonly warnings: readonly string[];
 }
 
+export interface Injected {
+  /** `ephemeral`: pods that come later want an `attach` each. */
+  readonly agent: AgentKind;
+  readonly warnings: readonly string[];
+}
+
 export type Progress = (text: string) => void;
 
 export interface WorkloadAccess {
   resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept>;
-  /** Makes sure that the workload's pods have an agent which takes these ports; waits for the rollout. */
-  inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<readonly string[]>;
+  /** Makes sure that the workload's pods have an agent which takes these ports; waits for it. */
+  inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected>;
+  /** An ephemeral agent for one more pod. */
+  attach(workload: WorkloadRef, podName: string, containerPorts: readonly number[], signal: AbortSignal): Promise<void>;
   /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */
   watchPods(workload: WorkloadRef, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void>;
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex>;
   readEnvironment(
     namespace: string,
-    podName: string,
+    pod: Pick<WorkloadPod, "name" | "agent">,
     container: string,
     signal: AbortSignal,
   ): Promise<Readonly<Record<string, string>>>;

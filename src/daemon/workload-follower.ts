@@ -5,6 +5,7 @@ import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
+import { Attachments } from "./attachments.ts";
 import { Introductions } from "./introductions.ts";
 import type { ManagerConnection } from "./manager-link.ts";
 import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
@@ -26,6 +27,7 @@ export class WorkloadFollower implements AsyncDisposable {
   readonly #options: FollowerOptions;
   readonly #scope: Scope;
   readonly #introductions: Introductions;
+  #attachments: Attachments | undefined;
   #pods: readonly WorkloadPod[] | undefined;
 
   constructor(options: FollowerOptions) {
@@ -46,6 +48,21 @@ export class WorkloadFollower implements AsyncDisposable {
     this.#scope.background("pod watch", this.#watch());
   }
 
+  /** From now on pods without an agent get an ephemeral one that takes these ports. */
+  attachTo(containerPorts: readonly number[]): void {
+    if (this.#attachments !== undefined) return; // an agent takes all ports of its pod's services
+    const { access, workload, clock, log, onChange } = this.#options;
+    this.#attachments = this.#scope.use(
+      new Attachments({
+        attach: (podName, signal) => access.attach(workload, podName, containerPorts, signal),
+        clock,
+        log,
+        onChange,
+      }),
+    );
+    if (this.#pods !== undefined) this.#attachments.setPods(this.#pods);
+  }
+
   /** Every ready pod is introduced, and there is at least one. */
   get isIntroduced(): boolean {
     const ready = this.#pods?.filter((pod) => pod.ready) ?? [];
@@ -61,7 +78,7 @@ export class WorkloadFollower implements AsyncDisposable {
     return this.#pods?.find((pod) => pod.ready && pod.agentRunning) ?? this.#pods?.find((pod) => pod.agentRunning);
   }
   get failure(): AppError | undefined {
-    return this.#introductions.failure;
+    return this.#attachments?.failure ?? this.#introductions.failure;
   }
   /** One sentence on what is still missing. */
   describe(): string {
@@ -95,6 +112,7 @@ export class WorkloadFollower implements AsyncDisposable {
 
   #onPods(pods: readonly WorkloadPod[]): void {
     this.#pods = pods;
+    this.#attachments?.setPods(pods);
     this.#introductions.setPods(pods);
   }
 }

@@ -5,7 +5,7 @@ import { AppError } from "#base/error.ts";
 import type { Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, Service } from "#kube/objects.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
 import { agentConfigVariable, ephemeralAgentPrefix } from "#wire/agent-api.ts";
-import type { WorkloadRef } from "#wire/manager-api.ts";
+import type { AgentKind, WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildEphemeralAgent } from "./agent-container.ts";
 import { findAgent, primaryContainer, readContainerConfig } from "./agent.ts";
@@ -15,8 +15,6 @@ import { planTakeover } from "./port-takeover.ts";
 
 /** Chosen: a break between two intercepts of one debugging session. */
 const idleExitMs = 10 * 60_000;
-
-export type AgentKind = "sidecar" | "ephemeral";
 
 export interface PodAgent {
   readonly kind: AgentKind;

@@ -9,17 +9,17 @@ import type { Pod, PodMetrics, Workload } from "#kube/objects.ts";
 import { formatSelector, podMetrics, pods } from "#kube/objects.ts";
 import { findContainerProblem, isLive, isReady } from "#kube/pod-problems.ts";
 import { describeWorkload, workloadResources } from "#kube/workloads.ts";
+import type { AgentMode } from "#wire/control-api.ts";
+import type { AgentKind } from "#wire/manager-api.ts";
 import { findAgent } from "./agent.ts";
 import { attachPod, requireFit, tryAttach } from "./attach.ts";
-import type { AgentKind, PodAgent } from "./ephemeral.ts";
+import type { PodAgent } from "./ephemeral.ts";
 import { currentAgent, listEphemeral, planEphemeral } from "./ephemeral.ts";
 import type { MemoryRoom } from "./memory-room.ts";
 import { judgeMemory } from "./memory-room.ts";
 import { Patience } from "./patience.ts";
 import type { InjectRequest } from "./rollout.ts";
 import { injectAgent } from "./rollout.ts";
-
-export type AgentMode = "auto" | AgentKind;
 
 export interface ProvideRequest extends InjectRequest {
   readonly mode: AgentMode;

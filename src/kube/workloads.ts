@@ -310,6 +310,10 @@ export function selects(service: Service, workload: Workload): boolean {
   );
 }
 
+export function selectsPod(service: Service, pod: Pod): boolean {
+  return service.spec.type !== "ExternalName" && matchesLabels(service.spec.selector ?? {}, pod.metadata.labels);
+}
+
 function nameOf(object: KubeObject): string {
   return object.metadata.name ?? "";
 }

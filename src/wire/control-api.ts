@@ -32,6 +32,10 @@ export const connectionSchema = z.object({
 });
 export type Connection = z.infer<typeof connectionSchema>;
 
+/** `auto`: the one that is there, else ephemeral where the cluster allows it, else by a rollout. */
+export const agentModes = ["auto", "ephemeral", "sidecar"] as const;
+export type AgentMode = (typeof agentModes)[number];
+
 /** A fact that was checked when asked for; `ageMs` tells how long ago. */
 const checked = <T extends z.ZodType>(value: T) => z.object({ value, ageMs: z.number() });
 
@@ -127,6 +131,7 @@ export const controlApi = {
       address: z.string().max(253),
       /** The intercept ends with this control connection. */
       ownedByConnection: z.boolean(),
+      agent: z.enum(agentModes).optional(),
       wantEnvironment: z.boolean(),
     }),
     z.object({

@@ -55,6 +55,10 @@ export const interceptSpecSchema = z.object({
 });
 export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
 
+/** How an agent comes to pods: with every pod by the workload's template, or into pods that run. */
+export const agentKinds = ["sidecar", "ephemeral"] as const;
+export type AgentKind = (typeof agentKinds)[number];
+
 export const interceptInfoSchema = z.object({
   /** `<session id>:<name>`. */
   id: z.string(),
@@ -81,6 +85,8 @@ export const interceptInfoSchema = z.object({
   olderConnections: z
     .object({ connections: z.number().int(), callers: z.number().int(), reason: z.string().optional() })
     .optional(),
+  /** How its agents came to the pods: known to the laptop that brought them, not to the manager. */
+  agent: z.enum(agentKinds).optional(),
   createdAtMs: z.number(),
 });
 export type InterceptInfo = z.infer<typeof interceptInfoSchema>;

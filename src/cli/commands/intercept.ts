@@ -9,7 +9,7 @@ import type { CommandContext } from "#cli/context.ts";
 import type { Environment } from "#cli/environment-file.ts";
 import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
 import { runForeground } from "#cli/foreground.ts";
-import { checkInterceptFlags } from "#cli/intercept-flags.ts";
+import { checkInterceptFlags, readAgentMode } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
@@ -73,6 +73,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       name,
       ports: [...ports],
       address: flags.address ?? "127.0.0.1",
+      agent: readAgentMode(flags.agent, config.agent),
       ownedByConnection: owned,
       wantEnvironment,
       service: flags.service,

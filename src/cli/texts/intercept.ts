@@ -24,6 +24,7 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (detail.foreign) pairs.push({ key: "Client", value: info.client });
   if (detail.debug) pairs.push(...debugPairs(info));
   pairs.push(...portPairs(info));
+  if (info.agent === "ephemeral") pairs.push({ key: "Agent", value: "ephemeral container, no pod was restarted" });
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const { callerAddress } = info;
   if (callerAddress?.kept === false) {

@@ -38,6 +38,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     pods: info.pods,
     mechanism_args_desc: "all TCP connections",
     refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
+    agent_kind: info.agent,
     caller_address_kept: info.callerAddress?.kept,
     modified_at: new Date(info.createdAtMs).toISOString(),
   };

@@ -381,6 +381,7 @@ describe("intercept", () => {
     ]);
     expect(daemon?.paramsOf("intercept")).toEqual({
       name: "hello",
+      agent: "auto",
       ports: ["8000"],
       address: "127.0.0.1",
       ownedByConnection: false,
@@ -396,11 +397,13 @@ describe("intercept", () => {
       "hello",
       ...flags.split(" "),
       "--http-match=all",
+      "--agent=sidecar",
       "--mechanism=tcp",
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(daemon?.paramsOf("intercept")).toEqual({
       name: "hello",
+      agent: "sidecar",
       ports: ["8000:http", "9000:9090"],
       address: "192.168.1.5",
       service: "s",

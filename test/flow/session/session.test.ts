@@ -19,9 +19,13 @@ class Cluster implements ClusterAccess {
   manager: Manager;
   readonly agents = new Map<string, Agent>();
   injectError: AppError | undefined;
+  agentKind: "sidecar" | "ephemeral" = "sidecar";
+  onAttach: (podName: string) => Promise<void> = () => Promise.resolve();
   environmentError: AppError | undefined;
   environmentOf: string | undefined;
   introductionError: AppError | undefined;
+  /** Pods that have no agent yet. */
+  readonly bare = new Set<string>();
   readonly #watchers = new Set<() => void>();
 
   constructor(manager: Manager) {
@@ -39,15 +43,20 @@ class Cluster implements ClusterAccess {
     const port = { containerPort, protocol: "tcp" as const, targetHost: request.address, targetPort };
     return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
   }
-  inject(): Promise<readonly string[]> {
-    return this.injectError === undefined ? Promise.resolve([]) : Promise.reject(this.injectError);
+  inject(): ReturnType<ClusterAccess["inject"]> {
+    const injected = { agent: this.agentKind, warnings: [] };
+    return this.injectError === undefined ? Promise.resolve(injected) : Promise.reject(this.injectError);
+  }
+  async attach(...[, podName]: Parameters<ClusterAccess["attach"]>): Promise<void> {
+    await this.onAttach(podName);
   }
   async watchPods(_: unknown, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void> {
     const tell = (): void =>
       onPods(
-        [...this.agents.keys()].map((name) => {
-          const { environmentOf } = this;
-          return { name, uid: `uid-${name}`, ready: true, agentRunning: true, environmentOf };
+        [...this.agents.keys(), ...this.bare].map((name) => {
+          const { environmentOf, bare } = this;
+          const agentRunning = !bare.has(name);
+          return { name, uid: `uid-${name}`, ready: true, agentRunning, wantsAgent: !agentRunning, environmentOf };
         }),
       );
     this.#watchers.add(tell);
@@ -219,10 +228,47 @@ describe("intercept()", () => {
     await session.intercept(params(processPort), quiet, never);
   });
 
+  test("attaches ephemeral agents to pods that come later, and only those", async () => {
+    const { cluster, session, processPort, addPod } = await lab();
+    cluster.agentKind = "ephemeral";
+    const attached: string[] = [];
+    cluster.onAttach = async (podName) => {
+      attached.push(podName);
+      await addPod(podName);
+      cluster.bare.delete(podName);
+      cluster.podsChanged();
+    };
+    const { info } = await session.intercept(params(processPort), quiet, never);
+    expect(info.agent).toBe("ephemeral");
+    expect(attached).toEqual([]);
+    cluster.bare.add("hello-2");
+    cluster.podsChanged();
+    await expect.poll(() => session.intercepts[0]?.pods.map((pod) => pod.name)).toEqual(["hello-1", "hello-2"]);
+    expect(attached).toEqual(["hello-2"]);
+    expect(session.intercepts[0]?.agent).toBe("ephemeral");
+    expect(await ask(portOf(cluster.agents.get("hello-2")), "x")).toBe("laptop:x");
+  });
+
+  test("attaches nothing where the agents come with the workload's template", async () => {
+    const { cluster, session, processPort } = await lab();
+    let attached = 0;
+    cluster.onAttach = () => {
+      attached += 1;
+      return Promise.resolve();
+    };
+    cluster.bare.add("hello-2"); // an old pod on its way out
+    const creating = session.intercept(params(processPort), quiet, never);
+    await expect.poll(() => session.intercepts.length === 0).toBe(true);
+    cluster.bare.delete("hello-2");
+    cluster.podsChanged();
+    await creating;
+    expect(attached).toBe(0);
+  });
+
   // A new link knew only finished intercepts: one that was being created timed out half a minute after its rollout.
   test("goes on over a link that was renewed during the rollout", async () => {
     const { cluster, session, processPort } = await lab();
-    const rollout = Promise.withResolvers<readonly string[]>();
+    const rollout = Promise.withResolvers<Awaited<ReturnType<ClusterAccess["inject"]>>>();
     const injecting = Promise.withResolvers<void>();
     cluster.inject = () => {
       injecting.resolve();
@@ -236,7 +282,7 @@ describe("intercept()", () => {
       await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
     );
     await expect.poll(async () => (await session.status(never)).state, { timeout: 10_000 }).toBe("Connected");
-    rollout.resolve([]);
+    rollout.resolve({ agent: "sidecar", warnings: [] });
     expect((await creating).info.state).toBe("active");
     expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("laptop:x");
   });
@@ -260,7 +306,7 @@ describe("intercept()", () => {
       cluster.agents.delete("hello-1"); // its pod is ending, its agent serves on
       cluster.agents.set("hello-2", successor);
       cluster.podsChanged();
-      return Promise.resolve([]);
+      return Promise.resolve({ agent: "sidecar" as const, warnings: [] });
     };
     const { info } = await session.intercept(params(second.port, "second"), quiet, never);
     expect({ state: info.state, pods: info.pods.map((pod) => pod.name) }).toEqual({
