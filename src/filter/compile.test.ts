@@ -181,7 +181,7 @@ describe("a wrong expression", () => {
     ["request.path.matches(request.method)", 22, "matches() takes its expression as a text in quotes"],
     ['request.path.matches("^/a(b")', 23, "missing closing )"],
     ['request.path.matches("x(?=y)")', 24, "look-ahead and look-behind"],
-    [String.raw`request.path.matches("(a)\\1")`, 26, "back-references"],
+    [String.raw`request.path.matches("(a)\\1")`, 27, "back-references"],
     [String.raw`request.path.matches(r"(a)\1")`, 27, "back-references"],
     ["request.headers.all(request, true)", 21, "expected a name of your own"],
     ["request.headers.all(a, [1].all(b, [1].all(c, true)))", 43, "loops nest at most 2 deep"],
