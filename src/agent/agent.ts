@@ -7,7 +7,7 @@ import { softwareVersion } from "#base/version.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
-import type { CallersOfPort } from "#wire/agent-api.ts";
+import type { AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { startHealthServer } from "./health.ts";
 import { Idle } from "./idle.ts";
@@ -15,6 +15,7 @@ import { TcpCapture } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
 import { startIntroductions } from "./introduction.ts";
 import { describeCallers } from "./kept-callers.ts";
+import { isAnyListening } from "./listening.ts";
 import { ManagerLinks } from "./manager-link.ts";
 import { OlderConnections } from "./older-connections.ts";
 import type { OlderConnectionsOptions } from "./older-connections.ts";
@@ -102,7 +103,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         return openConnections();
       },
       idle: idle?.over ?? new Promise<void>(() => undefined),
-      drain: (signal) => drain(captures, openConnections, clock, signal),
+      drain: (signal) => drain(config.ports, openConnections, clock, signal),
       [Symbol.asyncDispose]: () => scope[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -153,17 +154,13 @@ function openOlder(
  * which may go on serving for a while. Both end when no connection is left and the application listens no more.
  */
 async function drain(
-  captures: readonly (TcpCapture | UdpCapture)[],
+  ports: readonly AgentPort[],
   openConnections: () => number,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
-  const needed = async (): Promise<boolean> => {
-    if (openConnections() > 0) return true;
-    const tcp = captures.filter((capture) => capture instanceof TcpCapture);
-    const listening = await Promise.all(tcp.map((capture) => capture.applicationListens(signal)));
-    return listening.includes(true);
-  };
+  const tcp = ports.filter(({ protocol }) => protocol === "tcp").map(({ containerPort }) => containerPort);
+  const needed = async (): Promise<boolean> => openConnections() > 0 || (await isAnyListening(tcp));
   try {
     while (await needed()) await clock.sleep(drainStepMs, signal);
   } catch (error) {

@@ -1,12 +1,12 @@
 // Dials a pod, a service or anything else the guard lets through, for a laptop's stream. Every dial stands alone: no
 // queue, so a black-holed target never delays another one; what is bounded is the number of dials in the air.
 // @from manager/outbound/accept.ts
-import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
+import { dial } from "#tunnel/dial.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { DialGuard } from "./guard.ts";
 
@@ -15,8 +15,6 @@ const connectTimeoutMs = 20_000;
 /** chosen: dials in the air, in all and to one address. The second keeps a black hole from using up the first. */
 const maxPending = 8192;
 const maxPendingPerAddress = 1024;
-/** chosen: finds peers that vanished without a word; the kernel's default is two hours. */
-const keepAliveMs = 60_000;
 
 export interface DialerOptions {
   readonly guard: DialGuard;
@@ -51,7 +49,10 @@ export class Dialer {
     this.#pendingByAddress.set(target.address, here + 1);
     using limit = deadline(this.#clock, connectTimeoutMs, `connecting to ${formatTarget(target)}`, signal);
     try {
-      return await connectSocket(target, limit.signal);
+      return await dial(target, limit.signal);
+    } catch (error) {
+      limit.signal.throwIfAborted();
+      throw translateSocketError(error as NodeJS.ErrnoException, formatTarget(target));
     } finally {
       this.#pending -= 1;
       const left = (this.#pendingByAddress.get(target.address) ?? 1) - 1;
@@ -59,39 +60,6 @@ export class Dialer {
       else this.#pendingByAddress.set(target.address, left);
     }
   }
-}
-
-function connectSocket(target: Endpoint, signal: AbortSignal): Promise<Socket> {
-  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
-  if (signal.aborted) {
-    reject(signal.reason as Error);
-    return promise;
-  }
-  const socket = connect({
-    host: target.address,
-    port: target.port,
-    allowHalfOpen: true,
-    noDelay: true,
-    keepAlive: true,
-    keepAliveInitialDelay: keepAliveMs,
-  });
-  const onAbort = (): void => {
-    socket.destroy();
-    reject(signal.reason as Error);
-  };
-  const onError = (error: NodeJS.ErrnoException): void => {
-    signal.removeEventListener("abort", onAbort);
-    socket.destroy();
-    reject(translateSocketError(error, formatTarget(target)));
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  socket.once("error", onError);
-  socket.once("connect", () => {
-    signal.removeEventListener("abort", onAbort);
-    socket.removeListener("error", onError);
-    resolve(socket);
-  });
-  return promise;
 }
 
 const codesByErrno: Readonly<Record<string, ErrorCode>> = {
