@@ -11,7 +11,14 @@ const connection = (traffic: Partial<TcpTraffic>, rest: Partial<TcpConnection> =
   cookie: "",
   unreadBytes: 0,
   unacknowledgedBytes: 0,
-  traffic: { sinceSentMs: 5000, sinceReceivedMs: 5100, sinceAcknowledgedMs: 4960, receivedBytes: 9, ...traffic },
+  traffic: {
+    sinceSentMs: 5000,
+    sinceReceivedMs: 5100,
+    sinceAcknowledgedMs: 4960,
+    receivedBytes: 9,
+    receivedSegments: 2,
+    ...traffic,
+  },
   identity: new Uint8Array(48),
   family: 4,
   ...rest,
@@ -37,12 +44,15 @@ describe("isIdle()", () => {
     test("takes a lone acknowledgement for the end of the answer", () => {
       expect(isIdle(connection({ ...unclear, sinceAcknowledgedMs: 5956 }))).toBe(true);
     });
+    test("takes the only question for answered", () => {
+      expect(isIdle(connection({ ...unclear, receivedSegments: 1 }))).toBe(true);
+    });
     test("does not take a keep-alive for one", () => {
       expect(isIdle(connection({ ...unclear, sinceAcknowledgedMs: 500 }))).toBe(false);
     });
     test("waits longer than a long poll else", () => {
       expect(isIdle(connection({ ...unclear, sinceAcknowledgedMs: 6000 }))).toBe(false);
-      const long = { sinceSentMs: 90_000, sinceReceivedMs: 90_000, sinceAcknowledgedMs: 90_000 };
+      const long = { sinceSentMs: 65_000, sinceReceivedMs: 65_000, sinceAcknowledgedMs: 65_000 };
       expect(isIdle(connection(long))).toBe(true);
     });
   });

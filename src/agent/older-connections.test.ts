@@ -32,6 +32,7 @@ const traffic = (quiet: Quiet): NonNullable<TcpConnection["traffic"]> => {
     sinceReceivedMs: sinceReceivedMs!,
     sinceAcknowledgedMs: 10,
     receivedBytes: 9,
+    receivedSegments: 2,
   };
 };
 let lastCookie = 0;

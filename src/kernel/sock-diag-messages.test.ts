@@ -15,6 +15,7 @@ function infoBytes(): Uint8Array {
   view.setUint32(52, 6000, true);
   view.setUint32(56, 5080, true);
   view.setBigUint64(128, 70_000_000_000n, true);
+  view.setUint32(152, 4711, true);
   return info;
 }
 
@@ -58,7 +59,13 @@ describe("decodeConnection()", () => {
       cookie: "2a00000001000000",
       unreadBytes: 3,
       unacknowledgedBytes: 5,
-      traffic: { sinceSentMs: 5120, sinceReceivedMs: 6000, sinceAcknowledgedMs: 5080, receivedBytes: 70_000_000_000 },
+      traffic: {
+        sinceSentMs: 5120,
+        sinceReceivedMs: 6000,
+        sinceAcknowledgedMs: 5080,
+        receivedBytes: 70_000_000_000,
+        receivedSegments: 4711,
+      },
       identity: Uint8Array.from(Buffer.from(identity, "hex")),
     });
   });

@@ -43,6 +43,8 @@ export interface TcpTraffic {
   readonly sinceAcknowledgedMs: number;
   /** The FIN counts as one. */
   readonly receivedBytes: number;
+  /** Packets with data; 0 where the kernel is too old to count them. */
+  readonly receivedSegments: number;
 }
 
 export interface DumpRequest {
@@ -111,6 +113,7 @@ function decodeTraffic(info: Uint8Array | undefined): TcpTraffic | undefined {
     sinceReceivedMs: view.getUint32(52, true),
     sinceAcknowledgedMs: view.getUint32(56, true),
     receivedBytes: Number(view.getBigUint64(128, true)),
+    receivedSegments: info.length < 156 ? 0 : view.getUint32(152, true),
   };
 }
 

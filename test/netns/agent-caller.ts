@@ -15,7 +15,15 @@ let counts = { application: 0, laptop: 0, errors: [] as string[] };
 const kept = new Set<Socket>();
 let stopped = false;
 
-function ask(socket: Socket): Promise<string> {
+const held: { readonly socket: Socket; readonly outcome: Promise<string> }[] = [];
+
+function outcomeOf(socket: Socket): Promise<string> {
+  return new Promise((resolve) => {
+    socket.once("error", (error) => resolve((error as NodeJS.ErrnoException).code ?? error.message));
+    socket.once("end", () => resolve("end"));
+  });
+}
+function ask(socket: Socket, question = "?\n"): Promise<string> {
   return new Promise((resolve, reject) => {
     const onEnd = (error?: Error): void => reject(error ?? new Error("ended"));
     socket.once("error", onEnd).once("close", onEnd);
@@ -23,7 +31,7 @@ function ask(socket: Socket): Promise<string> {
       socket.off("error", onEnd).off("close", onEnd);
       resolve(bytes.toString().trim());
     });
-    socket.write("?\n");
+    socket.write(question);
   });
 }
 function count(answer: string): void {
@@ -65,6 +73,35 @@ export const callerCalls = {
     }
     return answers;
   },
+  /** Opened, asked `times`, and then left alone. */
+  hold: async (number: number, times: number): Promise<readonly string[]> => {
+    const answers: string[] = [];
+    for (let index = 0; index < number; index += 1) {
+      const socket = connect(target);
+      for (let time = 0; time < times; time += 1) answers.push(await ask(socket));
+      held.push({ socket, outcome: outcomeOf(socket) });
+    }
+    return answers;
+  },
+  /** The same, and then a question whose answer takes long. */
+  holdAsking: async (): Promise<void> => {
+    const socket = connect(target);
+    await ask(socket);
+    socket.on("error", () => undefined); // when it is idle at last
+    const answer = ask(socket, "slow\n").catch((error: unknown) => `slow: ${String(error)}`);
+    held.push({ socket, outcome: answer });
+  },
+  /** From now on the agent's port, as a Service does after a take-over by name. */
+  dialAgent: (): void => {
+    target.port = 9900;
+  },
+  /** How those held have ended; `open` while they have not. */
+  outcomes: (): Promise<readonly string[]> => {
+    const now = Promise.resolve("open");
+    return Promise.all(held.map(({ outcome }) => Promise.race([outcome, now])));
+  },
+  /** Whether the connection is used still, and answered by whom. */
+  askHeld: (index: number): Promise<string> => ask(held[index]!.socket),
   startNew: (number: number): void => {
     for (let index = 0; index < number; index += 1) void askAnew();
   },

@@ -18,12 +18,14 @@ import { openSession } from "#tunnel/session.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import { managerApi } from "#wire/manager-api.ts";
+import type { ExistingMode } from "#wire/manager-api.ts";
 import { answerCalls } from "./process-calls.ts";
 
 const podIp = "198.51.100.2";
 const port = 8080;
 const workload = { kind: "Deployment", name: "hello", namespace: "shop" } as const;
 const common = { clock: systemClock, log: silentLogger };
+const slowMs = 9000;
 const signal = new AbortController().signal;
 const hello = { protocol: protocolVersions, software: "test", role: "laptop", features: [] } as const;
 
@@ -34,11 +36,15 @@ let api: Rpc<typeof managerApi>;
 let interceptId = "";
 let laptopRefuses = false;
 
-/** Each line is answered with the name of who got it. */
+/** Each line is answered with the name of who got it; the line `slow` after a while. */
 function answerLines(socket: Socket, name: string): void {
   socket.on("error", () => undefined);
   socket.on("end", () => socket.end());
-  socket.on("data", (bytes: Buffer) => socket.write(`${name}\n`.repeat(bytes.toString().split("\n").length - 1)));
+  socket.on("data", (bytes: Buffer) => {
+    const text = bytes.toString();
+    if (text === "slow\n") setTimeout(() => socket.write(`${name}\n`), slowMs);
+    else socket.write(`${name}\n`.repeat(text.split("\n").length - 1));
+  });
 }
 
 async function openApi(at: number): Promise<Awaited<ReturnType<typeof openSession>>> {
@@ -124,9 +130,9 @@ async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect
 
 export const podCalls = {
   start,
-  attach: async (): Promise<string> => {
+  attach: async (existing: ExistingMode = "keep"): Promise<string> => {
     const ports = [{ containerPort: port, protocol: "tcp", targetHost: "127.0.0.1", targetPort: 1 } as const];
-    const spec = { name: "hello", workload, containerName: "app", ports };
+    const spec = { name: "hello", workload, containerName: "app", ports, existing };
     const info = await api.call("intercept.create", { spec }, signal);
     interceptId = info.id;
     return info.state;
@@ -141,6 +147,10 @@ export const podCalls = {
   callerAddress: async (): Promise<unknown> => {
     const { intercepts } = await api.call("intercept.list", {}, signal);
     return intercepts[0]?.callerAddress;
+  },
+  older: async (): Promise<unknown> => {
+    const { intercepts } = await api.call("intercept.list", {}, signal);
+    return intercepts[0]?.olderConnections;
   },
   /** In order, as at SIGTERM. */
   endAgent: async (): Promise<void> => {

@@ -1,0 +1,150 @@
+// Connections older than an intercept (DESIGN 14), in the kernel's own socket table, and what becomes of them.
+//
+//   callers 198.51.100.1 ───── veth ───── 198.51.100.2 pod: application :8080, agent :9900
+//
+// Stories: whoever attaches does not see that half of the requests still go to the pod; a drain that goes by silence
+// alone cuts the caller that waits for a slow answer.
+import { execFileSync, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { callerCalls } from "./agent-caller.ts";
+import type { podCalls } from "./agent-pod.ts";
+import { callProcess } from "./process-calls.ts";
+import type { Remote } from "./process-calls.ts";
+
+const ip = (...args: string[]): void => void execFileSync("ip", args);
+const podNet = `older-pod-${process.pid}`;
+const callerNet = `older-caller-${process.pid}`;
+const children: ChildProcess[] = [];
+
+let pod: Remote<typeof podCalls>;
+let caller: Remote<typeof callerCalls>;
+
+function start(namespace: string, script: string): ChildProcess {
+  const args = [`--net=/run/netns/${namespace}`, process.execPath, join(import.meta.dirname, script)];
+  const child = spawn("nsenter", args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  children.push(child);
+  return child;
+}
+const soon = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+async function until<T>(read: () => Promise<T>, wanted: T, withinMs: number): Promise<number> {
+  const startMs = performance.now();
+  for (;;) {
+    const value = await read();
+    const passedMs = performance.now() - startMs;
+    if (JSON.stringify(value) === JSON.stringify(wanted) || passedMs > withinMs) {
+      expect(value).toEqual(wanted);
+      return passedMs;
+    }
+    await soon(50);
+  }
+}
+const times = <T>(count: number, value: T): T[] => new Array<T>(count).fill(value);
+
+beforeEach(async () => {
+  ip("netns", "add", podNet);
+  ip("netns", "add", callerNet);
+  ip("-n", podNet, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", callerNet);
+  for (const [namespace, address] of [
+    [podNet, "198.51.100.2/30"],
+    [callerNet, "198.51.100.1/30"],
+  ] as const) {
+    ip("-n", namespace, "link", "set", "lo", "up");
+    ip("-n", namespace, "addr", "add", address, "dev", "eth0");
+    ip("-n", namespace, "link", "set", "eth0", "up");
+  }
+  ip("-n", podNet, "route", "add", "default", "via", "198.51.100.1");
+  caller = await callProcess<typeof callerCalls>(start(callerNet, "agent-caller.ts"));
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill("SIGKILL");
+      await ended;
+    }
+  }
+  for (const namespace of [podNet, callerNet]) ip("netns", "del", namespace);
+});
+
+async function startPod(takeover: "redirect" | "name" = "redirect"): Promise<void> {
+  pod = await callProcess<typeof podCalls>(start(podNet, "agent-pod.ts"));
+  await pod.start({ takeover });
+}
+
+test("keep: older connections are counted, stay, and count down as they end", async () => {
+  await startPod();
+  await caller.keep(6);
+  await caller.hold(4, 1);
+  expect(await pod.attach("keep")).toBe("active");
+  expect(await pod.older()).toEqual({ connections: 10, callers: 1 });
+  expect(await caller.keep(3)).toEqual(times(3, "laptop")); // newer ones do not count
+  await soon(7000);
+  expect(await pod.older()).toEqual({ connections: 10, callers: 1 });
+  expect(await caller.outcomes()).toEqual(times(4, "open"));
+  expect(await caller.askHeld(0)).toBe("application");
+  await caller.release();
+  await until(() => pod.older(), { connections: 4, callers: 1 }, 3000);
+  expect((await caller.take()).errors).toEqual([]);
+  await pod.detach();
+  expect(await caller.askHeld(1)).toBe("application");
+});
+
+test("drain: the idle are closed within 7 s; one in use and one that waits for its answer are not", async () => {
+  await startPod();
+  await caller.hold(4, 1);
+  await caller.hold(4, 20);
+  await caller.keep(1);
+  await caller.holdAsking();
+  expect(await pod.attach("drain")).toBe("active");
+  expect(await pod.older()).toEqual({ connections: 10, callers: 1 });
+  const tookMs = await until(() => pod.older(), { connections: 2, callers: 1 }, 7000);
+  const idle = await caller.outcomes();
+  process.stdout.write(`drain: 8 idle connections closed in ${Math.round(tookMs)} ms: ${idle.join(" ")}\n`);
+  expect(tookMs).toBeGreaterThan(3500);
+  expect(idle).toEqual([...times(8, "ECONNRESET"), "open"]);
+  // Answered after 9 s it is idle; the one in use goes on.
+  await until(() => caller.outcomes(), [...times(8, "ECONNRESET"), "application"], 7000);
+  await until(() => pod.older(), { connections: 1, callers: 1 }, 7000);
+  const used = await caller.take();
+  expect(used.errors).toEqual([]);
+  expect(used.application).toBeGreaterThan(500);
+});
+
+test("reset: all are gone before the intercept is answered", async () => {
+  await startPod();
+  await caller.hold(9, 1);
+  await caller.keep(1);
+  expect(await pod.attach("reset")).toBe("active");
+  expect(await pod.older()).toEqual({ connections: 0, callers: 0 });
+  await until(() => caller.outcomes(), times(9, "ECONNRESET"), 1000);
+  await until(async () => (await caller.take()).errors.length > 0, true, 1000);
+  expect(await caller.keep(2)).toEqual(times(2, "laptop"));
+});
+
+test("what the agent itself passes in a caller's name is not an older connection of the caller", async () => {
+  await startPod();
+  await pod.refuse(true);
+  await pod.attach("keep");
+  await caller.hold(3, 20); // refused by the laptop, passed in the caller's name
+  await pod.detach();
+  await caller.hold(2, 20);
+  await pod.refuse(false);
+  await pod.attach("drain");
+  // Each once, although the application sees five connections and the agent has three of its own.
+  expect(await pod.older()).toEqual({ connections: 5, callers: 1 });
+  await until(() => pod.older(), { connections: 0, callers: 0 }, 8000);
+  expect(await caller.outcomes()).toEqual([...times(3, "end"), ...times(2, "ECONNRESET")]);
+});
+
+test("name take-over: connections that the agent passes end in order", async () => {
+  await startPod("name");
+  // The Service leads to the agent; here its port is dialled.
+  await caller.dialAgent();
+  await caller.hold(5, 20);
+  await pod.attach("drain");
+  expect(await pod.older()).toEqual({ connections: 5, callers: 1 });
+  await until(() => pod.older(), { connections: 0, callers: 0 }, 8000);
+  expect(await caller.outcomes()).toEqual(times(5, "end"));
+});
