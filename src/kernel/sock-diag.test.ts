@@ -31,14 +31,18 @@ async function connections(count: number): Promise<{ port: number; callers: Sock
 describe("listConnections()", () => {
   test("finds connections by the port of either end", async () => {
     const { port, callers } = await connections(2);
-    const ports = callers.map(({ localPort }) => localPort).toSorted();
+    const ports = callers.map(({ localPort }) => localPort).toSorted((a, b) => Number(a) - Number(b));
     const byLocal = listConnections({ localPort: port, states: [1] });
     expect(byLocal.truncated).toBe(false);
-    expect(byLocal.connections.map(({ remote }) => remote.port).toSorted()).toEqual(ports);
+    expect(byLocal.connections.map(({ remote }) => remote.port).toSorted((a, b) => Number(a) - Number(b))).toEqual(
+      ports,
+    );
     expect(byLocal.connections[0]).toMatchObject({ state: 1, local: { address: "127.0.0.1", port }, unreadBytes: 0 });
     expect(byLocal.connections[0]?.traffic).toMatchObject({ receivedBytes: 0 });
     const byRemote = listConnections({ remotePort: port, states: [1] });
-    expect(byRemote.connections.map(({ local }) => local.port).toSorted()).toEqual(ports);
+    expect(byRemote.connections.map(({ local }) => local.port).toSorted((a, b) => Number(a) - Number(b))).toEqual(
+      ports,
+    );
     expect(listConnections({ localPort: port, states: [8] }).connections).toEqual([]);
   });
   test("stops at its limit and says so", async () => {
