@@ -99,8 +99,7 @@ export class HttpConnection implements HttpEndListener {
   };
   readonly #onCallerEnd = (): void => {
     this.#callerEnded = true;
-    if (this.#waiting === undefined) this.#passCallerEnd();
-    else this.#passLeftOver(this.#waiting);
+    this.#passCallerEnd();
   };
   readonly #onCallerClose = (): void => {
     if (this.#over) return;
@@ -190,12 +189,8 @@ export class HttpConnection implements HttpEndListener {
     const waiting = this.#waiting;
     this.#waiting = undefined;
     if (waiting !== undefined && !this.#over) this.#consume(waiting);
-    if (this.#over) return;
-    if (this.#waiting !== undefined) {
-      if (this.#callerEnded) this.#passLeftOver(this.#waiting);
-      return;
-    }
     if (this.#callerEnded) this.#passCallerEnd();
+    if (this.#over || this.#waiting !== undefined) return;
     const end = this.#exchange?.end;
     const opening = this.#exchange !== undefined && end === undefined;
     if (!this.#over && !opening && end?.duplex.writableNeedDrain !== true) this.#caller.resume();
@@ -203,7 +198,9 @@ export class HttpConnection implements HttpEndListener {
 
   #passCallerEnd(): void {
     if (this.#over) return;
-    if (this.#exchange !== undefined) {
+    if (this.#waiting !== undefined) {
+      this.#passLeftOver(this.#waiting);
+    } else if (this.#exchange !== undefined) {
       this.#exchange.cutShort();
       if (this.#exchange.answer.done) this.#finish(this.#exchange);
       else this.#exchange.end?.duplex.end();

@@ -85,6 +85,7 @@ export interface TestAgentOptions {
   readonly containerPort: number;
   readonly protocol?: "tcp" | "udp";
   readonly takeover?: AgentPort["takeover"];
+  readonly http?: boolean | undefined;
   readonly podIps?: readonly string[];
   readonly log?: Logger;
   readonly openTable?: () => Promise<RedirectTable>;
@@ -103,6 +104,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
           containerName: "app",
           protocol: options.protocol ?? "tcp",
           takeover: options.takeover ?? "name",
+          ...(options.http === undefined ? {} : { http: options.http }),
         },
       ],
     },
@@ -175,8 +177,14 @@ export class TestLaptop implements AsyncDisposable {
     await introduce(agent, manager, { sessionId: this.sessionId });
   }
 
-  async intercept(name: string, containerPort: number, protocol: "tcp" | "udp" = "tcp"): Promise<InterceptInfo> {
-    return await this.rpc.call("intercept.create", { spec: specOf(name, containerPort, protocol) }, never);
+  async intercept(
+    name: string,
+    containerPort: number,
+    protocol: "tcp" | "udp" = "tcp",
+    more: Partial<InterceptSpec> = {},
+  ): Promise<InterceptInfo> {
+    const spec = { ...specOf(name, containerPort, protocol), ...more };
+    return await this.rpc.call("intercept.create", { spec }, never);
   }
   remove(id: string): Promise<unknown> {
     return this.rpc.call("intercept.remove", { id }, never);
