@@ -1,6 +1,7 @@
 // One command's connection to the user daemon (PROTOCOL §8.4). Imported only when somebody answered on the socket:
 // JSON-RPC and the schemas cost more than the rest of the command line together.
 import type { Socket } from "node:net";
+import type { z } from "zod";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
@@ -29,6 +30,21 @@ const silent: Logger = {
 
 /** chosen: a daemon that lives answers this at once. */
 const helloLimitMs = 5000;
+
+/** What the user wrote is passed on as it is, so what does not fit is the command line's fault. */
+function checkParameters(schema: z.ZodType, params: unknown): void {
+  const issue = schema.safeParse(params).error?.issues[0];
+  if (issue === undefined) return;
+  const key = issue.path.findLast((part) => typeof part === "string") ?? "";
+  const subject = key === "name" ? "the name" : `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const expected = {
+    too_small: "is empty",
+    too_big: `is too long or has too many values, expected at most ${"maximum" in issue ? issue.maximum : ""}`,
+  } as const;
+  const said =
+    issue.code === "too_small" || issue.code === "too_big" ? expected[issue.code] : `is wrong: ${issue.message}`;
+  throw new AppError("usage", `${subject} ${said}`);
+}
 
 export interface DaemonClientOptions {
   readonly clock: Clock;
@@ -72,6 +88,7 @@ export class DaemonClient implements Disposable {
   }
 
   async call<M extends keyof Api>(method: M, params: ParamsOf<Api, M>, limitMs: number): Promise<ResultOf<Api, M>> {
+    checkParameters(controlApi[method].params, params);
     using limit = deadline(this.#options.clock, limitMs, `the daemon's answer to ${method}`, this.#options.signal);
     try {
       return await this.#rpc.call(method, params, limit.signal);

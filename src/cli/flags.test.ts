@@ -1,8 +1,17 @@
 import { describe, expect, test } from "vitest";
+import { isAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import { parseCliEnvironment } from "./config.ts";
 import { emptyConfig } from "./config-file.ts";
 import { connectOptions, namesPlace, outputMode, progressMode } from "./flags.ts";
+
+const attempt = (run: () => unknown): unknown => {
+  try {
+    return run();
+  } catch (error) {
+    return error;
+  }
+};
 
 const plain = parseCliEnvironment({ HOME: "/home/a" }, "/work");
 
@@ -34,6 +43,33 @@ describe("connectOptions()", () => {
       cwd: "/work",
       env: { HOME: "/home/a" },
     });
+  });
+
+  test("takes an empty text for none, as kubectl does", () => {
+    const flags = { context: "", namespace: "", managerNamespace: "", image: "" };
+    const { kube, managerNamespace, image } = connectOptions(flags, plain, emptyConfig);
+    expect({ flags: kube.flags, managerNamespace, image }).toEqual({ flags: {} });
+    expect(namesPlace(flags)).toBe(false);
+  });
+
+  // Each was found out late: by the API server, after the daemon had started, or not at all.
+  test.each([
+    [{ namespace: "UPPER_case" }, /^--namespace is "UPPER_case", expected lower-case letters, digits and dashes/],
+    [{ namespace: "a".repeat(64) }, /^--namespace is "a+", expected .* 63 at most$/],
+    [{ managerNamespace: "a b" }, /^--manager-namespace is "a b"/],
+    [{ mappedNamespaces: ["a", "b c"] }, /^--mapped-namespaces is "b c"/],
+    [{ alsoProxy: ["notacidr"] }, /^--also-proxy has "notacidr", expected address ranges such as 10.0.0.0\/8$/],
+    [{ neverProxy: ["10.0.0.0/8", "10.0.0.0/99"] }, /^--never-proxy has "10.0.0.0\/99"/],
+    [{ neverProxy: ["fd00::/8", "fd00::/129"] }, /^--never-proxy has "fd00::\/129"/],
+    [{ imagePullPolicy: "Sometimes" }, /^--image-pull-policy is "Sometimes"/],
+  ])("refuses %j as wrong usage", (flags, text) => {
+    const error = attempt(() => connectOptions(flags, plain, emptyConfig));
+    expect(isAppError(error, "usage") && error.message).toMatch(text);
+  });
+
+  test("takes ranges and single addresses of both families", () => {
+    const alsoProxy = ["10.0.0.0/8", "192.0.2.1", "fd00::/8", "fd00::1", "0.0.0.0/0"];
+    expect(connectOptions({ alsoProxy }, plain, emptyConfig).alsoProxy).toEqual(alsoProxy);
   });
 
   test("refuses a pull policy that does not exist", () => {

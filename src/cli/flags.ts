@@ -1,4 +1,5 @@
 // What commander has parsed, as the daemon wants it. Precedence: flag, environment, config.yml, built-in default.
+import { isIP } from "node:net";
 import { AppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
@@ -64,7 +65,7 @@ const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "
 /** True when a flag names a place or a way to connect; `--namespace` alone does not. */
 export function namesPlace(flags: GlobalFlags & ConnectFlags): boolean {
   const names = [...kubeFlagNames.filter((name) => name !== "namespace"), ...connectFlagNames];
-  return names.some((name) => flags[name] !== undefined);
+  return names.some((name) => isGiven(flags[name]));
 }
 
 export function connectOptions(
@@ -73,10 +74,11 @@ export function connectOptions(
   config: ClientConfig,
 ): ConnectOptions {
   const kube: Record<string, unknown> = {};
-  for (const name of kubeFlagNames) if (flags[name] !== undefined) kube[name] = flags[name];
+  for (const name of kubeFlagNames) if (isGiven(flags[name])) kube[name] = flags[name];
+  checkConnectFlags(flags);
   return {
     kube: { flags: kube, cwd: environment.cwd, env: { ...environment.all } },
-    managerNamespace: flags.managerNamespace ?? config.managerNamespace,
+    managerNamespace: given(flags.managerNamespace) ?? config.managerNamespace,
     mappedNamespaces: copy(flags.mappedNamespaces ?? config.mappedNamespaces),
     alsoProxy: copy(flags.alsoProxy ?? config.alsoProxy),
     neverProxy: copy(flags.neverProxy ?? config.neverProxy),
@@ -85,11 +87,42 @@ export function connectOptions(
   };
 }
 
+/** An empty text is none, as kubectl has it: scripts write `--context "$CONTEXT"`. */
+const isGiven = (value: unknown): boolean => value !== undefined && value !== "";
+const given = (text: string | undefined): string | undefined => (text === "" ? undefined : text);
+
+/** What can be said before a daemon is started, or anything in the cluster touched. */
+function checkConnectFlags(flags: GlobalFlags & ConnectFlags): void {
+  const { namespace, managerNamespace, mappedNamespaces = [], alsoProxy = [], neverProxy = [] } = flags;
+  checkNamespaces("--namespace", [namespace]);
+  checkNamespaces("--manager-namespace", [managerNamespace]);
+  checkNamespaces("--mapped-namespaces", mappedNamespaces);
+  checkRanges("--also-proxy", alsoProxy);
+  checkRanges("--never-proxy", neverProxy);
+}
+
+function checkNamespaces(flag: string, values: readonly (string | undefined)[]): void {
+  const wrong = values.find((value) => isGiven(value) && !/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value ?? ""));
+  if (wrong === undefined) return;
+  throw new AppError("usage", `${flag} is "${wrong}", expected lower-case letters, digits and dashes, 63 at most`);
+}
+
+/** An address, or one with a prefix length. */
+function checkRanges(flag: string, values: readonly string[]): void {
+  for (const value of values) {
+    const [address = "", bits, ...rest] = value.split("/");
+    const maxBits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+    const bitsFit = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= maxBits);
+    if (maxBits > 0 && bitsFit && rest.length === 0) continue;
+    throw new AppError("usage", `${flag} has "${value}", expected address ranges such as 10.0.0.0/8`);
+  }
+}
+
 const copy = (items: readonly string[] | undefined): string[] | undefined => items && [...items];
 
 /** A reference with a slash is whole; a bare `name:tag` is looked for in the registry, when there is one. */
 function imageReference(flags: ConnectFlags, { image }: CliEnvironment, config: ClientConfig): string | undefined {
-  const name = flags.image ?? image.image ?? config.image;
+  const name = given(flags.image) ?? image.image ?? config.image;
   const registry = (image.registry ?? config.registry)?.replace(/\/+$/, "");
   if (registry === undefined || name?.includes("/") === true) return name;
   return `${registry}/${name ?? `telepresence:${softwareVersion}`}`;
@@ -100,9 +133,17 @@ function pullPolicy(
   { image }: CliEnvironment,
   config: ClientConfig,
 ): ConnectOptions["imagePullPolicy"] {
-  if (flags.imagePullPolicy !== undefined) return parsePullPolicy(flags.imagePullPolicy, "--image-pull-policy");
+  if (flags.imagePullPolicy !== undefined) return pullPolicyFlag(flags.imagePullPolicy);
   if (image.pullPolicy !== undefined) return parsePullPolicy(image.pullPolicy, "TELEPRESENCE_IMAGE_PULL_POLICY");
   return config.pullPolicy;
+}
+
+function pullPolicyFlag(text: string): ConnectOptions["imagePullPolicy"] {
+  try {
+    return parsePullPolicy(text, "--image-pull-policy");
+  } catch (error) {
+    throw new AppError("usage", (error as AppError).message, { cause: error });
+  }
 }
 
 const syntaxes = ["json", "json-stream", "yaml"] as const satisfies readonly Syntax[];

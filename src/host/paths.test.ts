@@ -1,8 +1,8 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { ensureRuntimeDirectory, hostPaths } from "./paths.ts";
+import { ensureDirectory, ensureRuntimeDirectory, hostPaths } from "./paths.ts";
 
 let directory: string;
 beforeEach(() => {
@@ -45,6 +45,27 @@ describe("hostPaths()", () => {
     mkdirSync(own, { mode: 0o700 });
     expect(hostPaths({}, directory).runtime).toBe(join(own, "telepresence"));
     expect(hostPaths({ XDG_RUNTIME_DIR: "/run/user/of-another" }, directory).runtime).toBe(join(own, "telepresence"));
+  });
+});
+
+describe("ensureDirectory()", () => {
+  test("makes what is missing, for the user alone, and takes what is there", () => {
+    const path = join(directory, "a", "b");
+    ensureDirectory(path);
+    ensureDirectory(path);
+    expect(statSync(path).mode & 0o777).toBe(0o700);
+    const link = join(directory, "link");
+    symlinkSync(path, link);
+    ensureDirectory(join(link, "c"));
+    expect(statSync(join(path, "c")).isDirectory()).toBe(true);
+  });
+  // With HOME=/proc the command ran for ever and took no signal.
+  test("says why it cannot, where nothing can be made at all", () => {
+    expect(() => ensureDirectory("/proc/of-nobody/telepresence")).toThrow(
+      /^the directory \/proc\/of-nobody\/telepresence cannot be made: ENOENT/,
+    );
+    writeFileSync(join(directory, "file"), "");
+    expect(() => ensureDirectory(join(directory, "file", "x"))).toThrow("cannot be made: EEXIST");
   });
 });
 

@@ -1,7 +1,7 @@
 // Where the product keeps its files (XDG base directories). Sockets are in a directory that is the user's alone, which
 // is checked at each use, because /tmp is everybody's. Works with HOME unset, or where nobody ever made its folders.
-import { lstatSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { lstatSync, mkdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import envPaths from "env-paths";
 import { AppError } from "#base/error.ts";
 import { currentUser } from "./user.ts";
@@ -69,11 +69,28 @@ export function ensureRuntimeDirectory(directory: string, uid: number = process.
 /** Config, cache or log directory, made when missing. */
 export function ensureDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeWithParents(directory);
   } catch (cause) {
-    throw new AppError("invalid_config", `the directory ${directory} cannot be made`, { cause });
+    throw new AppError("invalid_config", `the directory ${directory} cannot be made: ${(cause as Error).message}`, {
+      cause,
+      hint: "set HOME, or the XDG variables, to directories that you may write to",
+    });
   }
 }
+
+/** Not by `recursive`: where making a directory fails as if its parent were missing (/proc), Node tries for ever. */
+function makeWithParents(directory: string): void {
+  if (isDirectory(directory)) return;
+  const parent = dirname(directory);
+  if (parent !== directory) makeWithParents(parent);
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    if (!isDirectory(directory)) throw error; // else somebody was quicker
+  }
+}
+
+const isDirectory = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /**
  * A directory of ours inside XDG_RUNTIME_DIR where that is there and the user's; in /tmp otherwise. Where the variable

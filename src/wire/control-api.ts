@@ -6,13 +6,15 @@ import { interceptInfoSchema, workloadKinds } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 const empty = z.object({});
+const name = z.string().min(1).max(253);
+const namespace = z.string().max(63);
 const names = z.array(z.string().max(253)).max(10_000);
 const warnings = z.array(z.string());
 
 /** How to reach, and if missing install, the manager. Shared by every call that may connect. */
 export const connectOptionsSchema = z.object({
   kube: kubeFlagsSchema,
-  managerNamespace: z.string().max(63).optional(),
+  managerNamespace: namespace.optional(),
   mappedNamespaces: names.optional(),
   alsoProxy: z.array(z.string().max(64)).max(1000).optional(),
   neverProxy: z.array(z.string().max(64)).max(1000).optional(),
@@ -113,22 +115,22 @@ export const controlApi = {
   disconnect: method(empty, z.object({ wasConnected: z.boolean() })),
   status: method(empty, daemonStatusSchema),
   list: method(
-    z.object({ namespace: z.string().max(63).optional() }),
+    z.object({ namespace: namespace.optional() }),
     z.object({ workloads: z.array(listedWorkloadSchema), warnings }),
   ),
   intercept: method(
     z.object({
       /** A service or a workload. */
-      name: z.string().min(1).max(253),
-      service: z.string().max(253).optional(),
-      workload: z.string().max(253).optional(),
-      namespace: z.string().max(63).optional(),
+      name,
+      service: name.optional(),
+      workload: name.optional(),
+      namespace: namespace.optional(),
       /** Container whose port and environment are meant, when there are several. */
-      container: z.string().max(253).optional(),
+      container: name.optional(),
       /** `local[:service port name or number]`, as given. */
       ports: z.array(z.string().max(64)).max(64),
       /** Where the laptop's process listens. */
-      address: z.string().max(253),
+      address: name,
       /** The intercept ends with this control connection. */
       ownedByConnection: z.boolean(),
       agent: z.enum(agentModes).optional(),
@@ -141,7 +143,7 @@ export const controlApi = {
       warnings,
     }),
   ),
-  leave: method(z.object({ name: z.string(), namespace: z.string().max(63).optional() }), empty),
+  leave: method(z.object({ name, namespace: namespace.optional() }), empty),
   /** Ends intercepts and traffic, then daemon and helper; answered just before the daemon exits. */
   quit: method(empty, z.object({ wasConnected: z.boolean() })),
   /** Needs no connection: works with the user's credentials alone. */
@@ -151,7 +153,7 @@ export const controlApi = {
       mode: z.enum(["agents", "all-agents", "everything"]),
       /** Workloads, for mode `agents`. */
       workloads: names,
-      namespace: z.string().max(63).optional(),
+      namespace: namespace.optional(),
     }),
     z.object({
       /** What was removed, a line each: `Deployment hello: traffic-agent removed`. */

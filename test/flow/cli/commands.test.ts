@@ -444,6 +444,22 @@ describe("intercept", () => {
     expect(statSync(join(home.path, "new.json")).mode & 0o777).toBe(0o600);
   });
 
+  // What did not fit the schema of the call ended as a mistake of the program itself, exit code 70.
+  test.each([
+    [["intercept", ""], "telepresence intercept: the name is empty\n"],
+    [["intercept", "a".repeat(254)], "telepresence intercept: the name is too long or has too many values, expected"],
+    [["intercept", "hello", "--workload", ""], "telepresence intercept: --workload is empty\n"],
+    [["intercept", "hello", "--address", ""], "telepresence intercept: --address is empty\n"],
+    [["intercept", "hello", "-n", "a".repeat(64)], "telepresence intercept: --namespace is "],
+    [["leave", ""], "telepresence leave: the name is empty\n"],
+  ])("refuses %j as wrong usage", async (argv, text) => {
+    const running = await start();
+    running.connected = true;
+    const { code, stderr } = await run(...argv);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(text) });
+    expect(running.methods()).toEqual([]);
+  });
+
   test("leaves again when the container that was named has no environment to give", async () => {
     const warnings = ["the environment of container app could not be read: no agent knows it"];
     const running = await start({ intercept: () => ({ info: interceptInfo("hello"), warnings }), leave: () => ({}) });
