@@ -10,3 +10,25 @@ const anyPoint = fc
 export const anyText: fc.Arbitrary<string> = fc
   .array(fc.oneof(fc.constantFrom(...meaning.split("")), fc.constantFrom("a", "b", "ä"), anyPoint), { maxLength: 24 })
   .map((chars) => chars.join(""));
+
+/** Picks by a seed: many thousand texts of many parts take fast-check's own arrays too long. */
+export class Picker {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  below(limit: number): number {
+    this.#state = (Math.imul(this.#state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((this.#state / 2 ** 32) * limit);
+  }
+
+  of<T>(items: readonly T[]): T {
+    return items[this.below(items.length)] as T;
+  }
+
+  someOf<T>(items: readonly T[], most: number): readonly T[] {
+    return Array.from({ length: this.below(most + 1) }, () => this.of(items));
+  }
+}
