@@ -25,6 +25,14 @@ describe("checkInterceptFlags()", () => {
     expect(checkInterceptFlags({ mount: "false" })).toEqual([]);
     expect(checkInterceptFlags({ mount: "/mnt" })).toHaveLength(1);
   });
+  test.each(["keep", "drain", "reset"])("takes --existing %s", (existing) => {
+    expect(checkInterceptFlags({ existing })).toEqual([]);
+  });
+  test("refuses any other --existing", () => {
+    expect(() => checkInterceptFlags({ existing: "close" })).toThrow(
+      '--existing is "close", expected one of keep, drain, reset',
+    );
+  });
   test("refuses two different workloads", () => {
     expect(() => checkInterceptFlags({ workload: "a", deployment: "b" })).toThrow(/exclude each other/);
   });

@@ -2,6 +2,7 @@
 // honoured: said clearly, never ignored in silence.
 import { AppError } from "#base/error.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
+import { existingModes, type ExistingMode } from "#wire/manager-api.ts";
 
 export interface InterceptFlags {
   readonly port?: readonly string[];
@@ -11,6 +12,7 @@ export interface InterceptFlags {
   readonly container?: string;
   readonly address?: string;
   readonly agent?: string;
+  readonly existing?: string;
   readonly envFile?: string;
   readonly envJson?: string;
   readonly detailedOutput?: boolean;
@@ -32,6 +34,7 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
     throw new AppError("usage", `--workload ${flags.workload} and --deployment ${flags.deployment} exclude each other`);
   }
   readAgentMode(flags.agent, undefined);
+  readExisting(flags.existing);
   refuseFilters(flags);
   return checkMount(flags.mount);
 }
@@ -42,6 +45,13 @@ export function readAgentMode(flag: string | undefined, configured: AgentMode | 
   const mode = agentModes.find((name) => name === flag);
   if (mode !== undefined) return mode;
   throw new AppError("usage", `--agent is "${flag}", expected one of ${agentModes.join(", ")}`);
+}
+
+/** What becomes of connections that are older than the intercept: they stay unless it is said otherwise. */
+export function readExisting(flag: string | undefined): ExistingMode | undefined {
+  const mode = existingModes.find((name) => name === flag);
+  if (flag === undefined || mode !== undefined) return mode;
+  throw new AppError("usage", `--existing is "${flag}", expected one of ${existingModes.join(", ")}`);
 }
 
 /** `local[:service port]`; what the second part means is known in the cluster. */

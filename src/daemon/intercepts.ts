@@ -77,6 +77,7 @@ export class Intercepts implements AsyncDisposable {
       workload: resolved.workload,
       containerName: resolved.containerName,
       ports: [...resolved.ports],
+      ...(request.existing === undefined ? {} : { existing: request.existing }),
     };
     this.#checkLocalPorts(spec);
     const entry: Creating = { spec, info: undefined };
@@ -124,7 +125,7 @@ export class Intercepts implements AsyncDisposable {
     for (const own of [...this.#own.values(), ...this.#creating.values()]) {
       if (own.info === undefined) continue; // its create is failing on the old link
       try {
-        const info = await manager.rpc.call("intercept.create", { spec: own.spec }, limit.signal);
+        const info = await manager.rpc.call("intercept.create", { spec: renewed(own.spec) }, limit.signal);
         const { name } = own.spec;
         if (this.#own.get(name)?.spec === own.spec || this.#creating.get(name)?.spec === own.spec) own.info = info;
         // Left meanwhile, when there was no link to say it through.
@@ -181,9 +182,10 @@ export class Intercepts implements AsyncDisposable {
     const { entry, resolved, progress, signal } = step;
     const { spec } = entry;
     try {
-      const injected = await this.#options.access.inject(resolved, progress, signal);
+      // Before the agents come: each is introduced as soon as it runs.
       const follower = this.#acquire(spec.workload);
       try {
+        const injected = await this.#options.access.inject(resolved, progress, signal);
         if (injected.agent === "ephemeral") follower.attachTo(spec.ports.map((port) => port.containerPort));
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
         const active = await waitActive(
@@ -320,6 +322,11 @@ export class Intercepts implements AsyncDisposable {
     this.#followers.delete(key);
     await entry.follower[Symbol.asyncDispose]();
   }
+}
+
+/** An intercept that had lost its link: connections that began meanwhile were promised to the application. */
+function renewed(spec: InterceptSpec): InterceptSpec {
+  return spec.existing === "reset" ? { ...spec, existing: "drain" } : spec;
 }
 
 function keyOf(workload: WorkloadRef): string {

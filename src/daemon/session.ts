@@ -150,9 +150,9 @@ export class Session implements AsyncDisposable {
   }
 
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
-    const { name, service, workload, container, ports, address, agent } = params;
+    const { name, service, workload, container, ports, address, agent, existing } = params;
     const namespace = params.namespace ?? this.connection.namespace;
-    const request = { name, namespace, service, workload, container, ports, address, agent };
+    const request = { name, namespace, service, workload, container, ports, address, agent, existing };
     return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
   }
 

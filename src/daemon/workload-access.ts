@@ -2,7 +2,7 @@
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
 import type { AgentMode } from "#wire/control-api.ts";
-import type { AgentKind, InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
+import type { AgentKind, ExistingMode, InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
 
 /** A pod of an intercepted workload. */
 export interface WorkloadPod {
@@ -30,6 +30,8 @@ export interface InterceptRequest {
   readonly ports: readonly string[];
   /** Host on which the laptop's process listens. */
   readonly address: string;
+  /** What becomes of connections that are older. */
+  readonly existing?: ExistingMode | undefined;
   /** How the agent comes to the pods when there is none. */
   readonly agent?: AgentMode | undefined;
 }

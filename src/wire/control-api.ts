@@ -2,7 +2,7 @@
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
 import { kubeFlagsSchema } from "./kube-flags.ts";
-import { interceptInfoSchema, workloadKinds } from "./manager-api.ts";
+import { existingModes, interceptInfoSchema, workloadKinds } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 const empty = z.object({});
@@ -134,6 +134,8 @@ export const controlApi = {
       /** The intercept ends with this control connection. */
       ownedByConnection: z.boolean(),
       agent: z.enum(agentModes).optional(),
+      /** What becomes of connections that are older; `keep` when left out. */
+      existing: z.enum(existingModes).optional(),
       wantEnvironment: z.boolean(),
     }),
     z.object({

@@ -9,12 +9,13 @@ import type { CommandContext } from "#cli/context.ts";
 import type { Environment } from "#cli/environment-file.ts";
 import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
 import { runForeground } from "#cli/foreground.ts";
-import { checkInterceptFlags, readAgentMode } from "#cli/intercept-flags.ts";
+import { checkInterceptFlags, readAgentMode, readExisting } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
+import { olderWarnings } from "#cli/texts/older-connections.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 
 /** chosen: a first intercept rolls the workload out. */
@@ -74,6 +75,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       ports: [...ports],
       address: flags.address ?? "127.0.0.1",
       agent: readAgentMode(flags.agent, config.agent),
+      existing: readExisting(flags.existing),
       ownedByConnection: owned,
       wantEnvironment,
       service: flags.service,
@@ -83,7 +85,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
     },
     config.interceptTimeoutMs ?? interceptLimitMs,
   );
-  for (const warning of warnings) context.output.warn(warning);
+  for (const warning of [...warnings, ...olderWarnings(info)]) context.output.warn(warning);
   return { info, environment: environment && interceptEnvironment(info, environment) };
 }
 

@@ -58,6 +58,13 @@ describe("formatIntercept()", () => {
     expect(text({}, true)).not.toContain("Caller address");
   });
 
+  test("counts the connections that still go to the pod", () => {
+    const text = (connections: number): string =>
+      formatIntercept({ ...info, olderConnections: { connections, callers: 2 } }, mine).join("\n");
+    expect(text(7)).toContain("Not intercepted: 7 older connections from 2 callers, opened before");
+    expect(text(0)).not.toContain("Not intercepted");
+  });
+
   test("shows ids for --debug and the person of a foreign one", () => {
     const lines = formatIntercept(info, { debug: true, foreign: true }).join("\n");
     for (const key of ["ID            : s1:hello", "Client        : alice@thinkpad", "Mechanism     : tcp"]) {

@@ -2,6 +2,7 @@
 import type { InterceptInfo } from "#wire/manager-api.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
+import { countOlder } from "./older-connections.ts";
 
 const blockIndent = 3;
 /** chosen: pods named on the line; the rest are counted. */
@@ -26,6 +27,8 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   pairs.push(...portPairs(info));
   if (info.agent === "ephemeral") pairs.push({ key: "Agent", value: "ephemeral container, no pod was restarted" });
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
+  const older = countOlder(info);
+  if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });
   const { callerAddress } = info;
   if (callerAddress?.kept === false) {
     pairs.push({ key: "Caller address", value: `the pod's own while passed through (${callerAddress.reason})` });

@@ -40,6 +40,8 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
     agent_kind: info.agent,
     caller_address_kept: info.callerAddress?.kept,
+    existing: spec.existing,
+    older_connections: info.olderConnections,
     modified_at: new Date(info.createdAtMs).toISOString(),
   };
 }

@@ -5,6 +5,7 @@ import type { DaemonStatus } from "#wire/control-api.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
+import { countOlder } from "./older-connections.ts";
 
 const names = {
   client: "OSS Client",
@@ -60,7 +61,9 @@ function formatRoundTrip(roundTrip: { readonly value: number; readonly ageMs: nu
 function formatInterceptLine(info: InterceptInfo): string {
   const state = info.state === "active" ? "" : ` (${info.state}${info.message === "" ? "" : `: ${info.message}`})`;
   const callers = info.callerAddress?.kept === false ? ", passes connections from the pod's own address" : "";
-  return `${info.spec.name}: ${info.client}${state}${callers}`;
+  const count = countOlder(info);
+  const older = count === undefined ? "" : `, ${count} still at the pod`;
+  return `${info.spec.name}: ${info.client}${state}${callers}${older}`;
 }
 
 function rootDaemonBlock(status: DaemonStatus): readonly string[] {
@@ -159,6 +162,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
         state: info.state,
         message: info.message === "" ? undefined : info.message,
         caller_address_kept: info.callerAddress?.kept,
+        older_connections: info.olderConnections,
       })),
     ),
   };
