@@ -44,7 +44,8 @@ type PodState =
 /** chosen: enough for a large workload without flooding the API server. */
 const maxParallel = 8;
 const attemptTimeoutMs = 10_000;
-const firstRetryMs = 100;
+/** chosen: a container is said to run a moment before its agent listens. */
+const firstRetryMs = 40;
 const lastRetryMs = 5000;
 
 export class Introductions implements AsyncDisposable {
@@ -131,7 +132,7 @@ export class Introductions implements AsyncDisposable {
       this.#running -= 1; // a waiting pod must not hold up the others
       await clock.sleep(entry.retryMs, this.#scope.signal).catch(() => undefined); // ended: handled by the caller
       this.#running += 1;
-      entry.retryMs = Math.min(entry.retryMs * 2, lastRetryMs);
+      entry.retryMs = Math.min(entry.retryMs * 1.5, lastRetryMs);
     } finally {
       this.#running -= 1;
       entry.busy = false;
