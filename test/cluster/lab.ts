@@ -6,10 +6,11 @@ import { once } from "node:events";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "#base/error.ts";
+import type { AgentMode } from "#wire/control-api.ts";
 import { build } from "#scripts/build.ts";
 import { imageFile } from "#scripts/image.ts";
 import * as cluster from "#testbed/cluster.ts";
-import type { RunResult } from "#testbed/exec.ts";
+import { run, type RunOptions, type RunResult } from "#testbed/exec.ts";
 import * as layout from "#testbed/layout.ts";
 import { listPids, namespaceAt, namespaceOf } from "#testbed/processes.ts";
 
@@ -25,6 +26,8 @@ export async function prepare(): Promise<void> {
   const stampFile = join(layout.stateDir, "lab-image");
   if (existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return;
   await cluster.importImage(imageFile());
+  // what runs is of the image before, under the same name
+  await cluster.kubectl(["delete", "deployment", "-A", "-l", "app.kubernetes.io/name=traffic-manager", "--wait=true"]);
   writeFileSync(stampFile, stamp);
 }
 
@@ -35,6 +38,8 @@ export interface LabOptions {
   /** Default: the ordinary user of the laptop. */
   readonly user?: cluster.LaptopUser;
   readonly clusterUser?: cluster.ClusterUser;
+  /** Process whose mounts the laptop's programs see, where a test has changed /etc or /run for itself. */
+  readonly mountsOf?: number;
 }
 
 /** Commands that know `--manager-namespace`. */
@@ -62,13 +67,14 @@ export class Lab {
     const [command = "", ...rest] = args;
     const place =
       managerNamespace === undefined || !placed.includes(command) ? [] : ["--manager-namespace", managerNamespace];
-    return ["telepresence", command, ...place, ...rest];
+    const agent = command === "intercept" ? ["--agent", this.options.agent ?? "sidecar"] : [];
+    return ["telepresence", command, ...place, ...agent, ...rest];
   }
 
   /** Runs `telepresence …` to its end, whatever its exit code. */
   async cli(args: readonly string[], more: cluster.LaptopOptions = {}): Promise<RunResult> {
     const options = { ...this.laptopOptions, ...more, allowFailure: true, timeoutMs: cliTimeoutMs };
-    return await cluster.onLaptop(this.words(args), options);
+    return await this.#run(this.words(args), options);
   }
 
   /** The same where it has to succeed, with nothing but warnings on stderr. Gives stdout. */
@@ -93,18 +99,17 @@ export class Lab {
 
   /** Any program of the laptop. */
   spawn(argv: readonly string[], more: cluster.LaptopOptions = {}): Running {
-    return new Running(cluster.laptop(argv, { ...this.laptopOptions, ...more }));
+    return new Running(this.#enter(argv, { ...this.laptopOptions, ...more }));
   }
 
   /** A shell line as the laptop's user, whatever its exit code. */
   async sh(line: string, more: cluster.LaptopOptions = {}): Promise<RunResult> {
-    return await cluster.onLaptop(["sh", "-c", line], { ...this.laptopOptions, ...more, allowFailure: true });
+    return await this.#run(["sh", "-c", line], { ...this.laptopOptions, ...more, allowFailure: true });
   }
 
   /** The same as root of the laptop. */
   async rootSh(line: string): Promise<string> {
-    const { laptop = 1 } = this.options;
-    return (await cluster.onLaptop(["sh", "-c", line], { laptop, user: "root", allowFailure: true })).stdout;
+    return (await this.sh(line, { user: "root" })).stdout;
   }
 
   async quit(): Promise<void> {
@@ -143,6 +148,19 @@ export class Lab {
   async runtimeFiles(): Promise<string> {
     const { uid } = layout.ordinaryUser;
     return await this.rootSh(`ls /run/user/${uid}/telepresence /tmp/telepresence-${uid} 2>/dev/null`);
+  }
+
+  #enter(argv: readonly string[], options: cluster.LaptopOptions): cluster.SpawnSpec {
+    const { file, args } = cluster.laptop(argv, options);
+    const { mountsOf } = this.options;
+    if (mountsOf === undefined) return { file, args };
+    return { file, args: args.map((word) => word.replace(/^--mount=.*/, `--mount=/proc/${mountsOf}/ns/mnt`)) };
+  }
+
+  async #run(argv: readonly string[], options: cluster.LaptopOptions & RunOptions): Promise<RunResult> {
+    const { env: _env, cwd: _cwd, ...runOptions } = options;
+    const { file, args } = this.#enter(argv, options);
+    return await run(file, args, runOptions);
   }
 
   get laptopNumber(): cluster.LaptopNumber {
