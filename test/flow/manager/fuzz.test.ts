@@ -7,22 +7,11 @@ import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { openSession } from "#tunnel/session.ts";
 import { encodeHello } from "#wire/hello-codec.ts";
-import { TestLaptop, ask, helloOf, namedServer, never, testAgent, testManager } from "./harness.ts";
+import { TestLaptop, ask, helloOf, namedServer, never, randomFrom, testAgent, testManager } from "./harness.ts";
 
 const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
 const parallel = 32;
 const seed = Number(process.env["FUZZ_SEED"] ?? 1);
-
-/** xorshift32: small, seeded, good enough to choose bytes. */
-function randomFrom(start: number): (below: number) => number {
-  let state = start | 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
 
 function inputOf(random: (below: number) => number): Buffer {
   const bytes = Buffer.from(Array.from({ length: random(200) }, () => random(256)));

@@ -286,3 +286,14 @@ export async function ask(port: number, text: string, host = "127.0.0.1"): Promi
 export function tick(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
+
+/** xorshift32: small, seeded, good enough to choose bytes and moments. */
+export function randomFrom(start: number): (below: number) => number {
+  let state = start | 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
