@@ -347,6 +347,20 @@ describe("a command after --", () => {
     expect(await call("http://named/")).toContain("Hello from the cluster");
     expect(await lab.ok("list", "--intercepts")).not.toContain("named");
   });
+  test("that fails because another program has its port is told so, and the intercept ends", async () => {
+    const port = "18112";
+    await using stranger = lab.spawn(fixture("laptop-server.mjs", port, "stranger"));
+    await stranger.says("listens on");
+    const child = ["python3", "-m", "http.server", port, "--bind", "127.0.0.1"];
+    const { code, stderr } = await lab.cli(["intercept", "named", "--port", port, "--", ...child]);
+    expect(code).toBe(1);
+    expect(stderr).toContain("Address already in use\n");
+    expect(stderr.split("\n").at(-2)).toBe(
+      `Warning: 127.0.0.1:${port} was in use by another program when the command started; if the command was to listen there, end that program or choose another port with --port`,
+    );
+    expect(await lab.ok("list", "--intercepts")).not.toContain("named");
+    expect(await call("http://named/")).toContain("Hello from the cluster");
+  });
   test("is not needed to get the environment into files", async () => {
     await lab.ok("intercept", "environment", "--port", "18108", "--env-file", "it.env", "--env-json", "it.json");
     const compose = (await lab.sh("cat it.env; stat -c %a it.env it.json")).stdout;
