@@ -12,6 +12,7 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { openUserKube } from "./cluster-session.ts";
 import type { Caller } from "./control/server.ts";
+import { describeRetired, findEphemeralPods, retireAgent, type EphemeralPod } from "./retire-agents.ts";
 import type { Session } from "./session.ts";
 
 type Params = ParamsOf<typeof controlApi, "uninstall">;
@@ -32,9 +33,10 @@ export async function uninstall(
   using limit = deadline(clock, uninstallTimeoutMs, "uninstalling", caller.gone);
   const { signal } = limit;
   const place = placeOf(params, session, kube);
-  const agents = await findAgents(kube, params, place.namespace, signal);
-  await leaveIntercepts(session, agents, signal);
+  const { agents, ephemeral } = await findAgents(kube, params, place.namespace, signal);
+  await leaveIntercepts(session, [...agents, ...ephemeral.map((pod) => pod.workload)], signal);
   const outcome: Result = { removed: [], warnings: [] };
+  await retireAll(kube, ephemeral, outcome, signal);
   await inParallel(agents, async (workload) => {
     try {
       if (!(await removeAgent(kube, { workload, onProgress: caller.progress, signal }))) return;
@@ -78,31 +80,61 @@ export function placeOf(
   };
 }
 
-async function findAgents(
-  kube: Kube,
-  params: Params,
-  namespace: string,
-  signal: AbortSignal,
-): Promise<readonly WorkloadRef[]> {
+interface FoundAgents {
+  /** Workloads whose template has one. */
+  readonly agents: readonly WorkloadRef[];
+  readonly ephemeral: readonly EphemeralPod[];
+}
+
+async function findAgents(kube: Kube, params: Params, namespace: string, signal: AbortSignal): Promise<FoundAgents> {
   if (params.mode === "everything") {
-    const everywhere = await listAgents(kube, undefined, signal).catch((error: unknown) => {
+    const everywhere = await allAgents(kube, undefined, signal).catch((error: unknown) => {
       if (isAppError(error, "forbidden")) return undefined; // a user with one namespace
       throw error;
     });
-    if (everywhere !== undefined) return everywhere.map((agent) => agent.workload);
+    if (everywhere !== undefined) return everywhere;
   }
-  const installed = (await listAgents(kube, namespace, signal)).map((agent) => agent.workload);
-  if (params.mode !== "agents") return installed;
-  return params.workloads.map((name) => {
-    const found = installed.find((workload) => workload.name === name);
-    if (found !== undefined) return found;
+  const found = await allAgents(kube, namespace, signal);
+  if (params.mode !== "agents") return found;
+  const known = [...found.agents, ...found.ephemeral.map((pod) => pod.workload)].map((workload) => workload.name);
+  for (const name of params.workloads) {
+    if (known.includes(name)) continue;
     throw new AppError("workload_not_found", `No agent found for ${name} in namespace ${namespace}`, {
-      hint:
-        installed.length === 0
-          ? "none in this namespace has one"
-          : `these have one: ${installed.map((workload) => workload.name).join(", ")}`,
+      hint: known.length === 0 ? "none in this namespace has one" : `these have one: ${[...new Set(known)].join(", ")}`,
     });
+  }
+  return {
+    agents: found.agents.filter((workload) => params.workloads.includes(workload.name)),
+    ephemeral: found.ephemeral.filter((pod) => params.workloads.includes(pod.workload.name)),
+  };
+}
+
+async function allAgents(kube: Kube, namespace: string | undefined, signal: AbortSignal): Promise<FoundAgents> {
+  const [installed, ephemeral] = await Promise.all([
+    listAgents(kube, namespace, signal),
+    findEphemeralPods(kube, namespace, signal),
+  ]);
+  return { agents: installed.map((agent) => agent.workload), ephemeral };
+}
+
+/** Before sidecars are rolled out and the manager goes: an agent is asked while its pod is there. */
+async function retireAll(
+  kube: Kube,
+  ephemeral: readonly EphemeralPod[],
+  outcome: Result,
+  signal: AbortSignal,
+): Promise<void> {
+  const retired: EphemeralPod[] = [];
+  await inParallel(ephemeral, async (pod) => {
+    try {
+      if (await retireAgent(kube, pod, kube.clock, signal)) retired.push(pod);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const what = `the agent in pod ${pod.podName} of ${pod.workload.kind} ${pod.workload.name}`;
+      outcome.warnings.push(`${what} stays until it has not been used for a while: ${toAppError(error).message}`);
+    }
   });
+  outcome.removed.push(...describeRetired(retired));
 }
 
 /** One's own intercepts of what is about to go end in order first; a team mate's end when their agent leaves. */

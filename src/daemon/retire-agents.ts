@@ -1,0 +1,74 @@
+// Ephemeral agents cannot be taken out of a pod; over a port-forward to it they can be told that nobody wants them any
+// more, and then end when their last connection has. What stays is an entry in the pod's status.
+import type { Clock } from "#base/clock.ts";
+import { deadline } from "#base/abort.ts";
+import { isAppError } from "#base/error.ts";
+import { silentLogger } from "#base/log.ts";
+import { currentAgent } from "#installer/ephemeral.ts";
+import type { Kube } from "#kube/client.ts";
+import { pods } from "#kube/objects.ts";
+import { openPortForward } from "#kube/port-forward.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import { agentIntroductionPort } from "#wire/agent-api.ts";
+import { introductionApi } from "#wire/introduction-api.ts";
+import type { WorkloadRef } from "#wire/manager-api.ts";
+import { openLaptopSession } from "./laptop-session.ts";
+
+export interface EphemeralPod {
+  readonly namespace: string;
+  readonly podName: string;
+  readonly workload: WorkloadRef;
+}
+
+/** chosen: the agent answers at once. */
+const retireMs = 10_000;
+
+/** Pods whose ephemeral agent runs. All namespaces when none is given. */
+export async function findEphemeralPods(
+  kube: Kube,
+  namespace: string | undefined,
+  signal: AbortSignal,
+): Promise<readonly EphemeralPod[]> {
+  const { items } = await kube.list(pods, { namespace }, signal);
+  return items.flatMap((pod) => {
+    const agent = currentAgent(pod);
+    const { name, namespace: where, deletionTimestamp } = pod.metadata;
+    if (agent?.kind !== "ephemeral" || agent.state !== "running" || deletionTimestamp !== undefined) return [];
+    if (agent.config === undefined || name === undefined || where === undefined) return [];
+    return [{ namespace: where, podName: name, workload: agent.config.workload }];
+  });
+}
+
+/** False when the pod went away meanwhile. */
+export async function retireAgent(kube: Kube, pod: EphemeralPod, clock: Clock, signal: AbortSignal): Promise<boolean> {
+  const { namespace, podName } = pod;
+  using limit = deadline(clock, retireMs, `telling the agent of pod ${podName} to end`, signal);
+  try {
+    const request = { namespace, pod: podName, port: agentIntroductionPort, signal: limit.signal };
+    const transport = await openPortForward(kube, request);
+    const session = await openLaptopSession(transport, { clock, log: silentLogger }, limit.signal);
+    try {
+      const stream = await session.open({ kind: "rpc", api: "introduction" }, limit.signal);
+      await openRpc({ stream, calls: introductionApi, log: silentLogger }).call("retire", {}, limit.signal);
+      return true;
+    } finally {
+      session.destroy();
+    }
+  } catch (error) {
+    if (isAppError(error, "not_found")) return false;
+    throw error;
+  }
+}
+
+/** `Deployment hello: the agents of 2 pods end …`, one line a workload. */
+export function describeRetired(retired: readonly EphemeralPod[]): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const { workload } of retired) {
+    const key = `${workload.kind} ${workload.name}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return [...counts].map(
+    ([workload, count]) =>
+      `${workload}: traffic-agent ends in ${count === 1 ? "a pod" : `${count} pods`} (its entry stays in the pod's status until the pod is replaced)`,
+  );
+}
