@@ -1,9 +1,11 @@
 // `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run.
+import { benchAgent } from "./agent.ts";
 import { benchProduct } from "./product.ts";
 import { benchTunnel } from "./tunnel.ts";
 import type { Report } from "./tunnel.ts";
 
 const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
+  agent: benchAgent,
   tunnel: benchTunnel,
   product: benchProduct,
 };
