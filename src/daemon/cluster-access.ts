@@ -13,6 +13,7 @@ import { watchPods } from "#kube/live-set.ts";
 import { formatSelector, pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive } from "#kube/pod-problems.ts";
 import { openPortForward } from "#kube/port-forward.ts";
+import { recordWorkloadEvent } from "#kube/workload-event.ts";
 import {
   findWorkload,
   listWorkloads,
@@ -25,7 +26,14 @@ import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
 import type { ClusterAccess } from "./session.ts";
-import type { InterceptRequest, Injected, Progress, ResolvedIntercept, WorkloadPod } from "./workload-access.ts";
+import type {
+  InterceptRequest,
+  Injected,
+  Progress,
+  ResolvedIntercept,
+  WorkloadNews,
+  WorkloadPod,
+} from "./workload-access.ts";
 
 export interface ClusterAccessOptions {
   readonly kube: Kube;
@@ -158,6 +166,10 @@ export class KubeAccess implements ClusterAccess {
 
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex> {
     return openPortForward(this.#kube, { namespace, pod: podName, port: agentIntroductionPort, signal });
+  }
+
+  recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<boolean> {
+    return recordWorkloadEvent(this.#kube, news, signal);
   }
 
   async readEnvironment(

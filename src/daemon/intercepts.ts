@@ -16,6 +16,8 @@ export interface InterceptsOptions {
   readonly link: () => ManagerLink;
   /** Where the manager's pod listens for agents. */
   readonly managerPort: number;
+  /** Told after each change of one's own intercepts. */
+  readonly onChange?: ((infos: readonly InterceptInfo[]) => void) | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -111,6 +113,7 @@ export class Intercepts implements AsyncDisposable {
     if (this.#own.get(name) !== own) return; // another `leave` was quicker, and has let go of the follower
     this.#own.delete(name);
     own.ended.resolve();
+    this.#told();
     await this.#release(own.spec.workload);
   }
 
@@ -136,6 +139,7 @@ export class Intercepts implements AsyncDisposable {
         this.#options.log.error("intercept could not be announced again", { name: own.spec.name, error: message });
       }
     }
+    this.#told();
   }
   /** After the new link has become current: agents must meet the new manager. */
   reintroduce(podUid?: string): void {
@@ -149,6 +153,7 @@ export class Intercepts implements AsyncDisposable {
       if (entry !== undefined && (entry.info === undefined || entry.info.id === info.id)) entry.info = info;
     }
     this.#changes.wake();
+    this.#told();
   }
   onLinkDown(): void {
     for (const own of this.#own.values()) {
@@ -156,6 +161,7 @@ export class Intercepts implements AsyncDisposable {
         own.info = { ...own.info, state: "suspended", message: "the link to the traffic-manager is down" };
       }
     }
+    this.#told();
   }
 
   findPort(interceptId: string, containerPort: number, protocol: "tcp" | "udp"): InterceptPort | undefined {
@@ -170,6 +176,10 @@ export class Intercepts implements AsyncDisposable {
     const followers = [...this.#followers.values()];
     this.#followers.clear();
     await Promise.all(followers.map(({ follower }) => follower[Symbol.asyncDispose]()));
+  }
+
+  #told(): void {
+    this.#options.onChange?.(this.infos);
   }
 
   async #establish(step: {
@@ -196,6 +206,7 @@ export class Intercepts implements AsyncDisposable {
         const info = entry.info ?? active;
         const { agent } = injected;
         this.#own.set(spec.name, { spec, info, follower, agent, ended: Promise.withResolvers() });
+        this.#told();
         const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? [])];
         return {
           info: { ...info, agent },

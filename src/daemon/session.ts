@@ -14,6 +14,7 @@ import type { ParamsOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
 import { Intercepts, type CreateResult } from "./intercepts.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
+import { WorkloadEvents } from "./workload-events.ts";
 import type { Progress, WorkloadAccess } from "./workload-access.ts";
 
 type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
@@ -65,16 +66,25 @@ export class Session implements AsyncDisposable {
   readonly #link: ManagerLink;
   readonly #network: SessionNetwork;
   readonly #intercepts: Intercepts;
+  readonly #events: WorkloadEvents;
 
   private constructor(
     options: SessionOptions,
-    parts: { scope: Scope; link: ManagerLink; network: SessionNetwork; intercepts: Intercepts; version: string },
+    parts: {
+      scope: Scope;
+      link: ManagerLink;
+      network: SessionNetwork;
+      intercepts: Intercepts;
+      events: WorkloadEvents;
+      version: string;
+    },
   ) {
     this.#options = options;
     this.#scope = parts.scope;
     this.#link = parts.link;
     this.#network = parts.network;
     this.#intercepts = parts.intercepts;
+    this.#events = parts.events;
     this.ended = parts.network.lost;
     this.warnings = [...options.warnings, ...parts.network.warnings];
     this.connection = {
@@ -92,8 +102,10 @@ export class Session implements AsyncDisposable {
     const { access, clock, log } = options;
     const scope = new Scope(log);
     let network: SessionNetwork | undefined;
+    const events = new WorkloadEvents({ record: (news, recording) => access.recordEvent(news, recording), clock, log });
     const intercepts: Intercepts = new Intercepts({
       access,
+      onChange: (infos) => events.update(infos),
       link: () => link,
       managerPort: options.managerPort ?? managerAgentPort,
       clock,
@@ -137,7 +149,7 @@ export class Session implements AsyncDisposable {
       // Whoever lost or renewed the link meanwhile had no network to tell it to.
       if (link.current !== first) network.setSession(link.current?.session);
       const { version } = first.arrival.manager;
-      return new Session(options, { scope, link, network, intercepts, version });
+      return new Session(options, { scope, link, network, intercepts, events, version });
     } catch (error) {
       await depart(link, clock, log);
       await scope[Symbol.asyncDispose]();
@@ -214,6 +226,7 @@ export class Session implements AsyncDisposable {
   /** Agents drain first, while every part still works; then the laptop's side goes. */
   async [Symbol.asyncDispose](): Promise<void> {
     await depart(this.#link, this.#options.clock, this.#options.log);
+    await this.#events[Symbol.asyncDispose](); // as long as the cluster can be reached
     await this.#scope[Symbol.asyncDispose]();
   }
 

@@ -49,6 +49,14 @@ export interface Injected {
   readonly warnings: readonly string[];
 }
 
+/** What happened to an intercept of a workload, for people. */
+export interface WorkloadNews {
+  readonly workload: WorkloadRef;
+  readonly reason: string;
+  readonly message: string;
+  readonly type: "Normal" | "Warning";
+}
+
 export type Progress = (text: string) => void;
 
 export interface WorkloadAccess {
@@ -66,4 +74,6 @@ export interface WorkloadAccess {
     container: string,
     signal: AbortSignal,
   ): Promise<Readonly<Record<string, string>>>;
+  /** An event on the workload, where the user may write one. */
+  recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<unknown>;
 }

@@ -7,7 +7,7 @@ import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
-import type { InterceptRequest, ResolvedIntercept, WorkloadPod } from "#daemon/workload-access.ts";
+import type { InterceptRequest, ResolvedIntercept, WorkloadNews, WorkloadPod } from "#daemon/workload-access.ts";
 import type { Manager } from "#manager/manager.ts";
 import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
 
@@ -24,6 +24,8 @@ class Cluster implements ClusterAccess {
   environmentError: AppError | undefined;
   environmentOf: string | undefined;
   introductionError: AppError | undefined;
+  /** Events on the workload. */
+  readonly news: string[] = [];
   /** Pods that have no agent yet. */
   readonly bare = new Set<string>();
   readonly #watchers = new Set<() => void>();
@@ -67,6 +69,9 @@ class Cluster implements ClusterAccess {
   async openIntroduction(_: string, podName: string): ReturnType<ClusterAccess["openIntroduction"]> {
     if (this.introductionError !== undefined) throw this.introductionError;
     return await dial(this.agents.get(podName)?.introductionPort ?? 1);
+  }
+  async recordEvent(news: WorkloadNews): Promise<void> {
+    this.news.push(`${news.reason} on ${news.workload.name}`);
   }
   readEnvironment(): Promise<Readonly<Record<string, string>>> {
     return this.environmentError === undefined
@@ -384,6 +389,7 @@ describe("a session", () => {
     await session[Symbol.asyncDispose]();
     expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("application:x");
     expect(cluster.manager.registry.list()).toEqual([]);
+    expect(cluster.news).toEqual([`InterceptActive on ${workload.name}`, `InterceptRemoved on ${workload.name}`]);
   });
 
   // Traps 23: a restarted manager knew nothing, and agents kept a stale view.
@@ -401,6 +407,8 @@ describe("a session", () => {
     }
     expect(session.intercepts.map((info) => info.state)).toEqual(["active"]);
     expect((await session.status(never)).state).toBe("Connected");
+    const told = ["InterceptActive", "InterceptSuspended", "InterceptActive"];
+    await expect.poll(() => cluster.news).toEqual(told.map((reason) => `${reason} on ${workload.name}`));
   });
 
   // The network kept the first session, which was dead: connected, and nothing went through.

@@ -1,0 +1,88 @@
+import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
+import { AppError } from "#base/error.ts";
+import { createLogger } from "#base/log.ts";
+import type { InterceptInfo, InterceptState } from "#wire/manager-api.ts";
+import type { WorkloadNews } from "./workload-access.ts";
+import { WorkloadEvents } from "./workload-events.ts";
+
+const log = createLogger("silent", () => undefined);
+
+function infoOf(state: InterceptState, name = "hello", message = ""): InterceptInfo {
+  return {
+    id: `s:${name}`,
+    spec: {
+      name,
+      workload: { kind: "Deployment", name, namespace: "shop" },
+      containerName: "app",
+      ports: [{ containerPort: 8080, protocol: "tcp", servicePort: 80, targetHost: "127.0.0.1", targetPort: 8000 }],
+    },
+    client: "ann@laptop",
+    sessionId: "s",
+    state,
+    message,
+    pods: [],
+    refusedByLaptop: 0,
+    createdAtMs: 0,
+  };
+}
+
+function startEvents(record: (news: WorkloadNews, signal: AbortSignal) => Promise<unknown>): WorkloadEvents {
+  return new WorkloadEvents({ record, clock: new FakeClock(), log });
+}
+
+describe("WorkloadEvents", () => {
+  test("tells each change of state once, in order, and the end", async () => {
+    const told: string[] = [];
+    const events = startEvents(async ({ reason, message }) => void told.push(`${reason}: ${message}`));
+    events.update([infoOf("waiting")]);
+    events.update([infoOf("active")]);
+    events.update([infoOf("active")]);
+    events.update([infoOf("suspended")]);
+    events.update([infoOf("active")]);
+    events.update([infoOf("error", "hello", "port 8080 is taken")]);
+    events.update([]);
+    await events[Symbol.asyncDispose]();
+    expect(told).toEqual([
+      "InterceptActive: intercept hello of ann@laptop is active: port 80 is answered from that laptop",
+      "InterceptSuspended: intercept hello of ann@laptop is suspended: the application answers until the laptop is back",
+      "InterceptActive: intercept hello of ann@laptop is active again: port 80 is answered from that laptop",
+      "InterceptError: intercept hello of ann@laptop failed: port 8080 is taken",
+      "InterceptRemoved: intercept hello of ann@laptop has ended: the application answers all callers again",
+    ]);
+  });
+
+  test("tells the end of what is left when it is disposed", async () => {
+    const told: string[] = [];
+    const events = startEvents(async ({ reason }) => void told.push(reason));
+    events.update([infoOf("active")]);
+    await events[Symbol.asyncDispose]();
+    expect(told).toEqual(["InterceptActive", "InterceptRemoved"]);
+  });
+
+  test("asks no more where events are forbidden, and goes on elsewhere", async () => {
+    const asked: string[] = [];
+    const events = startEvents(async ({ workload }) => {
+      asked.push(workload.name);
+      throw new AppError("forbidden", "no");
+    });
+    events.update([infoOf("active")]);
+    await events[Symbol.asyncDispose]();
+    expect(asked).toHaveLength(1);
+  });
+
+  test("keeps the latest when the cluster takes none", async () => {
+    const told: string[] = [];
+    const first = Promise.withResolvers<void>();
+    const events = startEvents(async ({ workload }) => {
+      await first.promise;
+      told.push(workload.name);
+    });
+    const many = Array.from({ length: 100 }, (_, index) => infoOf("active", `w${index}`));
+    events.update(many);
+    first.resolve();
+    await events[Symbol.asyncDispose]();
+    expect(told.length).toBeLessThanOrEqual(65);
+    expect(told.at(-1)).toBe("w99");
+  });
+});

@@ -1,0 +1,100 @@
+// What happens to one's own intercepts, as events on their workloads: whoever wonders why an application answers
+// strangely finds the intercept, and whose it is, with `kubectl describe`. Best effort, after the fact: an event that
+// cannot be written changes nothing else.
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { isAppError, toAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { Scope } from "#base/scope.ts";
+import type { InterceptInfo, InterceptState } from "#wire/manager-api.ts";
+import type { WorkloadNews } from "./workload-access.ts";
+
+export interface WorkloadEventsOptions {
+  readonly record: (news: WorkloadNews, signal: AbortSignal) => Promise<unknown>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** chosen: a cluster that does not take them for so long has lost the older ones. */
+const maxWaiting = 64;
+const recordMs = 5000;
+/** chosen: the last events of a session must not hold up `quit`. */
+const flushMs = 1000;
+
+export class WorkloadEvents implements AsyncDisposable {
+  readonly #options: WorkloadEventsOptions;
+  readonly #scope: Scope;
+  readonly #waiting: WorkloadNews[] = [];
+  readonly #refused = new Set<string>();
+  readonly #told = new Map<string, { readonly state: InterceptState; readonly info: InterceptInfo }>();
+  #writing: Promise<void> | undefined;
+
+  constructor(options: WorkloadEventsOptions) {
+    this.#options = options;
+    this.#scope = new Scope(options.log);
+  }
+
+  /** All intercepts of one's own as they are now; what is not among them any more has ended. */
+  update(infos: readonly InterceptInfo[]): void {
+    const now = new Map(infos.map((info) => [info.spec.name, info]));
+    for (const [name, { info }] of this.#told) {
+      if (now.has(name)) continue;
+      this.#told.delete(name);
+      this.#add(info, "InterceptRemoved", "has ended: the application answers all callers again", "Normal");
+    }
+    for (const [name, info] of now) {
+      const told = this.#told.get(name);
+      if (told?.state === info.state || info.state === "waiting" || info.state === "removed") continue;
+      this.#told.set(name, { state: info.state, info });
+      this.#tell(info, told?.state);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.update([]);
+    if (this.#writing !== undefined) {
+      using limit = deadline(this.#options.clock, flushMs, "writing the last events");
+      const { promise, resolve } = Promise.withResolvers<void>();
+      limit.signal.addEventListener("abort", () => resolve(), { once: true });
+      await Promise.race([this.#writing, promise]);
+    }
+    await this.#scope[Symbol.asyncDispose]();
+  }
+
+  #tell(info: InterceptInfo, before: InterceptState | undefined): void {
+    const ports = info.spec.ports.map((port) => port.servicePort ?? port.containerPort).join(", ");
+    if (info.state === "active") {
+      const again = before === undefined ? "" : " again";
+      this.#add(info, "InterceptActive", `is active${again}: port ${ports} is answered from that laptop`, "Normal");
+    } else if (info.state === "suspended") {
+      this.#add(info, "InterceptSuspended", "is suspended: the application answers until the laptop is back", "Normal");
+    } else {
+      this.#add(info, "InterceptError", `failed: ${info.message}`, "Warning");
+    }
+  }
+
+  #add({ spec, client }: InterceptInfo, reason: string, text: string, type: WorkloadNews["type"]): void {
+    const { workload, name } = spec;
+    if (this.#scope.disposed) return;
+    if (this.#waiting.length >= maxWaiting) this.#waiting.shift();
+    this.#waiting.push({ workload, reason, message: `intercept ${name} of ${client} ${text}`, type });
+    if (this.#writing !== undefined) return;
+    this.#writing = this.#write().finally(() => (this.#writing = undefined));
+    this.#scope.background("events", this.#writing);
+  }
+
+  async #write(): Promise<void> {
+    const { clock, log, record } = this.#options;
+    for (let news = this.#waiting.shift(); news !== undefined; news = this.#waiting.shift()) {
+      if (this.#refused.has(news.workload.namespace)) continue;
+      using limit = deadline(clock, recordMs, "writing an event", this.#scope.signal);
+      try {
+        await record(news, limit.signal);
+      } catch (error) {
+        if (this.#scope.signal.aborted) return;
+        if (isAppError(error, "forbidden")) this.#refused.add(news.workload.namespace);
+        log.info("event not written", { workload: news.workload.name, reason: toAppError(error).message });
+      }
+    }
+  }
+}
