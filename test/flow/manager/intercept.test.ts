@@ -70,14 +70,14 @@ describe("an intercept", () => {
     await using agent = await testAgent({ containerPort: app.port });
     await laptop.introduce(manager, agent);
     await laptop.intercept("hello", app.port);
-    const answer = ask(agent.agentPorts[0]!, "");
+    const answer = ask(agent.agentPorts[0]!, "").catch(() => undefined); // its half-close was relayed: it may fail
     const silent = connect(agent.agentPorts[0]!, "127.0.0.1");
     while (laptop.arrived < 2) await tick();
     laptop.transport.destroy();
     const [text] = (await once(silent, "data")) as [Buffer];
     expect(text.toString()).toBe("app speaks first");
     silent.destroy();
-    await answer.catch(() => undefined); // its half-close had been relayed: that one may fail
+    await answer;
   });
 
   test("resets a connection whose bytes were relayed when the link is cut", async () => {
