@@ -97,6 +97,7 @@ describe("planInjection() by name", () => {
         protocol: "tcp",
         takeover: "name",
         portName: "http",
+        http: true,
       },
     ]);
   });

@@ -5,6 +5,7 @@ import type { Container, ContainerPort, NetworkHandler, PodSpec, Service } from 
 import type { PortRoute } from "#kube/service-ports.ts";
 import { lowerProtocol, routeServicePorts } from "#kube/service-ports.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
+import { speaksHttp } from "./port-protocol.ts";
 import { agentFirstPort, agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
 
 export interface Rename {
@@ -55,11 +56,13 @@ export function planTakeover(
     while (used.has(next)) next++;
     const [first] = group;
     const byName = by === "names" && group.every((route) => route.portName !== undefined && !route.headless);
+    const http = speaksHttp(group);
     const common = {
       agentPort: next++,
       containerPort: first.containerPort,
       containerName: first.containerName,
       protocol: "tcp" as const,
+      ...(http === undefined ? {} : { http }),
     };
     if (!byName) {
       ports.push({ ...common, takeover: "redirect" });

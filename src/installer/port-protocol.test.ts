@@ -1,0 +1,43 @@
+import { describe, expect, test } from "vitest";
+import type { Service, ServicePort } from "#kube/objects.ts";
+import type { PortRoute } from "#kube/service-ports.ts";
+import { speaksHttp } from "./port-protocol.ts";
+
+const route = (port: Partial<ServicePort>, portName?: string): PortRoute => ({
+  service: { metadata: { name: "hello" }, spec: {} } as Service,
+  servicePort: { port: 80, ...port },
+  containerName: "app",
+  containerPort: 8080,
+  protocol: "tcp",
+  portName,
+  headless: false,
+});
+
+describe("speaksHttp()", () => {
+  test.each([
+    [{ appProtocol: "http" }, undefined, true],
+    [{ appProtocol: "HTTP" }, undefined, true],
+    [{ appProtocol: "kubernetes.io/ws" }, undefined, true],
+    [{ appProtocol: "kubernetes.io/h2c", name: "http" }, undefined, false],
+    [{ appProtocol: "https" }, undefined, false],
+    [{ appProtocol: "example.com/own", name: "http" }, undefined, undefined],
+    [{ appProtocol: "constructor" }, undefined, undefined],
+    [{ name: "http" }, undefined, true],
+    [{ name: "http-metrics" }, undefined, true],
+    [{ name: "admin-http" }, undefined, true],
+    [{ name: "web" }, "http", true],
+    [{}, "http", true],
+    [{ name: "https" }, undefined, false],
+    [{ name: "http2-api" }, undefined, false],
+    [{ name: "grpc" }, undefined, false],
+    [{ name: "httpd" }, undefined, undefined],
+    [{ name: "web" }, "web", undefined],
+  ] as const)("of %j, found by %j, is %s", (port, portName, expected) => {
+    expect(speaksHttp([route(port, portName)])).toBe(expected);
+  });
+
+  test("leaves it to the first bytes where services contradict each other", () => {
+    expect(speaksHttp([route({ name: "http" }), route({ name: "grpc" })])).toBe(undefined);
+    expect(speaksHttp([route({ name: "http" }), route({ name: "web" })])).toBe(true);
+  });
+});
