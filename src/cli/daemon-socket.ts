@@ -41,7 +41,7 @@ export async function openOrStartDaemon(context: CommandContext, onStart: () => 
   if (running !== undefined) return running;
   onStart();
   using limit = deadline(context.clock, startLimitMs, "the start of the user daemon", context.interrupts.signal);
-  return startDaemon(context, limit.signal);
+  return await startDaemon(context, limit.signal); // awaited: the limit ends with this function
 }
 
 async function startDaemon(context: CommandContext, signal: AbortSignal): Promise<OpenedDaemon> {

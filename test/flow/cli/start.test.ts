@@ -12,8 +12,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
+import { Interrupts } from "#cli/interrupts.ts";
 import type { ProgramName } from "#cli/laptop.ts";
 import type { HelperStart, Machine, ProgramEnd, StartedProgram } from "#cli/machine.ts";
+import { tryLock } from "#host/lock.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
 import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
@@ -82,6 +84,24 @@ describe("connect", () => {
     await run(["connect"]);
     expect((await run(inside)).code).toBe(5);
     expect((await run(["status", "--format", "json"])).stdout).toContain('"running":true');
+  });
+
+  // The limit was let go before the wait began: behind a command that hung, every other hung, and took no signal.
+  test("does not wait for ever for another command that starts the daemon", async () => {
+    using _held = tryLock(join(home.path, "telepresence", "start.lock"));
+    const interrupts = new Interrupts();
+    const launching = Promise.withResolvers<void>();
+    const machine = (real: Machine): Machine => ({
+      ...real,
+      tryStartLock: async () => {
+        launching.resolve();
+        return await real.tryStartLock();
+      },
+    });
+    const outcome = runHere(["connect"], { env: home.env, cwd: home.path, machine, interrupts });
+    await launching.promise;
+    interrupts.raise("SIGTERM");
+    expect((await outcome).code).toBe(143);
   });
 
   test("says why the daemon did not start", async () => {
