@@ -7,7 +7,8 @@ import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { openSession } from "#tunnel/session.ts";
 import { encodeHello } from "#wire/hello-codec.ts";
-import { TestLaptop, ask, helloOf, namedServer, never, randomFrom, testAgent, testManager } from "./harness.ts";
+import { KeptCaller, httpServer } from "./http-ends.ts";
+import { TestLaptop, ask, helloOf, namedServer, never, randomFrom, testAgent, testManager, tick } from "./harness.ts";
 
 const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
 const parallel = 32;
@@ -34,6 +35,39 @@ function inputOf(random: (below: number) => number): Buffer {
   }
 }
 
+const httpPieces: readonly string[] = [
+  "GET / HTTP/1.1\r\n",
+  "PUT /a HTTP/1.1\r\n",
+  "POST /b HTTP/1.1\r\n",
+  "HEAD / HTTP/1.0\r\n",
+  "PRI * HTTP/2.0\r\n",
+  "Host: a\r\n",
+  "Host: a\r\n\r\n",
+  "\r\n",
+  "\r\n",
+  "\n",
+  "\r",
+  " folded\r\n",
+  "Expect: 100-continue\r\n",
+  "abc",
+  "\0",
+  "Content-Length: 3\r\n",
+  "Content-Length: 5\r\n\r\n",
+  "Transfer-Encoding: chunked\r\n\r\n",
+  "Connection: close\r\n",
+  "3\r\nabc\r\n",
+  "0\r\n\r\n",
+  "0\r\nT: x\r\n\r\n",
+  "5;a=b\r\n",
+  "Upgrade: echo\r\nConnection: Upgrade\r\n",
+  "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+  "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+];
+function httpInput(random: (below: number) => number): Buffer {
+  const pieces = Array.from({ length: 1 + random(8) }, () => httpPieces[random(httpPieces.length)] ?? "");
+  return Buffer.from(pieces.join(""), "latin1");
+}
+
 /** Sends one input and ends, or resets, or just leaves. */
 function send(port: number, input: Buffer, way: number): Promise<void> {
   return new Promise((resolve) => {
@@ -50,13 +84,13 @@ function send(port: number, input: Buffer, way: number): Promise<void> {
   });
 }
 
-async function fuzz(port: number, count: number): Promise<void> {
+async function fuzz(port: number, count: number, input = inputOf): Promise<void> {
   const random = randomFrom(seed);
   let left = count;
   const worker = async (): Promise<void> => {
     while (left > 0) {
       left -= 1;
-      await send(port, inputOf(random), random(3));
+      await send(port, input(random), random(3));
     }
   };
   await Promise.all(Array.from({ length: parallel }, worker));
@@ -87,6 +121,23 @@ describe("random input", () => {
     expect(await heapAfter(() => fuzz(agent.agentPorts[0]!, inputs))).toBeLessThan(boundBytes);
     expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
     expect(agent.openConnections).toBe(0);
+  }, 120_000);
+
+  test("like HTTP to a port that is intercepted holds up nobody", async () => {
+    await using manager = await testManager();
+    await using app = await httpServer("app");
+    await using process = await httpServer("laptop");
+    await using laptop = await TestLaptop.connect(manager);
+    laptop.serveWith(process.port);
+    await using agent = await testAgent({ containerPort: app.port });
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("hello", app.port);
+    const port = agent.agentPorts[0]!;
+    expect(await heapAfter(() => fuzz(port, inputs, httpInput))).toBeLessThan(boundBytes);
+    using caller = new KeptCaller(port);
+    expect((await caller.ask()).body).toContain("laptop GET /");
+    caller[Symbol.dispose]();
+    while (agent.openConnections > 0 || laptop.session.streamCount > 1) await tick();
   }, 120_000);
 
   test("to the agent's health port", async () => {
