@@ -33,6 +33,21 @@ describe("checkInterceptFlags()", () => {
       '--existing is "close", expected one of keep, drain, reset',
     );
   });
+  test("takes hosts and addresses as --address, and nothing else", () => {
+    for (const address of ["127.0.0.1", "::1", "fe80::1%eth0", "my-box.lan"]) {
+      expect(checkInterceptFlags({ address })).toEqual([]);
+    }
+    for (const address of ["", "no such host", "http://x", "[::1]"]) {
+      expect(() => checkInterceptFlags({ address })).toThrow(`--address is "${address}", expected a host name`);
+    }
+  });
+  test("takes --on-refused app and fail, and nothing else", () => {
+    expect(checkInterceptFlags({ onRefused: "app" })).toEqual([]);
+    expect(checkInterceptFlags({ onRefused: "fail" })).toEqual([]);
+    expect(() => checkInterceptFlags({ onRefused: "reset" })).toThrow(
+      '--on-refused is "reset", expected one of app, fail',
+    );
+  });
   test("refuses two different workloads", () => {
     expect(() => checkInterceptFlags({ workload: "a", deployment: "b" })).toThrow(/exclude each other/);
   });

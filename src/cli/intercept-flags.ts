@@ -2,7 +2,7 @@
 // honoured: said clearly, never ignored in silence.
 import { AppError } from "#base/error.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
-import { existingModes, type ExistingMode } from "#wire/manager-api.ts";
+import { existingModes, refusedModes, type ExistingMode, type RefusedMode } from "#wire/manager-api.ts";
 
 export interface InterceptFlags {
   readonly port?: readonly string[];
@@ -13,6 +13,7 @@ export interface InterceptFlags {
   readonly address?: string;
   readonly agent?: string;
   readonly existing?: string;
+  readonly onRefused?: string;
   readonly envFile?: string;
   readonly envJson?: string;
   readonly detailedOutput?: boolean;
@@ -33,10 +34,18 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   if (flags.workload !== undefined && flags.deployment !== undefined && flags.workload !== flags.deployment) {
     throw new AppError("usage", `--workload ${flags.workload} and --deployment ${flags.deployment} exclude each other`);
   }
+  checkAddress(flags.address);
   readAgentMode(flags.agent, undefined);
   readExisting(flags.existing);
+  readOnRefused(flags.onRefused);
   refuseFilters(flags);
   return checkMount(flags.mount);
+}
+
+/** A host name or an address, by its letters; whether somebody listens there is seen when a caller comes. */
+function checkAddress(address: string | undefined): void {
+  if (address === undefined || /^[\w.:%-]+$/.test(address)) return;
+  throw new AppError("usage", `--address is "${address}", expected a host name or an IP address without a port`);
 }
 
 /** How an agent comes to the pods: the flag, else the configuration's key, else whatever does without a restart. */
@@ -52,6 +61,13 @@ export function readExisting(flag: string | undefined): ExistingMode | undefined
   const mode = existingModes.find((name) => name === flag);
   if (flag === undefined || mode !== undefined) return mode;
   throw new AppError("usage", `--existing is "${flag}", expected one of ${existingModes.join(", ")}`);
+}
+
+/** Who answers when the laptop's process does not take a connection: the application unless it is said otherwise. */
+export function readOnRefused(flag: string | undefined): RefusedMode | undefined {
+  const mode = refusedModes.find((name) => name === flag);
+  if (flag === undefined || mode !== undefined) return mode;
+  throw new AppError("usage", `--on-refused is "${flag}", expected one of ${refusedModes.join(", ")}`);
 }
 
 /** `local[:service port]`; what the second part means is known in the cluster. */

@@ -223,6 +223,7 @@ function addInterceptFlags(command: Command): void {
     .option("--container <name>", "container whose environment is meant, when there are several")
     .option("--agent <kind>", "auto, ephemeral (no pod is restarted) or sidecar (the workload is rolled out once)")
     .option("--existing <what>", "connections that are open already: keep (default), drain (close when idle) or reset")
+    .option("--on-refused <who>", "when the local process does not take a connection: app (answers, default) or fail")
     .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
     .option("-e, --env-file <path>", "write the pod's environment to a file in the syntax of docker-compose")
     .option("-j, --env-json <path>", "write the pod's environment to a file as JSON")

@@ -80,6 +80,7 @@ export class Intercepts implements AsyncDisposable {
       containerName: resolved.containerName,
       ports: [...resolved.ports],
       ...(request.existing === undefined ? {} : { existing: request.existing }),
+      ...(request.onRefused === undefined ? {} : { onRefused: request.onRefused }),
     };
     this.#checkLocalPorts(spec);
     const entry: Creating = { spec, info: undefined };

@@ -162,9 +162,9 @@ export class Session implements AsyncDisposable {
   }
 
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
-    const { name, service, workload, container, ports, address, agent, existing } = params;
+    const { name, service, workload, container, ports, address, agent, existing, onRefused } = params;
     const namespace = params.namespace ?? this.connection.namespace;
-    const request = { name, namespace, service, workload, container, ports, address, agent, existing };
+    const request = { name, namespace, service, workload, container, ports, address, agent, existing, onRefused };
     return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
   }
 

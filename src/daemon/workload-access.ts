@@ -2,7 +2,7 @@
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
 import type { AgentMode } from "#wire/control-api.ts";
-import type { AgentKind, ExistingMode, InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
+import type { AgentKind, ExistingMode, InterceptPort, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
 
 /** A pod of an intercepted workload. */
 export interface WorkloadPod {
@@ -32,6 +32,8 @@ export interface InterceptRequest {
   readonly address: string;
   /** What becomes of connections that are older. */
   readonly existing?: ExistingMode | undefined;
+  /** Who answers when the laptop's process does not take a connection. */
+  readonly onRefused?: RefusedMode | undefined;
   /** How the agent comes to the pods when there is none. */
   readonly agent?: AgentMode | undefined;
 }

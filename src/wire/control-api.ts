@@ -2,7 +2,7 @@
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
 import { kubeFlagsSchema } from "./kube-flags.ts";
-import { existingModes, interceptInfoSchema, workloadKinds } from "./manager-api.ts";
+import { existingModes, interceptInfoSchema, onRefusedSchema, workloadKinds } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 const empty = z.object({});
@@ -136,6 +136,8 @@ export const controlApi = {
       agent: z.enum(agentModes).optional(),
       /** What becomes of connections that are older; `keep` when left out. */
       existing: z.enum(existingModes).optional(),
+      /** Who answers when the laptop's process does not take a connection; `app` when left out. */
+      onRefused: onRefusedSchema.optional(),
       wantEnvironment: z.boolean(),
     }),
     z.object({

@@ -40,7 +40,9 @@ export const existingModes = ["keep", "drain", "reset"] as const;
 export type ExistingMode = (typeof existingModes)[number];
 
 /** Who answers when the laptop's process does not take a connection: the application unless said otherwise, or nobody. */
-export const onRefusedSchema = z.enum(["app", "fail"]);
+export const refusedModes = ["app", "fail"] as const;
+export type RefusedMode = (typeof refusedModes)[number];
+export const onRefusedSchema = z.enum(refusedModes);
 
 export const interceptSpecSchema = z.object({
   /** Unique among the session's own intercepts. */

@@ -9,7 +9,7 @@ import type { CommandContext } from "#cli/context.ts";
 import type { Environment } from "#cli/environment-file.ts";
 import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
 import { runForeground } from "#cli/foreground.ts";
-import { checkInterceptFlags, readAgentMode, readExisting } from "#cli/intercept-flags.ts";
+import { checkInterceptFlags, readAgentMode, readExisting, readOnRefused } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
@@ -76,6 +76,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       address: flags.address ?? "127.0.0.1",
       agent: readAgentMode(flags.agent, config.agent),
       existing: readExisting(flags.existing),
+      onRefused: readOnRefused(flags.onRefused),
       ownedByConnection: owned,
       wantEnvironment,
       service: flags.service,

@@ -45,6 +45,8 @@ describe("formatIntercept()", () => {
     expect(waiting).toContain("Message       : no pod is ready");
     expect(waiting).toContain("Intercepting  : no pod -> 127.0.0.1");
     expect(text({ refusedByLaptop: 3 })).toContain("Connections refused: 3 went to the application because");
+    const failing = { spec: { ...info.spec, onRefused: "fail" as const }, refusedByLaptop: 3 };
+    expect(text(failing)).toContain("Connections refused: 3 failed because");
   });
 
   test("tells where the application sees the pod's address instead of its callers'", () => {

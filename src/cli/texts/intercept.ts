@@ -36,7 +36,8 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
     pairs.push({ key: "Caller address", value: "kept" });
   }
   if (info.refusedByLaptop > 0) {
-    const text = `${info.refusedByLaptop} went to the application because nothing accepted them on the laptop`;
+    const whither = info.spec.onRefused === "fail" ? "failed" : "went to the application";
+    const text = `${info.refusedByLaptop} ${whither} because nothing accepted them on the laptop`;
     pairs.push({ key: "Connections refused", value: text });
   }
   return formatKeyValues(pairs, blockIndent);

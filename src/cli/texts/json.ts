@@ -41,6 +41,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     agent_kind: info.agent,
     caller_address_kept: info.callerAddress?.kept,
     existing: spec.existing,
+    on_refused: spec.onRefused,
     older_connections: info.olderConnections,
     modified_at: new Date(info.createdAtMs).toISOString(),
   };

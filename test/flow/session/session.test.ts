@@ -181,6 +181,18 @@ describe("intercept()", () => {
     expect(session.intercepts).toEqual([]);
   });
 
+  test("lets callers see that the process refuses, where that was asked for", async () => {
+    const { cluster, session } = await lab();
+    const nobody = 1; // a port that no test listens on
+    const wish = { ...params(nobody), name: "hello" };
+    await session.intercept({ ...wish, onRefused: "fail" }, quiet, never);
+    const agent = cluster.agents.get("hello-1");
+    await expect(ask(portOf(agent), "x")).rejects.toThrow();
+    await session.leave("hello", never);
+    await session.intercept(wish, quiet, never);
+    expect(await ask(portOf(agent), "x")).toBe("application:x");
+  });
+
   test("follows pods that come later", async () => {
     const { cluster, session, processPort, addPod } = await lab();
     await session.intercept(params(processPort), quiet, never);
