@@ -65,18 +65,19 @@ async function layProgram(program: Program, say: (line: string) => void): Promis
 /**
  * What the launcher starts. Compiled code is kept between runs in the user's own cache folder, and only where that
  * folder is this very user's: root under sudo must not run what another user can write. The environment is left
- * alone, because children of the CLI inherit it.
+ * alone, because children of the CLI inherit it. Folders are made one by one: with `recursive` Node tries for ever
+ * where nothing can be made (/proc).
  */
 function startText(program: Program): string {
   if (program !== "cli" && program !== "daemon") return 'await import("./main.js");\n';
-  return `import { mkdirSync, statSync } from "node:fs";
+  return `import { existsSync, mkdirSync, statSync } from "node:fs";
 import { enableCompileCache } from "node:module";
 const { HOME: home, XDG_CACHE_HOME: cache = home && home + "/.cache" } = process.env;
 try {
   const mine = (path) => path.startsWith("/") && statSync(path).uid === process.getuid();
   if (cache && mine(home ?? cache)) {
     const folder = cache + "/telepresence/compiled";
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    for (const path of [cache, cache + "/telepresence", folder]) existsSync(path) || mkdirSync(path, { mode: 0o700 });
     if (mine(folder)) enableCompileCache(folder);
   }
 } catch {} // no cache: a slower start and nothing else

@@ -93,15 +93,14 @@ const given = (text: string | undefined): string | undefined => (text === "" ? u
 
 /** What can be said before a daemon is started, or anything in the cluster touched. */
 function checkConnectFlags(flags: GlobalFlags & ConnectFlags): void {
-  const { namespace, managerNamespace, mappedNamespaces = [], alsoProxy = [], neverProxy = [] } = flags;
-  checkNamespaces("--namespace", [namespace]);
+  const { managerNamespace, mappedNamespaces = [], alsoProxy = [], neverProxy = [] } = flags;
   checkNamespaces("--manager-namespace", [managerNamespace]);
   checkNamespaces("--mapped-namespaces", mappedNamespaces);
   checkRanges("--also-proxy", alsoProxy);
   checkRanges("--never-proxy", neverProxy);
 }
 
-function checkNamespaces(flag: string, values: readonly (string | undefined)[]): void {
+export function checkNamespaces(flag: string, values: readonly (string | undefined)[]): void {
   const wrong = values.find((value) => isGiven(value) && !/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value ?? ""));
   if (wrong === undefined) return;
   throw new AppError("usage", `${flag} is "${wrong}", expected lower-case letters, digits and dashes, 63 at most`);

@@ -12,7 +12,7 @@ for (const name of handledSignals) {
     if (interrupts.raise(name)) process.exit(signalExitCode(name)); // the second one: the first did not help
   });
 }
-const { stdout, stderr, flush } = processSinks();
+const { stdout, stderr, finish } = processSinks();
 const code = await runCli({
   argv: process.argv.slice(2),
   environment: readCliEnvironment(),
@@ -22,5 +22,5 @@ const code = await runCli({
   interrupts,
   clock: systemClock,
 });
-await flush();
-process.exit(code);
+const written = await finish();
+process.exit(written || code !== 0 ? code : 1);

@@ -149,10 +149,26 @@ async function serialize(value: unknown, syntax: Syntax): Promise<string> {
 }
 
 /** The process's own streams. A reader that left, as `| head -1` does, is no error of ours. */
-export function processSinks(): { readonly stdout: Sink; readonly stderr: Sink; flush(): Promise<void> } {
+export function processSinks(): ProcessSinks {
   const { stdout, stderr } = process;
-  for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
-  return { stdout: sinkOf(stdout), stderr: sinkOf(stderr), flush: () => flush(stdout) };
+  let lost: NodeJS.ErrnoException | undefined;
+  stderr.on("error", () => undefined);
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") lost ??= error;
+  });
+  const finish = async (): Promise<boolean> => {
+    await flush(stdout);
+    if (lost !== undefined) stderr.write(`telepresence: error: the output cannot be written: ${lost.message}\n`);
+    return lost === undefined;
+  };
+  return { stdout: sinkOf(stdout), stderr: sinkOf(stderr), finish };
+}
+
+export interface ProcessSinks {
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  /** Waits until everything has left the process; false when it could not, as on a full disk. */
+  finish(): Promise<boolean>;
 }
 
 function sinkOf(stream: NodeJS.WriteStream): Sink {

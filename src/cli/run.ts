@@ -8,7 +8,7 @@ import { softwareVersion } from "#base/version.ts";
 import { splitArguments } from "./arguments.ts";
 import type { CliEnvironment } from "./config.ts";
 import type { GlobalFlags } from "./flags.ts";
-import { outputMode, progressMode } from "./flags.ts";
+import { checkNamespaces, outputMode, progressMode } from "./flags.ts";
 import type { Interrupts } from "./interrupts.ts";
 import { signalExitCode } from "./interrupts.ts";
 import type { Machine } from "./machine.ts";
@@ -81,6 +81,7 @@ function parseCommandLine(options: RunOptions): Action | number {
   if (command.length > 0 && !["connect", "intercept"].includes(chosen.name)) {
     return usageFailure(options, `telepresence ${chosen.name}`, "takes no command after --");
   }
+  if (command[0] === "") return usageFailure(options, `telepresence ${chosen.name}`, 'the command after -- is ""');
   return chosen;
 }
 
@@ -122,9 +123,11 @@ async function runAction(options: RunOptions, action: Action): Promise<number> {
   }
 }
 
-/** `status --json` is an older spelling. */
+/** `status --json` is an older spelling, and an empty namespace is none, as kubectl has it. */
 function withAliases({ name, flags }: Action): GlobalFlags {
-  const known = flags as GlobalFlags & { readonly json?: boolean };
+  const { namespace, ...others } = flags as GlobalFlags & { readonly json?: boolean };
+  checkNamespaces("--namespace", [namespace]);
+  const known = namespace === undefined || namespace === "" ? others : { ...others, namespace };
   return name === "status" && known.json === true ? { ...known, output: known.output ?? "json" } : known;
 }
 

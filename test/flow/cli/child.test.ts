@@ -175,6 +175,17 @@ describe("the process", () => {
     expect(await outcomeOf(child)).toEqual({ code: 0, stdout: "Usage: telepresence [command] [flags]\n", stderr: "" });
   });
 
+  test("says that its output cannot be written", async () => {
+    const child = spawn("sh", ["-c", `"$@" > /dev/full`, "sh", process.execPath, mainFile, "status"], {
+      env: home.env,
+    });
+    const { code, stderr } = await outcomeOf(child);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringMatching(/^telepresence: error: the output cannot be written: ENOSPC.*\n$/),
+    });
+  });
+
   test("reports a configuration that is wrong, with the nearest name", async () => {
     const file = join(home.path, "bad.yml");
     writeFileSync(file, "intercept:\n  defaultport: 1\n");
@@ -200,6 +211,12 @@ describe("usage", () => {
       "telepresence list: unknown option '--contex', did you mean --context?\nSee 'telepresence list --help'.\n",
     ],
     [["intercept"], "telepresence intercept: missing required argument 'name'\nSee 'telepresence intercept --help'.\n"],
+    [["connect", "--", ""], "telepresence connect: the command after -- is \"\"\nSee 'telepresence connect --help'.\n"],
+    [
+      ["list", "-n", "a/b"],
+      'telepresence list: --namespace is "a/b", expected lower-case letters, digits and dashes, 63 at most\n' +
+        "See 'telepresence list --help'.\n",
+    ],
     [["status", "--", "ls"], "telepresence status: takes no command after --\nSee 'telepresence status --help'.\n"],
     [
       ["help", "conect"],

@@ -449,7 +449,7 @@ describe("intercept", () => {
     [["intercept", ""], "telepresence intercept: the name is empty\n"],
     [["intercept", "a".repeat(254)], "telepresence intercept: the name is too long or has too many values, expected"],
     [["intercept", "hello", "--workload", ""], "telepresence intercept: --workload is empty\n"],
-    [["intercept", "hello", "--address", ""], "telepresence intercept: --address is empty\n"],
+    [["intercept", "hello", "--address", ""], 'telepresence intercept: --address is "", expected'],
     [["intercept", "hello", "-n", "a".repeat(64)], "telepresence intercept: --namespace is "],
     [["leave", ""], "telepresence leave: the name is empty\n"],
   ])("refuses %j as wrong usage", async (argv, text) => {
