@@ -5,7 +5,7 @@ import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
 import { managerSelectorText } from "#installer/marks.ts";
 import { attachPod } from "#installer/attach.ts";
-import { currentAgent } from "#installer/ephemeral.ts";
+import { currentAgent, lacksMemory } from "#installer/ephemeral.ts";
 import { provideAgent } from "#installer/provide-agent.ts";
 import type { Kube } from "#kube/client.ts";
 import { execInPod } from "#kube/exec.ts";
@@ -226,7 +226,7 @@ function toWorkloadPod(pod: Pod): WorkloadPod[] {
       ready: isReady(pod),
       agent: agent?.container,
       agentRunning: agent?.state === "running",
-      wantsAgent: agent === undefined && isLive(pod),
+      wantsAgent: agent === undefined && isLive(pod) && !lacksMemory(pod),
       environmentOf: agent?.config?.containerName,
     },
   ];

@@ -24,6 +24,8 @@ export interface PodAgent {
   readonly config: AgentConfig | undefined;
   /** `waiting` also before the kubelet has seen it. */
   readonly state: "waiting" | "running" | "terminated";
+  /** Kubernetes' reason once it has ended, e.g. `OOMKilled`. */
+  readonly endedBy?: string | undefined;
 }
 
 /** The agent that serves this pod or is about to; undefined when there is none or all have ended. */
@@ -41,6 +43,11 @@ export function listEphemeral(pod: Pod): readonly PodAgent[] {
     .map((container) => toAgent(pod, container, "ephemeral"));
 }
 
+/** The pod's last agent was ended because the pod's memory limit was reached: another one would be as well. */
+export function lacksMemory(pod: Pod): boolean {
+  return listEphemeral(pod).at(-1)?.endedBy === "OOMKilled";
+}
+
 /** Whether the agent takes these TCP ports of the application. */
 export function agentCovers(agent: PodAgent, containerPorts: readonly number[]): boolean {
   return containerPorts.every(
@@ -52,8 +59,9 @@ export function agentCovers(agent: PodAgent, containerPorts: readonly number[]):
 
 function toAgent(pod: Pod, container: Container, kind: AgentKind): PodAgent {
   const { name, image = "" } = container;
-  const state = stateOf(statusesOf(pod).find((status) => status.name === name));
-  return { kind, container: name, image, config: readContainerConfig(container), state };
+  const status = statusesOf(pod).find((item) => item.name === name);
+  const endedBy = status?.state?.terminated?.reason;
+  return { kind, container: name, image, config: readContainerConfig(container), state: stateOf(status), endedBy };
 }
 
 function statusesOf({ status }: Pod): readonly ContainerStatus[] {

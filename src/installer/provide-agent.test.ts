@@ -193,12 +193,22 @@ describe("provideAgent()", () => {
     expect(await provideAgent(server.open(), wanted())).toMatchObject({ kind: "ephemeral", warnings: [] });
   });
 
+  test("does not come back ephemeral to a pod whose memory ran out with one", async () => {
+    cluster.pods.clear();
+    cluster.pods.set("hello-1", makePod("hello-1", { memory: "1Gi" }));
+    cluster.metrics = [{ metadata: { name: "hello-1" }, containers: [{ usage: { memory: "100Mi" } }] }];
+    cluster.state = { terminated: { exitCode: 137, reason: "OOMKilled" } };
+    cluster.add("hello-1", planEphemeral(makePod("hello-1"), wanted()));
+    await expect(provideAgent(server.open(), wanted())).rejects.toThrow();
+    expect(progress[0]).toContain("the last agent in pod hello-1 was ended because the pod's memory ran out");
+  });
+
   test("warns who insists on an agent where memory is short", async () => {
     cluster.pods.clear();
     cluster.pods.set("hello-1", makePod("hello-1", { memory: "160Mi" }));
     const { kind, warnings } = await provideAgent(server.open(), wanted({ mode: "ephemeral" }));
     expect(kind).toBe("ephemeral");
-    expect(warnings[0]).toContain("the agent is ended, not the application");
+    expect(warnings[0]).toContain("the application may be ended with the agent");
   });
 
   test("does not fail for a pod that goes away meanwhile", async () => {

@@ -14,8 +14,7 @@ import type { AgentKind } from "#wire/manager-api.ts";
 import { findAgent } from "./agent.ts";
 import { attachPod, requireFit, tryAttach } from "./attach.ts";
 import type { PodAgent } from "./ephemeral.ts";
-import { currentAgent, listEphemeral, planEphemeral } from "./ephemeral.ts";
-import type { MemoryRoom } from "./memory-room.ts";
+import { currentAgent, lacksMemory, listEphemeral, planEphemeral } from "./ephemeral.ts";
 import { judgeMemory } from "./memory-room.ts";
 import { Patience } from "./patience.ts";
 import type { InjectRequest } from "./rollout.ts";
@@ -108,14 +107,18 @@ async function checkMemory(
 ): Promise<readonly string[]> {
   if (bare.every((pod) => judgeMemory(pod, undefined).kind === "unlimited")) return [];
   const usage = await readUsage(kube, request, object);
-  const worst = bare
-    .map((pod) => judgeMemory(pod, usage.get(pod.metadata.name ?? "")))
-    .find(
-      (room): room is Exclude<MemoryRoom, { kind: "unlimited" }> => room.kind === "short" || room.kind === "unknown",
-    );
+  const worst = bare.map((pod) => whyShort(pod, usage)).find((text) => text !== undefined);
   if (worst === undefined) return [];
-  if (request.mode === "ephemeral") return [`${worst.text}; where it runs out the agent is ended, not the application`];
-  throw new AppError("not_interceptable", worst.text, { hint: "--agent ephemeral takes it all the same" });
+  // The kernel ends the agent first, but the application may want more before all of that is freed (seen).
+  if (request.mode === "ephemeral") return [`${worst}; where it runs out the application may be ended with the agent`];
+  throw new AppError("not_interceptable", worst, { hint: "--agent ephemeral takes it all the same" });
+}
+
+function whyShort(pod: Pod, usage: ReadonlyMap<string, PodMetrics>): string | undefined {
+  const name = pod.metadata.name ?? "";
+  if (lacksMemory(pod)) return `the last agent in pod ${name} was ended because the pod's memory ran out`;
+  const room = judgeMemory(pod, usage.get(name));
+  return room.kind === "short" || room.kind === "unknown" ? room.text : undefined;
 }
 
 async function readUsage(

@@ -2,7 +2,8 @@
 // `oom_score_adj` thousandths of the limit. Kubernetes gives a Burstable pod's containers nearly the highest score, so
 // raising our own to the most there is would still leave a larger application the worse of the two. Resident pages are
 // counted once for each mapping: a few pages that are mapped again and again make this process the worst by far, for
-// one 512th of what it seems to hold.
+// one 512th of what it seems to hold. It is no promise: while the pages of the ended process are freed the kernel no
+// longer sees it, and an application that asks for more in those milliseconds may be ended as well (seen under load).
 import { writeFileSync } from "node:fs";
 import { checkCall, libc } from "./ffi.ts";
 
@@ -11,8 +12,8 @@ const highestScore = "1000";
 const scoreFile = "/proc/self/oom_score_adj";
 
 const pageGroupBytes = 2 * 1024 * 1024;
-/** chosen: above every application's pages, those of its program's file included, which no limit counts. */
-const aheadBytes = 256 * 1024 * 1024;
+/** chosen: an application's pages of its program's file come on top, which no limit counts; ours do as well. */
+const aheadBytes = 64 * 1024 * 1024;
 /** chosen: 32 MiB of page tables; who has a larger limit has room. */
 const mostBytes = 16 * 1024 * 1024 * 1024;
 
