@@ -74,6 +74,7 @@ export async function openLaptop(
     helperHasBegun: (sudoPid) => sudoHasBegun(sudoPid, isHelperCommand),
     startForeground,
     isAlive,
+    isListening: async (port) => (await import("#host/listening.ts")).isListening(port),
   };
 }
 

@@ -67,4 +67,6 @@ export interface Machine {
   /** Rejects with `command_failed` when there is no such command. */
   startForeground(command: ForegroundCommand): Promise<ForegroundChild>;
   isAlive(pid: number): boolean;
+  /** Whether a program listens on the TCP port, on whatever address; undefined when that cannot be seen. */
+  isListening(port: number): Promise<boolean | undefined>;
 }

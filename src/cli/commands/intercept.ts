@@ -12,6 +12,7 @@ import { runForeground } from "#cli/foreground.ts";
 import { checkInterceptFlags, readAgentMode, readExisting, readOnRefused } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
+import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
@@ -146,9 +147,14 @@ async function runWithChild(
   const always = { TELEPRESENCE_INTERCEPT_ID: info.id, TELEPRESENCE_CONTAINER: info.spec.containerName };
   const env = { ...context.environment.all, ...(environment ?? always) };
   const watch = watchIntercept(client, info);
+  const over = new AbortController();
+  const { machine, output, clock } = context;
+  const warn = (text: string): void => output.warn(text);
+  void watchListening({ ports: info.spec.ports, isListening: machine.isListening, warn, clock }, over.signal);
   try {
     return await runForeground(context, { command, env }, { client, undo: "nothing", endedElsewhere: watch.reason });
   } finally {
+    over.abort();
     if (!watch.ended) await leave(context, connected, info);
   }
 }
