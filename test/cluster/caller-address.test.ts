@@ -2,8 +2,9 @@
 // the calling pod's address, as without an agent; else the pod's own, and every report says so.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { Lab, apply, field, freshNamespaces, kubectl, prepare, removeNamespaces, rolledOut } from "./lab.ts";
+import { Lab, apply, field, kubectl, rolledOut } from "./lab.ts";
 import { toolsImage, webApp } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-caller-address";
 const lab = new Lab({ managerNamespace: "it-caller-address-manager" });
@@ -36,10 +37,8 @@ const callerPod = {
   },
 };
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   await apply(namespace, ...apps, callerPod);
   await rolledOut(namespace, "deployment/number", "deployment/named");
   await kubectl("wait", "-n", namespace, "pod/caller", "--for=condition=Ready", "--timeout=60s");
@@ -47,8 +46,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await lab.cli(["uninstall", "--everything"]);
-  await lab.quit();
-  await removeNamespaces(namespace);
 });
 
 async function call(name: string): Promise<string> {

@@ -5,8 +5,9 @@ import * as cluster from "#testbed/cluster.ts";
 import { clusterDnsAddress, laptopAddresses, nodeAddress, publicWebAddress } from "#testbed/layout.ts";
 import { call, figure } from "./call.ts";
 import type { Answer, Question } from "./caller.ts";
-import { apply, field, freshNamespaces, Lab, prepare, removeNamespaces, rolledOut, service, until } from "./lab.ts";
+import { apply, field, freshNamespaces, Lab, removeNamespaces, rolledOut, service, until } from "./lab.ts";
 import { webApp } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "names";
 const lab = new Lab({});
@@ -21,10 +22,8 @@ async function publicQueries(): Promise<readonly { readonly name: string; readon
   return JSON.parse((await lab.sh(`curl -sS -m 10 ${queriesUrl}`)).stdout) as { name: string; from: string }[];
 }
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   await cluster.deploySamples(namespace, ["hello"]);
   await apply(namespace, ...webApp({ name: "web", kind: "StatefulSet", replicas: 2, headless: true }));
   await rolledOut(namespace, "statefulset/web");
@@ -34,10 +33,7 @@ beforeEach(async () => {
   await lab.sh(`curl -sS -m 10 -X DELETE ${queriesUrl}`);
 });
 afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
   await lab.ok("uninstall", "--everything");
-  await lab.quit();
 });
 
 describe("a name of the cluster", () => {

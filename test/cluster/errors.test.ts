@@ -6,24 +6,21 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import { apiServerUrl, checkoutRoot, laptopAddresses, nodeAddress, sharedDir } from "#testbed/layout.ts";
 import { figure, nodeProgram, timed } from "./call.ts";
-import { apply, freshNamespaces, kubectl, Lab, prepare, removeNamespaces, until } from "./lab.ts";
+import { apply, kubectl, Lab, until } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const lab = new Lab({});
 let untouched: Readonly<Record<string, string>> = {};
 
+stage([lab], "broken");
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces("broken");
   untouched = await lab.traces();
   await lab.ok("connect"); // a manager is there from now on
   await lab.quit();
 });
 afterEach(async () => await lab.quit());
 afterAll(async () => {
-  await removeNamespaces("broken");
   await lab.ok("uninstall", "--everything");
-  await lab.quit();
 });
 
 /** The sentence, without the frame that all have. Also: nothing on stdout but what was done before. */

@@ -1,16 +1,13 @@
 // An agent that cannot come up: the cluster's own reason within seconds, in one sentence, and our patch taken back.
 // Told by the command line, as a person meets it; installer.test.ts asks the installer itself.
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import {
   Lab,
   apply,
   field,
   fixture,
-  freshNamespaces,
   kubectl,
-  prepare,
-  removeNamespaces,
   rolledOut,
   until,
   webApp,
@@ -18,6 +15,7 @@ import {
   toolsImage,
   type Manifest,
 } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-failures";
 const restricted = "it-restricted";
@@ -25,16 +23,10 @@ const lab = new Lab({ managerNamespace: "it-manager" });
 /** chosen: `seconds rather than a time-out`, on a machine that does ten other things. */
 const limitMs = 45_000;
 
+stage([lab], namespace, restricted);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace, restricted);
   const level = "pod-security.kubernetes.io/enforce=restricted";
   await kubectl("label", "namespace", restricted, level);
-});
-afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace, restricted);
 });
 
 async function failsToIntercept(name: string, flags: readonly string[], where = namespace): Promise<string> {

@@ -1,39 +1,19 @@
 // The main job on the real cluster: intercept, what the command prints, its child, its environment, and every shape of
 // service and workload. In all of it a caller in the cluster is what counts.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import {
-  Lab,
-  apply,
-  field,
-  fixture,
-  freshNamespaces,
-  kubectl,
-  prepare,
-  removeNamespaces,
-  rolledOut,
-  service,
-  toolsImage,
-  until,
-  webApp,
-  report,
-} from "./lab.ts";
+import { Lab, apply, field, fixture, kubectl, rolledOut, service, toolsImage, until, webApp, report } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-intercept";
 const lab = new Lab({ managerNamespace: "it-manager" });
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   await apply(namespace, ...apps, callerPod);
   await rolledOut(namespace, ...apps.filter(isWorkload).map(nameOf));
   await kubectl("wait", "-n", namespace, "pod/caller", "--for=condition=Ready", "--timeout=60s");
   await lab.ok("connect", "-n", namespace);
-});
-afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
 });
 
 const nameOf = (manifest: Readonly<Record<string, unknown>>): string =>

@@ -1,7 +1,8 @@
 // TARGETS' row "helper, daemon, CLI each killed at random moments of connect, intercept, leave, quit": routes, resolver,
 // nft, devices, sockets as before, without any command. Seeded: TELEPRESENCE_TEST_SEED repeats a run.
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { Lab, apply, freshNamespaces, prepare, removeNamespaces, rolledOut, until, webApp, report } from "./lab.ts";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { Lab, apply, rolledOut, until, webApp, report } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-killed";
 const lab = new Lab({ managerNamespace: "it-manager" });
@@ -12,19 +13,13 @@ type Command = (typeof commands)[number];
 const rounds = 5;
 const seed = Number(process.env["TELEPRESENCE_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   await apply(namespace, ...webApp({ name: "web" }));
   await rolledOut(namespace, "deployment/web");
   // the manager and the agent are there from here on, so that each round is about the laptop alone
   await lab.ok("intercept", "web", "--port", "18300", "-n", namespace);
   await lab.quit();
-});
-afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
 });
 
 afterEach(async () => await lab.quit());

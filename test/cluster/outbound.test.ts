@@ -5,8 +5,9 @@ import * as cluster from "#testbed/cluster.ts";
 import { laptopAddresses, nodePodRange, publicWebAddress } from "#testbed/layout.ts";
 import { call, figure, timed } from "./call.ts";
 import type { Dialled } from "./caller.ts";
-import { apply, field, freshNamespaces, kubectl, Lab, prepare, removeNamespaces, rolledOut } from "./lab.ts";
+import { apply, field, kubectl, Lab, rolledOut } from "./lab.ts";
 import { service, webApp } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "outbound";
 const lab = new Lab({});
@@ -26,10 +27,8 @@ async function nodeRoute(verb: "add" | "del", type: string, address: string): Pr
   });
 }
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   await cluster.deploySamples(namespace, ["hello", "echo"]);
   await apply(namespace, ...webApp({ name: "web", kind: "StatefulSet", replicas: 2, headless: true }));
   const edges = ["10.96.1.0", "10.96.3.255"].map((clusterIP, index) =>
@@ -54,12 +53,9 @@ beforeAll(async () => {
   await lab.ok("connect", "-n", namespace);
 });
 afterAll(async () => {
-  await lab.quit();
   await nodeRoute("del", "blackhole", blackHole);
   await nodeRoute("del", "unreachable", unreachable);
-  await removeNamespaces(namespace);
   await lab.ok("uninstall", "--everything");
-  await lab.quit();
 });
 
 describe("a program of the laptop", () => {

@@ -1,22 +1,9 @@
 // TARGETS' reliability table, the rows of the intercept path: no request is lost by a first attach and its undo, and
 // the application answers again at once when the laptop's daemon is killed.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  Lab,
-  apply,
-  field,
-  fixture,
-  freshNamespaces,
-  kubectl,
-  prepare,
-  removeNamespaces,
-  rolledOut,
-  toolsImage,
-  until,
-  webApp,
-  report,
-} from "./lab.ts";
+import { describe, expect, test } from "vitest";
+import { Lab, apply, field, fixture, kubectl, rolledOut, toolsImage, until, webApp, report } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-reliability";
 const lab = new Lab({ managerNamespace: "it-manager" });
@@ -24,15 +11,7 @@ const lab = new Lab({ managerNamespace: "it-manager" });
 /** The same program under another name: as new to Kubernetes as any image. */
 const releasedImage = toolsImage.replace("docker.io/", "");
 
-beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
-});
-afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
-});
+stage([lab], namespace);
 
 describe("a first attach to three replicas, and its undo", () => {
   const rounds = 2;

@@ -1,33 +1,17 @@
 // A ReplicaSet that nobody owns, the whole way by the command line. Its controller never replaces pods when the template
 // changes: the product does, one at a time.
-import { afterAll, beforeAll, expect, test } from "vitest";
-import {
-  Lab,
-  apply,
-  field,
-  fixture,
-  freshNamespaces,
-  prepare,
-  removeNamespaces,
-  rolledOut,
-  until,
-  webApp,
-} from "./lab.ts";
+import { beforeAll, expect, test } from "vitest";
+import { Lab, apply, field, fixture, rolledOut, until, webApp } from "./lab.ts";
 import { Load, failures } from "./load.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-replicaset";
 const lab = new Lab({ managerNamespace: "it-manager" });
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   await apply(namespace, ...webApp({ name: "bare", kind: "ReplicaSet", replicas: 2 }));
   await rolledOut(namespace, "replicaset/bare");
-});
-afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
 });
 
 test("a ReplicaSet without an owner is listed, intercepted, left and cleaned, and loses no request", async () => {

@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import { apiServerUrl } from "#testbed/layout.ts";
 import { figure, timed } from "./call.ts";
-import { freshNamespaces, kubectl, Lab, prepare, removeNamespaces, until } from "./lab.ts";
+import { kubectl, Lab, until } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const lab = new Lab({});
 const namespace = "telling";
@@ -17,10 +18,8 @@ interface Status {
 
 let untouched: Readonly<Record<string, string>> = {};
 
+stage([lab], namespace);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
   untouched = await lab.traces();
   await lab.ok("connect"); // the manager is there from now on
   await lab.quit();
@@ -30,10 +29,7 @@ afterEach(async () => {
   await cluster.startApiServer();
 });
 afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
   await lab.ok("uninstall", "--everything");
-  await lab.quit();
 });
 
 const state = async (): Promise<unknown> => (await lab.json<Status>("status")).user_daemon["status"];

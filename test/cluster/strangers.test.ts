@@ -2,26 +2,15 @@
 // metadata, to a node, somebody else's intercept, and another user of the laptop. Refused, logged, nothing leaked.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import * as layout from "#testbed/layout.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
 import { managerAgentPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
-import {
-  Lab,
-  apply,
-  freshNamespaces,
-  kubectl,
-  prepare,
-  removeNamespaces,
-  rolledOut,
-  toolsImage,
-  until,
-  webApp,
-  report,
-} from "./lab.ts";
+import { Lab, apply, kubectl, rolledOut, toolsImage, until, webApp, report } from "./lab.ts";
 import type { StrangerArgs } from "./stranger-driver.ts";
+import { stage } from "./stage.ts";
 
 const manager = "it-strangers-manager";
 const namespace = "it-strangers";
@@ -29,10 +18,8 @@ const lab = new Lab({ managerNamespace: manager });
 let managerPod = { name: "", ip: "" };
 let agentIp = "";
 
+stage([lab], namespace, manager);
 beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace, manager);
   await apply(namespace, ...webApp({ name: "web" }), stranger);
   await rolledOut(namespace, "deployment/web");
   await kubectl("wait", "-n", namespace, "pod/stranger", "--for=condition=Ready", "--timeout=60s");
@@ -40,10 +27,6 @@ beforeAll(async () => {
   const [name = "", ip = ""] = (await podOf(manager, "app.kubernetes.io/name=traffic-manager")).split(" ");
   managerPod = { name, ip };
   agentIp = (await podOf(namespace, "app=web")).split(" ")[1] ?? "";
-});
-afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace, manager);
 });
 
 const stranger = {

@@ -1,34 +1,15 @@
 // TARGETS' row "two laptops": attaching to the same workload at the same moment makes one rollout at most, and a release
 // made meanwhile stays when everything is uninstalled.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  Lab,
-  apply,
-  field,
-  fixture,
-  freshNamespaces,
-  kubectl,
-  prepare,
-  removeNamespaces,
-  rolledOut,
-  webApp,
-  report,
-} from "./lab.ts";
+import { describe, expect, test } from "vitest";
+import { Lab, apply, field, fixture, kubectl, rolledOut, webApp, report } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-two";
 const labs = [1, 2].map((laptop) => new Lab({ managerNamespace: "it-manager", laptop: laptop as 1 | 2 }));
 const [one, two] = labs as [Lab, Lab];
 const rounds = 2;
 
-beforeAll(async () => {
-  await prepare();
-  await Promise.all(labs.map((lab) => lab.quit()));
-  await freshNamespaces(namespace);
-});
-afterAll(async () => {
-  await Promise.all(labs.map((lab) => lab.quit()));
-  await removeNamespaces(namespace);
-});
+stage(labs, namespace);
 
 const twoPorts = {
   ports: [

@@ -1,20 +1,15 @@
 // `uninstall` takes exactly what was put in, out of the objects as they are now.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { Lab, apply, field, freshNamespaces, kubectl, prepare, removeNamespaces, rolledOut, webApp } from "./lab.ts";
+import { Lab, apply, field, kubectl, rolledOut, webApp } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const namespace = "it-uninstall";
 const lab = new Lab({ managerNamespace: "it-manager" });
 const solo = new Lab({ clusterUser: "solo" });
 
-beforeAll(async () => {
-  await prepare();
-  await lab.quit();
-  await freshNamespaces(namespace);
-});
+stage([lab], namespace);
 afterAll(async () => {
-  await lab.quit();
-  await removeNamespaces(namespace);
   await kubectl("delete", "deployment,service,statefulset", "--all", "-n", "solo");
 });
 

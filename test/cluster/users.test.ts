@@ -1,21 +1,9 @@
 // The whole way as other people: rights in one namespace only, a small Role that lacks things, and root of the laptop.
 // It works, or the missing verb is named with the command that checks it.
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import {
-  Lab,
-  apply,
-  field,
-  fixture,
-  kubectl,
-  freshNamespaces,
-  prepare,
-  removeNamespaces,
-  rolledOut,
-  webApp,
-  report,
-  until,
-} from "./lab.ts";
+import { Lab, apply, field, fixture, kubectl, rolledOut, webApp, report, until } from "./lab.ts";
+import { stage } from "./stage.ts";
 
 const manager = "it-manager";
 const namespace = "it-users";
@@ -23,10 +11,8 @@ const admin = new Lab({ managerNamespace: manager });
 const small = new Lab({ managerNamespace: manager, clusterUser: "small" });
 const root = new Lab({ managerNamespace: manager, user: "root" });
 
+stage([admin, root], namespace);
 beforeAll(async () => {
-  await prepare();
-  await Promise.all([admin.quit(), root.quit()]);
-  await freshNamespaces(namespace);
   await apply(namespace, ...webApp({ name: "web" }), ...webApp({ name: "bare" }));
   await rolledOut(namespace, "deployment/web", "deployment/bare");
   // an administrator has put manager and agent there
@@ -34,10 +20,6 @@ beforeAll(async () => {
   await admin.quit();
   await cluster.grantSmall(namespace);
   await cluster.grantSmall(manager);
-});
-afterAll(async () => {
-  await Promise.all([admin.quit(), root.quit()]);
-  await removeNamespaces(namespace);
 });
 
 afterEach(async () => await Promise.all([admin.quit(), root.quit()]));
