@@ -44,23 +44,28 @@ class Cluster {
   state: object = { running: { startedAt: "now" } };
 
   readonly answer = (request: FakeRequest, response: ServerResponse): void => {
-    const { method, path, query } = request;
+    const { method, path } = request;
     if (path === "/version") sendJson(response, { gitVersion: "v1.34.0" });
     else if (path.endsWith("/ephemeralcontainers")) this.#patch(request, response);
     else if (path.startsWith("/apis/metrics.k8s.io")) {
       if (this.metrics === undefined) sendStatus(response, 404, "NotFound", "no metrics");
       else sendJson(response, { items: this.metrics, metadata: {} });
-    } else if (path.endsWith("/pods") && query.get("watch") !== null) {
+    } else if (path.includes("/pods")) this.#readPods(request, response);
+    else if (path.endsWith("/deployments/hello") && method === "GET") sendJson(response, this.template);
+    else sendStatus(response, 403, "Forbidden", "the rollout is forbidden in this test: denied");
+  };
+
+  #readPods({ path, query }: FakeRequest, response: ServerResponse): void {
+    if (path.endsWith("/pods") && query.get("watch") !== null) {
       response.writeHead(200, { "Content-Type": "application/json" }).flushHeaders();
     } else if (path.endsWith("/pods")) {
       sendJson(response, { items: [...this.pods.values()], metadata: { resourceVersion: "7" } });
-    } else if (/\/pods\/[^/]+$/.test(path)) {
+    } else {
       const pod = this.pods.get(path.split("/").at(-1) ?? "");
       if (pod === undefined) sendStatus(response, 404, "NotFound", "no such pod");
       else sendJson(response, pod);
-    } else if (path.endsWith("/deployments/hello") && method === "GET") sendJson(response, this.template);
-    else sendStatus(response, 403, "Forbidden", "the rollout is forbidden in this test: denied");
-  };
+    }
+  }
 
   #patch(request: FakeRequest, response: ServerResponse): void {
     if (this.refuse?.(request, response) === true) return;

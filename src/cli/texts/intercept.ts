@@ -29,18 +29,21 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
   if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });
-  const { callerAddress } = info;
-  if (callerAddress?.kept === false) {
-    pairs.push({ key: "Caller address", value: `the pod's own while passed through (${callerAddress.reason})` });
-  } else if (detail.debug && callerAddress !== undefined) {
-    pairs.push({ key: "Caller address", value: "kept" });
-  }
+  pairs.push(...callerPairs(info, detail));
   if (info.refusedByLaptop > 0) {
     const whither = info.spec.onRefused === "fail" ? "failed" : "went to the application";
     const text = `${info.refusedByLaptop} ${whither} because nothing accepted them on the laptop`;
     pairs.push({ key: "Connections refused", value: text });
   }
   return formatKeyValues(pairs, blockIndent);
+}
+
+function callerPairs({ callerAddress }: InterceptInfo, { debug }: InterceptDetail): readonly KeyValue[] {
+  const key = "Caller address";
+  if (callerAddress?.kept === false) {
+    return [{ key, value: `the pod's own while passed through (${callerAddress.reason})` }];
+  }
+  return debug && callerAddress !== undefined ? [{ key, value: "kept" }] : [];
 }
 
 export function formatState(info: InterceptInfo): string {
