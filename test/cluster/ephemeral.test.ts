@@ -75,6 +75,9 @@ async function identity(...apps: readonly string[]): Promise<readonly string[]> 
     (pod) => `${pod.metadata.uid} ${pod.status.containerStatuses.map((item) => item.restartCount).join()}`,
   );
 }
+/** Two processors are few: a load that is no longer looked at must not slow the next test. */
+const endLoads = async (...names: readonly string[]): Promise<unknown> =>
+  await kubectl("delete", "-n", namespace, "--wait=false", ...names);
 const agentsOf = (pod: PodView | undefined): readonly string[] =>
   (pod?.spec.ephemeralContainers ?? []).map((item) => item.name).toSorted();
 
@@ -188,6 +191,7 @@ describe("attach and detach under load", () => {
     expect(countByWho(calls)["laptop"]).toBeGreaterThan(100);
     expect(await identity("web", "raw")).toEqual(before);
     expect(agentsOf((await podsOf("web"))[0])).toEqual(["traffic-agent-1"]);
+    await endLoads("deployment/load", "pod/raw-stream");
   });
 
   test("keeps the ServiceAccount's token away, and gives the environment", async () => {
@@ -258,6 +262,7 @@ describe("while an intercept lasts", () => {
     }
     await lab.ok("leave", "web");
     expect(await identity("web")).toEqual(before);
+    await endLoads("deployment/load-killed");
   });
 
   test("a release loses no request, and its pods are intercepted too", async () => {
@@ -287,6 +292,7 @@ describe("while an intercept lasts", () => {
     });
     expect(failures(calls, startMs)).toEqual([]);
     await lab.ok("leave", "web");
+    await endLoads("deployment/load-release");
   });
 
   test("pods that come by scaling are intercepted within two seconds of being ready", async () => {
