@@ -38,6 +38,8 @@ export interface LabOptions {
   /** Default: the ordinary user of the laptop. */
   readonly user?: cluster.LaptopUser;
   readonly clusterUser?: cluster.ClusterUser;
+  /** Default: `sidecar`, which most files are about; ephemeral.test.ts is about the others. */
+  readonly agent?: AgentMode;
   /** Process whose mounts the laptop's programs see, where a test has changed /etc or /run for itself. */
   readonly mountsOf?: number;
 }
