@@ -34,27 +34,54 @@ export function codeOf(files: Tree, choose: (path: string) => boolean): readonly
 }
 
 /** Every module a file names: import, import type, export from, import(), require(); none that stands in a string. */
-export function importsOf(text: string): readonly string[] {
+export const importsOf = once((text: string): readonly string[] => {
   const [code, withStrings] = [blank(text, true), blank(text, false)];
   const forms = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\w*\s*\(\s*)(["'])([^"'\n]+)\1/g;
   const matches = [...withStrings.matchAll(forms)].filter((match) => code.charAt(match.index) !== " ");
   return matches.map((match) => match[2] ?? "");
-}
+});
 
 /** A slash after one of these begins a regular expression. */
 const regexMayFollow = /(?:^|[(,=:[!&|?{};>+\n]|\breturn|\btypeof|\bcase)\s*$/;
+/** Neither opens nor closes anything. */
+const plain = /[^/"'`{}]+/y;
 const comment = /\/\/[^\n]*|\/\*[^]*?(?:\*\/|$)/y;
 const quoted = /"(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?/y;
 const regex = /\/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n[])+\/[a-z]*/y;
 /** From a back-tick, or from the brace that closes a hole, to the next back-tick or hole. */
 const template = /[`}](?:\\[^]|\$(?!\{)|[^`\\$])*(?:`|\$\{)?/y;
 
+const withoutComments = once((text: string) => scan(text, false));
+const withoutStrings = once((text: string) => scan(text, true));
+
 /** Puts blanks for comments and, if asked, for what strings and regular expressions hold; lines stay where they are. */
 export function blank(text: string, stringsToo: boolean): string {
+  return stringsToo ? withoutStrings(text) : withoutComments(text);
+}
+
+/** Each guard, and each denial of one, looks at the same files: a text is scanned once. */
+function once<T>(compute: (text: string) => T): (text: string) => T {
+  const known = new Map<string, T>();
+  return (text) => {
+    const found = known.get(text);
+    if (found !== undefined) return found;
+    const computed = compute(text);
+    known.set(text, computed);
+    return computed;
+  };
+}
+
+function scan(text: string, stringsToo: boolean): string {
   let out = "";
   /** One entry for each `${` that is open: the depth of braces inside it. */
   const holes: number[] = [];
   for (let at = 0; at < text.length;) {
+    const inert = matchAt(plain, text, at);
+    if (inert !== undefined) {
+      out += inert;
+      at += inert.length;
+      continue;
+    }
     const remark = matchAt(comment, text, at);
     const literal = remark === undefined ? literalAt(text, at, holes.at(-1) === 0, out) : undefined;
     const part = remark ?? literal ?? text.charAt(at);
