@@ -13,6 +13,10 @@ export interface Counts {
 const target = { host: "198.51.100.2", port: 8080, noDelay: true };
 let counts = { application: 0, laptop: 0, errors: [] as string[] };
 const kept = new Set<Socket>();
+/** One for each connection that is kept, and for each that makes new ones again and again. */
+const askers = new Set<{ answered: number }>();
+/** Told of each answer and each failure. */
+const watchers: (() => void)[] = [];
 let stopped = false;
 
 const held: { readonly socket: Socket; readonly outcome: Promise<string> }[] = [];
@@ -38,28 +42,50 @@ function count(answer: string): void {
   if (answer === "application" || answer === "laptop") counts[answer] += 1;
   else counts.errors.push(`unexpected answer ${answer}`);
 }
-async function keepAsking(socket: Socket): Promise<void> {
+function tell(): void {
+  for (const watcher of watchers.splice(0)) watcher();
+}
+/** `first` answered its first question, and whoever that was must answer the others. */
+async function keepAsking(socket: Socket, first: string): Promise<void> {
+  const asker = { answered: 0 };
+  askers.add(asker);
   try {
     while (!stopped && kept.has(socket)) {
-      count(await ask(socket));
+      const answer = await ask(socket);
+      count(answer);
+      if (answer !== first) counts.errors.push(`kept: ${answer} answers a connection of the ${first}`);
+      asker.answered += 1;
+      tell();
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   } catch (error) {
     if (kept.has(socket)) counts.errors.push(`kept: ${String(error)}`);
+    tell();
   }
+  askers.delete(asker);
   socket.destroy();
 }
 async function askAnew(): Promise<void> {
+  const asker = { answered: 0 };
+  askers.add(asker);
   while (!stopped) {
     const socket = connect(target);
     try {
       count(await ask(socket));
+      asker.answered += 1;
     } catch (error) {
       counts.errors.push(`new: ${String(error)}`);
     }
+    tell();
     socket.destroy();
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+  askers.delete(asker);
+}
+function take(): Counts {
+  const taken = counts;
+  counts = { application: 0, laptop: 0, errors: [] };
+  return taken;
 }
 
 export const callerCalls = {
@@ -67,9 +93,10 @@ export const callerCalls = {
     const answers: string[] = [];
     for (let index = 0; index < number; index += 1) {
       const socket = connect(target);
-      answers.push(await ask(socket));
+      const answer = await ask(socket);
+      answers.push(answer);
       kept.add(socket);
-      void keepAsking(socket);
+      void keepAsking(socket, answer);
     }
     return answers;
   },
@@ -106,10 +133,18 @@ export const callerCalls = {
     for (let index = 0; index < number; index += 1) void askAnew();
   },
   /** The counts since the last call. */
-  take: (): Counts => {
-    const taken = counts;
-    counts = { application: 0, laptop: 0, errors: [] };
-    return taken;
+  take,
+  /**
+   * The counts from now until each connection that is kept was answered so many times more, and each that makes new
+   * ones has made as many; sooner when something fails. However slow the machine is, the counts mean the same.
+   */
+  rounds: async (times: number): Promise<Counts> => {
+    const failures = take().errors;
+    const goals = [...askers].map((asker) => ({ asker, goal: asker.answered + times }));
+    const isDone = (): boolean => counts.errors.length > 0 || goals.every(({ asker, goal }) => asker.answered >= goal);
+    while (failures.length === 0 && !isDone()) await new Promise<void>((resolve) => watchers.push(resolve));
+    const taken = take();
+    return { ...taken, errors: [...failures, ...taken.errors] };
   },
   release: (): void => {
     const sockets = [...kept];

@@ -17,6 +17,9 @@ const ip = (...args: string[]): void => void execFileSync("ip", args);
 const podNet = `agent-pod-${process.pid}`;
 const callerNet = `agent-caller-${process.pid}`;
 const children: ChildProcess[] = [];
+const newAskers = 4;
+/** Questions to each connection in each phase. */
+const rounds = 8;
 
 let pod: Remote<typeof podCalls>;
 let caller: Remote<typeof callerCalls>;
@@ -29,7 +32,6 @@ function start(namespace: string, script: string): ChildProcess {
 }
 const rulesetOfPod = (): string =>
   execFileSync("nsenter", [`--net=/run/netns/${podNet}`, "nft", "list", "ruleset"], { encoding: "utf8" });
-const soon = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 beforeEach(async () => {
   ip("netns", "add", podNet);
@@ -64,37 +66,33 @@ afterEach(async () => {
 test("attach and detach lose nothing: connections from before, from during, and new ones", async () => {
   expect(await pod.ruleset()).toBe("");
   expect(await caller.keep(10)).toEqual(new Array(10).fill("application"));
-  await caller.startNew(4);
-  await soon(200);
-  const before = await caller.take();
+  await caller.startNew(newAskers);
+  const before = await caller.rounds(rounds);
   expect(before).toMatchObject({ laptop: 0, errors: [] });
-  expect(before.application).toBeGreaterThan(100);
+  expect(before.application).toBeGreaterThanOrEqual((10 + newAskers) * rounds);
 
-  for (let cycle = 0; cycle < 5; cycle += 1) {
+  for (let cycle = 1; cycle <= 5; cycle += 1) {
     expect(await pod.attach()).toBe("active");
     expect(await pod.ruleset()).toContain("redirect to :9900");
     expect(await caller.keep(5)).toEqual(new Array(5).fill("laptop"));
-    await soon(200);
-    const during = await caller.take();
+    const during = await caller.rounds(rounds);
     expect(during.errors).toEqual([]);
-    expect(during.laptop).toBeGreaterThan(100); // new ones and those kept since the attach
-    expect(during.application).toBeGreaterThan(100); // those older than the attach
+    // New ones, but for one of each asker that was under way, and those kept since an attach.
+    expect(during.laptop).toBeGreaterThanOrEqual(newAskers * (rounds - 1) + 5 * cycle * rounds);
+    expect(during.application).toBeGreaterThanOrEqual(10 * rounds); // those older than the attach
 
     await pod.detach();
     expect(await pod.ruleset()).not.toContain("redirect");
     expect(await pod.ruleset()).toContain("ct state invalid");
-    await caller.take();
-    await soon(300);
-    const after = await caller.take();
+    const after = await caller.rounds(rounds);
     expect(after.errors).toEqual([]);
-    expect(after.laptop).toBeGreaterThan(50); // those opened through the redirect go on
-    expect(after.application).toBeGreaterThan(100);
+    expect(after.laptop).toBeGreaterThanOrEqual(5 * cycle * rounds); // those opened through the redirect go on
+    expect(after.application).toBeGreaterThanOrEqual(10 * rounds + newAskers * (rounds - 1));
   }
 
   await caller.release();
   await caller.stop();
-  for (let tries = 0; tries < 100 && (await pod.ruleset()) !== ""; tries += 1) await soon(50);
-  expect(await pod.ruleset()).toBe("");
+  await expect.poll(() => pod.ruleset(), { interval: 50, timeout: 30_000 }).toBe("");
   expect(await pod.connections()).toBe(0);
   expect((await caller.take()).errors).toEqual([]);
 });
@@ -106,6 +104,5 @@ test("kill -9 of the agent takes its rule away", async () => {
   const ended = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGKILL");
   await ended;
-  for (let tries = 0; tries < 50 && rulesetOfPod() !== ""; tries += 1) await soon(20);
-  expect(rulesetOfPod()).toBe("");
+  await expect.poll(rulesetOfPod, { interval: 20, timeout: 30_000 }).toBe("");
 });
