@@ -31,23 +31,16 @@ async function who(socket: Socket): Promise<{ readonly seen: string; readonly ow
   return { seen: await readLine(socket), own };
 }
 
-function same(seen: string, own: string, what: "port" | "address"): boolean {
-  return what === "port" ? seen === own : seen.split(" ")[0] === own.split(" ")[0];
-}
-
 export const strangerCalls = {
-  /**
-   * Of so many connections at once: those that the application does not see as they are. Of many, one may have the port
-   * of some listener in the pod, and is then seen with another.
-   */
-  misseen: async (way: Way, number: number, what: "port" | "address" = "port"): Promise<readonly string[]> => {
+  /** Of so many connections at once: those that the application does not see as they are. */
+  misseen: async (way: Way, number: number): Promise<readonly string[]> => {
     const answers = await Promise.all(
       Array.from({ length: number }, async () => {
         const socket = await open(way);
         const { seen, own } = await who(socket);
         socket.end();
         await once(socket.resume(), "close");
-        return same(seen, own, what) ? "" : `${own} seen as ${seen}`;
+        return seen === own ? "" : `${own} seen as ${seen}`;
       }),
     );
     return answers.filter((answer) => answer !== "");
@@ -113,7 +106,7 @@ export const strangerCalls = {
   },
   ask: async (): Promise<readonly string[]> => {
     const answers = await Promise.all(kept.map((socket) => who(socket)));
-    const wrong = answers.filter(({ seen, own }) => !same(seen, own, "address"));
+    const wrong = answers.filter(({ seen, own }) => seen !== own);
     return wrong.map(({ seen, own }) => `${own} seen as ${seen}`);
   },
   release: (): void => {
