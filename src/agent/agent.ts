@@ -84,7 +84,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         identity: { fingerprint: identity.fingerprint, ...facts },
         links,
         onWanted: () => idle?.touch(),
-        retire: () => retire(idle, served, openConnections()),
+        retire: () => retire({ idle, served, redirect, openConnections: openConnections() }),
         hello,
         clock,
         log,
@@ -113,7 +113,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 /** The intercepts of others are theirs to end; gives the connections that are still open. */
-function retire(idle: Idle | undefined, served: ServedIntercepts, openConnections: number): number {
+function retire(of: {
+  readonly idle: Idle | undefined;
+  readonly served: ServedIntercepts;
+  readonly redirect: Redirect;
+  readonly openConnections: number;
+}): number {
+  const { idle, served, redirect, openConnections } = of;
   if (idle === undefined) {
     throw new AppError("unsupported", "this agent is part of its pod's manifest, expected an ephemeral one", {
       hint: "remove it from the workload",
@@ -122,6 +128,7 @@ function retire(idle: Idle | undefined, served: ServedIntercepts, openConnection
   const [client] = served.clients;
   if (client !== undefined) throw new AppError("busy", `this agent serves an intercept of ${client}, expected none`);
   idle.retire();
+  redirect.hasten();
   return openConnections;
 }
 
@@ -129,7 +136,7 @@ function openRedirect({ settings, openTable, redirectLingerMs, clock, log }: Age
   const { config, podIps } = settings;
   return new Redirect({
     ports: config.ports,
-    openTable: openTable ?? (() => openKernelTable({ podIps, clock, log })),
+    openTable: openTable ?? (() => openKernelTable(config.ports, { podIps, clock, log })),
     isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
     clock,
     log,

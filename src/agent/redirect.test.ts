@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { silentLogger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
-import { Redirect, redirectLingerMs } from "./redirect.ts";
+import { hastyLookMs, Redirect, redirectLingerMs } from "./redirect.ts";
 
 const portOf = (containerPort: number, takeover: AgentPort["takeover"] = "redirect"): AgentPort => ({
   agentPort: containerPort + 1000,
@@ -17,6 +17,7 @@ const portOf = (containerPort: number, takeover: AgentPort["takeover"] = "redire
 function setup(ports: readonly AgentPort[] = [portOf(80), portOf(81), portOf(82, "name")]) {
   const events: string[] = [];
   const taken = new Set<number>();
+  const kernel: { isInUse: () => boolean } = { isInUse: () => false };
   const clock = new FakeClock();
   const redirect = new Redirect({
     ports,
@@ -25,13 +26,14 @@ function setup(ports: readonly AgentPort[] = [portOf(80), portOf(81), portOf(82,
     openTable: () => {
       events.push("open");
       return Promise.resolve({
+        isInUse: () => kernel.isInUse(),
         apply: (wanted) => void events.push(wanted.map((port) => port.containerPort).join("+") || "inert"),
         [Symbol.dispose]: () => void events.push("gone"),
       });
     },
     log: silentLogger,
   });
-  return { clock, events, taken, redirect };
+  return { clock, events, taken, redirect, kernel };
 }
 
 describe("Redirect", () => {
@@ -113,11 +115,43 @@ describe("Redirect", () => {
       openTable: () =>
         fail
           ? Promise.reject(new Error("no NET_ADMIN"))
-          : Promise.resolve({ apply: () => undefined, [Symbol.dispose]: () => undefined }),
+          : Promise.resolve({ isInUse: () => false, apply: () => undefined, [Symbol.dispose]: () => undefined }),
       log: silentLogger,
     });
     await expect(redirect.update()).rejects.toThrow("no NET_ADMIN");
     fail = false;
     await redirect.update();
+  });
+
+  test("removes its table as soon as the kernel knows no connection through it, when the agent is to end", async () => {
+    const { clock, events, taken, redirect, kernel } = setup();
+    taken.add(80);
+    await redirect.update();
+    taken.clear();
+    await redirect.update();
+    kernel.isInUse = () => true;
+    redirect.hasten();
+    await clock.advance(10 * hastyLookMs);
+    expect(events.at(-1)).toBe("inert");
+    kernel.isInUse = () => false;
+    await clock.advance(hastyLookMs);
+    expect(events.at(-1)).toBe("gone");
+    expect(clock.pending).toBe(0);
+  });
+
+  test("lets its table stay a while when the kernel cannot be asked", async () => {
+    const { clock, events, taken, redirect, kernel } = setup();
+    taken.add(80);
+    await redirect.update();
+    taken.clear();
+    await redirect.update();
+    kernel.isInUse = () => {
+      throw new Error("no sock_diag");
+    };
+    redirect.hasten();
+    await clock.advance(hastyLookMs);
+    expect(events.at(-1)).toBe("inert");
+    await clock.advance(redirectLingerMs);
+    expect(events.at(-1)).toBe("gone");
   });
 });

@@ -9,6 +9,7 @@
 // the kernel knows and we do not: not yet accepted, or closed by us with bytes still to be sent.
 import type { Clock, Timer } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
+import type { TcpConnection } from "#kernel/sock-diag-messages.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import { KeptCallers } from "./kept-callers.ts";
 import type { CallerDialer, KeptCallersOptions } from "./kept-callers.ts";
@@ -17,6 +18,8 @@ import type { CallerDialer, KeptCallersOptions } from "./kept-callers.ts";
 export interface RedirectTable extends Disposable {
   /** Dials the application as its callers while the table is there. */
   readonly callers?: CallerDialer;
+  /** Whether the kernel has a connection that came through the table. Throws when it cannot be told. */
+  isInUse(): boolean;
   /** Replaces all rules in one transaction; none means the inert rule. */
   apply(ports: readonly AgentPort[]): void;
 }
@@ -34,6 +37,8 @@ export interface RedirectOptions {
 
 /** chosen: an inert table costs nothing, a connection lost at its removal does. */
 export const redirectLingerMs = 30_000;
+/** chosen: when the agent is to end, the kernel is asked so often instead. */
+export const hastyLookMs = 500;
 
 export class Redirect implements AsyncDisposable {
   readonly #options: RedirectOptions;
@@ -42,6 +47,7 @@ export class Redirect implements AsyncDisposable {
   #applied = "";
   #openConnections = 0;
   #removal: Timer | undefined;
+  #hasty = false;
   #turn: Promise<void> = Promise.resolve();
 
   constructor(options: RedirectOptions) {
@@ -62,6 +68,13 @@ export class Redirect implements AsyncDisposable {
   /** Whether new connections to the port are sent over now. */
   isInForce(port: AgentPort): boolean {
     return this.#applied.split(" ").includes(keyOf(port));
+  }
+
+  /** The agent is to end: the table goes as soon as the kernel knows no connection that came through it. */
+  hasten(): void {
+    this.#hasty = true;
+    this.#keep();
+    this.#removeLater();
   }
 
   /** Brings the rules in line with what is intercepted; resolves when they are in force. */
@@ -110,7 +123,22 @@ export class Redirect implements AsyncDisposable {
   #removeLater(): void {
     if (this.#table === undefined || this.#applied !== "" || this.#openConnections > 0) return;
     const { clock, lingerMs = redirectLingerMs } = this.#options;
-    this.#removal ??= clock.after(lingerMs, () => this.#remove()).unref();
+    if (!this.#hasty) {
+      this.#removal ??= clock.after(lingerMs, () => this.#remove()).unref();
+      return;
+    }
+    this.#removal ??= clock.after(Math.min(hastyLookMs, lingerMs), () => this.#removeUnused()).unref();
+  }
+  #removeUnused(): void {
+    this.#keep();
+    try {
+      if (this.#table?.isInUse() === true) this.#removeLater();
+      else this.#remove();
+    } catch (error) {
+      this.#options.log.info("connections cannot be told, the table stays a while", { reason: String(error) });
+      this.#hasty = false;
+      this.#removeLater();
+    }
   }
   #keep(): void {
     this.#removal?.[Symbol.dispose]();
@@ -129,14 +157,22 @@ function keyOf(port: AgentPort): string {
 }
 
 /** The nft table, made when the first port needs it: most agents never load the kernel's part. */
-export async function openKernelTable(options: KeptCallersOptions): Promise<RedirectTable> {
-  const [{ OwnedTable }, rules] = await Promise.all([import("#kernel/nftables.ts"), import("#kernel/nft-rules.ts")]);
+export async function openKernelTable(
+  ports: readonly AgentPort[],
+  options: KeptCallersOptions,
+): Promise<RedirectTable> {
+  const [{ OwnedTable }, rules, { listConnections }] = await Promise.all([
+    import("#kernel/nftables.ts"),
+    import("#kernel/nft-rules.ts"),
+    import("#kernel/sock-diag.ts"),
+  ]);
   const table = OwnedTable.open("telepresence", ["prerouting"]);
   const callers = await KeptCallers.open(table, options);
   return {
     callers,
-    apply: (ports) => {
-      const redirects = ports.map((port) =>
+    isInUse: () => listConnections({ states: underWay }).connections.some((item) => cameThrough(item, ports, options)),
+    apply: (wanted) => {
+      const redirects = wanted.map((port) =>
         port.protocol === "tcp"
           ? rules.firstSynRedirect(port.containerPort, port.agentPort)
           : rules.udpRedirect(port.containerPort, port.agentPort),
@@ -151,4 +187,24 @@ export async function openKernelTable(options: KeptCallersOptions): Promise<Redi
       callers[Symbol.dispose]();
     },
   };
+}
+
+/** All but LISTEN, CLOSE and TIME_WAIT: nothing is left to be sent then (RFC 9293 §3.3.2). */
+const underWay = [1, 2, 3, 4, 5, 8, 9, 11];
+
+/** A caller's connection with us, or ours with the application in the caller's name. */
+function cameThrough(
+  { local, remote }: TcpConnection,
+  ports: readonly AgentPort[],
+  { podIps }: Pick<KeptCallersOptions, "podIps">,
+): boolean {
+  return ports.some(
+    ({ agentPort, containerPort, takeover }) =>
+      takeover === "redirect" &&
+      (local.port === agentPort || (remote.port === containerPort && !isOwn(local.address, podIps))),
+  );
+}
+
+function isOwn(address: string, podIps: readonly string[]): boolean {
+  return address === "::1" || address.startsWith("127.") || podIps.includes(address);
 }
