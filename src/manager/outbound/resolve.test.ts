@@ -5,7 +5,7 @@ import { createSocket } from "node:dgram";
 import type { Socket } from "node:dgram";
 import { once } from "node:events";
 import { createServer } from "node:net";
-import type { Server } from "node:net";
+import type { AddressInfo, Server } from "node:net";
 import dnsPacket from "dns-packet";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
@@ -19,20 +19,36 @@ afterEach(() => {
   for (const server of open.splice(0)) server.close();
 });
 
-async function nameserver(answer: Answer): Promise<{ port: number; asked: Buffer[] }> {
+async function nameserver(answer: Answer, at = 0): Promise<{ port: number; asked: Buffer[] }> {
   const asked: Buffer[] = [];
   const socket = createSocket("udp4");
+  open.push(socket);
   socket.on("message", (question, from) => {
     asked.push(question);
     const reply = answer(question);
     if (reply !== undefined) socket.send(reply, from.port, from.address);
   });
-  socket.bind(0, "127.0.0.1");
+  socket.bind(at, "127.0.0.1");
   await once(socket, "listening");
-  open.push(socket);
   return { port: socket.address().port, asked };
 }
-function tcpNameserver(port: number, answer: Answer): Promise<void> {
+/** On one port for both; a port that is free for TCP may be somebody's for UDP, and then another one is taken. */
+async function truncatingNameserver(answer: Answer): Promise<number> {
+  for (;;) {
+    const port = await tcpNameserver(answer);
+    try {
+      await nameserver((question) => {
+        const truncated = Buffer.from(question);
+        truncated.writeUInt16BE(0x8380, 2);
+        return truncated;
+      }, port);
+      return port;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
+  }
+}
+async function tcpNameserver(answer: Answer): Promise<number> {
   const server = createServer((socket) => {
     socket.once("data", (bytes: Buffer) => {
       const reply = answer(bytes.subarray(2)) ?? Buffer.alloc(0);
@@ -44,7 +60,9 @@ function tcpNameserver(port: number, answer: Answer): Promise<void> {
     });
   });
   open.push(server);
-  return new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
 }
 const resolver = (port: number, clock: Clock = systemClock) =>
   new Resolver({ nameservers: ["127.0.0.1"], clock, port });
@@ -93,12 +111,7 @@ describe("Resolver", () => {
     }
   });
   test("asks again over TCP when the answer is truncated", async () => {
-    const { port } = await nameserver((question) => {
-      const answer = Buffer.from(question);
-      answer.writeUInt16BE(0x8380, 2);
-      return answer;
-    });
-    await tcpNameserver(port, (question) => reply(question, "10.0.0.9"));
+    const port = await truncatingNameserver((question) => reply(question, "10.0.0.9"));
     const answer = dnsPacket.decode(Buffer.from(await resolver(port).exchange(ask("big.example"), never)));
     expect(answer.answers).toHaveLength(2);
   });
