@@ -18,7 +18,7 @@ import { openSession } from "#tunnel/session.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import { managerApi } from "#wire/manager-api.ts";
-import type { ExistingMode } from "#wire/manager-api.ts";
+import type { ExistingMode, InterceptInfo } from "#wire/manager-api.ts";
 import { answerCalls } from "./process-calls.ts";
 
 const podIp = "198.51.100.2";
@@ -133,9 +133,15 @@ export const podCalls = {
   attach: async (existing: ExistingMode = "keep"): Promise<string> => {
     const ports = [{ containerPort: port, protocol: "tcp", targetHost: "127.0.0.1", targetPort: 1 } as const];
     const spec = { name: "hello", workload, containerName: "app", ports, existing };
-    const info = await api.call("intercept.create", { spec }, signal);
+    let info: InterceptInfo | undefined = await api.call("intercept.create", { spec }, signal);
     interceptId = info.id;
-    return info.state;
+    // The manager answers after 2 s even if the agent is slower than that, as it is on a machine with much to do.
+    while (info?.state === "waiting") {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const { intercepts } = await api.call("intercept.list", {}, signal);
+      info = intercepts.find(({ id }) => id === interceptId);
+    }
+    return info?.state ?? "gone";
   },
   detach: async (): Promise<void> => {
     await api.call("intercept.remove", { id: interceptId }, signal);
