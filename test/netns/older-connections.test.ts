@@ -107,9 +107,9 @@ test("drain: the idle are closed within 7 s; one in use and one that waits for i
   // Answered after 9 s it is idle; the one in use goes on.
   await until(() => caller.outcomes(), [...times(8, "ECONNRESET"), "application"], 7000);
   await until(() => pod.older(), { connections: 1, callers: 1 }, 7000);
-  const used = await caller.take();
+  const used = await caller.rounds(20);
   expect(used.errors).toEqual([]);
-  expect(used.application).toBeGreaterThan(500);
+  expect(used.application).toBeGreaterThanOrEqual(20);
 });
 
 test("reset: all are gone before the intercept is answered", async () => {

@@ -28,8 +28,17 @@ interface Nameserver {
   readonly asked: { readonly bytes: Buffer; readonly fromPort: number }[];
 }
 
-/** A nameserver of the host's, UDP and TCP on one port. */
+/** A nameserver of the host's, UDP and TCP on one port; where the other protocol's is taken, another one is. */
 async function nameserver(reply: Reply, tcpReply: Reply = reply): Promise<Nameserver> {
+  for (;;) {
+    try {
+      return await nameserverOnAnyPort(reply, tcpReply);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    }
+  }
+}
+async function nameserverOnAnyPort(reply: Reply, tcpReply: Reply): Promise<Nameserver> {
   const asked: Nameserver["asked"] = [];
   const udp: Socket = createSocket("udp4");
   udp.on("message", (bytes, from) => {
@@ -51,9 +60,9 @@ async function nameserver(reply: Reply, tcpReply: Reply = reply): Promise<Namese
   tcp.listen(0, loopback);
   await once(tcp, "listening");
   const { port } = tcp.address() as AddressInfo;
+  open.push(udp, tcp);
   udp.bind(port, loopback);
   await once(udp, "listening");
-  open.push(udp, tcp);
   return { address: loopback, port, asked };
 }
 
