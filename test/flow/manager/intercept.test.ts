@@ -4,6 +4,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { describe, expect, test } from "vitest";
+import { decisionMs } from "#agent/inbound/open-stream.ts";
 import { TestLaptop, ask, namedServer, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 
 describe("an intercept", () => {
@@ -55,7 +56,7 @@ describe("an intercept", () => {
     const started = performance.now();
     const answers = await Promise.all(Array.from({ length: 50 }, () => ask(agent.agentPorts[0]!, "y")));
     expect(answers).toEqual(Array.from({ length: 50 }, () => "app:y"));
-    expect(performance.now() - started).toBeLessThan(1000);
+    expect(performance.now() - started).toBeLessThan(decisionMs); // nobody waited for the laptop's answer
     expect(manager.registry.list()[0]).toMatchObject({ state: "suspended" });
   });
 
@@ -120,7 +121,8 @@ describe("an intercept", () => {
     expect(laptop.intercepts).toEqual([]);
   });
 
-  test("loses no connection over 30 attaches and detaches under load", async () => {
+  // It counts answers, whatever time they take: 2 s, or many times that while others use the machine.
+  test("loses no connection over 30 attaches and detaches under load", { timeout: 90_000 }, async () => {
     await using manager = await testManager();
     await using app = await namedServer("app");
     await using process = await namedServer("laptop");
