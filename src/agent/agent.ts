@@ -137,7 +137,7 @@ function openRedirect({ settings, openTable, redirectLingerMs, clock, log }: Age
   return new Redirect({
     ports: config.ports,
     openTable: openTable ?? (() => openKernelTable(config.ports, { podIps, clock, log })),
-    isTaken: (port) => served.find(port.containerPort, port.protocol) !== undefined,
+    isTaken: (port) => served.isTaken(port),
     clock,
     log,
     ...(redirectLingerMs === undefined ? {} : { lingerMs: redirectLingerMs }),
@@ -151,7 +151,7 @@ function openOlder(
 ): OlderConnections {
   return new OlderConnections({
     ...parts,
-    modeOf: (port) => served.find(port.containerPort, port.protocol)?.existing,
+    modeOf: (port) => served.existingOf(port),
     isInForce: (port) => port.takeover === "name" || redirect.isInForce(port),
   });
 }

@@ -230,7 +230,7 @@ class ManagerLink implements InboundOpener {
       const rpc = await this.#openApi(session);
       this.#session = session;
       const introducedBy = [...this.#introducers];
-      await raceSignal(rpc.call("arrive", { ...facts, introducedBy }, this.#ended), this.#ended);
+      await raceSignal(rpc.call("arrive", { ...facts, introducedBy, filters: true }, this.#ended), this.#ended);
       this.#rpc = rpc;
       this.#failure = undefined;
       this.#connected.resolve();

@@ -1,7 +1,13 @@
-// Which intercept has which of the pod's ports, now. Several managers may be connected (each user's own); the first that
-// takes a port keeps it until it lets go.
+// Which intercepts have which of the pod's ports, now, in the order in which they are asked: those with a filter as their
+// manager names them, then the one that takes everything. Several managers may be connected (each user's own); of what
+// could be taken by two, the first that takes it keeps it until it lets go.
 // Invariant: only intercepts of links that stand are in here; a link's end takes them out in the same tick.
+import { toAppError } from "#base/error.ts";
+import { compileFilter } from "#filter/compile.ts";
+import type { Filter } from "#filter/compile.ts";
+import { mayOverlap } from "#filter/overlap.ts";
 import type { AgentPort, ServedIntercept } from "#wire/agent-api.ts";
+import { existingModes } from "#wire/manager-api.ts";
 import type { ExistingMode } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
@@ -17,6 +23,8 @@ export interface InboundOpener {
 export interface Taken {
   readonly interceptId: string;
   readonly opener: InboundOpener;
+  /** Undefined takes every connection, whatever it speaks. */
+  readonly filter: Filter | undefined;
   /** What becomes of connections that are older. */
   readonly existing: ExistingMode;
   /** Who answers when the laptop's process does not take a connection. */
@@ -29,25 +37,43 @@ export interface Refused {
 }
 
 type Protocol = AgentPort["protocol"];
+type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
+type Entry = Taken & { readonly client: string };
+
+const nobody: readonly Entry[] = [];
 
 export class ServedIntercepts {
   readonly #ports: readonly AgentPort[];
-  readonly #taken = new Map<string, Taken & { readonly client: string }>();
+  readonly #taken = new Map<string, readonly Entry[]>();
   readonly #listeners = new Set<() => void>();
 
   constructor(ports: readonly AgentPort[]) {
     this.#ports = ports;
   }
 
-  find(containerPort: number, protocol: Protocol): Taken | undefined {
-    return this.#taken.get(keyOf(containerPort, protocol));
+  /** In the order in which they are asked; only the last may be without a filter. */
+  of({ containerPort, protocol }: PortKey): readonly Taken[] {
+    return this.#entries(containerPort, protocol);
+  }
+  isTaken({ containerPort, protocol }: PortKey): boolean {
+    return this.#taken.has(keyOf(containerPort, protocol));
+  }
+  /** The one that gets what is no request, as a whole. */
+  whole({ containerPort, protocol }: PortKey): Taken | undefined {
+    const last = this.#entries(containerPort, protocol).at(-1);
+    return last?.filter === undefined ? last : undefined;
+  }
+  /** Of several wishes the one that goes furthest. */
+  existingOf({ containerPort, protocol }: PortKey): ExistingMode | undefined {
+    const modes = new Set(this.#entries(containerPort, protocol).map(({ existing }) => existing));
+    return existingModes.findLast((mode) => modes.has(mode));
   }
   get size(): number {
     return this.#taken.size;
   }
   /** Whose intercepts these are. */
   get clients(): readonly string[] {
-    return [...new Set([...this.#taken.values()].map((taken) => taken.client))];
+    return [...new Set([...this.#taken.values()].flat().map((taken) => taken.client))];
   }
   /** Called after each change, in the same tick. */
   onChange(listener: () => void): void {
@@ -59,19 +85,14 @@ export class ServedIntercepts {
     this.#release(opener);
     const refused: Refused[] = [];
     for (const intercept of intercepts) {
-      const message = this.#obstacle(intercept);
-      if (message !== undefined) {
-        refused.push({ id: intercept.id, message });
-        continue;
-      }
-      for (const { containerPort, protocol } of intercept.ports) {
-        this.#taken.set(keyOf(containerPort, protocol), {
-          interceptId: intercept.id,
-          opener,
-          existing: intercept.existing ?? "keep",
-          onRefused: intercept.onRefused ?? "app",
-          client: intercept.client,
-        });
+      const { id } = intercept;
+      try {
+        const entry = entryOf(opener, intercept);
+        const message = this.#obstacle(entry, intercept.ports);
+        if (message === undefined) for (const port of intercept.ports) this.#add(port, entry);
+        else refused.push({ id, message });
+      } catch (error) {
+        refused.push({ id, message: `the agent does not understand it: ${toAppError(error).message}` });
       }
     }
     this.#changed();
@@ -82,29 +103,67 @@ export class ServedIntercepts {
     if (this.#release(opener)) this.#changed();
   }
 
-  #obstacle(intercept: ServedIntercept): string | undefined {
-    for (const { containerPort, protocol } of intercept.ports) {
+  #entries(containerPort: number, protocol: Protocol): readonly Entry[] {
+    return this.#taken.get(keyOf(containerPort, protocol)) ?? nobody;
+  }
+
+  #add({ containerPort, protocol }: PortKey, entry: Entry): void {
+    const all = [...this.#entries(containerPort, protocol), entry];
+    const ordered = [...all.filter(({ filter }) => filter !== undefined), ...all.filter((one) => !one.filter)];
+    this.#taken.set(keyOf(containerPort, protocol), ordered);
+  }
+
+  #obstacle(entry: Entry, ports: readonly PortKey[]): string | undefined {
+    for (const { containerPort, protocol } of ports) {
+      const name = `port ${containerPort}/${protocol}`;
       if (!this.#ports.some((port) => port.containerPort === containerPort && port.protocol === protocol)) {
         const own = this.#ports.map((port) => `${port.containerPort}/${port.protocol}`).join(", ");
-        return `port ${containerPort}/${protocol} is not taken over by the pod's agent, which has ${own || "none"}`;
+        return `${name} is not taken over by the pod's agent, which has ${own || "none"}`;
       }
-      const other = this.#taken.get(keyOf(containerPort, protocol));
+      if (entry.filter !== undefined && protocol !== "tcp") return `${name} has no requests to choose from`;
+      const other = this.#entries(containerPort, protocol).find((one) => excludes(one, entry));
       if (other !== undefined) {
-        return `port ${containerPort}/${protocol} is intercepted by ${other.client} through another traffic-manager`;
+        const through = other.opener === entry.opener ? "" : " through another traffic-manager";
+        return `${name} is intercepted by ${other.client}${through}`;
       }
     }
     return undefined;
   }
 
   #release(opener: InboundOpener): boolean {
-    const before = this.#taken.size;
-    for (const [key, taken] of this.#taken) if (taken.opener === opener) this.#taken.delete(key);
-    return this.#taken.size !== before;
+    let released = false;
+    for (const [key, entries] of this.#taken) {
+      const others = entries.filter((entry) => entry.opener !== opener);
+      if (others.length === entries.length) continue;
+      released = true;
+      if (others.length === 0) this.#taken.delete(key);
+      else this.#taken.set(key, others);
+    }
+    return released;
   }
 
   #changed(): void {
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** Throws when the filter is none that this version knows. */
+function entryOf(opener: InboundOpener, { id, client, existing, onRefused, filter }: ServedIntercept): Entry {
+  return {
+    interceptId: id,
+    opener,
+    filter: filter === undefined ? undefined : compileFilter(filter),
+    existing: existing ?? "keep",
+    onRefused: onRefused ?? "app",
+    client,
+  };
+}
+
+/** One manager has judged its own; two do not know of each other. */
+function excludes(one: Entry, other: Entry): boolean {
+  if (one.filter === undefined && other.filter === undefined) return true;
+  if (one.opener === other.opener) return false;
+  return one.filter === undefined || other.filter === undefined || mayOverlap(one.filter, other.filter).mayOverlap;
 }
 
 function keyOf(containerPort: number, protocol: Protocol): string {

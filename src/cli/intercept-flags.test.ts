@@ -8,18 +8,16 @@ describe("checkInterceptFlags()", () => {
   test.each(["", "0", "65536", "http", "8080:", "8080:a:b", "-1", "80 80", "1e3"])("refuses --port %j", (port) => {
     expect(() => checkInterceptFlags({ port: [port] })).toThrow(expect.objectContaining({ code: "usage" }));
   });
-  test("refuses what filters; takes what does not", () => {
-    expect(checkInterceptFlags({ mechanism: "tcp", httpHeader: ["all"], match: ["all"], previewUrl: false })).toEqual(
-      [],
-    );
-    for (const flags of [
-      { mechanism: "http" },
-      { httpHeader: ["all", "a=b"] },
-      { httpPathRegex: "x" },
-      { previewUrl: true },
-    ]) {
+  test("refuses what is not there, and a mechanism without what it chooses by", () => {
+    expect(checkInterceptFlags({ mechanism: "tcp", previewUrl: false })).toEqual([]);
+    expect(checkInterceptFlags({ mechanism: "http", httpHeader: ["auto"] })).toEqual([]);
+    expect(() => checkInterceptFlags({ mechanism: "http" })).toThrow(expect.objectContaining({ code: "usage" }));
+    for (const flags of [{ mechanism: "magic" }, { previewUrl: true }]) {
       expect(() => checkInterceptFlags(flags)).toThrow(expect.objectContaining({ code: "unsupported" }));
     }
+  });
+  test("tells that gRPC over HTTP/2 is not chosen yet", () => {
+    expect(checkInterceptFlags({ grpcMethod: ["shop.Cart/*"] })).toEqual([expect.stringContaining("HTTP/2")]);
   });
   test("tells that volumes are not mounted, when they were asked for", () => {
     expect(checkInterceptFlags({ mount: "false" })).toEqual([]);

@@ -1,10 +1,12 @@
 // The flags of `intercept` that are checked before anything is started, and those of other versions that cannot be
 // honoured: said clearly, never ignored in silence.
 import { AppError } from "#base/error.ts";
+import type { FilterFlags } from "#filter/flags.ts";
+import { choosesRequests } from "./intercept-filter.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { existingModes, refusedModes, type ExistingMode, type RefusedMode } from "#wire/manager-api.ts";
 
-export interface InterceptFlags {
+export interface InterceptFlags extends FilterFlags {
   readonly port?: readonly string[];
   readonly service?: string;
   readonly workload?: string;
@@ -19,12 +21,8 @@ export interface InterceptFlags {
   readonly detailedOutput?: boolean;
   readonly mount?: string;
   readonly mechanism?: string;
-  readonly httpHeader?: readonly string[];
   readonly httpMatch?: readonly string[];
-  readonly match?: readonly string[];
-  readonly httpPathEqual?: string;
-  readonly httpPathPrefix?: string;
-  readonly httpPathRegex?: string;
+  readonly allowOverlap?: boolean;
   readonly previewUrl?: boolean;
 }
 
@@ -38,8 +36,8 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   readAgentMode(flags.agent, undefined);
   readExisting(flags.existing);
   readOnRefused(flags.onRefused);
-  refuseFilters(flags);
-  return checkMount(flags.mount);
+  refuseAbsent(flags);
+  return [...checkMount(flags.mount), ...warnOfGrpc(flags)];
 }
 
 /** A host name or an address, by its letters; whether somebody listens there is seen when a caller comes. */
@@ -82,17 +80,23 @@ function checkPort(text: string): void {
   }
 }
 
-function refuseFilters(flags: InterceptFlags): void {
-  if (flags.mechanism !== undefined && flags.mechanism !== "tcp") {
-    throw unsupported(`--mechanism is "${flags.mechanism}"`, "leave it out; all TCP connections are intercepted");
+function refuseAbsent(flags: InterceptFlags): void {
+  const { mechanism } = flags;
+  if (mechanism !== undefined && mechanism !== "tcp" && mechanism !== "http") {
+    throw unsupported(`--mechanism is "${mechanism}"`, "leave it out");
   }
-  const headers = [...(flags.httpHeader ?? []), ...(flags.httpMatch ?? []), ...(flags.match ?? [])];
-  const filter = headers.find((header) => header !== "all");
-  const path = flags.httpPathEqual ?? flags.httpPathPrefix ?? flags.httpPathRegex;
-  if (filter !== undefined || path !== undefined) {
-    throw unsupported(`the filter "${filter ?? path}"`, "leave it out; all TCP connections are intercepted");
+  if (mechanism === "http" && !choosesRequests(flags)) {
+    throw new AppError("usage", '--mechanism is "http" without a filter, expected one', {
+      hint: "give --http-header auto, say, or leave --mechanism out",
+    });
   }
   if (flags.previewUrl === true) throw unsupported("--preview-url", "leave it out");
+}
+
+/** Its protocol is HTTP/2, which is passed as a whole: better said than waited for. */
+function warnOfGrpc({ grpcMethod }: InterceptFlags): readonly string[] {
+  if (grpcMethod === undefined) return [];
+  return ["HTTP/2 connections go to the application in this version: --grpc-method sees gRPC over HTTP/1.1 only"];
 }
 
 function unsupported(subject: string, hint: string): AppError {

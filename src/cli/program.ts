@@ -30,7 +30,12 @@ export interface ProgramOptions {
 const absentCommands: readonly string[] = ["login", "logout", "dashboard", "preview"];
 
 const groups = { session: "Session Commands:", traffic: "Traffic Commands:", other: "Other Commands:" } as const;
-const headings = { kubernetes: "Kubernetes Flags:", connection: "Connection Flags:", global: "Global Flags:" } as const;
+const headings = {
+  kubernetes: "Kubernetes Flags:",
+  connection: "Connection Flags:",
+  filter: "Filter Flags:",
+  global: "Global Flags:",
+} as const;
 
 export function buildProgram(options: ProgramOptions): Command {
   const program = new Command("telepresence")
@@ -228,16 +233,33 @@ function addInterceptFlags(command: Command): void {
     .option("-e, --env-file <path>", "write the pod's environment to a file in the syntax of docker-compose")
     .option("-j, --env-json <path>", "write the pod's environment to a file as JSON")
     .option("--detailed-output", "with --output or --format: everything about the intercept as one object")
-    .option("--mechanism <name>", "tcp; no other is available in this version")
+    .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")
     .option("--mount <bool|path>", "volumes are not mounted in this version; false is accepted")
-    .addOption(hidden("--http-header <filter>", "not available").argParser(appendValue))
     .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
-    .addOption(hidden("--match <filter>", "older spelling of --http-header").argParser(appendValue))
-    .addOption(hidden("--http-path-equal <path>", "not available"))
-    .addOption(hidden("--http-path-prefix <prefix>", "not available"))
-    .addOption(hidden("--http-path-regex <regex>", "not available"))
     .addOption(hidden("-u, --preview-url", "not available"))
     .addOption(hidden("--no-preview-url", "accepted"));
+  addFilterFlags(command);
+}
+
+/** All of them together must hold; each compiles to CEL. */
+function addFilterFlags(command: Command): void {
+  const repeatable = (flags: string, text: string): Option => new Option(flags, text).argParser(appendValue);
+  command
+    .optionsGroup(headings.filter)
+    .addOption(
+      repeatable("--http-header <NAME=REGEX>", "requests whose header matches; auto: a header of this intercept's own"),
+    )
+    .option("--http-path-equal <path>", "requests of this path")
+    .option("--http-path-prefix <prefix>", "requests whose path begins so")
+    .option("--http-path-regex <regex>", "requests whose whole path matches")
+    .addOption(new Option("--http-method <list>", "requests with one of these methods").argParser(appendList))
+    .addOption(repeatable("--http-query <NAME=REGEX>", "requests with a query parameter that matches"))
+    .option("--http-body <regex>", "requests with a match somewhere in the body, which is 64 KiB at most")
+    .addOption(
+      repeatable("--grpc-method <SERVICE/METHOD>", "requests of a gRPC method; SERVICE/* for all of a service"),
+    )
+    .addOption(repeatable("--match <CEL>", "requests for which the expression is true"))
+    .option("--allow-overlap", "also when somebody else's intercept may take the same requests");
 }
 
 /** Also what a place is called with; commands that never connect do not take them. */

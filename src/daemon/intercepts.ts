@@ -5,6 +5,7 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import { unknownSessionId } from "#wire/control-api.ts";
 import type { AgentKind, InterceptInfo, InterceptPort, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
@@ -74,14 +75,7 @@ export class Intercepts implements AsyncDisposable {
       });
     }
     const resolved = await this.#options.access.resolve(request, signal);
-    const spec: InterceptSpec = {
-      name,
-      workload: resolved.workload,
-      containerName: resolved.containerName,
-      ports: [...resolved.ports],
-      ...(request.existing === undefined ? {} : { existing: request.existing }),
-      ...(request.onRefused === undefined ? {} : { onRefused: request.onRefused }),
-    };
+    const spec = specOf(request, resolved, manager.arrival.sessionId);
     this.#checkLocalPorts(spec);
     const entry: Creating = { spec, info: undefined };
     this.#creating.set(name, entry);
@@ -129,7 +123,7 @@ export class Intercepts implements AsyncDisposable {
     for (const own of [...this.#own.values(), ...this.#creating.values()]) {
       if (own.info === undefined) continue; // its create is failing on the old link
       try {
-        const info = await manager.rpc.call("intercept.create", { spec: renewed(own.spec) }, limit.signal);
+        const info = await createFiltered(manager, renewed(own.spec), limit.signal);
         const { name } = own.spec;
         if (this.#own.get(name)?.spec === own.spec || this.#creating.get(name)?.spec === own.spec) own.info = info;
         // Left meanwhile, when there was no link to say it through.
@@ -226,7 +220,7 @@ export class Intercepts implements AsyncDisposable {
 
   async #createAtManager(manager: ManagerConnection, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
     try {
-      return await manager.rpc.call("intercept.create", { spec }, signal);
+      return await createFiltered(manager, spec, signal);
     } catch (error) {
       // The command is gone before the answer: the manager may have made it all the same.
       if (signal.aborted) await this.#undoCreate(`${manager.arrival.sessionId}:${spec.name}`);
@@ -334,6 +328,36 @@ export class Intercepts implements AsyncDisposable {
     this.#followers.delete(key);
     await entry.follower[Symbol.asyncDispose]();
   }
+}
+
+/** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */
+function specOf(request: InterceptRequest, resolved: ResolvedIntercept, sessionId: string): InterceptSpec {
+  const { name, existing, onRefused, allowOverlap } = request;
+  const filter = request.filter?.replaceAll(`${unknownSessionId}:`, `${sessionId}:`);
+  return {
+    name,
+    workload: resolved.workload,
+    containerName: resolved.containerName,
+    ports: [...resolved.ports],
+    ...(existing === undefined ? {} : { existing }),
+    ...(onRefused === undefined ? {} : { onRefused }),
+    ...(filter === undefined ? {} : { filter }),
+    ...(allowOverlap === undefined ? {} : { allowOverlap }),
+  };
+}
+
+/** A traffic-manager that knows no filters drops them, and would have the whole traffic taken. */
+async function createFiltered(
+  { rpc }: ManagerConnection,
+  spec: InterceptSpec,
+  signal: AbortSignal,
+): Promise<InterceptInfo> {
+  const info = await rpc.call("intercept.create", { spec }, signal);
+  if (info.spec.filter === spec.filter) return info;
+  await rpc.call("intercept.remove", { id: info.id }, signal);
+  throw new AppError("version_mismatch", "the traffic-manager is of an older version, which cannot choose requests", {
+    hint: "upgrade it, or leave out the filter",
+  });
 }
 
 /** An intercept that had lost its link: connections that began meanwhile were promised to the application. */

@@ -162,10 +162,8 @@ export class Session implements AsyncDisposable {
   }
 
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
-    const { name, service, workload, container, ports, address, agent, existing, onRefused } = params;
     const namespace = params.namespace ?? this.connection.namespace;
-    const request = { name, namespace, service, workload, container, ports, address, agent, existing, onRefused };
-    return await this.#intercepts.create(request, params.wantEnvironment, progress, signal);
+    return await this.#intercepts.create({ ...params, namespace }, params.wantEnvironment, progress, signal);
   }
 
   /** Resolves when there is no such intercept of ours any more, whoever ended it; never rejects. */

@@ -34,6 +34,10 @@ export interface InterceptRequest {
   readonly existing?: ExistingMode | undefined;
   /** Who answers when the laptop's process does not take a connection. */
   readonly onRefused?: RefusedMode | undefined;
+  /** Which requests of HTTP it takes, with `unknownSessionId` in place of the session's id; everything when left out. */
+  readonly filter?: string | undefined;
+  /** It may share requests with others' intercepts. */
+  readonly allowOverlap?: boolean | undefined;
   /** How the agent comes to the pods when there is none. */
   readonly agent?: AgentMode | undefined;
 }

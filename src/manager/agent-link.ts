@@ -130,11 +130,11 @@ export class Agent {
     void rpc.closed.then((reason) => this.#end(reason));
   }
 
-  #arrive({ config, introducedBy, podIps }: Arrival, rpc: AgentRpc): AgentRecord {
+  #arrive({ config, introducedBy, podIps, filters = false }: Arrival, rpc: AgentRpc): AgentRecord {
     const { registry } = this.#door;
     const { workload } = config;
     const { sessions, vouched } = registry.admit({ fingerprint: this.#fingerprint, workload, introducedBy });
-    return registry.connectAgent(this.#link({ workload, podIps, podName: vouched.podName }, rpc), sessions);
+    return registry.connectAgent(this.#link({ workload, podIps, podName: vouched.podName, filters }, rpc), sessions);
   }
 
   /** Who is refused here was let in by its key; that deserves a line. */
@@ -147,7 +147,7 @@ export class Agent {
     }
   }
 
-  #link(of: Pick<AgentLink, "workload" | "podIps" | "podName">, rpc: AgentRpc): AgentLink {
+  #link(of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters">, rpc: AgentRpc): AgentLink {
     const { clock } = this.#door;
     return {
       ...of,

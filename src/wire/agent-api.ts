@@ -1,7 +1,13 @@
 // Agent ↔ manager (PROTOCOL §8.2): JSON-RPC on the first stream of a TLS link with both keys pinned. Also the agent's
 // own configuration, which the installer writes into the container's environment.
 import { z } from "zod";
-import { existingModes, interceptPortSchema, onRefusedSchema, workloadSchema } from "./manager-api.ts";
+import {
+  existingModes,
+  filterTextSchema,
+  interceptPortSchema,
+  onRefusedSchema,
+  workloadSchema,
+} from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 // Applications must not want these: below the ephemeral range, above the ports that people choose (podinfo has 9898).
@@ -68,6 +74,8 @@ export const agentToManagerApi = {
       config: agentConfigSchema,
       /** Sessions whose laptops introduced this manager to the agent; those that ended meanwhile do no harm. */
       introducedBy: z.array(sessionIdSchema).min(1).max(64),
+      /** It honours `filter` of what it serves; one that does not say so would take everything. */
+      filters: z.boolean().optional(),
     }),
     empty,
   ),
@@ -83,13 +91,15 @@ export const servedInterceptSchema = z.object({
   existing: z.enum(existingModes).optional(),
   /** Who answers when the laptop's process does not take a connection; `app` when left out. */
   onRefused: onRefusedSchema.optional(),
+  /** Which requests of HTTP it takes; everything when left out. */
+  filter: filterTextSchema.optional(),
 });
 export type ServedIntercept = z.infer<typeof servedInterceptSchema>;
 
 /** Methods that the manager calls on the agent. */
 export const managerToAgentApi = {
   /**
-   * The whole set this agent serves for this manager; answered when it is in force. What it cannot serve it leaves out
+   * The whole set this agent serves for this manager, in the order in which they are asked; answered when in force. What it cannot serve it leaves out
    * and names in the error `not_interceptable`, field `refused`: [{id, message}]; the rest is in force then.
    */
   "intercepts.set": method(z.object({ intercepts: z.array(servedInterceptSchema).max(1000) }), empty),

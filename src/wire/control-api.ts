@@ -2,7 +2,7 @@
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
 import { kubeFlagsSchema } from "./kube-flags.ts";
-import { existingModes, interceptInfoSchema, onRefusedSchema, workloadKinds } from "./manager-api.ts";
+import { existingModes, filterTextSchema, interceptInfoSchema, onRefusedSchema, workloadKinds } from "./manager-api.ts";
 import { method } from "./rpc.ts";
 
 const empty = z.object({});
@@ -88,6 +88,9 @@ export const listedWorkloadSchema = z.object({
 });
 export type ListedWorkload = z.infer<typeof listedWorkloadSchema>;
 
+/** Stands for the id that the session gets when it connects: an intercept's own is `<session id>:<name>`. */
+export const unknownSessionId = "00000000-0000-0000-0000-000000000000";
+
 /** Methods that the CLI calls. */
 export const controlApi = {
   hello: method(
@@ -138,6 +141,9 @@ export const controlApi = {
       existing: z.enum(existingModes).optional(),
       /** Who answers when the laptop's process does not take a connection; `app` when left out. */
       onRefused: onRefusedSchema.optional(),
+      /** Which requests of HTTP it takes, everything when left out; `unknownSessionId` in place of the session's id. */
+      filter: filterTextSchema.optional(),
+      allowOverlap: z.boolean().optional(),
       wantEnvironment: z.boolean(),
     }),
     z.object({

@@ -44,6 +44,9 @@ export const refusedModes = ["app", "fail"] as const;
 export type RefusedMode = (typeof refusedModes)[number];
 export const onRefusedSchema = z.enum(refusedModes);
 
+/** CEL (`src/filter`); its limit of 4 KiB is in bytes. */
+export const filterTextSchema = z.string().min(1).max(4096);
+
 export const interceptSpecSchema = z.object({
   /** Unique among the session's own intercepts. */
   name: z.string().min(1).max(253),
@@ -54,6 +57,10 @@ export const interceptSpecSchema = z.object({
   existing: z.enum(existingModes).optional(),
   /** `app` when left out. */
   onRefused: onRefusedSchema.optional(),
+  /** Which requests of HTTP it takes. Left out: everything, whatever the protocol. */
+  filter: filterTextSchema.optional(),
+  /** It may share requests with others' intercepts; whoever came first is asked first. */
+  allowOverlap: z.boolean().optional(),
 });
 export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
 
@@ -89,6 +96,20 @@ export const interceptInfoSchema = z.object({
     .optional(),
   /** How its agents came to the pods: known to the laptop that brought them, not to the manager. */
   agent: z.enum(agentKinds).optional(),
+  /** Others that may take the same requests, by `allowOverlap`. */
+  overlaps: z
+    .array(
+      z.object({
+        id: z.string(),
+        client: z.string(),
+        name: z.string(),
+        createdAtMs: z.number(),
+        filter: z.string().optional(),
+        /** It is asked before this one. */
+        first: z.boolean(),
+      }),
+    )
+    .optional(),
   createdAtMs: z.number(),
 });
 export type InterceptInfo = z.infer<typeof interceptInfoSchema>;

@@ -108,7 +108,7 @@ export class UdpCapture implements AsyncDisposable {
       if (oldest !== undefined) this.#drop(oldest);
     }
     const { port, served, clock } = this.#options;
-    const taken = served.find(port.containerPort, port.protocol);
+    const taken = served.whole(port);
     const waitingBytes = waiting.reduce((sum, datagram) => sum + datagram.length, 0);
     const lastMs = clock.now();
     const flow: Flow = {
@@ -199,7 +199,7 @@ export class UdpCapture implements AsyncDisposable {
 
   #chooseAnew(): void {
     const { port, served } = this.#options;
-    const taken = served.find(port.containerPort, port.protocol);
+    const taken = served.whole(port);
     for (const flow of this.#flows.values()) {
       const same = flow.taken?.interceptId === taken?.interceptId && flow.taken?.opener === taken?.opener;
       if (same) continue;

@@ -1,6 +1,6 @@
 // A caller's connection to a taken-over TCP port. HTTP/1.1 is decided request by request; of anything else the whole
-// connection goes to the laptop when the port has an active intercept, else to the application. Whatever fails before a
-// byte was relayed, the application gets it (DESIGN §5).
+// connection goes to the laptop when the port has an intercept without a filter, else to the application. Whatever fails
+// before a byte was relayed, the application gets it (DESIGN §5).
 //
 //   connection ──no intercept──────────────────────────────► pass ──┐
 //        └──intercept──► open-stream ──refused, lost, 5 s──► pass ──┤──application refuses──► reset
@@ -146,7 +146,7 @@ export class TcpCapture implements AsyncDisposable {
 
   #find(): Taken | undefined {
     const { port, served } = this.#options;
-    return served.find(port.containerPort, port.protocol);
+    return served.whole(port);
   }
 
   /** Undefined when the laptop's process refused and the application is not to answer instead. */

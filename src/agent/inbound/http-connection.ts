@@ -10,15 +10,12 @@
 // @from agent/inbound/capture.ts
 // @to agent/inbound/http-ends.ts
 import { Socket } from "node:net";
-import type { Clock, Timer } from "#base/clock.ts";
+import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { encodeAnswer } from "#http/answer.ts";
-import { BodyScanner } from "#http/body-scanner.ts";
-import { requestBodyLength } from "#http/body-length.ts";
-import { HeadScanner } from "#http/head-scanner.ts";
 import { recogniseHttp } from "#http/recognise.ts";
-import { Unclear, parseRequestHead, staysOpen } from "#http/head.ts";
+import { staysOpen } from "#http/head.ts";
 import type { Taken } from "#agent/served.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
@@ -28,9 +25,9 @@ import type { HttpEnd, HttpEndListener } from "./http-end.ts";
 import { HttpEnds } from "./http-ends.ts";
 import type { HttpEndsOptions } from "./http-ends.ts";
 import { Exchange } from "./http-exchange.ts";
+import { HttpIntake } from "./http-intake.ts";
+import type { TakenIn } from "./http-intake.ts";
 
-/** chosen: a caller that does not finish a head by then is left to the application, which has its own limit. */
-const headMs = 60_000;
 /** chosen: how long a caller may take to read an answer of ours before its connection is cut. */
 const lingerMs = 2000;
 
@@ -56,8 +53,7 @@ export class HttpConnection implements HttpEndListener {
   readonly #options: HttpConnectionOptions;
   readonly #caller: Socket;
   readonly #ends: HttpEnds;
-  readonly #heads = new HeadScanner();
-  #headTimer: Timer | undefined;
+  readonly #intake: HttpIntake;
   #exchange: Exchange | undefined;
   /** Read from the caller, and not yet looked at. */
   #waiting: Buffer | undefined;
@@ -71,6 +67,13 @@ export class HttpConnection implements HttpEndListener {
     this.#caller = options.caller;
     this.#ends = new HttpEnds(options, this);
     this.#refused = options.ready?.refused;
+    this.#intake = new HttpIntake({
+      routes: options.routes,
+      clock: options.clock,
+      onRequest: (request) => this.#begin(request),
+      onUnclear: (reason) => this.#giveUp(reason),
+      askForBody: () => void options.caller.write("HTTP/1.1 100 Continue\r\n\r\n"),
+    });
   }
 
   /** `first` is what the caller has sent so far. */
@@ -88,7 +91,7 @@ export class HttpConnection implements HttpEndListener {
 
   /** What is intercepted has changed. An exchange under way goes on. */
   routesChanged(): void {
-    if (!this.#over) this.#ends.dropLaptop(this.#options.routes.isCurrent, this.#exchange?.end);
+    if (!this.#over) this.#ends.dropLaptops(this.#options.routes.isCurrent, this.#exchange?.end);
   }
 
   // ---- from the caller
@@ -115,7 +118,7 @@ export class HttpConnection implements HttpEndListener {
     while (at < chunk.length && !this.#over) {
       const exchange = this.#exchange;
       if (exchange === undefined) {
-        at = this.#readHead(chunk, at);
+        at = this.#intake.take(chunk, at);
       } else if (exchange.requestDone || exchange.end === undefined) {
         this.#keep(at === 0 ? chunk : chunk.subarray(at));
         return;
@@ -130,42 +133,12 @@ export class HttpConnection implements HttpEndListener {
     this.#caller.pause();
   }
 
-  #readHead(chunk: Buffer, at: number): number {
-    const heads = this.#heads;
-    const { heldBytes } = heads;
-    const bytes = heads.scan(chunk, at);
-    if (bytes === undefined) {
-      this.#headTimer ??= this.#options.clock.after(headMs, () => this.#giveUp("a head is not finished")).unref();
-      return chunk.length;
-    }
-    const begin = bytes instanceof Unclear ? bytes : this.#begin(bytes, chunk, at + bytes.length - heldBytes);
-    if (begin instanceof Unclear) {
-      this.#giveUp(begin.reason, chunk.subarray(at));
-      return chunk.length;
-    }
-    return begin;
-  }
-
-  /** `bytes` are the head; the body follows in the chunk at `at`. Returns how far it was read. */
-  #begin(bytes: Buffer, chunk: Buffer, at: number): number | Unclear {
-    const head = parseRequestHead(bytes);
-    if (head instanceof Unclear) return head;
-    const length = requestBodyLength(head);
-    if (length instanceof Unclear) return length;
-    const body = new BodyScanner(length);
-    const next = body.take(chunk, at);
-    if (body.unclear !== undefined) return body.unclear;
-    const whole = this.#heads.heldBytes === 0;
-    const first = whole ? chunk.subarray(at - bytes.length, next) : Buffer.concat([bytes, chunk.subarray(at, next)]);
-    this.#heads.clear();
-    this.#stopHeadTimer();
-    const taken = this.#options.routes.decide(head);
+  #begin({ head, body, bytes, taken }: TakenIn): void {
     const refused = this.#refused;
     this.#refused = undefined;
     const decided = refused !== undefined && sameIntercept(refused, taken) ? undefined : taken;
-    this.#exchange = new Exchange(head, body, first, decided);
+    this.#exchange = new Exchange(head, body, bytes, decided);
     this.#send(this.#exchange);
-    return next;
   }
 
   #readBody(exchange: Exchange, chunk: Buffer, at: number): number {
@@ -204,8 +177,9 @@ export class HttpConnection implements HttpEndListener {
       this.#exchange.cutShort();
       if (this.#exchange.answer.done) this.#finish(this.#exchange);
       else this.#exchange.end?.duplex.end();
-    } else if (this.#heads.heldBytes > 0) {
-      this.#giveUp("the caller ended in a head");
+    } else if (!this.#intake.isEmpty) {
+      this.#intake.finish();
+      if (this.#exchange !== undefined) this.#passCallerEnd();
     } else {
       this.#closeAll();
     }
@@ -433,15 +407,15 @@ export class HttpConnection implements HttpEndListener {
   }
 
   /** The application gets what is not understood, with all that follows. */
-  #giveUp(reason: string, rest: Buffer = Buffer.alloc(0)): void {
+  #giveUp(reason: string): void {
     this.#options.log.debug("connection not understood", { reason });
-    this.#waiting = Buffer.concat([this.#heads.held, rest]);
+    this.#waiting = this.#intake.held;
     void this.#joinApplication();
   }
 
   /** Never rejects. */
   async #joinApplication(): Promise<void> {
-    this.#stopHeadTimer();
+    this.#intake.stop();
     this.#caller.pause();
     try {
       const end = this.#ends.readyApplication() ?? this.#ends.adopt(await this.#ends.open(undefined), undefined);
@@ -454,15 +428,10 @@ export class HttpConnection implements HttpEndListener {
 
   #leave(): void {
     this.#over = true;
-    this.#stopHeadTimer();
+    this.#intake.stop();
     const caller = this.#caller;
     caller.off("data", this.#onCallerBytes).off("end", this.#onCallerEnd);
     caller.off("close", this.#onCallerClose).off("drain", this.#onCallerDrain);
-  }
-
-  #stopHeadTimer(): void {
-    this.#headTimer?.[Symbol.dispose]();
-    this.#headTimer = undefined;
   }
 
   #log(what: string, taken: Taken, reason: AppError): void {

@@ -1,29 +1,53 @@
-// Who answers a request: decided over its parsed head at the moment it comes, each request by itself.
-import type { RequestHead } from "#http/head.ts";
+// Who answers a request: decided over its parsed head at the moment it comes, each request by itself, and over its body
+// where a filter asks for it.
 import { valuesOf } from "#http/head.ts";
+import type { RequestHead } from "#http/head.ts";
+import type { FilterRequest } from "#filter/request-view.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 
+/** What is known of a request's body. */
+export interface KnownBody {
+  /** Undefined unless the whole of it was read. */
+  readonly bytes: Buffer | undefined;
+  /** No more of it will be known: decide without. */
+  readonly final: boolean;
+}
+
 export interface HttpRoutes {
   /** The intercept that takes the request; undefined is the application. */
-  decide(request: RequestHead): Taken | undefined;
+  decide(request: RequestHead, body: KnownBody): Taken | undefined | "needs-body";
   /** Whether this is still an intercept that may take requests. */
   isCurrent(taken: Taken): boolean;
 }
 
 export function routesOf(served: ServedIntercepts, port: AgentPort): HttpRoutes {
-  const find = (): Taken | undefined => served.find(port.containerPort, port.protocol);
   return {
-    decide: (request) => {
-      const taken = find();
-      return taken === undefined || isProbe(request) ? undefined : taken;
-    },
-    isCurrent: (taken) => sameIntercept(taken, find()),
+    decide: (request, body) => (isProbe(request) ? undefined : firstMatch(served.of(port), request, body)),
+    isCurrent: (taken) => served.of(port).some((other) => sameIntercept(taken, other)),
   };
 }
 
 export function sameIntercept(one: Taken, other: Taken | undefined): boolean {
   return other !== undefined && one.interceptId === other.interceptId && one.opener === other.opener;
+}
+
+function firstMatch(asked: readonly Taken[], request: RequestHead, body: KnownBody): Taken | undefined | "needs-body" {
+  let view: FilterRequest | undefined;
+  for (const taken of asked) {
+    const { filter } = taken;
+    if (filter === undefined) return taken;
+    view ??= viewOf(request, body);
+    const verdict = body.final ? filter.evaluate(view) : filter.decide(view);
+    if (verdict === "needs-body") return verdict;
+    if (verdict) return taken;
+  }
+  return undefined;
+}
+
+function viewOf({ method, target, fields: headers, ...head }: RequestHead, { bytes }: KnownBody): FilterRequest {
+  const [authority = ""] = valuesOf({ fields: headers, ...head }, "host");
+  return { method, target, authority, headers, body: bytes };
 }
 
 /** Kubelet asks how the pod is, not the laptop: a breakpoint there must not have the pod restarted. */

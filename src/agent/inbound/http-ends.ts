@@ -1,4 +1,4 @@
-// The ends that one caller's requests go to: at most one connection to the application and one stream to the laptop,
+// The ends that one caller's requests go to: at most one connection to the application and one stream for each intercept,
 // opened when first needed and kept. One that was idle for a while may be closing at this very moment; who would not
 // notice that gets a new one.
 // @from agent/inbound/http-connection.ts
@@ -26,7 +26,8 @@ export class HttpEnds {
   readonly #options: HttpEndsOptions;
   readonly #listener: HttpEndListener;
   #application: HttpEnd | undefined;
-  #laptop: HttpEnd | undefined;
+  /** By the intercept's id. */
+  readonly #laptops = new Map<string, HttpEnd>();
   #laptopAnsweredLast = false;
 
   constructor(options: HttpEndsOptions, listener: HttpEndListener) {
@@ -42,13 +43,14 @@ export class HttpEnds {
   adopt(duplex: Socket | TunnelStream, taken: Taken | undefined): HttpEnd {
     const end = new HttpEnd(duplex, taken, this.#listener, this.#options.clock);
     if (taken === undefined) this.#application = end;
-    else this.#laptop = end;
+    else this.#laptops.set(taken.interceptId, end);
     return end;
   }
 
   /** One that is open and good for this request. */
   ready(exchange: Exchange): HttpEnd | undefined {
-    const end = exchange.taken === undefined ? this.#application : this.#laptop;
+    const { taken } = exchange;
+    const end = taken === undefined ? this.#application : this.#laptops.get(taken.interceptId);
     if (end === undefined) return undefined;
     if (end.usable && this.#isGoodFor(end, exchange)) return end;
     this.drop(end);
@@ -74,29 +76,30 @@ export class HttpEnds {
   /** The caller takes bytes again. */
   resumeAll(): void {
     this.#application?.duplex.resume();
-    this.#laptop?.duplex.resume();
+    for (const { duplex } of this.#laptops.values()) duplex.resume();
   }
 
   /** It has ended or failed, or is somebody else's now. */
   forget(end: HttpEnd): void {
     if (this.#application === end) this.#application = undefined;
-    if (this.#laptop === end) this.#laptop = undefined;
+    const id = end.taken?.interceptId;
+    if (id !== undefined && this.#laptops.get(id) === end) this.#laptops.delete(id);
   }
   drop(end: HttpEnd): void {
     this.forget(end);
     end.finish();
   }
 
-  /** The laptop's stream when no exchange is on it and its intercept is over. */
-  dropLaptop(isCurrent: (taken: Taken) => boolean, busy: HttpEnd | undefined): void {
-    const end = this.#laptop;
-    if (end?.taken === undefined || end === busy || isCurrent(end.taken)) return;
-    this.drop(end);
+  /** Laptops' streams whose intercept is over, when no exchange is on them. */
+  dropLaptops(isCurrent: (taken: Taken) => boolean, busy: HttpEnd | undefined): void {
+    for (const end of this.#laptops.values()) {
+      if (end.taken !== undefined && end !== busy && !isCurrent(end.taken)) this.drop(end);
+    }
   }
 
   /** An end that has a request under way is cut. */
   finishAll(busy?: HttpEnd): void {
-    for (const end of [this.#application, this.#laptop]) {
+    for (const end of [this.#application, ...this.#laptops.values()]) {
       if (end === undefined) continue;
       this.forget(end);
       if (end === busy) end.reset();

@@ -9,11 +9,13 @@ import type { CommandContext } from "#cli/context.ts";
 import type { Environment } from "#cli/environment-file.ts";
 import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
 import { runForeground } from "#cli/foreground.ts";
+import { readFilter } from "#cli/intercept-filter.ts";
 import { checkInterceptFlags, readAgentMode, readExisting, readOnRefused } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
+import { overlapWarnings } from "#cli/texts/filter.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
 import { olderWarnings } from "#cli/texts/older-connections.ts";
@@ -39,8 +41,9 @@ export async function runIntercept(
   command: readonly string[],
 ): Promise<number> {
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
+  const filter = await readFilter(name, flags);
   using connected = await connectIfNeeded(context);
-  const established = await establish(context, connected, { name, flags, owned: command.length > 0 });
+  const established = await establish(context, connected, { name, flags, filter, owned: command.length > 0 });
   try {
     checkContainer(established, flags, command);
     await writeEnvironmentFiles(context, established, flags);
@@ -60,6 +63,7 @@ export async function runIntercept(
 interface Wish {
   readonly name: string;
   readonly flags: InterceptFlags;
+  readonly filter: string | undefined;
   readonly owned: boolean;
 }
 
@@ -78,6 +82,8 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       agent: readAgentMode(flags.agent, config.agent),
       existing: readExisting(flags.existing),
       onRefused: readOnRefused(flags.onRefused),
+      filter: wish.filter,
+      allowOverlap: flags.allowOverlap,
       ownedByConnection: owned,
       wantEnvironment,
       service: flags.service,
@@ -87,7 +93,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
     },
     config.interceptTimeoutMs ?? interceptLimitMs,
   );
-  for (const warning of [...warnings, ...olderWarnings(info)]) context.output.warn(warning);
+  for (const warning of [...warnings, ...overlapWarnings(info), ...olderWarnings(info)]) context.output.warn(warning);
   return { info, environment: environment && interceptEnvironment(info, environment) };
 }
 

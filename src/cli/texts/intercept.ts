@@ -1,5 +1,6 @@
 // One intercept for people: the block below `Using Deployment hello` and below a workload in `list`.
 import type { InterceptInfo } from "#wire/manager-api.ts";
+import { filterPairs } from "./filter.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
@@ -24,7 +25,7 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   ];
   if (detail.foreign) pairs.push({ key: "Client", value: info.client });
   if (detail.debug) pairs.push(...debugPairs(info));
-  pairs.push(...portPairs(info));
+  pairs.push(...portPairs(info), ...filterPairs(info));
   if (info.agent === "ephemeral") pairs.push({ key: "Agent", value: "ephemeral container, no pod was restarted" });
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
@@ -73,7 +74,7 @@ function debugPairs(info: InterceptInfo): readonly KeyValue[] {
   return [
     { key: "ID", value: info.id },
     { key: "Session", value: info.sessionId },
-    { key: "Mechanism", value: "tcp" },
+    { key: "Mechanism", value: info.spec.filter === undefined ? "tcp" : "http" },
     { key: "Container", value: info.spec.containerName },
     { key: "Pods", value: info.pods.map((pod) => pod.name).join(", ") },
   ];

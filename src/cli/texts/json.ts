@@ -3,6 +3,9 @@
 import { invariant } from "#base/error.ts";
 import type { ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
+import { formatFilter } from "./filter.ts";
+
+const allConnections = "all TCP connections";
 
 /** Numbers of the original's enum InterceptDispositionType. */
 const dispositions: Readonly<Record<InterceptState, number>> = {
@@ -25,7 +28,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
       agent: spec.workload.name,
       workload_kind: spec.workload.kind,
       namespace: spec.workload.namespace,
-      mechanism: "tcp",
+      mechanism: spec.filter === undefined ? "tcp" : "http",
       container_name: spec.containerName,
       ...specPortToJson(firstPort(spec)),
       ports: spec.ports.length > 1 ? spec.ports : undefined,
@@ -36,7 +39,9 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     pod_name: info.pods[0]?.name,
     pod_ip: info.pods[0]?.ip,
     pods: info.pods,
-    mechanism_args_desc: "all TCP connections",
+    mechanism_args_desc: formatFilter(spec.filter) || allConnections,
+    filter: spec.filter,
+    overlaps: info.overlaps,
     refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
     agent_kind: info.agent,
     caller_address_kept: info.callerAddress?.kept,
@@ -110,8 +115,9 @@ export function interceptDetailToJson(
     container_port: port.containerPort,
     protocol: port.protocol.toUpperCase(),
     environment,
-    filter_desc: "all TCP connections",
-    global: true,
+    filter_desc: formatFilter(spec.filter) || allConnections,
+    filter: spec.filter,
+    global: spec.filter === undefined,
     pod_ip: info.pods[0]?.ip,
   };
 }

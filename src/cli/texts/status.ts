@@ -3,6 +3,7 @@
 import { formatDuration } from "#base/abort.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
+import { formatFilter } from "./filter.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
@@ -63,7 +64,8 @@ function formatInterceptLine(info: InterceptInfo): string {
   const callers = info.callerAddress?.kept === false ? ", passes connections from the pod's own address" : "";
   const count = countOlder(info);
   const older = count === undefined ? "" : `, ${count} still at the pod`;
-  return `${info.spec.name}: ${info.client}${state}${callers}${older}`;
+  const filter = info.spec.filter === undefined ? "" : `, ${formatFilter(info.spec.filter)}`;
+  return `${info.spec.name}: ${info.client}${state}${callers}${older}${filter}`;
 }
 
 function rootDaemonBlock(status: DaemonStatus): readonly string[] {
@@ -163,6 +165,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
         message: info.message === "" ? undefined : info.message,
         caller_address_kept: info.callerAddress?.kept,
         older_connections: info.olderConnections,
+        filter: info.spec.filter,
       })),
     ),
   };

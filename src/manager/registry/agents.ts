@@ -16,6 +16,8 @@ export interface AgentLink {
   /** For the log, as the laptop that let it in names it; each laptop is told its own name for it. */
   readonly podName: string;
   readonly podIps: readonly string[];
+  /** It honours filters; without, one would take everything. */
+  readonly filters: boolean;
   /** Resolves when the set is in force; rejects with what the agent could not serve. */
   setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void>;
   close(): void;
@@ -104,8 +106,12 @@ export class AgentRecord {
 
   async #send(wanted: readonly InterceptRecord[]): Promise<void> {
     const refused = new Map<InterceptRecord, string>();
+    if (!this.link.filters) {
+      const why = `the agent of pod ${this.link.podName} is of an older version, which cannot choose requests`;
+      for (const intercept of wanted) if (intercept.filter !== undefined) refused.set(intercept, why);
+    }
     try {
-      await this.link.setIntercepts(wanted.map(served));
+      await this.link.setIntercepts(wanted.filter((intercept) => !refused.has(intercept)).map(served));
     } catch (error) {
       if (this.#ended) return;
       const failure = toAppError(error);
@@ -130,13 +136,14 @@ export class AgentRecord {
 }
 
 function served({ id, session, spec }: InterceptRecord): ServedIntercept {
-  const { ports, existing, onRefused } = spec;
+  const { ports, existing, onRefused, filter } = spec;
   return {
     id,
     client: session.client,
     ports,
     ...(existing === undefined ? {} : { existing }),
     ...(onRefused === undefined ? {} : { onRefused }),
+    ...(filter === undefined ? {} : { filter }),
   };
 }
 

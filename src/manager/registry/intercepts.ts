@@ -6,7 +6,11 @@
 //                 ▼                                ▼
 //               error                          suspended ──► removed (laptop arrives anew, or 24 h)
 import { AppError } from "#base/error.ts";
-import type { InterceptPort, InterceptSpec } from "#wire/manager-api.ts";
+import { compileFilter } from "#filter/compile.ts";
+import type { Filter } from "#filter/compile.ts";
+import type { InterceptSpec } from "#wire/manager-api.ts";
+import { checkFilterable, conflict, findMeeting } from "./overlap.ts";
+import type { Wish } from "./overlap.ts";
 import type { SessionRecord } from "./sessions.ts";
 import { workloadKey } from "./sessions.ts";
 
@@ -17,6 +21,10 @@ export interface InterceptRecord {
   readonly id: string;
   readonly session: SessionRecord;
   readonly spec: InterceptSpec;
+  /** Undefined takes everything. */
+  readonly filter: Filter | undefined;
+  /** Others that may take the same requests, by consent. */
+  readonly overlaps: Set<InterceptRecord>;
   readonly createdAtMs: number;
   /** Being removed: agents are told to stop, streams that are under way still pass. */
   draining: boolean;
@@ -58,15 +66,20 @@ export class InterceptTable {
         `this session has ${session.intercepts.size} intercepts, expected at most ${maxPerSession}`,
       );
     }
-    const displaced = this.#clearWay(session, spec, nowWallMs);
+    checkFilterable(spec);
+    const filter = spec.filter === undefined ? undefined : compileFilter(spec.filter);
+    const { displaced, overlaps } = this.#clearWay({ session, spec, filter }, nowWallMs);
     const record: InterceptRecord = {
       id: `${session.id}:${spec.name}`,
       session,
       spec,
+      filter,
+      overlaps: new Set(overlaps),
       createdAtMs: nowWallMs,
       draining: false,
       refusedByLaptop: 0,
     };
+    for (const other of overlaps) other.overlaps.add(record);
     this.#byId.set(record.id, record);
     session.intercepts.set(spec.name, record);
     const key = workloadKey(spec.workload);
@@ -79,6 +92,7 @@ export class InterceptTable {
   delete(record: InterceptRecord): void {
     if (this.#byId.get(record.id) === record) this.#byId.delete(record.id);
     if (record.session.intercepts.get(record.spec.name) === record) record.session.intercepts.delete(record.spec.name);
+    for (const other of record.overlaps) other.overlaps.delete(record);
     const key = workloadKey(record.spec.workload);
     const others = this.#byWorkload.get(key);
     others?.delete(record);
@@ -86,42 +100,20 @@ export class InterceptTable {
   }
 
   /** An owner whose link is lost has lost the port as well; a live one keeps it. */
-  #clearWay(session: SessionRecord, spec: InterceptSpec, nowWallMs: number): readonly InterceptRecord[] {
+  #clearWay(
+    wish: Wish,
+    nowWallMs: number,
+  ): { readonly displaced: readonly InterceptRecord[]; readonly overlaps: readonly InterceptRecord[] } {
     const displaced: InterceptRecord[] = [];
-    for (const other of this.ofWorkload(workloadKey(spec.workload))) {
-      const port = other.spec.ports.find((taken) => spec.ports.some((wanted) => samePort(taken, wanted)));
-      if (port === undefined) continue;
-      if (other.session.link === undefined) displaced.push(other);
-      else throw conflict(session, other, port, nowWallMs);
+    const overlaps: InterceptRecord[] = [];
+    for (const other of this.ofWorkload(workloadKey(wish.spec.workload))) {
+      const meeting = findMeeting(wish, other);
+      if (meeting === undefined) continue;
+      if (meeting.allowed) overlaps.push(other);
+      else if (other.session.link === undefined) displaced.push(other);
+      else throw conflict(wish, other, meeting, nowWallMs);
     }
     for (const other of displaced) this.delete(other);
-    return displaced;
+    return { displaced, overlaps };
   }
-}
-
-export function samePort(a: InterceptPort, b: Pick<InterceptPort, "containerPort" | "protocol">): boolean {
-  return a.containerPort === b.containerPort && a.protocol === b.protocol;
-}
-
-function conflict(session: SessionRecord, other: InterceptRecord, port: InterceptPort, nowWallMs: number): AppError {
-  const { workload, name } = other.spec;
-  const own = other.session === session;
-  const age = formatAge(nowWallMs - other.createdAtMs);
-  const who = own
-    ? `this session's intercept "${name}"`
-    : `${other.session.client} (intercept "${name}", since ${age})`;
-  return new AppError(
-    "intercept_exists",
-    `port ${port.containerPort}/${port.protocol} of ${workload.kind} ${workload.name} is intercepted by ${who}`,
-    {
-      hint: own ? `run "telepresence leave ${name}" first` : `ask ${other.session.client} to leave it`,
-      fields: { client: other.session.client, interceptId: other.id, createdAtMs: other.createdAtMs },
-    },
-  );
-}
-
-function formatAge(ms: number): string {
-  const minutes = Math.max(0, Math.floor(ms / 60_000));
-  if (minutes < 2) return `${Math.max(0, Math.floor(ms / 1000))} s`;
-  return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h`;
 }

@@ -54,6 +54,7 @@ class FakeAgent implements AgentLink {
   readonly podName: string;
   readonly workload: WorkloadRef;
   readonly podIps = ["10.0.0.1"];
+  filters = true;
   sets: string[][] = [];
   answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
   closed = false;
@@ -177,13 +178,53 @@ describe("Registry", () => {
     await registry.create(ada.session, specOf("hello"), never);
     await clock.advance(5 * 60_000);
     await expect(registry.create(bob.session, specOf("mine"), never)).rejects.toMatchObject({
-      code: "intercept_exists",
+      code: "conflict",
       message: 'port 8080/tcp of Deployment hello is intercepted by ada@laptop (intercept "hello", since 5 min)',
     });
     expect(registry.list()).toHaveLength(1);
     // Another port, or the same number of the other protocol, is free.
     await registry.create(bob.session, specOf("other", 9090), never);
     await registry.create(bob.session, specOf("udp", 8080, "udp"), never);
+  });
+
+  test("agents get filters in the order in which they are asked: oldest first, what takes everything last", async () => {
+    const { clock, registry, laptop, agent } = setup();
+    const [ada, bob, eve] = [laptop("ada@laptop"), laptop("bob@desk"), laptop("eve@box")];
+    for (const { session } of [ada, bob, eve]) registry.trust(session, [trustOf(1)]);
+    const one = agent(1);
+    const allowOverlap = true;
+    await registry.create(eve.session, specOf("all"), never);
+    await clock.advance(1000);
+    await registry.create(bob.session, { ...specOf("second"), filter: "true", allowOverlap }, never);
+    await clock.advance(1000);
+    // Eve takes everything, and neither has allowed it.
+    await expect(
+      registry.create(ada.session, { ...specOf("third"), filter: "request.method == 'GET'" }, never),
+    ).rejects.toMatchObject({ code: "conflict", fields: { client: "eve@box" } });
+    await registry.create(ada.session, { ...specOf("third"), filter: 'request.method == "GET"', allowOverlap }, never);
+    expect(one.link.last).toEqual(["second", "third", "all"]);
+    expect(registry.list().find((info) => info.spec.name === "all")?.overlaps).toHaveLength(2);
+    await registry.depart(bob.session, never);
+    expect(registry.list().find((info) => info.spec.name === "all")?.overlaps).toHaveLength(1);
+  });
+
+  test("an agent that knows no filters is not given any: it would take everything", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    one.link.filters = false;
+    const info = await registry.create(ada.session, { ...specOf("hello"), filter: "true" }, never);
+    expect(info).toMatchObject({ state: "error", message: expect.stringContaining("older version") });
+    expect(one.link.last).toEqual([]);
+  });
+
+  test("datagrams cannot be filtered", async () => {
+    const { registry, laptop } = setup();
+    const ada = laptop("ada@laptop");
+    await expect(
+      registry.create(ada.session, { ...specOf("hello", 53, "udp"), filter: "true" }, never),
+    ).rejects.toMatchObject({ code: "unsupported", message: expect.stringContaining("port 53/udp") });
   });
 
   test("an owner whose link is lost loses the conflict", async () => {

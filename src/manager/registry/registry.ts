@@ -14,8 +14,9 @@ import type { Admission, AgentClaim } from "./admission.ts";
 import type { AgentLink } from "./agents.ts";
 import { AgentRecord } from "./agents.ts";
 import type { InterceptRecord } from "./intercepts.ts";
-import { InterceptTable, samePort } from "./intercepts.ts";
+import { InterceptTable } from "./intercepts.ts";
 import { sumOlder } from "./older-connections.ts";
+import { compareTurns, describeOverlaps, samePort } from "./overlap.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
 import { SessionTable, workloadKey } from "./sessions.ts";
 
@@ -124,6 +125,7 @@ export class Registry implements Disposable {
     this.#log.info("intercept created", { interceptId: record.id, client: session.client });
     await this.#confirmed(this.#sync([record, ...displaced].flatMap((one) => this.#agentsOf(one))), signal);
     this.#notifySoon(session);
+    for (const other of record.overlaps) this.#notifySoon(other.session);
     return this.describe(record);
   }
 
@@ -232,6 +234,7 @@ export class Registry implements Disposable {
     const callerAddress = describeCallers(record, serving);
     const ports = serving.flatMap((agent) => record.spec.ports.map((port) => agent.olderOf(port)));
     const olderConnections = sumOlder(ports.filter((port) => port !== undefined));
+    const overlaps = describeOverlaps(record);
     return {
       id: record.id,
       spec: record.spec,
@@ -247,6 +250,7 @@ export class Registry implements Disposable {
       refusedByLaptop: record.refusedByLaptop,
       ...(callerAddress === undefined ? {} : { callerAddress }),
       ...(olderConnections === undefined ? {} : { olderConnections }),
+      ...(overlaps === undefined ? {} : { overlaps }),
       createdAtMs: record.createdAtMs,
     };
   }
@@ -284,7 +288,7 @@ export class Registry implements Disposable {
       if (record.session.link === undefined || record.draining) continue;
       if (trustedFor(record, agent) !== undefined) wanted.push(record);
     }
-    return wanted.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    return wanted.toSorted(compareTurns);
   }
 
   #agentsServing(session: SessionRecord): readonly AgentRecord[] {
@@ -303,7 +307,10 @@ export class Registry implements Disposable {
   async #drain(records: readonly InterceptRecord[], signal: AbortSignal): Promise<void> {
     for (const record of records) record.draining = true;
     await this.#confirmed(this.#sync(records.flatMap((record) => this.#agentsOf(record))), signal);
-    for (const record of records) this.#intercepts.delete(record);
+    for (const record of records) {
+      for (const other of record.overlaps) this.#notifySoon(other.session);
+      this.#intercepts.delete(record);
+    }
   }
 
   async #confirmed(waits: readonly Promise<void>[], signal: AbortSignal): Promise<void> {

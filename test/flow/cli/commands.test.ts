@@ -504,14 +504,7 @@ describe("intercept", () => {
 
   test("says clearly what other versions have and this one has not", async () => {
     await start();
-    for (const flag of [
-      "--http-header=x=y",
-      "--http-match=auto",
-      "--match=a=b",
-      "--http-path-prefix=/a",
-      "--mechanism=http",
-      "--preview-url",
-    ]) {
+    for (const flag of ["--mechanism=magic", "--preview-url"]) {
       const { code, stderr } = await run("intercept", "hello", flag);
       expect(code).toBe(1);
       expect(stderr).toMatch(/^telepresence: error: .* is not available in this version; /);

@@ -250,7 +250,7 @@ describe("an intercept", () => {
     await other.introduce(manager, agent);
     await laptop.intercept("hello", app.port);
     await expect(other.intercept("mine", app.port)).rejects.toMatchObject({
-      code: "intercept_exists",
+      code: "conflict",
       message: expect.stringContaining("ada@laptop"),
     });
     laptop.transport.destroy();
