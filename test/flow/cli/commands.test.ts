@@ -415,6 +415,32 @@ describe("intercept", () => {
     });
   });
 
+  test("hands its filters on as one expression, and tells what came of them", async () => {
+    const overlaps = [{ id: "s:b", client: "bob@desk", name: "b", createdAtMs: 0, filter: "true", first: true }];
+    const filter = 'request.method in ["GET", "PUT"] && request.headers["x-user"] == "ann"';
+    await start({
+      intercept: ({ name }) => {
+        const info = interceptInfo(name);
+        return { info: { ...info, spec: { ...info.spec, filter }, overlaps }, warnings: [] };
+      },
+    });
+    const flags = ["--http-header=x-user=ann", "--http-method=get,PUT", "--allow-overlap"];
+    const { code, stdout, stderr } = await run("intercept", "hello", ...flags);
+    expect(daemon?.paramsOf("intercept")).toMatchObject({ filter, allowOverlap: true });
+    expect(code).toBe(0);
+    expect(stdout).toContain(`: HTTP requests that match\n       ${filter}\n`);
+    expect(stderr).toMatch(/^Warning: the same requests may be taken by bob@desk .* asked first\n$/);
+  });
+
+  test("points at what is wrong in a filter before it asks the daemon for anything", async () => {
+    await start();
+    const { code, stderr } = await run("intercept", "hello", "--match", "request.metod == 'GET'");
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^telepresence intercept: --match is wrong at column \d+: .*metod/);
+    expect(stderr).toMatch(/\n +request\.metod == 'GET'\n +\^\n/);
+    expect(daemon?.paramsOf("intercept")).toBeUndefined();
+  });
+
   test("takes its port from config.yml, then 8080", async () => {
     await start();
     await run("intercept", "hello");

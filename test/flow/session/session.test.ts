@@ -9,6 +9,7 @@ import { silentLogger } from "#base/log.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
 import type { InterceptRequest, ResolvedIntercept, WorkloadNews, WorkloadPod } from "#daemon/workload-access.ts";
 import type { Manager } from "#manager/manager.ts";
+import { unknownSessionId } from "#wire/control-api.ts";
 import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
 
 /** Pods and their agents; `manager` may be replaced. */
@@ -191,6 +192,15 @@ describe("intercept()", () => {
     await session.leave("hello", never);
     await session.intercept(wish, quiet, never);
     expect(await ask(portOf(agent), "x")).toBe("application:x");
+  });
+
+  test("takes the requests that carry its own id, which is known once it is connected", async () => {
+    const { cluster, session, processPort } = await lab();
+    const filter = `request.headers["x-id"] == "${unknownSessionId}:hello"`;
+    const { info } = await session.intercept({ ...params(processPort), filter }, quiet, never);
+    expect(info.spec.filter).toBe(`request.headers["x-id"] == "${info.id}"`);
+    // What is not HTTP, or carries no id, is nobody's but the application's.
+    expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("application:x");
   });
 
   test("follows pods that come later", async () => {
@@ -421,6 +431,21 @@ describe("a session", () => {
     expect((await session.status(never)).state).toBe("Connected");
     const told = ["InterceptActive", "InterceptSuspended", "InterceptActive"];
     await expect.poll(() => cluster.news).toEqual(told.map((reason) => `${reason} on ${workload.name}`));
+  });
+
+  // Callers have its id in their browsers: it must not change because the link was lost.
+  test("keeps the id of a personal intercept when the manager was replaced", async () => {
+    const { cluster, session, processPort } = await lab();
+    const filter = `request.headers["x-id"] == "${unknownSessionId}:hello"`;
+    const { info } = await session.intercept({ ...params(processPort), filter }, quiet, never);
+    const { agentPort } = cluster.manager;
+    await cluster.manager[Symbol.asyncDispose]();
+    cluster.manager = stack.use(
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+    );
+    await expect.poll(() => session.intercepts.map(({ state }) => state), { timeout: 10_000 }).toEqual(["active"]);
+    expect(session.intercepts[0]?.spec.filter).toBe(info.spec.filter);
+    expect(session.intercepts[0]?.id).not.toBe(info.id);
   });
 
   // The network kept the first session, which was dead: connected, and nothing went through.
