@@ -59,7 +59,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const served = new ServedIntercepts(config.ports);
     const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
-    const captures: (TcpCapture | UdpCapture)[] = [];
+    const captures: Capture[] = [];
     for (const port of config.ports) {
       const parts = { port, served, redirect, passed, podName, podIps, clock, log };
       captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen(parts)));
@@ -72,8 +72,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
     const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, clock, log };
     const links = scope.use(new ManagerLinks(linkParts));
-    const openConnections = (): number =>
-      captures.reduce((sum, capture) => sum + (capture instanceof TcpCapture ? capture.openConnections : 0), 0);
+    const openConnections = (): number => countOpen(captures);
     const isNeeded = (): boolean => served.size > 0 || redirect.inPlace || openConnections() > 0;
     const idleExitMs = config.ephemeral?.idleExitMs;
     const idle = idleExitMs === undefined ? undefined : scope.use(new Idle({ idleExitMs, isNeeded, clock }));
@@ -103,13 +102,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         return openConnections();
       },
       idle: idle?.over ?? new Promise<void>(() => undefined),
-      drain: (signal) => drain(config.ports, openConnections, clock, signal),
+      drain: (signal) => drain(config.ports, captures, clock, signal),
       [Symbol.asyncDispose]: () => scope[Symbol.asyncDispose](),
     };
   } catch (error) {
     await scope[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+type Capture = TcpCapture | UdpCapture;
+
+function countOpen(captures: readonly Capture[]): number {
+  return captures.reduce((sum, capture) => sum + (capture instanceof TcpCapture ? capture.openConnections : 0), 0);
 }
 
 /** The intercepts of others are theirs to end; gives the connections that are still open. */
@@ -162,14 +167,15 @@ function openOlder(
  */
 async function drain(
   ports: readonly AgentPort[],
-  openConnections: () => number,
+  captures: readonly Capture[],
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
   const tcp = ports.filter(({ protocol }) => protocol === "tcp").map(({ containerPort }) => containerPort);
-  const needed = async (): Promise<boolean> => openConnections() > 0 || (await isAnyListening(tcp));
+  const retire = (): void => captures.forEach((capture) => capture instanceof TcpCapture && capture.retire());
+  const needed = async (): Promise<boolean> => countOpen(captures) > 0 || (await isAnyListening(tcp));
   try {
-    while (await needed()) await clock.sleep(drainStepMs, signal);
+    for (retire(); await needed(); retire()) await clock.sleep(drainStepMs, signal);
   } catch (error) {
     if (!signal.aborted) throw error; // else the time to drain is over
   }

@@ -82,6 +82,11 @@ export class TcpCapture implements AsyncDisposable {
     return this.#open.size;
   }
 
+  /** The pod is ending; said again and again until no connection is left. */
+  retire(): void {
+    for (const connection of this.#http) connection.retire();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#open) socket.resetAndDestroy();
     await new Promise((resolve) => this.#server.close(resolve));

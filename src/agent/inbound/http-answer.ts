@@ -1,13 +1,17 @@
 // Reads one answer out of the bytes that come back, and says when it is over. What it has read it hands on unchanged and
-// at once; only a head is held back until it is whole.
+// at once; only a head is held back until it is whole, and the last one of a connection that we end says so.
 import { BodyScanner } from "#http/body-scanner.ts";
 import { responseBodyLength } from "#http/body-length.ts";
 import { HeadScanner } from "#http/head-scanner.ts";
-import { Unclear, parseResponseHead } from "#http/head.ts";
+import { Unclear, parseResponseHead, staysOpen } from "#http/head.ts";
 import type { ResponseHead } from "#http/head.ts";
 
 /** `stream`: what follows are no messages any more: an upgrade, a tunnel, or bytes whose end cannot be told. */
 export type AnswerState = "more" | "done" | "stream";
+
+type Relay = (bytes: Buffer) => void;
+const emptyLine = "\r\n".length;
+const closeField = Buffer.from("Connection: close\r\n");
 
 export class AnswerReader {
   readonly #method: string;
@@ -15,6 +19,8 @@ export class AnswerReader {
   #head: ResponseHead | undefined;
   #body: BodyScanner | undefined;
   #restAt = 0;
+  #relayedTo = 0;
+  #saidClose = false;
 
   constructor(requestMethod: string) {
     this.#method = requestMethod;
@@ -31,6 +37,10 @@ export class AnswerReader {
   get untilClose(): boolean {
     return this.#body?.untilClose === true;
   }
+  /** The caller was told, by us, that the connection ends with this answer. */
+  get saidClose(): boolean {
+    return this.#saidClose;
+  }
   /** A piece of a head that never became whole. */
   get held(): Buffer {
     return this.#heads.held;
@@ -40,25 +50,31 @@ export class AnswerReader {
     return this.#restAt;
   }
 
-  /** Reads a chunk, and relays what of it is to go to the caller. */
-  read(chunk: Buffer, relay: (bytes: Buffer) => void): AnswerState {
+  /** Reads a chunk, and relays what of it is to go to the caller, who is told to close where that is the last answer. */
+  read(chunk: Buffer, relay: Relay, last = false): AnswerState {
     let at = 0;
+    this.#relayedTo = 0;
     while (at < chunk.length && !this.done) {
-      const next = this.#body === undefined ? this.#readHead(chunk, at, relay) : this.#readBody(this.#body, chunk, at);
+      const body = this.#body;
+      const next = body === undefined ? this.#readHead(chunk, at, relay, last) : this.#readBody(body, chunk, at);
       if (next === "unclear") {
-        relay(chunk);
+        this.#relayTo(chunk.length, chunk, relay);
         return "stream";
       }
       if (next === "held") break;
       at = next;
     }
     this.#restAt = at;
-    if (at === chunk.length) relay(chunk);
-    else if (at > 0) relay(chunk.subarray(0, at));
+    this.#relayTo(at, chunk, relay);
     return this.done ? "done" : "more";
   }
 
-  #readHead(chunk: Buffer, at: number, relay: (bytes: Buffer) => void): number | "held" | "unclear" {
+  #relayTo(at: number, chunk: Buffer, relay: Relay): void {
+    if (at > this.#relayedTo) relay(chunk.subarray(this.#relayedTo, at));
+    this.#relayedTo = at;
+  }
+
+  #readHead(chunk: Buffer, at: number, relay: Relay, last: boolean): number | "held" | "unclear" {
     const heads = this.#heads;
     const { heldBytes } = heads;
     const bytes = heads.scan(chunk, at);
@@ -78,7 +94,17 @@ export class AnswerReader {
       this.#head = head;
       this.#body = new BodyScanner(length);
     }
-    return at + bytes.length - heldBytes;
+    const next = at + bytes.length - heldBytes;
+    if (last && staysOpen(head)) this.#sayClose(chunk, next - emptyLine, relay);
+    return next;
+  }
+
+  /** Before the final head's empty line, where that is in this chunk as a whole. */
+  #sayClose(chunk: Buffer, at: number, relay: Relay): void {
+    if (at < 0 || this.#head === undefined) return;
+    this.#relayTo(at, chunk, relay);
+    relay(closeField);
+    this.#saidClose = true;
   }
 
   #readBody(body: BodyScanner, chunk: Buffer, at: number): number | "unclear" {

@@ -30,6 +30,8 @@ import type { TakenIn } from "./http-intake.ts";
 
 /** chosen: how long a caller may take to read an answer of ours before its connection is cut. */
 const lingerMs = 2000;
+/** chosen: longer than most callers leave a connection that is in use alone. */
+const retireIdleMs = 5000;
 
 /** A stream to the laptop of `taken`, or the application; that after the laptop of `refused` did not take it. */
 export interface ReadyEnd {
@@ -61,10 +63,13 @@ export class HttpConnection implements HttpEndListener {
   /** The laptop that has just refused this connection is not asked again for its first request. */
   #refused: Taken | undefined;
   #over = false;
+  #idleSinceMs: number;
+  #retiredMs: number | undefined;
 
   constructor(options: HttpConnectionOptions) {
     this.#options = options;
     this.#caller = options.caller;
+    this.#idleSinceMs = options.clock.now();
     this.#ends = new HttpEnds(options, this);
     this.#refused = options.ready?.refused;
     this.#intake = new HttpIntake({
@@ -92,6 +97,18 @@ export class HttpConnection implements HttpEndListener {
   /** What is intercepted has changed. An exchange under way goes on. */
   routesChanged(): void {
     if (!this.#over) this.#ends.dropLaptops(this.#options.routes.isCurrent, this.#exchange?.end);
+  }
+
+  /**
+   * The pod is ending; said again and again. The caller is told with the laptop's next answer, as the application tells
+   * it with its own; a caller that is silent for long is not waited for.
+   */
+  retire(): void {
+    const nowMs = this.#options.clock.now();
+    this.#retiredMs ??= nowMs;
+    const sinceMs = Math.max(this.#retiredMs, this.#idleSinceMs);
+    const idle = this.#exchange === undefined && this.#waiting === undefined && this.#intake.isEmpty;
+    if (!this.#over && idle && nowMs - sinceMs >= retireIdleMs) this.#closeAll();
   }
 
   // ---- from the caller
@@ -262,7 +279,7 @@ export class HttpConnection implements HttpEndListener {
       this.#onUnasked(end, bytes);
       return;
     }
-    const state = exchange.answer.read(bytes, this.#relay);
+    const state = exchange.answer.read(bytes, this.#relay, this.#retiredMs !== undefined && end.taken !== undefined);
     if (state === "more") return;
     if (state === "stream") {
       this.#join(end);
@@ -336,8 +353,9 @@ export class HttpConnection implements HttpEndListener {
     this.#exchange = undefined;
     if (end === undefined || answer.head === undefined) return;
     this.#ends.answered(end);
+    this.#idleSinceMs = this.#options.clock.now();
     // The application closes by itself when it means to; a laptop's closing is not heard by the caller.
-    const closes = end.taken !== undefined && !(staysOpen(request) && staysOpen(answer.head));
+    const closes = end.taken !== undefined && !(staysOpen(request) && staysOpen(answer.head) && !answer.saidClose);
     if (closes || this.#callerEnded || this.#caller.writableEnded) this.#closeAll();
     else this.routesChanged();
   }

@@ -7,6 +7,8 @@ import type { AddressInfo, Socket } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Agent } from "#agent/agent.ts";
+import { deadline } from "#base/abort.ts";
+import { systemClock } from "#base/clock.ts";
 import { KeptCaller, httpServer } from "./http-ends.ts";
 import { TestLaptop, randomFrom, tcpServer, testAgent, testManager } from "./harness.ts";
 
@@ -421,4 +423,26 @@ test("kubelet's probes go to the application, so that a breakpoint has no pod re
   const got = await kubelet.ask({ path: "/healthz", headers: { "user-agent": "kube-probe/1.34" } });
   expect(got.body).toContain("app GET /healthz");
   expect(cluster.laptop.arrived).toBe(0);
+});
+
+// A pod's callers keep their connections as long as its laptop answers on them: an ending agent held them until kubelet
+// killed it, and cut whatever was asked at that moment.
+test("an agent that ends says so in the laptop's next answer, and is left by its callers", async () => {
+  await using all = await intercepted();
+  using kept = new RawCaller(all.agent);
+  kept.socket.write(get("/first"));
+  await kept.says("laptop");
+  expect(kept.text.toLowerCase()).not.toContain("connection: close");
+  using limit = deadline(systemClock, 10_000, "draining");
+  const drained = all.agent.drain(limit.signal);
+  kept.socket.write(get("/last"));
+  expect(await kept.ends()).toBe("end");
+  kept.socket.end();
+  const [, , last = ""] = kept.text.split("HTTP/1.1 200 OK");
+  expect(last.toLowerCase()).toContain("connection: close\r\n\r\n");
+  expect(last).toContain("laptop");
+  await all.app[Symbol.asyncDispose]();
+  await drained;
+  expect(limit.signal.aborted).toBe(false);
+  expect(all.agent.openConnections).toBe(0);
 });
