@@ -106,76 +106,56 @@ async function heapAfter(work: () => Promise<void>): Promise<number> {
 const hangMs = 900_000;
 const boundBytes = 200 * 1024 * 1024;
 
-describe("random input", () => {
-  test(
-    "to the agent's introduction port",
-    async () => {
-      await using manager = await testManager();
-      await using app = await namedServer("app");
-      await using agent = await testAgent({ containerPort: app.port });
-      expect(await heapAfter(() => fuzz(agent.introductionPort, inputs))).toBeLessThan(boundBytes);
-      await using laptop = await TestLaptop.connect(manager);
-      await laptop.introduce(manager, agent);
-      expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
-    },
-    hangMs,
-  );
+describe("random input", { timeout: hangMs }, () => {
+  test("to the agent's introduction port", async () => {
+    await using manager = await testManager();
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    expect(await heapAfter(() => fuzz(agent.introductionPort, inputs))).toBeLessThan(boundBytes);
+    await using laptop = await TestLaptop.connect(manager);
+    await laptop.introduce(manager, agent);
+    expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
+  });
 
-  test(
-    "to the agent's taken-over port reaches the application as it is",
-    async () => {
-      await using app = await namedServer("app");
-      await using agent = await testAgent({ containerPort: app.port });
-      expect(await heapAfter(() => fuzz(agent.agentPorts[0]!, inputs))).toBeLessThan(boundBytes);
-      expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
-      expect(agent.openConnections).toBe(0);
-    },
-    hangMs,
-  );
+  test("to the agent's taken-over port reaches the application as it is", async () => {
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    expect(await heapAfter(() => fuzz(agent.agentPorts[0]!, inputs))).toBeLessThan(boundBytes);
+    expect(await ask(agent.agentPorts[0]!, "x")).toBe("app:x");
+    expect(agent.openConnections).toBe(0);
+  });
 
-  test(
-    "like HTTP to a port that is intercepted holds up nobody",
-    async () => {
-      await using manager = await testManager();
-      await using app = await httpServer("app");
-      await using process = await httpServer("laptop");
-      await using laptop = await TestLaptop.connect(manager);
-      laptop.serveWith(process.port);
-      await using agent = await testAgent({ containerPort: app.port });
-      await laptop.introduce(manager, agent);
-      await laptop.intercept("hello", app.port);
-      const port = agent.agentPorts[0]!;
-      expect(await heapAfter(() => fuzz(port, inputs, httpInput))).toBeLessThan(boundBytes);
-      using caller = new KeptCaller(port);
-      expect((await caller.ask()).body).toContain("laptop GET /");
-      caller[Symbol.dispose]();
-      while (agent.openConnections > 0 || laptop.session.streamCount > 1) await tick();
-    },
-    hangMs,
-  );
+  test("like HTTP to a port that is intercepted holds up nobody", async () => {
+    await using manager = await testManager();
+    await using app = await httpServer("app");
+    await using process = await httpServer("laptop");
+    await using laptop = await TestLaptop.connect(manager);
+    laptop.serveWith(process.port);
+    await using agent = await testAgent({ containerPort: app.port });
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("hello", app.port);
+    const port = agent.agentPorts[0]!;
+    expect(await heapAfter(() => fuzz(port, inputs, httpInput))).toBeLessThan(boundBytes);
+    using caller = new KeptCaller(port);
+    expect((await caller.ask()).body).toContain("laptop GET /");
+    caller[Symbol.dispose]();
+    while (agent.openConnections > 0 || laptop.session.streamCount > 1) await tick();
+  });
 
-  test(
-    "to the agent's health port",
-    async () => {
-      await using app = await namedServer("app");
-      await using agent = await testAgent({ containerPort: app.port });
-      expect(await heapAfter(() => fuzz(agent.healthPort, inputs / 10))).toBeLessThan(boundBytes);
-      expect((await fetch(`http://127.0.0.1:${agent.healthPort}/ready`)).status).toBe(200);
-    },
-    hangMs,
-  );
+  test("to the agent's health port", async () => {
+    await using app = await namedServer("app");
+    await using agent = await testAgent({ containerPort: app.port });
+    expect(await heapAfter(() => fuzz(agent.healthPort, inputs / 10))).toBeLessThan(boundBytes);
+    expect((await fetch(`http://127.0.0.1:${agent.healthPort}/ready`)).status).toBe(200);
+  });
 
-  test(
-    "to the manager's ports",
-    async () => {
-      await using manager = await testManager();
-      expect(await heapAfter(() => fuzz(manager.laptopPort, inputs / 2))).toBeLessThan(boundBytes);
-      expect(await heapAfter(() => fuzz(manager.agentPort, inputs / 10))).toBeLessThan(boundBytes);
-      await using laptop = await TestLaptop.connect(manager);
-      expect((await laptop.intercept("hello", 80)).state).toBe("waiting");
-    },
-    hangMs,
-  );
+  test("to the manager's ports", async () => {
+    await using manager = await testManager();
+    expect(await heapAfter(() => fuzz(manager.laptopPort, inputs / 2))).toBeLessThan(boundBytes);
+    expect(await heapAfter(() => fuzz(manager.agentPort, inputs / 10))).toBeLessThan(boundBytes);
+    await using laptop = await TestLaptop.connect(manager);
+    expect((await laptop.intercept("hello", 80)).state).toBe("waiting");
+  });
 
   test("as JSON-RPC of an arrived laptop ends at most its own session", async () => {
     await using manager = await testManager();
