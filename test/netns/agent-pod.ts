@@ -3,8 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { createServer, connect } from "node:net";
 import type { Socket } from "node:net";
-import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { startAgent } from "#agent/agent.ts";
 import type { Agent } from "#agent/agent.ts";
@@ -62,8 +61,6 @@ interface PodOptions {
 async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect" }: PodOptions = {}): Promise<void> {
   application = createServer({ noDelay: true }, (socket) => answerLines(socket, "application"));
   if (!agentOnly) await new Promise<void>((resolve) => application.listen(port, podIp, resolve));
-  const resolvConfPath = join(mkdtempSync(join(tmpdir(), "agent-pod-")), "resolv.conf");
-  writeFileSync(resolvConfPath, "nameserver 127.0.0.1\n");
   manager = await startManager({
     ...common,
     config: {
@@ -75,7 +72,7 @@ async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect
       allowRanges: [],
       denyRanges: [],
       apiServiceHost: undefined,
-      resolvConfPath,
+      resolvConfPath: join(import.meta.dirname, "fixtures", "resolv.conf"),
       logLevel: "silent",
       ports: { laptop: 0, agent: 0, health: 0 },
     },

@@ -5,8 +5,6 @@
 import { createServer, connect } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { once } from "node:events";
-import { mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startAgent } from "#agent/agent.ts";
 import type { Agent } from "#agent/agent.ts";
@@ -54,9 +52,6 @@ export const anything: DialGuard = { check: () => undefined };
 export async function testManager(
   options: { guard?: DialGuard; log?: Logger; config?: Partial<ManagerConfig>; dnsPort?: number } = {},
 ): Promise<Manager> {
-  const folder = mkdtempSync(join(tmpdir(), "manager-test-"));
-  const resolvConfPath = join(folder, "resolv.conf");
-  writeFileSync(resolvConfPath, "nameserver 127.0.0.1\nsearch shop.svc.cluster.test svc.cluster.test cluster.test\n");
   return await startManager({
     config: {
       podName: "traffic-manager-0",
@@ -67,7 +62,7 @@ export async function testManager(
       allowRanges: [],
       denyRanges: [],
       apiServiceHost: undefined,
-      resolvConfPath,
+      resolvConfPath: join(import.meta.dirname, "resolv.conf"),
       logLevel: "silent",
       ports: { laptop: 0, agent: 0, health: 0 },
       ...options.config,
