@@ -10,6 +10,11 @@ describe("splitArguments()", () => {
     });
   });
 
+  test("tells an empty command from none", () => {
+    expect(splitArguments(["connect", "--"]).command).toEqual([]);
+    expect(splitArguments(["connect"]).command).toBeUndefined();
+  });
+
   test("reads booleans as kubectl's flags are written", () => {
     const own = (...argv: string[]): readonly string[] => splitArguments(argv).own;
     expect(own("list", "--debug=true", "--agents=false")).toEqual(["list", "--debug"]);

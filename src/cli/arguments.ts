@@ -3,8 +3,8 @@
 
 export interface SplitArguments {
   readonly own: readonly string[];
-  /** Words after the first `--`. */
-  readonly command: readonly string[];
+  /** Words after the first `--`; undefined without one. */
+  readonly command: readonly string[] | undefined;
 }
 
 /** Switches that may be written `--name=true`; `off` is the opposite where leaving it out does not mean that. */
@@ -31,7 +31,7 @@ const falsehoods = new Set(["false", "f", "0", "FALSE", "False", "F"]);
 export function splitArguments(argv: readonly string[]): SplitArguments {
   const end = argv.indexOf("--");
   const own = end === -1 ? argv : argv.slice(0, end);
-  return { own: own.flatMap(normalizeSwitch), command: end === -1 ? [] : argv.slice(end + 1) };
+  return { own: own.flatMap(normalizeSwitch), command: end === -1 ? undefined : argv.slice(end + 1) };
 }
 
 function normalizeSwitch(word: string): readonly string[] {

@@ -3,6 +3,7 @@
 import type { CommanderError, OutputConfiguration } from "commander";
 import { Command, Help, Option } from "commander";
 import { nearestName } from "./nearest.ts";
+import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
 import type { CommandContext } from "./context.ts";
 import type { ListFlags } from "./commands/list.ts";
@@ -100,8 +101,9 @@ function declareSession(program: Command, options: ProgramOptions): void {
     .usage("[flags] [-- command [args...]]");
   addConnectFlags(connect);
   action(connect, options, ([words]) => async (context) => {
+    refuseExtraWords(words as readonly string[], { portMissing: false });
     const { runConnect } = await import("./commands/connect.ts");
-    return runConnect(context, [...(words as readonly string[]), ...options.command]);
+    return runConnect(context, options.command);
   });
 
   const status = program.command("status").helpGroup(groups.session).usage("[flags]");
@@ -150,9 +152,10 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
   addInterceptFlags(intercept);
   addConnectFlags(intercept);
   action(intercept, options, ([name, words]) => async (context) => {
+    const flags = intercept.opts<InterceptFlags>();
+    refuseExtraWords(words as readonly string[], { portMissing: flags.port === undefined });
     const { runIntercept } = await import("./commands/intercept.ts");
-    const command = [...(words as readonly string[]), ...options.command];
-    return runIntercept(context, name as string, intercept.opts<InterceptFlags>(), command);
+    return runIntercept(context, name as string, flags, options.command);
   });
 
   const leave = program

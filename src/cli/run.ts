@@ -46,7 +46,8 @@ export async function runCli(options: RunOptions): Promise<number> {
 
 /** The action, or the exit code when help or an error was all there was to it. */
 function parseCommandLine(options: RunOptions): Action | number {
-  const { own, command } = splitArguments(options.argv);
+  const { own, command: words } = splitArguments(options.argv);
+  const command = words ?? [];
   const { stdout } = options;
   let chosen: Action | undefined;
   let exitCode = 0;
@@ -78,11 +79,15 @@ function parseCommandLine(options: RunOptions): Action | number {
     throw error;
   }
   if (chosen === undefined) return exitCode;
-  if (command.length > 0 && !["connect", "intercept"].includes(chosen.name)) {
-    return usageFailure(options, `telepresence ${chosen.name}`, "takes no command after --");
-  }
-  if (command[0] === "") return usageFailure(options, `telepresence ${chosen.name}`, 'the command after -- is ""');
-  return chosen;
+  const wrong = words && describeCommand(chosen.name, words);
+  return wrong === undefined ? chosen : usageFailure(options, `telepresence ${chosen.name}`, wrong);
+}
+
+/** What is wrong with the words after `--`. */
+function describeCommand(name: string, [file]: readonly string[]): string | undefined {
+  if (!["connect", "intercept"].includes(name)) return file === undefined ? undefined : "takes no command after --";
+  if (file === undefined) return "expected a command after --";
+  return file === "" ? 'the command after -- is ""' : undefined;
 }
 
 /** `error: unknown option '--x'` and, on a line of its own, `(Did you mean --y?)`, as one sentence. */

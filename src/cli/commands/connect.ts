@@ -6,14 +6,16 @@ import type { Connected } from "#cli/connection.ts";
 import { connect } from "#cli/connection.ts";
 import { quitDaemon } from "#cli/daemon-socket.ts";
 import { runForeground } from "#cli/foreground.ts";
+import { requireCommand } from "#cli/own-command.ts";
 
 /** chosen: disconnecting drains intercepts first. */
 const undoLimitMs = 60_000;
 
 export async function runConnect(context: CommandContext, command: readonly string[]): Promise<number> {
+  const [file, ...args] = command;
+  if (file !== undefined) await requireCommand(file, context.environment);
   using connected = await connect(context, "result");
   const { client, started } = connected.daemon;
-  const [file, ...args] = command;
   if (file === undefined) return 0;
   try {
     const undone = started ? "quit" : connected.fresh ? "disconnect" : "nothing";

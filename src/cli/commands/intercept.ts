@@ -15,6 +15,7 @@ import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
+import { requireCommand } from "#cli/own-command.ts";
 import { overlapWarnings } from "#cli/texts/filter.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
@@ -42,6 +43,8 @@ export async function runIntercept(
 ): Promise<number> {
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
   const filter = await readFilter(name, flags);
+  const [file, ...args] = command;
+  if (file !== undefined) await requireCommand(file, context.environment);
   using connected = await connectIfNeeded(context);
   const established = await establish(context, connected, { name, flags, filter, owned: command.length > 0 });
   try {
@@ -52,7 +55,6 @@ export async function runIntercept(
     throw error;
   }
   report(context, established, flags);
-  const [file, ...args] = command;
   if (file === undefined) return 0;
   const taken = await findTakenPorts(established.info.spec.ports);
   const code = await runWithChild(context, connected, established, [file, ...args]);

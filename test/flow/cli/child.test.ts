@@ -81,11 +81,25 @@ describe("a command after --", () => {
     expect(code).toBe(137);
   });
 
-  test("that is not there is named, and the connection undone", async () => {
-    const { code, stderr } = await runChild(["connect", "--", "no-such-command-7"], { env: home.env });
+  test.each([["connect"], ["intercept", "hello"]])(
+    "of %s that is not there is named before anything",
+    async (...words) => {
+      const { code, stderr } = await runChild([...words, "--", "no-such-command-7"], { env: home.env });
+      expect(code).toBe(1);
+      expect(stderr).toBe(
+        "telepresence: error: the command no-such-command-7 was not found; check its name and PATH\n",
+      );
+      expect(daemon.methods()).toEqual([]);
+    },
+  );
+
+  test("that cannot be executed is named before anything", async () => {
+    const { code, stderr } = await runChild(["intercept", "hello", "--", mainFile.replace(/main\.ts$/, "README.md")], {
+      env: home.env,
+    });
     expect(code).toBe(1);
-    expect(stderr).toBe("telepresence: error: the command no-such-command-7 was not found; check its name and PATH\n");
-    expect(daemon.methods()).toEqual(["connect", "disconnect"]);
+    expect(stderr).toMatch(/README\.md could not be started: EACCES; check that it is an executable file\n$/);
+    expect(daemon.methods()).toEqual([]);
   });
 
   test.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)("gets %s, and everything is undone", async (name) => {
@@ -217,6 +231,28 @@ describe("usage", () => {
       'telepresence list: --namespace is "a/b", expected lower-case letters, digits and dashes, 63 at most\n' +
         "See 'telepresence list --help'.\n",
     ],
+    [["connect", "--"], "telepresence connect: expected a command after --\nSee 'telepresence connect --help'.\n"],
+    [
+      ["connect", "foo"],
+      `telepresence connect: unexpected argument "foo"; did you mean "-- foo"?\nSee 'telepresence connect --help'.\n`,
+    ],
+    [
+      ["intercept", "hello", "8000"],
+      `telepresence intercept: unexpected argument "8000"; did you mean --port 8000?\nSee 'telepresence intercept --help'.\n`,
+    ],
+    [
+      ["intercept", "hello", "8000:http", "--", "ls"],
+      `telepresence intercept: unexpected argument "8000:http"; did you mean --port 8000:http?\n` +
+        "See 'telepresence intercept --help'.\n",
+    ],
+    [
+      ["intercept", "hello", "ls", "/tmp", "--port", "80"],
+      `telepresence intercept: unexpected argument "ls"; did you mean "-- ls /tmp"?\nSee 'telepresence intercept --help'.\n`,
+    ],
+    [
+      ["intercept", "hello", "--"],
+      "telepresence intercept: expected a command after --\nSee 'telepresence intercept --help'.\n",
+    ],
     [["status", "--", "ls"], "telepresence status: takes no command after --\nSee 'telepresence status --help'.\n"],
     [
       ["help", "conect"],
@@ -224,6 +260,7 @@ describe("usage", () => {
     ],
   ])("%j", async (argv, stderr) => {
     expect(await runChild(argv, { env: home.env })).toEqual({ code: 2, stdout: "", stderr });
+    expect(daemon.methods()).toEqual([]);
   });
 
   test.each(["login", "logout", "dashboard", "preview"])("%s is told to be missing", async (name) => {
