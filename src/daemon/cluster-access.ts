@@ -1,8 +1,10 @@
 // Fulfils ClusterAccess over the Kubernetes API with the user's own credentials.
 import type { Duplex } from "node:stream";
+import { deadline } from "#base/abort.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
+import { ensureManager, findManager, managerNamespaces } from "#installer/manager.ts";
 import { managerSelectorText } from "#installer/marks.ts";
 import { attachPod } from "#installer/attach.ts";
 import { currentAgent, lacksMemory } from "#installer/ephemeral.ts";
@@ -25,7 +27,7 @@ import {
 import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
-import type { ClusterAccess } from "./session.ts";
+import type { ClusterAccess, RestoredManager } from "./session.ts";
 import type {
   InterceptRequest,
   Injected,
@@ -40,6 +42,9 @@ export interface ClusterAccessOptions {
   readonly managerNamespace: string;
   readonly image: ImageChoice;
 }
+
+/** chosen: a person waits, perhaps without a network. */
+const seekManagerMs = 10_000;
 
 export class KubeAccess implements ClusterAccess {
   readonly context: string;
@@ -82,6 +87,15 @@ export class KubeAccess implements ClusterAccess {
     }
     const name = pod.metadata.name ?? "";
     return await openPortForward(this.#kube, { namespace, pod: name, port: managerLaptopPort, signal });
+  }
+
+  async restoreManager(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {
+    const namespace = this.#managerNamespace;
+    const what = `looking for the traffic-manager in namespace ${namespace}`;
+    using limit = deadline(this.#kube.clock, seekManagerMs, what, signal);
+    const found = await findManager(this.#kube, managerNamespaces(this.#kube, namespace), limit.signal);
+    if (found !== undefined) return { installed: false, warnings: [] };
+    return await ensureManager(this.#kube, { namespace, image: this.#image, onProgress: progress, signal });
   }
 
   async listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]> {

@@ -2,7 +2,7 @@
 // and arrives; when the link is lost, does it again with back-off until the scope ends.
 // Invariant: at most one session is up, and `onUp` has resolved before anybody sees it through `current`.
 import type { Duplex } from "node:stream";
-import { raceSignal } from "#base/abort.ts";
+import { linkSignals, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -46,6 +46,9 @@ export class ManagerLink {
   readonly #options: ManagerLinkOptions;
   #current: ManagerConnection | undefined;
   #problem: AppError | undefined;
+  /** Ends the pause between two attempts. */
+  #pausing: AbortController | undefined;
+  #awaited: PromiseWithResolvers<void> | undefined;
 
   constructor(options: ManagerLinkOptions) {
     this.#options = options;
@@ -63,8 +66,17 @@ export class ManagerLink {
     if (this.#current !== undefined) return this.#current;
     const why = this.#problem === undefined ? "" : ` (${this.#problem.message})`;
     throw new AppError("manager_unavailable", `the link to the traffic-manager is down${why}`, {
-      hint: "it is being re-established, try again in a moment or see `telepresence status`",
+      hint: this.#problem?.hint ?? "it is being re-established, try again in a moment or see `telepresence status`",
     });
+  }
+
+  /** Tries at once instead of after the pause, and resolves when there is a connection. */
+  async restored(signal: AbortSignal): Promise<void> {
+    if (this.#current !== undefined) return;
+    this.#awaited ??= Promise.withResolvers();
+    this.#pausing?.abort();
+    using either = linkSignals(signal, this.#options.scope.signal);
+    await raceSignal(this.#awaited.promise, either.signal);
   }
 
   /** Makes the first connection, whose failure is the caller's, then keeps it in the background. */
@@ -86,6 +98,8 @@ export class ManagerLink {
       await raceSignal(this.#options.onUp(connection), signal);
       this.#current = connection;
       this.#options.onCurrent(connection);
+      this.#awaited?.resolve();
+      this.#awaited = undefined;
       log.info("manager link up", { manager: arrival.manager.podName, sessionId: arrival.sessionId });
       return connection;
     } catch (error) {
@@ -122,8 +136,11 @@ export class ManagerLink {
   /** Returns the next time's length. */
   async #pause(retryMs: number): Promise<number> {
     const { clock, scope } = this.#options;
-    await clock.sleep(retryMs, scope.signal).catch(() => undefined); // aborted: the loop's condition ends it
-    return Math.min(retryMs * 2, lastRetryMs);
+    const pausing = new AbortController();
+    this.#pausing = pausing;
+    using either = linkSignals(scope.signal, pausing.signal);
+    await clock.sleep(retryMs, either.signal).catch(() => undefined); // aborted: the loop's condition ends it
+    return pausing.signal.aborted ? firstRetryMs : Math.min(retryMs * 2, lastRetryMs);
   }
 
   /** Waits for the session's end, or cuts it when the scope ends. */

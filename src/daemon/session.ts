@@ -3,7 +3,7 @@
 // too; a lost manager link does not end it.
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import type { AppError } from "#base/error.ts";
+import { isAppError, type AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
@@ -27,7 +27,14 @@ export interface ClusterAccess extends WorkloadAccess {
   readonly namespace: string;
   /** Opens a port-forward to the manager's laptop port. */
   openManager(signal: AbortSignal): ReturnType<WorkloadAccess["openIntroduction"]>;
+  /** Installs the manager again when it is gone; one that is there is left to the link. */
+  restoreManager(progress: Progress, signal: AbortSignal): Promise<RestoredManager>;
   listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]>;
+}
+
+export interface RestoredManager {
+  readonly installed: boolean;
+  readonly warnings: readonly string[];
 }
 
 /** The laptop's side of it; laptop-network.ts fulfils it. */
@@ -161,9 +168,26 @@ export class Session implements AsyncDisposable {
     return this.#intercepts.infos;
   }
 
+  /** On a user's command only: a link that is down is tried at once, and a manager that is gone installed again. */
+  async restore(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {
+    if (this.#link.current !== undefined) return { installed: false, warnings: [] };
+    progress("The link to the traffic-manager is down, trying it again");
+    const restored = await this.#options.access.restoreManager(progress, signal);
+    using limit = deadline(this.#options.clock, restoreMs, "the link to the traffic-manager", signal);
+    try {
+      await this.#link.restored(limit.signal);
+    } catch (error) {
+      if (signal.aborted || !isAppError(error, "timeout")) throw error;
+      this.#link.require(); // throws why there is none
+    }
+    return restored;
+  }
+
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
+    const restored = await this.restore(progress, signal);
     const namespace = params.namespace ?? this.connection.namespace;
-    return await this.#intercepts.create({ ...params, namespace }, params.wantEnvironment, progress, signal);
+    const result = await this.#intercepts.create({ ...params, namespace }, params.wantEnvironment, progress, signal);
+    return { ...result, warnings: [...restored.warnings, ...result.warnings] };
   }
 
   /** Resolves when there is no such intercept of ours any more, whoever ended it; never rejects. */
@@ -200,7 +224,8 @@ export class Session implements AsyncDisposable {
   async status(signal: AbortSignal): Promise<SessionStatus> {
     const [network, roundTripMs] = await Promise.all([this.#network.status(signal), this.#measureLink(signal)]);
     const current = this.#link.current;
-    const problem = this.#link.problem?.message ?? network.problem;
+    const down = this.#link.problem;
+    const problem = down === undefined ? network.problem : `${down.message}; ${nextStep}`;
     return {
       state: current === undefined ? "Reconnecting" : "Connected",
       connection: this.connection,
@@ -248,13 +273,19 @@ export class Session implements AsyncDisposable {
       const { intercepts } = await current.rpc.call("intercept.list", {}, signal);
       return intercepts;
     }
-    warnings.push("the traffic-manager cannot be reached now, only your own intercepts are shown");
+    warnings.push(
+      "the traffic-manager cannot be reached now, only your own intercepts are shown (`telepresence connect` tries at once)",
+    );
     return this.intercepts;
   }
 }
 
 /** chosen: `status` must not make anybody wait. */
 const statusTimeoutMs = 1000;
+/** The loop goes on by itself, but it installs nothing. */
+const nextStep = "run `telepresence connect` to try at once, and to install the traffic-manager again if it is gone";
+/** chosen: a person waits. */
+const restoreMs = 10_000;
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
 const departMs = 4000;
 

@@ -21,6 +21,30 @@ function makeSupervisor(change: Partial<SupervisorOptions>): Supervisor {
 const caller = { progress: () => undefined, gone: new AbortController().signal };
 const options = { kube: { flags: {}, cwd: "/", env: {} } };
 
+describe("connect()", () => {
+  // It answered that all was well while the manager was gone.
+  test("to the place it is connected to restores the link, and fails with the reason", async () => {
+    const outcomes = [
+      Promise.resolve({ installed: true, warnings: ["so"] }),
+      Promise.reject(new AppError("manager_unavailable", "it cannot be installed")),
+    ];
+    const session = {
+      connection: { context: "test", namespace: "default" },
+      warnings: [],
+      ended: new Promise<AppError>(() => undefined),
+      restore: () => outcomes.shift(),
+    } as unknown as Session;
+    const supervisor = makeSupervisor({ openSession: () => Promise.resolve({ session, installed: false }) });
+    await supervisor.connect(options, caller);
+    expect(await supervisor.connect(options, caller)).toMatchObject({
+      fresh: false,
+      installedManager: true,
+      warnings: ["so"],
+    });
+    await expect(supervisor.connect(options, caller)).rejects.toMatchObject({ code: "manager_unavailable" });
+  });
+});
+
 describe("quit()", () => {
   test("ends the daemon also when the session could not be undone in order", async () => {
     let shutDowns = 0;

@@ -80,8 +80,9 @@ export class Supervisor implements AsyncDisposable {
       const identity = await this.#options.identify(options);
       const standing = this.#session;
       if (standing !== undefined && standing.identity === identity) {
+        const { installed, warnings } = await standing.session.restore(caller.progress, signal);
         const { connection } = standing.session;
-        return { fresh: false, installedManager: false, connection, warnings: [] };
+        return { fresh: false, installedManager: installed, connection, warnings: [...warnings] };
       }
       if (standing !== undefined) {
         const { context, namespace } = standing.session.connection;

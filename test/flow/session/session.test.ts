@@ -37,6 +37,9 @@ class Cluster implements ClusterAccess {
   async openManager(): ReturnType<ClusterAccess["openManager"]> {
     return await dial(this.manager.laptopPort);
   }
+  restoreManager(): ReturnType<ClusterAccess["restoreManager"]> {
+    return Promise.reject(new AppError("manager_unavailable", "no pod of it is ready"));
+  }
   listWorkloads(): ReturnType<ClusterAccess["listWorkloads"]> {
     return Promise.resolve([{ ...workload, agentVersion: "0.1.0" }]);
   }
@@ -535,6 +538,29 @@ describe("a session", () => {
     await many.promise;
     // Four links after the first two: two pauses each, 100 and 200 ms.
     expect(systemClock.now() - startMs).toBeGreaterThanOrEqual(290);
+  });
+
+  // `connect` said nothing and ended with 0 while the manager was gone.
+  test("installs a manager that is gone again on restore(), and only then, and goes on with it", async () => {
+    const { cluster, session, processPort } = await lab();
+    await session.intercept(params(processPort), quiet, never);
+    expect(await session.restore(quiet, never)).toEqual({ installed: false, warnings: [] });
+    const { agentPort } = cluster.manager;
+    await cluster.manager[Symbol.asyncDispose]();
+    await expect.poll(async () => (await session.status(never)).problem).toMatch(/run `telepresence connect`/);
+    await expect(session.restore(quiet, never)).rejects.toMatchObject({ code: "manager_unavailable" });
+    let installations = 0;
+    cluster.restoreManager = async () => {
+      installations += 1;
+      cluster.manager = stack.use(
+        await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+      );
+      return { installed: true, warnings: ["installed elsewhere"] };
+    };
+    expect(await session.restore(quiet, never)).toEqual({ installed: true, warnings: ["installed elsewhere"] });
+    expect((await session.status(never)).state).toBe("Connected");
+    expect(installations).toBe(1);
+    await expect.poll(() => session.intercepts.map(({ state }) => state), { timeout: 10_000 }).toEqual(["active"]);
   });
 
   test("tells that it is reconnecting while the manager is away, and refuses an intercept with the reason", async () => {
