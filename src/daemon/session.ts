@@ -220,6 +220,11 @@ export class Session implements AsyncDisposable {
     };
   }
 
+  /** Everybody's intercepts, by the manager. */
+  async everybody(signal: AbortSignal): Promise<readonly InterceptInfo[]> {
+    return (await this.#link.require().rpc.call("intercept.list", {}, signal)).intercepts;
+  }
+
   /** Every line is tried now: the link by a question to the manager, the device and the resolver by use. */
   async status(signal: AbortSignal): Promise<SessionStatus> {
     const [network, roundTripMs] = await Promise.all([this.#network.status(signal), this.#measureLink(signal)]);
@@ -268,11 +273,7 @@ export class Session implements AsyncDisposable {
   }
 
   async #everybody(warnings: string[], signal: AbortSignal): Promise<readonly InterceptInfo[]> {
-    const current = this.#link.current;
-    if (current !== undefined) {
-      const { intercepts } = await current.rpc.call("intercept.list", {}, signal);
-      return intercepts;
-    }
+    if (this.#link.current !== undefined) return await this.everybody(signal);
     warnings.push(
       "the traffic-manager cannot be reached now, only your own intercepts are shown (`telepresence connect` tries at once)",
     );

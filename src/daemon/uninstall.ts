@@ -3,17 +3,19 @@
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
-import { removeManager } from "#installer/manager.ts";
+import { findManager, managerNamespaces, removeManager } from "#installer/manager.ts";
 import { listAgents, removeAgent } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import type { controlApi } from "#wire/control-api.ts";
-import type { WorkloadRef } from "#wire/manager-api.ts";
+import type { InterceptInfo, WorkloadRef } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
-import { openUserKube } from "./cluster-session.ts";
+import { KubeAccess } from "./cluster-access.ts";
+import { defaultImage, openUserKube } from "./cluster-session.ts";
 import type { Caller } from "./control/server.ts";
 import { describeRetired, findEphemeralPods, retireAgent, type EphemeralPod } from "./retire-agents.ts";
 import type { Session } from "./session.ts";
+import { findTeamMates, warnOfTeamMates } from "./team-mates.ts";
 
 type Params = ParamsOf<typeof controlApi, "uninstall">;
 type Result = ResultOf<typeof controlApi, "uninstall">;
@@ -34,8 +36,11 @@ export async function uninstall(
   const { signal } = limit;
   const place = placeOf(params, session, kube);
   const { agents, ephemeral } = await findAgents(kube, params, place.namespace, signal);
-  await leaveIntercepts(session, [...agents, ...ephemeral.map((pod) => pod.workload)], signal);
-  const outcome: Result = { removed: [], warnings: [] };
+  const going = [...agents, ...ephemeral.map((pod) => pod.workload)];
+  const others = await askManager(kube, place, session, signal);
+  await leaveIntercepts(session, going, signal);
+  const warnings = [...warnOfTeamMates(others, params.mode === "everything" ? undefined : going)];
+  const outcome: Result = { removed: [], warnings };
   await retireAll(kube, ephemeral, outcome, signal);
   await inParallel(agents, async (workload) => {
     try {
@@ -78,6 +83,28 @@ export function placeOf(
     namespace: params.namespace ?? here?.namespace ?? kube.namespace,
     managerNamespace: params.target.managerNamespace ?? here?.managerNamespace,
   };
+}
+
+async function askManager(
+  kube: Kube,
+  place: Place,
+  session: Session | undefined,
+  signal: AbortSignal,
+): Promise<readonly InterceptInfo[]> {
+  const openManager = async (limit: AbortSignal): ReturnType<KubeAccess["openManager"]> => {
+    const found = await findManager(kube, managerNamespaces(kube, place.managerNamespace), limit);
+    if (found === undefined) throw new AppError("manager_unavailable", "there is no traffic-manager");
+    const access = new KubeAccess({ kube, managerNamespace: found.namespace, image: { image: defaultImage } });
+    return await access.openManager(limit);
+  };
+  // Of another cluster or place than the session's the session knows nothing.
+  const { connection } = session ?? {};
+  const { contextName, server } = kube.target;
+  const here = connection?.context === contextName && connection.server === server;
+  const same = here && connection.managerNamespace === place.managerNamespace;
+  const listed = session === undefined || !same ? undefined : (limit: AbortSignal) => session.everybody(limit);
+  const own = new Set(session?.intercepts.map(({ id }) => id));
+  return await findTeamMates({ listed, own, openManager, clock: kube.clock }, signal);
 }
 
 interface FoundAgents {

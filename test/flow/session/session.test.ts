@@ -7,6 +7,7 @@ import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
+import { findTeamMates, warnOfTeamMates } from "#daemon/team-mates.ts";
 import type { InterceptRequest, ResolvedIntercept, WorkloadNews, WorkloadPod } from "#daemon/workload-access.ts";
 import type { Manager } from "#manager/manager.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
@@ -538,6 +539,28 @@ describe("a session", () => {
     await many.promise;
     // Four links after the first two: two pauses each, 100 and 200 ms.
     expect(systemClock.now() - startMs).toBeGreaterThanOrEqual(290);
+  });
+
+  // `uninstall --everything` took the manager away from whoever was connected to it, and said nothing.
+  test("names a team mate's intercepts to whoever uninstalls, connected or not", async () => {
+    const { cluster, session, processPort } = await lab();
+    const { info } = await session.intercept(params(processPort), quiet, never);
+    const openManager = cluster.openManager.bind(cluster);
+    await using other = await openSession(cluster, "bob@desk");
+    const rest = { openManager, clock: systemClock };
+    const connected = { ...rest, listed: (signal: AbortSignal) => other.everybody(signal), own: new Set<string>() };
+    for (const options of [connected, { ...connected, listed: undefined }]) {
+      const others = await findTeamMates(options, never);
+      const since = new Date(info.createdAtMs).toISOString();
+      const line = `the intercept hello of ada@laptop (Deployment hello, namespace shop, since ${since}) has ended with it`;
+      expect(warnOfTeamMates(others, undefined)).toEqual([line]);
+      expect(warnOfTeamMates(others, [workload])).toEqual([line]);
+      expect(warnOfTeamMates(others, [])).toEqual([]);
+    }
+    expect(await findTeamMates({ ...connected, own: new Set([info.id]) }, never)).toEqual([]);
+    const gone = { ...connected, listed: undefined, openManager: () => Promise.reject(new AppError("not_found", "")) };
+    expect(await findTeamMates(gone, never)).toEqual([]);
+    expect(session.intercepts[0]?.state).toBe("active");
   });
 
   // `connect` said nothing and ended with 0 while the manager was gone.

@@ -1,0 +1,75 @@
+// Whose intercepts end with an `uninstall`: the manager is asked, over the session's link or over one of its own that
+// comes and goes. A manager that cannot be asked keeps nobody from uninstalling it.
+import { randomUUID } from "node:crypto";
+import { deadline } from "#base/abort.ts";
+import type { Clock } from "#base/clock.ts";
+import { silentLogger } from "#base/log.ts";
+import { softwareVersion } from "#base/version.ts";
+import { openRpc } from "#tunnel/rpc.ts";
+import { managerApi, managerNotifications, type InterceptInfo, type WorkloadRef } from "#wire/manager-api.ts";
+import type { Duplex } from "node:stream";
+import { openLaptopSession } from "./laptop-session.ts";
+
+export interface TeamMatesOptions {
+  /** Everybody's intercepts over the session that stands, when one does. */
+  readonly listed: ((signal: AbortSignal) => Promise<readonly InterceptInfo[]>) | undefined;
+  /** Ids of one's own. */
+  readonly own: ReadonlySet<string>;
+  readonly openManager: (signal: AbortSignal) => Promise<Duplex>;
+  readonly clock: Clock;
+}
+
+/** chosen: the manager answers at once, or is not there. */
+const askMs = 5000;
+
+/** Other laptops' intercepts; none when the manager cannot be asked. */
+export async function findTeamMates(
+  { listed, own, openManager, clock }: TeamMatesOptions,
+  signal: AbortSignal,
+): Promise<readonly InterceptInfo[]> {
+  using limit = deadline(clock, askMs, "asking the traffic-manager for intercepts", signal);
+  try {
+    const everybody = await (listed === undefined ? ask(openManager, clock, limit.signal) : listed(limit.signal));
+    return everybody.filter(({ id }) => !own.has(id));
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return [];
+  }
+}
+
+async function ask(
+  openManager: TeamMatesOptions["openManager"],
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<readonly InterceptInfo[]> {
+  const session = await openLaptopSession(await openManager(signal), { clock, log: silentLogger }, signal);
+  try {
+    const stream = await session.open({ kind: "rpc", api: "manager" }, signal);
+    const rpc = openRpc({ stream, calls: managerApi, receives: managerNotifications, log: silentLogger });
+    // A name of its own: arriving with the laptop's would end the session that it may have elsewhere.
+    const arrival = { client: "uninstall", installId: randomUUID(), version: softwareVersion, namespace: "" };
+    await rpc.call("arrive", arrival, signal);
+    const { intercepts } = await rpc.call("intercept.list", {}, signal);
+    await rpc.call("depart", {}, signal);
+    return intercepts;
+  } finally {
+    session.destroy();
+  }
+}
+
+/** One line for each whose agent goes; all when the manager goes, which `going` leaves out. */
+export function warnOfTeamMates(
+  others: readonly InterceptInfo[],
+  going: readonly WorkloadRef[] | undefined,
+): readonly string[] {
+  return others
+    .filter(({ spec: { workload } }) => going?.some((item) => isSame(item, workload)) ?? true)
+    .map(({ client, createdAtMs, spec: { name, workload } }) => {
+      const since = new Date(createdAtMs).toISOString();
+      return `the intercept ${name} of ${client} (${workload.kind} ${workload.name}, namespace ${workload.namespace}, since ${since}) has ended with it`;
+    });
+}
+
+function isSame(a: WorkloadRef, b: WorkloadRef): boolean {
+  return a.kind === b.kind && a.name === b.name && a.namespace === b.namespace;
+}
