@@ -32,12 +32,16 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });
   pairs.push(...callerPairs(info, detail));
   if (info.refusedByLaptop > 0) {
-    const whither = info.spec.onRefused === "fail" ? "failed" : "went to the application";
-    const text = `${info.refusedByLaptop} ${whither} because nothing accepted them on the laptop`;
-    pairs.push({ key: "Connections refused", value: text });
+    const value = `${info.refusedByLaptop} ${whither(info)} because nothing accepted them on the laptop`;
+    pairs.push({ key: "Connections refused", value });
   }
   return formatKeyValues(pairs, blockIndent);
 }
+
+const whither = ({ spec }: InterceptInfo): string => (spec.onRefused === "fail" ? "failed" : "went to the application");
+
+/** For a line that says more. */
+export const formatRefused = (info: InterceptInfo): string => `${info.refusedByLaptop} refused here ${whither(info)}`;
 
 function callerPairs({ callerAddress }: InterceptInfo, { debug }: InterceptDetail): readonly KeyValue[] {
   const key = "Caller address";

@@ -2,8 +2,9 @@
 // was measured earlier says how long ago.
 import { formatDuration } from "#base/abort.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
-import type { InterceptInfo } from "#wire/manager-api.ts";
+import type { InterceptInfo, InterceptPort } from "#wire/manager-api.ts";
 import { formatFilter } from "./filter.ts";
+import { formatRefused } from "./intercept.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
@@ -64,8 +65,17 @@ function formatInterceptLine(info: InterceptInfo): string {
   const callers = info.callerAddress?.kept === false ? ", passes connections from the pod's own address" : "";
   const count = countOlder(info);
   const older = count === undefined ? "" : `, ${count} still at the pod`;
+  const refused = info.refusedByLaptop === 0 ? "" : `, ${formatRefused(info)}`;
   const filter = info.spec.filter === undefined ? "" : `, ${formatFilter(info.spec.filter)}`;
-  return `${info.spec.name}: ${info.client}${state}${callers}${older}${filter}`;
+  return `${info.spec.name}: ${info.client}, ${formatPorts(info)}${state}${callers}${older}${refused}${filter}`;
+}
+
+function formatPorts({ spec }: InterceptInfo): string {
+  return spec.ports.map((port) => `${port.containerPort} -> ${localPlace(port)}`).join(", ");
+}
+
+function localPlace({ targetHost, targetPort }: InterceptPort): string {
+  return targetHost.includes(":") ? `[${targetHost}]:${targetPort}` : `${targetHost}:${targetPort}`;
 }
 
 function rootDaemonBlock(status: DaemonStatus): readonly string[] {
@@ -165,6 +175,13 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
         message: info.message === "" ? undefined : info.message,
         caller_address_kept: info.callerAddress?.kept,
         older_connections: info.olderConnections,
+        refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
+        ports: info.spec.ports.map((port) => ({
+          container_port: port.containerPort,
+          protocol: port.protocol.toUpperCase(),
+          target_host: port.targetHost,
+          target_port: port.targetPort,
+        })),
         filter: info.spec.filter,
       })),
     ),

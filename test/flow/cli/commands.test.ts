@@ -237,7 +237,7 @@ describe("status", () => {
       "  Transport         : port-forward",
       "  Round trip        : 0.74 ms, measured 1.2 s ago",
       "  Intercepts        : 1 total",
-      "      hello: alice@thinkpad",
+      "      hello: alice@thinkpad, 8080 -> 127.0.0.1:8080",
       "OSS Root Daemon: Running",
       "  Version    : v0.1.0",
       "  Device     : tel-1000",
@@ -281,6 +281,31 @@ describe("status", () => {
     });
     expect(json["root_daemon"]).not.toHaveProperty("also_proxy_subnets");
     expect((await run("version")).stdout).toMatch(/Traffic Agent\s+: telepresence\/telepresence:0\.1\.0\n$/);
+  });
+
+  test("counts the connections that the laptop did not take, and says where an intercept's ports lead", async () => {
+    const running = await start();
+    running.connected = true;
+    const info = { ...interceptInfo("hello"), refusedByLaptop: 3 };
+    const ports = info.spec.ports.map((port) => ({ ...port, targetHost: "::1", targetPort: 9000 }));
+    const failing = { ...info, spec: { ...info.spec, ports, onRefused: "fail" as const } };
+    running.intercepts = [info, failing];
+    const { stdout } = await run("status");
+    expect(stdout).toContain(
+      " hello: alice@thinkpad, 8080 -> 127.0.0.1:8080, 3 refused here went to the application\n",
+    );
+    expect(stdout).toContain(" hello: alice@thinkpad, 8080 -> [::1]:9000, 3 refused here failed\n");
+    expect(JSON.parse((await run("status", "--output", "json")).stdout)).toMatchObject({
+      user_daemon: {
+        intercepts: [
+          {
+            refused_by_laptop: 3,
+            ports: [{ container_port: 8080, protocol: "TCP", target_host: "127.0.0.1", target_port: 8080 }],
+          },
+          { refused_by_laptop: 3 },
+        ],
+      },
+    });
   });
 });
 
