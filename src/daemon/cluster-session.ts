@@ -76,7 +76,9 @@ export async function openClusterSession(
   const target = await loadTarget(options.kube);
   const kube = openUserKube(target, clock);
   using limit = deadline(clock, connectTimeoutMs, "connecting", signal);
-  const helper = waitForHelper(context, limit.signal);
+  const abandoned = new AbortController();
+  using waiting = linkSignals(limit.signal, abandoned.signal);
+  const helper = waitForHelper(context, waiting.signal);
   helper.catch(() => undefined); // awaited below, unless the manager fails first
   try {
     progress(`Connecting to ${target.server}`);
@@ -110,7 +112,9 @@ export async function openClusterSession(
     return { session, installed: manager.installed };
   } catch (error) {
     kube.close();
-    void helper.then((opened) => opened.close()).catch(() => undefined); // there was none
+    // Before the command hears of it: the next one must neither find this helper nor share its own with us.
+    abandoned.abort(error);
+    await context.door.dismiss();
     throw error;
   }
 }

@@ -48,6 +48,8 @@ export interface HelperDoor extends AsyncDisposable {
   readonly current: Helper | undefined;
   /** The helper that is there, or the next that says hello. */
   wait(signal: AbortSignal): Promise<Helper>;
+  /** What the helper was started for has failed: ends the one that is there or on its way. Resolves when it is gone. */
+  dismiss(): Promise<void>;
 }
 
 export interface HelperDoorOptions {
@@ -87,6 +89,11 @@ class Door implements HelperDoor {
     return this.current ?? raceSignal(this.#arrival.promise, signal);
   }
 
+  async dismiss(): Promise<void> {
+    this.#candidate?.drop();
+    await this.#current?.close();
+  }
+
   async listen(): Promise<void> {
     const { path } = this.#options;
     await rm(path, { force: true });
@@ -99,8 +106,7 @@ class Door implements HelperDoor {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#candidate?.drop();
-    await this.#current?.close();
+    await this.dismiss();
     await closed;
   }
 

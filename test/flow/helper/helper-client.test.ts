@@ -38,8 +38,11 @@ afterEach(async () => {
 });
 
 /** Connects as a helper that answers what `answers` says, and nothing to the rest. */
-async function play(answers: Readonly<Record<string, unknown>> = {}): Promise<{ socket: Socket; heard: Request[] }> {
-  const socket = connect(path);
+async function play(
+  answers: Readonly<Record<string, unknown>> = {},
+  where = path,
+): Promise<{ socket: Socket; heard: Request[] }> {
+  const socket = connect(where);
   sockets.push(socket);
   socket.on("error", () => undefined);
   await new Promise<void>((resolve) => socket.once("connect", () => resolve()));
@@ -113,6 +116,29 @@ describe("the door", () => {
     controller.abort(new Error("still waiting"));
     await expect(waiting).rejects.toThrow("still waiting");
     expect(candidates).toBe(1);
+  });
+
+  // Story: a `connect` failed at once, its helper came later or was just ending; the next `connect` got that one, and
+  // "the root helper was ended" was all that its user heard.
+  test("dismisses the helper of what has failed, there or on its way, before the next one comes", async () => {
+    const candidate = { came: Promise.withResolvers<void>() };
+    const onCandidate = (): void => candidate.came.resolve();
+    await using other = await openHelperDoor({ path: `${path}-2`, onCandidate, clock, log: silentLogger });
+    await play({}, `${path}-2`);
+    await other.wait(signal);
+    await other.dismiss();
+    expect(other.current).toBeUndefined();
+
+    candidate.came = Promise.withResolvers();
+    const onItsWay = connect(`${path}-2`).on("error", () => undefined);
+    sockets.push(onItsWay);
+    await candidate.came.promise;
+    await other.dismiss();
+    await new Promise((resolve) => onItsWay.resume().once("close", resolve));
+
+    const arriving = other.wait(signal);
+    await play({ hello: { version: "9.9.9", pid: 4712 } }, `${path}-2`);
+    expect((await arriving).pid).toBe(4712);
   });
 
   test("lets the next one in when the first is gone", async () => {
