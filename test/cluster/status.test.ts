@@ -133,7 +133,7 @@ describe("connected", () => {
     expect(items[0]).toEqual({ name: "echo", namespace: "default", workload_resource_type: "Deployment" });
     const empty = "No Workloads (Deployments, StatefulSets, ReplicaSets, or Rollouts)\n";
     for (const flags of [["--intercepts"], ["--agents"], ["-n", namespace]]) {
-      expect(await lab.ok("list", ...flags)).toBe(empty);
+      expect(await lab.ok("list", ...flags)).toBe(flags[0] === "--intercepts" ? "No intercepts\n" : empty);
       expect(await lab.json("list", ...flags)).toEqual([]);
       const envelope = JSON.parse(await lab.ok("list", "--output", "json", ...flags)) as object;
       expect(envelope).toEqual({ cmd: "list", stdout: [] });

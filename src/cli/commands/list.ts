@@ -21,12 +21,13 @@ export async function runList(context: CommandContext, flags: ListFlags): Promis
   context.output.progress("Reading workloads");
   const { workloads, warnings } = await connected.daemon.client.call("list", { namespace }, listLimitMs);
   for (const warning of warnings) context.output.warn(warning);
+  const interceptsOnly = flags.intercepts === true;
   const selected = selectWorkloads(workloads, {
-    interceptsOnly: flags.intercepts === true,
+    interceptsOnly,
     agentsOnly: flags.agents === true,
     interceptableOnly: flags.onlyInterceptable !== false,
   });
-  context.output.lines(formatList(selected, flags.debug === true));
+  context.output.lines(formatList(selected, { debug: flags.debug === true, interceptsOnly }));
   context.output.data(selected.map(workloadToJson));
   return 0;
 }

@@ -10,6 +10,7 @@ const item = (name: string, kind: ListedWorkload["kind"], more: Partial<ListedWo
   ...more,
 });
 const all = { interceptsOnly: false, agentsOnly: false, interceptableOnly: false };
+const shown = { debug: false, interceptsOnly: false };
 
 describe("formatList()", () => {
   test("names the kind where two workloads share a name", () => {
@@ -17,17 +18,22 @@ describe("formatList()", () => {
       [item("db", "StatefulSet"), item("db", "Deployment"), item("web", "Deployment")],
       all,
     );
-    expect(formatList(workloads, false).map((line) => line.split(":")[0]?.trimEnd())).toEqual([
+    expect(formatList(workloads, shown).map((line) => line.split(":")[0]?.trimEnd())).toEqual([
       "deployment db",
       "statefulset db",
       "web",
     ]);
   });
 
+  test("says what there is none of", () => {
+    expect(formatList([], shown)).toEqual([expect.stringMatching(/^No Workloads /)]);
+    expect(formatList([], { ...shown, interceptsOnly: true })).toEqual(["No intercepts"]);
+  });
+
   test("tells why a workload with an agent cannot be intercepted", () => {
     const lines = formatList(
       [item("a", "Deployment", { agentVersion: "1", notInterceptableReason: "no ports" })],
-      false,
+      shown,
     );
     expect(lines).toEqual(["a: not interceptable (traffic-agent already installed): no ports"]);
   });

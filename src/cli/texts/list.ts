@@ -20,8 +20,17 @@ export function selectWorkloads(all: readonly ListedWorkload[], filter: ListFilt
     .toSorted((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.kind, b.kind));
 }
 
-export function formatList(workloads: readonly ListedWorkload[], debug: boolean): readonly string[] {
-  if (workloads.length === 0) return [emptyListText];
+export interface ListShown {
+  readonly debug: boolean;
+  /** Only workloads with an intercept were asked for. */
+  readonly interceptsOnly: boolean;
+}
+
+export function formatList(
+  workloads: readonly ListedWorkload[],
+  { debug, interceptsOnly }: ListShown,
+): readonly string[] {
+  if (workloads.length === 0) return [interceptsOnly ? "No intercepts" : emptyListText];
   const labels = labelWorkloads(workloads);
   const width = Math.max(...labels.map((label) => label.length));
   return workloads.flatMap((item, index) => {

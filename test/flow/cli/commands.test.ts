@@ -355,6 +355,7 @@ describe("list", () => {
   test("has the text and the JSON of an empty list", async () => {
     await start();
     expect((await run("list")).stdout).toBe("No Workloads (Deployments, StatefulSets, ReplicaSets, or Rollouts)\n");
+    expect((await run("list", "-i")).stdout).toBe("No intercepts\n");
     expect((await run("list", "--output", "json")).stdout).toBe('{"cmd":"list","stdout":[]}\n');
     expect((await run("list", "--format", "json")).stdout).toBe("[]\n");
     expect((await run("list", "--format", "json-stream")).stdout).toBe("");
