@@ -27,6 +27,7 @@ import {
 import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
+import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
 import type {
   InterceptRequest,
@@ -45,6 +46,8 @@ export interface ClusterAccessOptions {
 
 /** chosen: a person waits, perhaps without a network. */
 const seekManagerMs = 10_000;
+/** chosen: a large namespace's pods take a while, and are but an addition to `list`. */
+const listPodsMs = 5000;
 
 export class KubeAccess implements ClusterAccess {
   readonly context: string;
@@ -99,8 +102,9 @@ export class KubeAccess implements ClusterAccess {
   }
 
   async listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]> {
-    const [found, known] = await Promise.all([
+    const [found, attached, known] = await Promise.all([
       listWorkloads(this.#kube, namespace, signal),
+      this.#listAttached(namespace, signal),
       this.#kube.list(services, { namespace }, signal).catch((error: unknown) => {
         if (isAppError(error, "forbidden")) return undefined;
         throw error;
@@ -108,7 +112,16 @@ export class KubeAccess implements ClusterAccess {
     ]);
     return found
       .filter((item) => !(item.name === "traffic-manager" && item.namespace === this.#managerNamespace))
-      .map((item) => this.#toListed(item, whyNotInterceptable(item, known?.items)));
+      .map((item) => this.#toListed(item, attached, whyNotInterceptable(item, known?.items)));
+  }
+
+  /** Pods with an ephemeral agent, where they can be seen. */
+  async #listAttached(namespace: string, signal: AbortSignal): Promise<readonly EphemeralPod[]> {
+    using limit = deadline(this.#kube.clock, listPodsMs, "listing the pods", signal);
+    return await findEphemeralPods(this.#kube, namespace, limit.signal).catch((error: unknown) => {
+      if (signal.aborted || !(isAppError(error, "forbidden") || isAppError(error, "timeout"))) throw error;
+      return [];
+    });
   }
 
   async resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept> {
@@ -206,9 +219,15 @@ export class KubeAccess implements ClusterAccess {
     return JSON.parse(stdout.toString("utf8")) as Record<string, string>;
   }
 
-  #toListed(item: FoundWorkload, reason: string | undefined): Omit<ListedWorkload, "intercepts"> {
+  #toListed(
+    item: FoundWorkload,
+    attached: readonly EphemeralPod[],
+    reason: string | undefined,
+  ): Omit<ListedWorkload, "intercepts"> {
     const { kind, name, namespace } = item;
-    const agent = findAgent(item.object.spec.template.spec);
+    const agent =
+      findAgent(item.object.spec.template.spec) ??
+      attached.find(({ workload }) => workload.kind === kind && workload.name === name);
     const config = readAgentConfig(item.object.spec.template.spec);
     return {
       kind,

@@ -18,6 +18,7 @@ export interface EphemeralPod {
   readonly namespace: string;
   readonly podName: string;
   readonly workload: WorkloadRef;
+  readonly image: string;
 }
 
 /** chosen: the agent answers at once. */
@@ -35,7 +36,7 @@ export async function findEphemeralPods(
     const { name, namespace: where, deletionTimestamp } = pod.metadata;
     if (agent?.kind !== "ephemeral" || agent.state !== "running" || deletionTimestamp !== undefined) return [];
     if (agent.config === undefined || name === undefined || where === undefined) return [];
-    return [{ namespace: where, podName: name, workload: agent.config.workload }];
+    return [{ namespace: where, podName: name, workload: agent.config.workload, image: agent.image }];
   });
 }
 

@@ -81,7 +81,7 @@ export const listedWorkloadSchema = z.object({
   kind: z.enum(workloadKinds),
   /** Why it cannot be intercepted; absent when it can. */
   notInterceptableReason: z.string().optional(),
-  /** Version of the traffic-agent in the workload's pod template; absent when there is none. */
+  /** Version of the traffic-agent in the workload's pod template, or of one that runs in its pods; absent without. */
   agentVersion: z.string().optional(),
   /** Everybody's intercepts of the workload; one's own have `mine`. */
   intercepts: z.array(interceptInfoSchema.extend({ mine: z.boolean() })),

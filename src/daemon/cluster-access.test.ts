@@ -1,0 +1,62 @@
+// Regression: `list` and `list --agents` denied the agents that run in the pods and are in no template.
+import { describe, expect, test } from "vitest";
+import { planEphemeral } from "#installer/ephemeral.ts";
+import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
+import type { Pod, Service, Workload } from "#kube/objects.ts";
+import { KubeAccess } from "./cluster-access.ts";
+
+const { signal } = new AbortController();
+const image = { image: "registry.example/telepresence:1.2.3" };
+const labels = { app: "hello" };
+const service: Service = {
+  metadata: { name: "hello", namespace: "shop" },
+  spec: { selector: labels, ports: [{ port: 80, targetPort: 8000 }] },
+};
+const workload: Workload = {
+  metadata: { name: "hello", namespace: "shop" },
+  spec: {
+    selector: { matchLabels: labels },
+    template: { metadata: { labels }, spec: { containers: [{ name: "a" }] } },
+  },
+};
+const bare: Pod = {
+  metadata: { name: "hello-1", namespace: "shop", uid: "u", labels },
+  spec: { containers: [{ name: "a" }] },
+};
+const agent = planEphemeral(bare, {
+  workload: { kind: "Deployment", name: "hello", namespace: "shop" },
+  services: [service],
+  image,
+});
+
+function podWith(state: object): Pod {
+  const status = { name: agent.name, ready: false, restartCount: 0, state };
+  return {
+    ...bare,
+    spec: { ...bare.spec, ephemeralContainers: [agent] },
+    status: { ephemeralContainerStatuses: [status] },
+  };
+}
+
+async function list(pods: readonly Pod[] | undefined): Promise<readonly (string | undefined)[]> {
+  await using server = await new FakeApiServer().listen();
+  server.answer = ({ path }, response) => {
+    const kind = path.split("/").at(-1) ?? "";
+    const lists: Record<string, readonly object[] | undefined> = { deployments: [workload], services: [service], pods };
+    const items = kind in lists ? lists[kind] : [];
+    if (items === undefined) sendStatus(response, 403, "Forbidden", "no pods for you");
+    else sendJson(response, { items, metadata: { resourceVersion: "1" } });
+  };
+  const access = new KubeAccess({ kube: server.open({ namespace: "shop" }), managerNamespace: "telepresence", image });
+  return (await access.listWorkloads("shop", signal)).map((item) => item.agentVersion);
+}
+
+describe("listWorkloads()", () => {
+  test("shows an ephemeral agent that runs, and not one that has ended", async () => {
+    expect(await list([podWith({ running: { startedAt: "now" } })])).toEqual(["1.2.3"]);
+    expect(await list([podWith({ terminated: { exitCode: 0 } })])).toEqual([undefined]);
+  });
+  test("goes without where pods may not be listed", async () => {
+    expect(await list(undefined)).toEqual([undefined]);
+  });
+});
