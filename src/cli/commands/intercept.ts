@@ -54,7 +54,7 @@ export async function runIntercept(
     await leave(context, connected, established.info);
     throw error;
   }
-  report(context, established, flags);
+  report(context, established, flags, file !== undefined);
   if (file === undefined) return 0;
   const taken = await findTakenPorts(established.info.spec.ports);
   const code = await runWithChild(context, connected, established, [file, ...args]);
@@ -137,9 +137,15 @@ async function writeEnvironmentFiles(
   if (envJson !== undefined) await writePrivateFile(resolve(cwd, envJson), formatJsonEnvironment(environment));
 }
 
-function report({ output }: CommandContext, { info, environment }: Established, flags: InterceptFlags): void {
+function report(
+  { output }: CommandContext,
+  { info, environment }: Established,
+  flags: InterceptFlags,
+  startsCommand: boolean,
+): void {
   output.line(`Using ${info.spec.workload.kind} ${info.spec.workload.name}`);
-  output.lines(formatIntercept(info, { debug: false, foreign: false }));
+  const shown = startsCommand ? { ...info, refusedByLaptop: 0 } : info; // refused because the command is yet to start
+  output.lines(formatIntercept(shown, { debug: false, foreign: false }));
   const detail = interceptDetailToJson(info, environment);
   if (flags.detailedOutput === true) output.data(detail, { bare: true });
   else if (output.mode.kind === "object") output.data(detail);

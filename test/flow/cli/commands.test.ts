@@ -554,6 +554,22 @@ describe("intercept", () => {
     expect(plain).toEqual({ cmd: "intercept", stdout: expect.stringContaining("Using Deployment hello\n") });
   });
 
+  test("does not count as refused what came before its command was started", async () => {
+    await start({
+      intercept: ({ name }) => ({
+        info: { ...interceptInfo(name), refusedByLaptop: 3 },
+        environment: {},
+        warnings: [],
+      }),
+      leave: () => ({}),
+    });
+    expect((await run("intercept", "hello")).stdout).toContain("Connections refused: 3 ");
+    const { code, stdout } = await run("intercept", "hello", "--", "true");
+    expect(code).toBe(0);
+    expect(stdout).toContain("Intercept name");
+    expect(stdout).not.toContain("Connections refused");
+  });
+
   test("says clearly what other versions have and this one has not", async () => {
     await start();
     for (const flag of ["--mechanism=magic", "--preview-url"]) {
