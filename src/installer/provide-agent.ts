@@ -43,7 +43,10 @@ export async function provideAgent(kube: Kube, request: ProvideRequest): Promise
   if (mode === "sidecar") return await byRollout(kube, request);
   const object = await kube.find(workloadResources[workload.kind], workload, signal);
   // What is in the template comes with every pod, and leaves no room for a second agent.
-  if (object === undefined || findAgent(object.spec.template.spec) !== undefined) return await byRollout(kube, request);
+  if (object === undefined || findAgent(object.spec.template.spec) !== undefined) {
+    const provided = await byRollout(kube, request);
+    return mode === "ephemeral" ? { ...provided, warnings: [sidecarIsThere(request), ...provided.warnings] } : provided;
+  }
   try {
     return await byAttach(kube, request, object);
   } catch (error) {
@@ -54,6 +57,10 @@ export async function provideAgent(kube: Kube, request: ProvideRequest): Promise
     const provided = await byRollout(kube, request);
     return { ...provided, warnings: [why, ...provided.warnings] };
   }
+}
+
+function sidecarIsThere({ workload }: ProvideRequest): string {
+  return `the pods of ${describeWorkload(workload)} have a sidecar already; it is used (\`telepresence uninstall --agent ${workload.name}\` takes it out)`;
 }
 
 async function byRollout(kube: Kube, request: InjectRequest): Promise<ProvidedAgent> {

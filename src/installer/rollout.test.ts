@@ -6,8 +6,10 @@ import { FakeClock } from "#base/clock.fake.ts";
 import type { FakeRequest } from "#kube/api-server.fake.ts";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
+import type { AgentMode } from "#wire/control-api.ts";
 import { findAgent } from "./agent.ts";
-import type { InjectResult } from "./rollout.ts";
+import { provideAgent } from "./provide-agent.ts";
+import type { InjectRequest, InjectResult } from "./rollout.ts";
 import { injectAgent } from "./rollout.ts";
 import { pulledNow } from "./slow-pods.ts";
 
@@ -46,6 +48,8 @@ class FakeDeployment {
   pods: readonly NonNullable<Pod["status"]>[] = [];
   podEvents: readonly object[] = [];
   podsForbidden = false;
+  /** Lets the way the agent comes be chosen. */
+  mode: AgentMode | undefined;
 
   get hasAgent(): boolean {
     return findAgent(this.object.spec.template.spec) !== undefined;
@@ -82,19 +86,27 @@ class FakeDeployment {
   }
 
   /** Runs an injection; time passes until it ends or `until` is there. */
-  async inject(untilMs: number, atMs: Readonly<Record<number, () => void>> = {}): Promise<InjectResult | undefined> {
+  async inject(
+    untilMs: number,
+    atMs: Readonly<Record<number, () => void>> = {},
+  ): Promise<Pick<InjectResult, "changed" | "warnings"> | undefined> {
     await using server = await new FakeApiServer().listen();
     server.answer = (request, response) => this.answer(request, response);
     const controller = new AbortController();
     let ended = false;
-    const injecting = injectAgent(server.open({}, { clock: this.clock }), {
+    const request: InjectRequest = {
       workload: { kind: "Deployment", name: "hello", namespace: "default" },
       services: [service],
       containerPorts: [8080],
       image: { image: "telepresence/telepresence:0.1.0" },
       onProgress: (text) => this.said.push(text),
       signal: controller.signal,
-    }).finally(() => (ended = true));
+    };
+    const kube = server.open({}, { clock: this.clock });
+    const { mode } = this;
+    const injecting = (
+      mode === undefined ? injectAgent(kube, request) : provideAgent(kube, { ...request, mode })
+    ).finally(() => (ended = true));
     const outcome = injecting.catch((error: unknown) => {
       if (!controller.signal.aborted) throw error;
       return undefined;
@@ -149,6 +161,21 @@ describe("injectAgent() when the rollout cannot be waited for", () => {
       hint: expect.stringContaining("`telepresence uninstall --agent hello` takes it out"),
     });
     expect(hello.hasAgent).toBe(true);
+  });
+});
+
+describe("provideAgent() where the template has a sidecar", () => {
+  // `--agent ephemeral` took the sidecar in silence.
+  test("uses it, and says so to who asked for an ephemeral agent", async () => {
+    const hello = new FakeDeployment();
+    hello.pods = [ready];
+    await hello.inject(60_000);
+    const line =
+      "the pods of deployment hello have a sidecar already; it is used (`telepresence uninstall --agent hello` takes it out)";
+    hello.mode = "ephemeral";
+    expect(await hello.inject(120_000)).toMatchObject({ kind: "sidecar", changed: false, warnings: [line] });
+    hello.mode = "auto";
+    expect(await hello.inject(180_000)).toMatchObject({ kind: "sidecar", changed: false, warnings: [] });
   });
 });
 
