@@ -2,6 +2,7 @@
 // nft, devices, sockets as before, without any command. Seeded: TELEPRESENCE_TEST_SEED repeats a run.
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Lab, apply, rolledOut, until, webApp, report } from "./lab.ts";
+import { randomFrom, seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-killed";
@@ -11,7 +12,6 @@ const commands = ["connect", "intercept", "leave", "quit"] as const;
 type Victim = (typeof victims)[number];
 type Command = (typeof commands)[number];
 const rounds = 5;
-const seed = Number(process.env["TELEPRESENCE_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 
 stage([lab], namespace);
 beforeAll(async () => {
@@ -23,17 +23,6 @@ beforeAll(async () => {
 });
 
 afterEach(async () => await lab.quit());
-
-/** mulberry32. */
-function randomFrom(state: number): () => number {
-  let next = state;
-  return () => {
-    next = (next + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(next ^ (next >>> 15), 1 | next);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const connecting: readonly Command[] = ["connect", "intercept"];
 const lines: Readonly<Record<Command, readonly string[]>> = {

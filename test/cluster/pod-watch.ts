@@ -2,13 +2,14 @@
 // product itself can know of them; and the processes of their containers.
 import { readFileSync } from "node:fs";
 import { listPids } from "#testbed/processes.ts";
-import { Lab, field, until, type Running } from "./lab.ts";
+import { Lab, field, kubectl, until, type Running } from "./lab.ts";
 
 export interface PodLife {
   readonly name: string;
   /** Told at this time of the wall clock; undefined: not yet. */
   readyMs?: number;
   endingMs?: number;
+  goneMs?: number;
 }
 
 /** From the other laptop, so that nothing a test does to the first one's network matters. */
@@ -26,11 +27,13 @@ export class PodWatch implements AsyncDisposable {
 
   /** Resolves when it has told of the pods there are. */
   static async start(namespace: string, selector: string): Promise<PodWatch> {
-    const line =
-      '{.metadata.name}|{.metadata.deletionTimestamp}|{.status.conditions[?(@.type=="Ready")].status}{"\\n"}';
-    const words = ["get", "pods", "-n", namespace, "-l", selector, "--watch", "-o", `jsonpath=${line}`];
-    const watch = new PodWatch(watcher.spawn(["kubectl", ...words]));
-    await watch.#running.says("\n");
+    const facts = "{.object.metadata.name}|{.object.metadata.deletionTimestamp}|{.type}";
+    const line = `${facts}|{.object.status.conditions[?(@.type=="Ready")].status}{"\\n"}`;
+    const words = ["get", "pods", "-n", namespace, "-l", selector, "--watch", "--output-watch-events"];
+    const watch = new PodWatch(watcher.spawn(["kubectl", ...words, "-o", `jsonpath=${line}`]));
+    const names = (await kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "name")).trim();
+    const count = names === "" ? 0 : names.split("\n").length;
+    await watch.until("the pods there are", (pods) => pods.length >= count);
     return watch;
   }
 
@@ -41,6 +44,10 @@ export class PodWatch implements AsyncDisposable {
   /** Ready pods that are not ending. */
   get ready(): readonly PodLife[] {
     return this.pods.filter((pod) => pod.readyMs !== undefined && pod.endingMs === undefined);
+  }
+
+  get gone(): readonly PodLife[] {
+    return this.pods.filter((pod) => pod.goneMs !== undefined);
   }
 
   async until<T>(what: string, find: (pods: readonly PodLife[]) => T | undefined | false): Promise<T> {
@@ -55,11 +62,13 @@ export class PodWatch implements AsyncDisposable {
     const lines = `${this.#rest}${text}`.split("\n");
     this.#rest = lines.pop() ?? "";
     for (const line of lines) {
-      const [name = "", ending = "", ready = ""] = line.split("|");
+      const [name = "", ending, event, ready] = line.split("|");
       const pod: PodLife = this.#pods.get(name) ?? { name };
       this.#pods.set(name, pod);
-      if (ready === "True") pod.readyMs ??= Date.now();
-      if (ending !== "") pod.endingMs ??= Date.now();
+      const nowMs = Date.now();
+      if (ready === "True") pod.readyMs ??= nowMs;
+      if (ending !== "") pod.endingMs ??= nowMs;
+      if (event === "DELETED") pod.goneMs ??= nowMs;
     }
   }
 }
