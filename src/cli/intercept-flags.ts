@@ -3,6 +3,7 @@
 import { AppError } from "#base/error.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { choosesRequests } from "./intercept-filter.ts";
+import type { TargetName } from "./target-name.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { existingModes, refusedModes, type ExistingMode, type RefusedMode } from "#wire/manager-api.ts";
 
@@ -80,10 +81,18 @@ function checkPort(text: string): void {
   }
 }
 
+/** `deploy/hello` and `svc/hello` say what `--workload` and `--service` say. */
+export function applyTarget({ name, as }: TargetName, flags: InterceptFlags): InterceptFlags {
+  if (as === undefined) return flags;
+  const given = as === "service" ? flags.service : (flags.workload ?? flags.deployment);
+  if (given === undefined || given === name) return { ...flags, [as]: name };
+  throw new AppError("usage", `${as} ${name} and --${as} ${given} exclude each other`);
+}
+
 function refuseAbsent(flags: InterceptFlags): void {
   const { mechanism } = flags;
   if (mechanism !== undefined && mechanism !== "tcp" && mechanism !== "http") {
-    throw unsupported(`--mechanism is "${mechanism}"`, "leave it out");
+    throw new AppError("usage", `--mechanism is "${mechanism}", expected tcp, or http with a filter`);
   }
   if (mechanism === "http" && !choosesRequests(flags)) {
     throw new AppError("usage", '--mechanism is "http" without a filter, expected one', {

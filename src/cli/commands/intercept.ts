@@ -10,12 +10,13 @@ import type { Environment } from "#cli/environment-file.ts";
 import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
 import { runForeground } from "#cli/foreground.ts";
 import { readFilter } from "#cli/intercept-filter.ts";
-import { checkInterceptFlags, readAgentMode, readExisting, readOnRefused } from "#cli/intercept-flags.ts";
+import { applyTarget, checkInterceptFlags, readAgentMode, readExisting, readOnRefused } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
 import { requireCommand } from "#cli/own-command.ts";
+import { readTargetName } from "#cli/target-name.ts";
 import { overlapWarnings } from "#cli/texts/filter.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
@@ -37,10 +38,13 @@ interface Established {
 
 export async function runIntercept(
   context: CommandContext,
-  name: string,
-  flags: InterceptFlags,
+  text: string,
+  given: InterceptFlags,
   command: readonly string[],
 ): Promise<number> {
+  const target = readTargetName(text);
+  const { name } = target;
+  const flags = applyTarget(target, given);
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
   const filter = await readFilter(name, flags);
   const [file, ...args] = command;

@@ -2,11 +2,13 @@
 import { AppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { openDaemon } from "#cli/daemon-socket.ts";
+import { readTargetName } from "#cli/target-name.ts";
 
 /** chosen: every agent has to confirm. */
 const leaveLimitMs = 60_000;
 
-export async function runLeave(context: CommandContext, names: readonly string[]): Promise<number> {
+export async function runLeave(context: CommandContext, words: readonly string[]): Promise<number> {
+  const names = words.map((word) => readTargetName(word).name);
   using daemon = await openDaemon(context);
   if (daemon === undefined || !daemon.hello.connected) {
     throw new AppError("not_connected", `there is no intercept ${names.join(", ")}: telepresence is not connected`, {

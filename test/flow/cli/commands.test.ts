@@ -554,6 +554,21 @@ describe("intercept", () => {
     expect(plain).toEqual({ cmd: "intercept", stdout: expect.stringContaining("Using Deployment hello\n") });
   });
 
+  test("takes names as kubectl writes them, leave too", async () => {
+    await start();
+    expect((await run("intercept", "deploy/hello")).code).toBe(0);
+    expect(daemon?.paramsOf("intercept")).toMatchObject({ name: "hello", workload: "hello" });
+    expect((await run("leave", "deploy/hello")).code).toBe(0);
+    expect(await run("intercept", "pod/hello")).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('the name is "pod/hello", expected that of a service or workload') as string,
+    });
+    expect(await run("intercept", "svc/hello", "--service", "other")).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("service hello and --service other exclude each other") as string,
+    });
+  });
+
   test("does not count as refused what came before its command was started", async () => {
     await start({
       intercept: ({ name }) => ({
@@ -572,11 +587,14 @@ describe("intercept", () => {
 
   test("says clearly what other versions have and this one has not", async () => {
     await start();
-    for (const flag of ["--mechanism=magic", "--preview-url"]) {
-      const { code, stderr } = await run("intercept", "hello", flag);
-      expect(code).toBe(1);
-      expect(stderr).toMatch(/^telepresence: error: .* is not available in this version; /);
-    }
+    expect(await run("intercept", "hello", "--preview-url")).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^telepresence: error: --preview-url is not available in this version; /) as string,
+    });
+    expect(await run("intercept", "hello", "--mechanism=magic")).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^telepresence intercept: --mechanism is "magic", expected tcp, or/) as string,
+    });
     expect((await run("intercept", "hello", "--preview-url=false")).code).toBe(0);
     expect((await run("intercept", "hello", "--mount=true")).stderr).toMatch(/^Warning: --mount=true has no effect/);
   });

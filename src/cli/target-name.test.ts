@@ -1,0 +1,21 @@
+import { describe, expect, test } from "vitest";
+import { readTargetName } from "./target-name.ts";
+
+describe("readTargetName()", () => {
+  test("takes a bare name as it is", () => {
+    expect(readTargetName("hello")).toEqual({ name: "hello", as: undefined });
+    expect(readTargetName("")).toEqual({ name: "", as: undefined });
+  });
+  test.each(["deploy/hello", "deployment.apps/hello", "sts/hello", "ReplicaSet/hello", "rollout/hello"])(
+    "takes %s as a workload",
+    (text) => expect(readTargetName(text)).toEqual({ name: "hello", as: "workload" }),
+  );
+  test.each(["svc/hello", "service/hello"])("takes %s as a service", (text) =>
+    expect(readTargetName(text)).toEqual({ name: "hello", as: "service" }),
+  );
+  test.each(["pod/hello", "default/hello", "deploy/", "/hello", "deploy/a/b"])("refuses %s", (text) => {
+    expect(() => readTargetName(text)).toThrow(
+      `the name is "${text}", expected that of a service or workload, as hello or deploy/hello`,
+    );
+  });
+});
