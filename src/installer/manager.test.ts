@@ -149,7 +149,25 @@ describe("ensureManager()", () => {
       cluster.allowed = (_request, namespace) => namespace === "own";
       await expect(ensure(kube, { namespace: "tools" })).rejects.toMatchObject({
         code: "forbidden",
-        hint: expect.stringContaining("auth can-i create deployments.apps -n tools") as string,
+        message: expect.stringContaining("namespace tools has a traffic-manager cannot be seen") as string,
+      });
+    }));
+  test("calls a manager missing only where it would be seen", () =>
+    withCluster(async (cluster, kube) => {
+      cluster.namespaces.set("telepresence", {});
+      cluster.allowed = ({ method }) => method !== "POST";
+      await expect(ensure(kube)).rejects.toMatchObject({
+        message: expect.stringContaining("the traffic-manager is missing and cannot be installed") as string,
+        hint: expect.stringContaining("auth can-i create deployments.apps -n telepresence") as string,
+      });
+      cluster.allowed = () => false; // there may be one: no word of "missing"
+      await expect(ensure(kube)).rejects.toMatchObject({
+        code: "forbidden",
+        message:
+          'whether namespace telepresence has a traffic-manager cannot be seen by this user, and none can be installed: user "alice" may not create deployments.apps in namespace telepresence',
+        hint: expect.stringMatching(
+          /`list` on pods and deployments.*pods\/portforward, in namespace telepresence/,
+        ) as string,
       });
     }));
   test("uses a manager that the user may see and not change", () =>

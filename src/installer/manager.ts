@@ -176,7 +176,32 @@ async function install(
       refusal ??= error as AppError;
     }
   }
+  const [first] = candidates.names; // where an administrator puts it
+  if (first !== undefined && (await isHidden(kube, first, options.signal))) throw cannotSee(first, refusal);
   throw cannotInstall(refusal);
+}
+
+/** Whether a manager in this namespace would be found: one that is there must not be called missing. */
+async function isHidden(kube: Kube, namespace: string, signal: AbortSignal): Promise<boolean> {
+  const questions = [
+    kube.find(deployments, { namespace, name: managerName }, signal),
+    kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal),
+  ];
+  const answers = await Promise.all(questions.map((question) => unlessForbidden(question.then(() => "seen"))));
+  return answers.every((answer) => answer === undefined);
+}
+
+function cannotSee(namespace: string, refusal: AppError | undefined): AppError {
+  const why = refusal === undefined ? "" : `, and none can be installed: ${refusal.message}`;
+  return new AppError(
+    "forbidden",
+    `whether namespace ${namespace} has a traffic-manager cannot be seen by this user${why}`,
+    {
+      cause: refusal,
+      hint: `if it has one, ask the cluster's administrator for \`list\` on pods and deployments, and \`get\` and \`create\` on pods/portforward, in namespace ${namespace}; if another has it, name that with --manager-namespace`,
+      fields: refusal?.fields ?? {},
+    },
+  );
 }
 
 function describeFallback(namespace: string, refusal: AppError): string {
