@@ -116,4 +116,17 @@ describe("two filters may overlap", () => {
     );
     expect(apart).toBeGreaterThan(100);
   });
+
+  // Each pattern had a budget of its own: many of them held up a manager, and with it everybody's heart-beats.
+  test("gives a hostile comparison up as an overlap, on one budget for all its patterns", () => {
+    const values = Array.from({ length: 60 }, (_, index) => `"${"ab".repeat(20)}${index}"`).join(",");
+    const one = compileFilter(`request.path in [${values}]`);
+    const patterns = Array.from(
+      { length: 18 },
+      (_, index) => `request.path.matches("(a|b|ab)*(a|b){${index}}z[a-z]{20}")`,
+    );
+    expect(mayOverlap(one, compileFilter(patterns.join(" || "))).mayOverlap).toBe(true);
+    // One of them alone is within the budget, and is told apart.
+    expect(mayOverlap(compileFilter(`request.path == "ab"`), compileFilter(patterns[0] ?? "")).mayOverlap).toBe(false);
+  });
 });

@@ -6,6 +6,7 @@ import { interceptIdHeader, matchAll } from "./flags.ts";
 import { filterLimits } from "./limits.ts";
 import { operandsOf } from "./plan.ts";
 import { compileRegex } from "./regex.ts";
+import type { Regex } from "./regex.ts";
 import { requestFieldOf } from "./subject.ts";
 import type { Subject } from "./subject.ts";
 import type { Node, NodeOf } from "./syntax.ts";
@@ -41,11 +42,12 @@ export function mayOverlap(one: Filter, other: Filter): Overlap {
   if (one.text === matchAll) return { mayOverlap: true, reason: "this filter takes every request" };
   if (other.text === matchAll) return { mayOverlap: true, reason: "the other filter takes every request" };
   if (one.text === other.text) return { mayOverlap: true, reason: "both filters are the same" };
+  const patterns = new Patterns();
   let reason = "one of the filters takes no request";
   const others = waysOf(other.syntax, true);
   for (const way of waysOf(one.syntax, true)) {
     for (const otherWay of others) {
-      const found = findContradiction(way, otherWay);
+      const found = findContradiction(way, otherWay, patterns);
       if (found === undefined) return { mayOverlap: true, reason: "nothing in the two filters excludes the other" };
       reason = found;
     }
@@ -130,39 +132,55 @@ function textOf(node: Node): string | undefined {
   return node.op === "value" && typeof node.args === "string" ? node.args : undefined;
 }
 
-function findContradiction(way: Way, other: Way): string | undefined {
+function findContradiction(way: Way, other: Way, patterns: Patterns): string | undefined {
   for (const { subject, demand } of way) {
     for (const { subject: otherSubject, demand: otherDemand } of other) {
       if (subject.key !== otherSubject.key) continue;
-      if (!excludes(demand, otherDemand) && !excludes(otherDemand, demand)) continue;
+      if (!excludes(demand, otherDemand, patterns) && !excludes(otherDemand, demand, patterns)) continue;
       return `${subject.text} ${inWords(demand)} here and ${inWords(otherDemand)} in the other filter`;
     }
   }
   return undefined;
 }
 
-function excludes(demand: Demand, other: Demand): boolean {
+function excludes(demand: Demand, other: Demand, patterns: Patterns): boolean {
   if (demand.kind === "absent") return other.kind !== "absent"; // every other demand is one on a value
-  if (demand.kind === "one-of") return demand.values.every((value) => !satisfies(value, other));
+  if (demand.kind === "one-of") return demand.values.every((value) => !satisfies(value, other, patterns));
   if (demand.kind !== "prefix" || other.kind !== "prefix") return false;
   return !demand.prefix.startsWith(other.prefix) && !other.prefix.startsWith(demand.prefix);
 }
 
-function satisfies(value: string, demand: Demand): boolean {
+function satisfies(value: string, demand: Demand, patterns: Patterns): boolean {
   if (demand.kind === "one-of") return demand.values.includes(value);
   if (demand.kind === "none-of") return !demand.values.includes(value);
   if (demand.kind === "prefix") return value.startsWith(demand.prefix);
-  return demand.kind === "regex" ? mayMatch(demand.pattern, value) : demand.kind === "present";
+  return demand.kind === "regex" ? patterns.mayMatch(demand.pattern, value) : demand.kind === "present";
 }
 
-function mayMatch(pattern: string, value: string): boolean {
-  try {
-    return compileRegex(pattern).test(value, new Meter(filterLimits.steps));
-  } catch (error) {
-    if (error instanceof OverBudget) return true;
-    throw error;
+/** All patterns of one comparison, on one budget: whoever writes a filter must not hold up everybody's manager. */
+class Patterns {
+  readonly #meter = new Meter(filterLimits.steps);
+  readonly #compiled = new Map<string, Regex>();
+
+  /** True also when the budget is used up. */
+  mayMatch(pattern: string, value: string): boolean {
+    try {
+      let regex = this.#compiled.get(pattern);
+      if (regex === undefined) {
+        this.#meter.spend(compileSteps);
+        regex = compileRegex(pattern);
+        this.#compiled.set(pattern, regex);
+      }
+      return regex.test(value, this.#meter);
+    } catch (error) {
+      if (error instanceof OverBudget) return true;
+      throw error;
+    }
   }
 }
+
+/** chosen: a compilation takes as long as so many steps of a match, or less. */
+const compileSteps = 20_000;
 
 function inWords(demand: Demand): string {
   switch (demand.kind) {
