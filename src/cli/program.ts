@@ -178,13 +178,16 @@ function declareOther(program: Command, options: ProgramOptions): void {
 
   const uninstall = program
     .command("uninstall")
-    .argument("[names...]", "workloads whose traffic-agent is removed")
+    .argument("[names...]", "workloads whose traffic-agent is removed, as with --agent")
     .helpGroup(groups.other)
     .description("Remove traffic-agents, or everything that was installed, from the cluster")
-    .usage("(--agent <names...> | --all-agents | --everything) [flags]")
+    .usage("(<names...> | --agent <names...> | --all-agents | --everything) [flags]")
     .option("-d, --agent [names...]", "remove the traffic-agent of these workloads")
     .option("-a, --all-agents", "remove the traffic-agents of all workloads")
-    .option("-e, --everything", "remove all traffic-agents and the traffic-manager, and quit");
+    .option(
+      "-e, --everything",
+      "remove all traffic-agents and the traffic-manager, and end what runs on this laptop, as quit does",
+    );
   addConnectFlags(uninstall);
   action(uninstall, options, ([names]) => async (context) => {
     const { runUninstall } = await import("./commands/uninstall.ts");
@@ -222,20 +225,23 @@ function addInterceptFlags(command: Command): void {
     .addOption(
       new Option(
         "-p, --port <local[:port]>",
-        "local port, and the service's port by name or number when it has several",
+        "local port (default: 8080), and the service's port by name or number when it has several",
       ).argParser(appendValue),
     )
     .option("--service <name>", "service to intercept, when the workload has several")
     .option("-w, --workload <name>", "workload to intercept, when it has another name than the intercept")
     .addOption(hidden("-d, --deployment <name>", "older spelling of --workload"))
     .option("--container <name>", "container whose environment is meant, when there are several")
-    .option("--agent <kind>", "auto, ephemeral (no pod is restarted) or sidecar (the workload is rolled out once)")
+    .option(
+      "--agent <kind>",
+      "auto (default: ephemeral where it can be, else sidecar), ephemeral (no pod is restarted) or sidecar (one rollout)",
+    )
     .option("--existing <what>", "connections that are open already: keep (default), drain (close when idle) or reset")
     .option("--on-refused <who>", "when the local process does not take a connection: app (answers, default) or fail")
     .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
     .option("-e, --env-file <path>", "write the pod's environment to a file in the syntax of docker-compose")
     .option("-j, --env-json <path>", "write the pod's environment to a file as JSON")
-    .option("--detailed-output", "with --output or --format: everything about the intercept as one object")
+    .option("--detailed-output", "with --output or --format: one object with everything, the pod's environment too")
     .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")
     .option("--mount <bool|path>", "volumes are not mounted in this version; false is accepted")
     .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
