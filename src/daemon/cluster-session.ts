@@ -26,6 +26,7 @@ import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
 import { LaptopNetwork } from "./laptop-network.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { Session } from "./session.ts";
 import type { Progress } from "./workload-access.ts";
 
@@ -83,6 +84,8 @@ export async function openClusterSession(
   try {
     progress(`Connecting to ${target.server}`);
     const image = { image: options.image ?? defaultImage, pullPolicy: options.imagePullPolicy };
+    const mappedNamespaces = options.mappedNamespaces ?? target.extension.mappedNamespaces;
+    const missing = warnOfMissingNamespaces(kube, [kube.namespace, ...mappedNamespaces], limit.signal);
     const manager = await ensureManager(kube, {
       namespace: options.managerNamespace,
       image,
@@ -95,10 +98,10 @@ export async function openClusterSession(
         access,
         managerNamespace: manager.namespace,
         managerImage: image.image,
-        mappedNamespaces: options.mappedNamespaces ?? target.extension.mappedNamespaces,
+        mappedNamespaces,
         client: context.client,
         installId: context.installId,
-        warnings: manager.warnings,
+        warnings: [...(await missing), ...manager.warnings],
         clock,
         log,
         openNetwork: (link, first, scope) => {

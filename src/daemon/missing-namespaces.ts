@@ -1,0 +1,28 @@
+// A namespace that is misspelled gives a connection in which no name is found: said at `connect`, where it can be seen.
+import { deadline } from "#base/abort.ts";
+import type { Kube } from "#kube/client.ts";
+import { namespaces } from "#kube/objects.ts";
+
+/** chosen: a word of help must not hold `connect` up. */
+const lookMs = 5000;
+/** chosen: questions at one time; who maps more namespaces did not type them. */
+const maxNames = 50;
+
+/** A line for each that the cluster says it does not have. What may not be asked, or is not answered, is left out. */
+export async function warnOfMissingNamespaces(
+  kube: Kube,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  using limit = deadline(kube.clock, lookMs, "looking at the namespaces", signal);
+  const wanted = [...new Set(names)].slice(0, maxNames);
+  const known = await Promise.all(
+    wanted.map((name) =>
+      kube.find(namespaces, { name }, limit.signal).then(
+        (found) => found !== undefined,
+        () => true,
+      ),
+    ),
+  );
+  return wanted.filter((_, index) => known[index] === false).map((name) => `namespace ${name} does not exist`);
+}
