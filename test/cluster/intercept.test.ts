@@ -312,7 +312,7 @@ describe("a command after --", () => {
     expect(await call("http://named/")).toBe("hello from laptop\n");
     await lab.ok("leave", "named");
     await first.ends();
-    expect(first.stderr).toContain("Warning: the intercept named was ended elsewhere");
+    expect(first.stderr).toContain("Warning: the intercept named was ended by another command");
     await using second = lab.start([
       "intercept",
       "named",

@@ -123,7 +123,7 @@ describe("a command after --", () => {
     const { code, stdout, stderr } = await outcome;
     expect(code).toBe(143);
     expect(stdout).not.toContain("never");
-    expect(stderr).toBe("Warning: the intercept hello was ended elsewhere; ending sh\n");
+    expect(stderr).toBe("Warning: the intercept hello was ended by another command; ending sh\n");
     expect(daemon.methods()).toEqual(["connect", "intercept"]); // nothing is asked again and again
   });
 

@@ -144,6 +144,6 @@ test("an intercept that another command ended ends the child, without a question
   supervisor.ended.resolve();
   const { code, stderr } = await outcome;
   expect(code).toBe(143);
-  expect(stderr).toBe("Warning: the intercept hello was ended elsewhere; ending sh\n");
+  expect(stderr).toBe("Warning: the intercept hello was ended by another command; ending sh\n");
   expect(supervisor.seen).toEqual([]); // it is over already
 });
