@@ -15,6 +15,7 @@ import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
+import { suggestWorkload } from "#cli/near-workload.ts";
 import { requireCommand } from "#cli/own-command.ts";
 import { readTargetName } from "#cli/target-name.ts";
 import { overlapWarnings } from "#cli/texts/filter.ts";
@@ -50,7 +51,11 @@ export async function runIntercept(
   const [file, ...args] = command;
   if (file !== undefined) await requireCommand(file, context.environment);
   using connected = await connectIfNeeded(context);
-  const established = await establish(context, connected, { name, flags, filter, owned: command.length > 0 });
+  const wish = { name, flags, filter, owned: command.length > 0 };
+  const established = await establish(context, connected, wish).catch(async (error: unknown) => {
+    const sought = { name: flags.workload ?? flags.deployment ?? name, namespace: context.flags.namespace };
+    throw await suggestWorkload(connected.daemon.client, error, sought);
+  });
   try {
     checkContainer(established, flags, command);
     await writeEnvironmentFiles(context, established, flags);

@@ -599,6 +599,31 @@ describe("intercept", () => {
     expect((await run("intercept", "hello", "--mount=true")).stderr).toMatch(/^Warning: --mount=true has no effect/);
   });
 
+  test.each([
+    ["helo", "did you mean hello?"],
+    ["payments", "see the list"],
+  ])("suggests a name near to %s, if there is one", async (name, hint) => {
+    await start({
+      intercept: () => {
+        throw new AppError("workload_not_found", `no workload ${name}`, { hint: "see the list" });
+      },
+      list: () => ({ workloads: [workload("web"), workload("hello")], warnings: [] }),
+    });
+    expect(await run("intercept", name)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: `telepresence: error: no workload ${name}; ${hint}\n`,
+    });
+  });
+
+  test("keeps the first error when there is no list to suggest from", async () => {
+    const fail = (text: string) => (): never => {
+      throw new AppError("workload_not_found", text);
+    };
+    await start({ intercept: fail("no workload helo"), list: fail("no list") });
+    expect((await run("intercept", "helo")).stderr).toBe("telepresence: error: no workload helo\n");
+  });
+
   test("passes the daemon's error and code on", async () => {
     await start({
       intercept: () => {
