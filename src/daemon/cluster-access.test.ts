@@ -1,9 +1,10 @@
-// Regression: `list` and `list --agents` denied the agents that run in the pods and are in no template.
+// Regressions: `list` and `list --agents` denied the agents that run in the pods and are in no template.
 import { describe, expect, test } from "vitest";
 import { planEphemeral } from "#installer/ephemeral.ts";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
 import { KubeAccess } from "./cluster-access.ts";
+import { waitUntilEnded } from "./retire-agents.ts";
 
 const { signal } = new AbortController();
 const image = { image: "registry.example/telepresence:1.2.3" };
@@ -37,6 +38,17 @@ function podWith(state: object): Pod {
     status: { ephemeralContainerStatuses: [status] },
   };
 }
+
+// `uninstall --everything` said a second time that the agent ends, because the first did not wait until it had.
+test("waitUntilEnded() looks until the agent has ended", async () => {
+  await using server = await new FakeApiServer().listen();
+  const states = [{ running: { startedAt: "now" } }, { terminated: { exitCode: 0 } }];
+  server.answer = (_request, response) => sendJson(response, podWith(states.shift() ?? {}));
+  const ref = { kind: "Deployment", name: "hello", namespace: "shop" } as const;
+  const pod = { namespace: "shop", podName: "hello-1", workload: ref, ...image };
+  await waitUntilEnded(server.open(), pod, signal);
+  expect(states).toEqual([]);
+});
 
 async function list(pods: readonly Pod[] | undefined): Promise<readonly (string | undefined)[]> {
   await using server = await new FakeApiServer().listen();

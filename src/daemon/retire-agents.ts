@@ -23,6 +23,9 @@ export interface EphemeralPod {
 
 /** chosen: the agent answers at once. */
 const retireMs = 10_000;
+/** chosen: an agent without connections ends within two seconds; the kubelet tells it a moment later. */
+const endMs = 6000;
+const lookMs = 500;
 
 /** Pods whose ephemeral agent runs. All namespaces when none is given. */
 export async function findEphemeralPods(
@@ -40,8 +43,13 @@ export async function findEphemeralPods(
   });
 }
 
-/** False when the pod went away meanwhile. */
-export async function retireAgent(kube: Kube, pod: EphemeralPod, clock: Clock, signal: AbortSignal): Promise<boolean> {
+/** Tells the agent to end; gives the connections that keep it. Undefined when the pod went away meanwhile. */
+export async function retireAgent(
+  kube: Kube,
+  pod: EphemeralPod,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<number | undefined> {
   const { namespace, podName } = pod;
   using limit = deadline(clock, retireMs, `telling the agent of pod ${podName} to end`, signal);
   try {
@@ -50,14 +58,33 @@ export async function retireAgent(kube: Kube, pod: EphemeralPod, clock: Clock, s
     const session = await openLaptopSession(transport, { clock, log: silentLogger }, limit.signal);
     try {
       const stream = await session.open({ kind: "rpc", api: "introduction" }, limit.signal);
-      await openRpc({ stream, calls: introductionApi, log: silentLogger }).call("retire", {}, limit.signal);
-      return true;
+      const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
+      const { connections } = await rpc.call("retire", {}, limit.signal);
+      return connections;
     } finally {
       session.destroy();
     }
   } catch (error) {
-    if (isAppError(error, "not_found")) return false;
+    if (isAppError(error, "not_found")) return undefined;
     throw error;
+  }
+}
+
+/** So that a second `uninstall` does not find it again. Not for agents that connections keep. */
+export async function waitUntilEnded(
+  kube: Kube,
+  { namespace, podName }: EphemeralPod,
+  signal: AbortSignal,
+): Promise<void> {
+  using limit = deadline(kube.clock, endMs, `the end of the agent in pod ${podName}`, signal);
+  try {
+    for (;;) {
+      const pod = await kube.find(pods, { namespace, name: podName }, limit.signal);
+      if (pod === undefined || currentAgent(pod)?.state !== "running") return;
+      await kube.clock.sleep(lookMs, limit.signal);
+    }
+  } catch (error) {
+    if (signal.aborted) throw error; // else it is told to end, and that is what counts
   }
 }
 

@@ -13,7 +13,7 @@ import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import { defaultImage, openUserKube } from "./cluster-session.ts";
 import type { Caller } from "./control/server.ts";
-import { describeRetired, findEphemeralPods, retireAgent, type EphemeralPod } from "./retire-agents.ts";
+import { describeRetired, findEphemeralPods, retireAgent, waitUntilEnded, type EphemeralPod } from "./retire-agents.ts";
 import type { Session } from "./session.ts";
 import { findTeamMates, warnOfTeamMates } from "./team-mates.ts";
 
@@ -152,15 +152,20 @@ async function retireAll(
   signal: AbortSignal,
 ): Promise<void> {
   const retired: EphemeralPod[] = [];
+  const ending: EphemeralPod[] = [];
   await inParallel(ephemeral, async (pod) => {
     try {
-      if (await retireAgent(kube, pod, kube.clock, signal)) retired.push(pod);
+      const connections = await retireAgent(kube, pod, kube.clock, signal);
+      if (connections === undefined) return;
+      retired.push(pod);
+      if (connections === 0) ending.push(pod);
     } catch (error) {
       if (signal.aborted) throw error;
       const what = `the agent in pod ${pod.podName} of ${pod.workload.kind} ${pod.workload.name}`;
       outcome.warnings.push(`${what} stays until it has not been used for a while: ${toAppError(error).message}`);
     }
   });
+  await inParallel(ending, (pod) => waitUntilEnded(kube, pod, signal));
   outcome.removed.push(...describeRetired(retired));
 }
 
