@@ -58,7 +58,7 @@ export class Intercepts implements AsyncDisposable {
   }
 
   get infos(): readonly InterceptInfo[] {
-    return [...this.#own.values()].map((own) => ({ ...own.info, agent: own.agent }));
+    return [...this.#own.values()].map(shown);
   }
 
   async create(
@@ -200,11 +200,12 @@ export class Intercepts implements AsyncDisposable {
         const environment = step.wantEnvironment ? await this.#environment(spec, follower, signal) : {};
         const info = entry.info ?? active;
         const { agent } = injected;
-        this.#own.set(spec.name, { spec, info, follower, agent, ended: Promise.withResolvers() });
+        const own: Own = { spec, info, follower, agent, ended: Promise.withResolvers() };
+        this.#own.set(spec.name, own);
         this.#told();
         const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? [])];
         return {
-          info: { ...info, agent },
+          info: shown(own),
           warnings,
           ...(environment.values === undefined ? {} : { environment: { ...environment.values } }),
         };
@@ -328,6 +329,10 @@ export class Intercepts implements AsyncDisposable {
     this.#followers.delete(key);
     await entry.follower[Symbol.asyncDispose]();
   }
+}
+
+function shown({ info, agent, follower }: Own): InterceptInfo {
+  return { ...info, agent, pods: follower.liveFirst(info.pods) };
 }
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */

@@ -77,6 +77,11 @@ export class WorkloadFollower implements AsyncDisposable {
   get somePod(): WorkloadPod | undefined {
     return this.#pods?.find((pod) => pod.ready && pod.agentRunning) ?? this.#pods?.find((pod) => pod.agentRunning);
   }
+  /** Pods that live first: of one that is ending the manager may still hear, and nobody should call it. */
+  liveFirst<T extends { readonly uid: string }>(serving: readonly T[]): T[] {
+    const live = new Set(this.#pods?.map((pod) => pod.uid));
+    return serving.toSorted((a, b) => Number(live.has(b.uid)) - Number(live.has(a.uid)));
+  }
   get failure(): AppError | undefined {
     return this.#attachments?.failure ?? this.#introductions.failure;
   }

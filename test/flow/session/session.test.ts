@@ -215,6 +215,23 @@ describe("intercept()", () => {
     await expect.poll(() => ask(portOf(late), "x")).toBe("laptop:x");
   });
 
+  // `pod_ip` was that of a pod which the rollout was taking away.
+  test("names pods that live before those that are ending", async () => {
+    const { cluster, session, processPort } = await lab(["hello-1", "hello-2"]);
+    const { info } = await session.intercept(params(processPort), quiet, never);
+    for (const ending of info.pods) {
+      const agent = cluster.agents.get(ending.name);
+      if (agent === undefined) throw new Error(`no agent in ${ending.name}`);
+      cluster.agents.delete(ending.name); // its agent serves on while its pod ends
+      cluster.podsChanged();
+      const last = session.intercepts[0]?.pods.at(-1)?.name;
+      expect(last).toBe(ending.name);
+      expect(session.intercepts[0]?.pods).toHaveLength(2);
+      cluster.agents.set(ending.name, agent);
+      cluster.podsChanged();
+    }
+  });
+
   // Trap 26: dangling intercepts after a create that failed half-way.
   test("leaves nothing behind when the injection fails", async () => {
     const { cluster, session, processPort } = await lab();
