@@ -242,13 +242,13 @@ describe("a cluster user", () => {
     expect(await solo.cli(["connect"])).toMatchObject({ code: 0, stderr: "" });
     expect(await solo.ok("list")).toContain("hello: ready to intercept (traffic-agent not yet installed)");
   });
-  test("with a small Role is told which verb is missing when there is no manager", async () => {
+  test("with a small Role is told what it cannot see, and which verbs to ask for, when there is no manager", async () => {
     const small = new Lab({ clusterUser: "small" });
     await withoutManager();
     const { code, stderr } = await small.cli(["connect"]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^telepresence: error: the traffic-manager is missing and cannot be installed: user "small" may not create deployments\.apps in namespace telepresence; check with `kubectl .*auth can-i create deployments\.apps -n telepresence` and ask the cluster's administrator for that verb\n$/,
+      /^telepresence: error: whether namespace telepresence has a traffic-manager cannot be seen by this user, and none can be installed: user "small" may not create deployments\.apps in namespace telepresence; .*`list` on pods and deployments.* pods\/portforward, in namespace telepresence; .*--manager-namespace\n$/,
     );
     await lab.quit();
     await asBefore();
