@@ -60,6 +60,15 @@ describe("the cluster", () => {
     );
     figure("refused cluster named after", ms);
   });
+  // Story: the failed connect's helper, which was still on its way, was taken for the next one's, and ended under it.
+  test("can be connected to at once after a connect that failed", async () => {
+    const server = `https://${laptopAddresses(1).gateway}:6443`;
+    for (let round = 0; round < 8; round += 1) {
+      await fails(["connect", "--server", server]);
+      expect(await lab.cli(["connect"])).toMatchObject({ code: 0, stderr: "" });
+      await lab.quit();
+    }
+  });
   test("is a black hole: named within seconds", async () => {
     const server = `https://${nodeAddress}:6444`;
     const [said, ms] = await timed(() => fails(["connect", "--server", server]));
