@@ -193,12 +193,13 @@ async function isHidden(kube: Kube, namespace: string, signal: AbortSignal): Pro
 
 function cannotSee(namespace: string, refusal: AppError | undefined): AppError {
   const why = refusal === undefined ? "" : `, and none can be installed: ${refusal.message}`;
+  const toInstall = refusal?.hint === undefined ? "" : `; to install one: ${refusal.hint}`;
   return new AppError(
     "forbidden",
     `whether namespace ${namespace} has a traffic-manager cannot be seen by this user${why}`,
     {
       cause: refusal,
-      hint: `if it has one, ask the cluster's administrator for \`list\` on pods and deployments, and \`get\` and \`create\` on pods/portforward, in namespace ${namespace}; if another has it, name that with --manager-namespace`,
+      hint: `if it has one, ask the cluster's administrator for \`list\` on pods and deployments, and \`get\` and \`create\` on pods/portforward, in namespace ${namespace}; if another has it, name that with --manager-namespace${toInstall}`,
       fields: refusal?.fields ?? {},
     },
   );
