@@ -248,7 +248,7 @@ describe("a cluster user", () => {
     const { code, stderr } = await small.cli(["connect"]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^telepresence: error: whether namespace telepresence has a traffic-manager cannot be seen by this user, and none can be installed: user "small" may not create deployments\.apps in namespace telepresence; .*`list` on pods and deployments.* pods\/portforward, in namespace telepresence; .*--manager-namespace\n$/,
+      /^telepresence: error: whether namespace telepresence has a traffic-manager cannot be seen by this user, and none can be installed: user "small" may not create deployments\.apps in namespace telepresence; .*`list` on pods and deployments.* pods\/portforward, in namespace telepresence; .*--manager-namespace; .*`kubectl --context small auth can-i create deployments\.apps -n telepresence`.*\n$/,
     );
     await lab.quit();
     await asBefore();
