@@ -3,26 +3,9 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
-import { isAnyListening, listeningPorts } from "./listening.ts";
+import { isAnyListening } from "./listening.ts";
 
-const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
 const rest = "00000000:00000000 00:00000000 00000000  1000        0 12345 1 0000000000000000 100 0 0 10 0";
-
-describe("listeningPorts()", () => {
-  test("reads sockets that listen, of both families, and no others", () => {
-    const ipv4 = [
-      heading,
-      `   0: 00000000:1F90 00000000:0000 0A ${rest}`,
-      `   1: 0100007F:0050 00000000:0000 0A ${rest}`,
-      `   2: 0100007F:01BB 0100007F:D431 01 ${rest}`,
-      ` 103: 0100007F:1FFF 0100007F:D431 06 ${rest}`,
-      "",
-    ].join("\n");
-    expect([...listeningPorts(ipv4)]).toEqual([8080, 80]);
-    const ipv6 = `${heading}\n   0: 00000000000000000000000000000000:24B8 00000000000000000000000000000000:0000 0A ${rest}\n`;
-    expect([...listeningPorts(ipv6)]).toEqual([9400]);
-  });
-});
 
 describe("isAnyListening()", () => {
   test.each(["127.0.0.1", "::"])("sees a socket on %s come and go without connecting to it", async (host) => {
