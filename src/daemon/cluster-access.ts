@@ -13,7 +13,7 @@ import type { Kube } from "#kube/client.ts";
 import { execInPod } from "#kube/exec.ts";
 import { watchPods } from "#kube/live-set.ts";
 import { formatSelector, pods, services, type Pod, type Service } from "#kube/objects.ts";
-import { isLive } from "#kube/pod-problems.ts";
+import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
 import { openPortForward } from "#kube/port-forward.ts";
 import { recordWorkloadEvent } from "#kube/workload-event.ts";
 import {
@@ -79,8 +79,7 @@ export class KubeAccess implements ClusterAccess {
     if (this.#managerOpened) this.#kube.transport.renew();
     this.#managerOpened = true;
     const found = await this.#kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal);
-    const ready = found.items.filter(isReady);
-    const pod = ready[0];
+    const pod = found.items.find((item) => isReady(item) && !isTerminating(item));
     if (pod === undefined) {
       throw new AppError(
         "manager_unavailable",
@@ -249,8 +248,8 @@ function whyNotInterceptable(item: FoundWorkload, known: readonly Service[] | un
 
 /** Live pods only: one that is being deleted takes no new connections that are worth introducing it for. */
 function toWorkloadPod(pod: Pod): WorkloadPod[] {
-  const { name, uid, deletionTimestamp } = pod.metadata;
-  if (name === undefined || uid === undefined || deletionTimestamp !== undefined) return [];
+  const { name, uid } = pod.metadata;
+  if (name === undefined || uid === undefined || isTerminating(pod)) return [];
   const agent = currentAgent(pod);
   return [
     {
@@ -263,11 +262,6 @@ function toWorkloadPod(pod: Pod): WorkloadPod[] {
       environmentOf: agent?.config?.containerName,
     },
   ];
-}
-
-function isReady(pod: Pod): boolean {
-  if (pod.metadata.deletionTimestamp !== undefined) return false;
-  return pod.status?.conditions?.some((item) => item.type === "Ready" && item.status === "True") ?? false;
 }
 
 function tagOf(image: string): string {
