@@ -6,7 +6,14 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
-import type { AgentKind, InterceptInfo, InterceptPort, InterceptSpec, WorkloadRef } from "#wire/manager-api.ts";
+import {
+  workloadKey,
+  type AgentKind,
+  type InterceptInfo,
+  type InterceptPort,
+  type InterceptSpec,
+  type WorkloadRef,
+} from "#wire/manager-api.ts";
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
@@ -301,7 +308,7 @@ export class Intercepts implements AsyncDisposable {
   }
 
   #acquire(workload: WorkloadRef): WorkloadFollower {
-    const key = keyOf(workload);
+    const key = workloadKey(workload);
     const existing = this.#followers.get(key);
     if (existing !== undefined) {
       existing.users += 1;
@@ -321,7 +328,7 @@ export class Intercepts implements AsyncDisposable {
   }
 
   async #release(workload: WorkloadRef): Promise<void> {
-    const key = keyOf(workload);
+    const key = workloadKey(workload);
     const entry = this.#followers.get(key);
     if (entry === undefined) return;
     entry.users -= 1;
@@ -368,8 +375,4 @@ async function createFiltered(
 /** An intercept that had lost its link: connections that began meanwhile were promised to the application. */
 function renewed(spec: InterceptSpec): InterceptSpec {
   return spec.existing === "reset" ? { ...spec, existing: "drain" } : spec;
-}
-
-function keyOf(workload: WorkloadRef): string {
-  return `${workload.kind}/${workload.namespace}/${workload.name}`;
 }

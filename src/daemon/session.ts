@@ -9,7 +9,7 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
-import { managerAgentPort, type InterceptInfo } from "#wire/manager-api.ts";
+import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
 import { Intercepts, type CreateResult } from "./intercepts.ts";
@@ -214,7 +214,7 @@ export class Session implements AsyncDisposable {
       workloads: workloads.map((workload) => ({
         ...workload,
         intercepts: everybody
-          .filter(({ spec }) => sameWorkload(spec.workload, workload))
+          .filter(({ spec }) => workloadKey(spec.workload) === workloadKey(workload))
           .map((info) => ({ ...info, mine: own.has(info.id) })),
       })),
     };
@@ -300,11 +300,4 @@ async function depart(link: ManagerLink, clock: Clock, log: Logger): Promise<voi
   } catch (error) {
     log.warn("the manager did not confirm the departure", { error: String(error) });
   }
-}
-
-function sameWorkload(
-  left: { readonly kind: string; readonly name: string; readonly namespace: string },
-  right: { readonly kind: string; readonly name: string; readonly namespace: string },
-): boolean {
-  return left.kind === right.kind && left.name === right.name && left.namespace === right.namespace;
 }

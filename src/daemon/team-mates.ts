@@ -6,7 +6,13 @@ import type { Clock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
 import { openRpc } from "#tunnel/rpc.ts";
-import { managerApi, managerNotifications, type InterceptInfo, type WorkloadRef } from "#wire/manager-api.ts";
+import {
+  managerApi,
+  managerNotifications,
+  type InterceptInfo,
+  workloadKey,
+  type WorkloadRef,
+} from "#wire/manager-api.ts";
 import type { Duplex } from "node:stream";
 import { openLaptopSession } from "./laptop-session.ts";
 
@@ -62,14 +68,11 @@ export function warnOfTeamMates(
   others: readonly InterceptInfo[],
   going: readonly WorkloadRef[] | undefined,
 ): readonly string[] {
+  const keys = going && new Set(going.map(workloadKey));
   return others
-    .filter(({ spec: { workload } }) => going?.some((item) => isSame(item, workload)) ?? true)
+    .filter(({ spec }) => keys?.has(workloadKey(spec.workload)) ?? true)
     .map(({ client, createdAtMs, spec: { name, workload } }) => {
       const since = new Date(createdAtMs).toISOString();
       return `the intercept ${name} of ${client} (${workload.kind} ${workload.name}, namespace ${workload.namespace}, since ${since}) has ended with it`;
     });
-}
-
-function isSame(a: WorkloadRef, b: WorkloadRef): boolean {
-  return a.kind === b.kind && a.name === b.name && a.namespace === b.namespace;
 }

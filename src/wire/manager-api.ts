@@ -18,6 +18,11 @@ export const workloadSchema = z.object({
 });
 export type WorkloadRef = z.infer<typeof workloadSchema>;
 
+/** One text for each workload, for maps and comparisons. */
+export function workloadKey({ kind, name, namespace }: WorkloadRef): string {
+  return `${namespace}/${kind}/${name}`;
+}
+
 export const interceptStates = ["waiting", "active", "suspended", "removed", "error"] as const;
 export type InterceptState = (typeof interceptStates)[number];
 

@@ -3,9 +3,9 @@
 // log is therefore worth nothing, and neither is a session's id.
 // Invariant: the workload that the laptop vouched for is the one that the agent is configured for.
 import { AppError } from "#base/error.ts";
+import { workloadKey } from "#wire/manager-api.ts";
 import type { TrustedAgent, WorkloadRef } from "#wire/manager-api.ts";
 import type { SessionRecord, SessionTable } from "./sessions.ts";
-import { workloadKey } from "./sessions.ts";
 
 /** What an agent says of itself; its key is proved. */
 export interface AgentClaim {

@@ -8,11 +8,11 @@
 import { AppError } from "#base/error.ts";
 import { compileFilter } from "#filter/compile.ts";
 import type { Filter } from "#filter/compile.ts";
+import { workloadKey } from "#wire/manager-api.ts";
 import type { InterceptSpec } from "#wire/manager-api.ts";
 import { checkFilterable, conflict, findMeeting } from "./overlap.ts";
 import type { Wish } from "./overlap.ts";
 import type { SessionRecord } from "./sessions.ts";
-import { workloadKey } from "./sessions.ts";
 
 /** chosen: intercepts of one session. */
 const maxPerSession = 200;

@@ -7,6 +7,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { OlderConnectionsOfPort } from "#wire/agent-api.ts";
+import { workloadKey } from "#wire/manager-api.ts";
 import type { InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import { admitAgent } from "./admission.ts";
@@ -18,7 +19,7 @@ import { InterceptTable } from "./intercepts.ts";
 import { sumOlder } from "./older-connections.ts";
 import { compareTurns, describeOverlaps, samePort } from "./overlap.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
-import { SessionTable, workloadKey } from "./sessions.ts";
+import { SessionTable } from "./sessions.ts";
 
 /** chosen: how long a command waits for agents to confirm; an agent that is slower is cut soon after. */
 const confirmMs = 2000;

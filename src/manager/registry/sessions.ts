@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { InterceptInfo, TrustedAgent, WorkloadRef } from "#wire/manager-api.ts";
+import type { InterceptInfo, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { InterceptRecord } from "./intercepts.ts";
@@ -143,9 +143,4 @@ export class SessionTable {
     sessions?.delete(session);
     if (sessions?.size === 0) this.#byFingerprint.delete(fingerprint);
   }
-}
-
-/** One text for each workload, for maps and comparisons. */
-export function workloadKey(workload: WorkloadRef): string {
-  return `${workload.namespace}/${workload.kind}/${workload.name}`;
 }
