@@ -8,10 +8,8 @@ import { deadline } from "#base/abort.ts";
 import { toAppError, type AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import { openRpc } from "#tunnel/rpc.ts";
-import { introductionApi } from "#wire/introduction-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
-import { openLaptopSession } from "./laptop-session.ts";
+import { openConversation } from "./laptop-session.ts";
 import type { ManagerConnection } from "./manager-link.ts";
 
 /** What the follower needs to know of a pod. */
@@ -144,29 +142,14 @@ export class Introductions implements AsyncDisposable {
   }
 
   async #introduce(pod: AgentPod, manager: ManagerConnection, signal: AbortSignal): Promise<void> {
-    const { log, workload } = this.#options;
+    const { clock, log, workload, managerPort: port } = this.#options;
     const transport = await this.#options.openIntroduction(pod.name, signal);
-    const session = await openLaptopSession(transport, this.#options, signal);
-    try {
-      const stream = await session.open({ kind: "rpc", api: "introduction" }, signal);
-      const rpc = openRpc({ stream, calls: introductionApi, log });
-      const agent = await rpc.call("identify", {}, signal);
-      await manager.rpc.call(
-        "agents.trust",
-        { agents: [{ fingerprint: agent.fingerprint, podUid: pod.uid, podName: pod.name, workload }] },
-        signal,
-      );
-      const { podIps, fingerprint, namespace } = manager.arrival.manager;
-      await rpc.call(
-        "introduce",
-        {
-          manager: { podIps, port: this.#options.managerPort, fingerprint, namespace },
-          sessionId: manager.arrival.sessionId,
-        },
-        signal,
-      );
-    } finally {
-      session.destroy();
-    }
+    using agent = await openConversation(transport, { api: "introduction", clock, log }, signal);
+    const key = await agent.rpc.call("identify", {}, signal);
+    const trusted = { fingerprint: key.fingerprint, podUid: pod.uid, podName: pod.name, workload };
+    await manager.rpc.call("agents.trust", { agents: [trusted] }, signal);
+    const { sessionId } = manager.arrival;
+    const { podIps, fingerprint, namespace } = manager.arrival.manager;
+    await agent.rpc.call("introduce", { manager: { podIps, port, fingerprint, namespace }, sessionId }, signal);
   }
 }

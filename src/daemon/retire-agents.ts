@@ -8,11 +8,9 @@ import { currentAgent } from "#installer/ephemeral.ts";
 import type { Kube } from "#kube/client.ts";
 import { pods } from "#kube/objects.ts";
 import { openPortForward } from "#kube/port-forward.ts";
-import { openRpc } from "#tunnel/rpc.ts";
 import { agentIntroductionPort } from "#wire/agent-api.ts";
-import { introductionApi } from "#wire/introduction-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
-import { openLaptopSession } from "./laptop-session.ts";
+import { openConversation } from "./laptop-session.ts";
 
 export interface EphemeralPod {
   readonly namespace: string;
@@ -55,15 +53,10 @@ export async function retireAgent(
   try {
     const request = { namespace, pod: podName, port: agentIntroductionPort, signal: limit.signal };
     const transport = await openPortForward(kube, request);
-    const session = await openLaptopSession(transport, { clock, log: silentLogger }, limit.signal);
-    try {
-      const stream = await session.open({ kind: "rpc", api: "introduction" }, limit.signal);
-      const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
-      const { connections } = await rpc.call("retire", {}, limit.signal);
-      return connections;
-    } finally {
-      session.destroy();
-    }
+    const options = { api: "introduction", clock, log: silentLogger } as const;
+    using agent = await openConversation(transport, options, limit.signal);
+    const { connections } = await agent.rpc.call("retire", {}, limit.signal);
+    return connections;
   } catch (error) {
     if (isAppError(error, "not_found")) return undefined;
     throw error;

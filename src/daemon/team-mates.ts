@@ -5,16 +5,9 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
-import { openRpc } from "#tunnel/rpc.ts";
-import {
-  managerApi,
-  managerNotifications,
-  type InterceptInfo,
-  workloadKey,
-  type WorkloadRef,
-} from "#wire/manager-api.ts";
+import { workloadKey, type InterceptInfo, type WorkloadRef } from "#wire/manager-api.ts";
 import type { Duplex } from "node:stream";
-import { openLaptopSession } from "./laptop-session.ts";
+import { openConversation } from "./laptop-session.ts";
 
 export interface TeamMatesOptions {
   /** Everybody's intercepts over the session that stands, when one does. */
@@ -48,19 +41,14 @@ async function ask(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<readonly InterceptInfo[]> {
-  const session = await openLaptopSession(await openManager(signal), { clock, log: silentLogger }, signal);
-  try {
-    const stream = await session.open({ kind: "rpc", api: "manager" }, signal);
-    const rpc = openRpc({ stream, calls: managerApi, receives: managerNotifications, log: silentLogger });
-    // A name of its own: arriving with the laptop's would end the session that it may have elsewhere.
-    const arrival = { client: "uninstall", installId: randomUUID(), version: softwareVersion, namespace: "" };
-    await rpc.call("arrive", arrival, signal);
-    const { intercepts } = await rpc.call("intercept.list", {}, signal);
-    await rpc.call("depart", {}, signal);
-    return intercepts;
-  } finally {
-    session.destroy();
-  }
+  const options = { api: "manager", clock, log: silentLogger } as const;
+  using manager = await openConversation(await openManager(signal), options, signal);
+  // A name of its own: arriving with the laptop's would end the session that it may have elsewhere.
+  const arrival = { client: "uninstall", installId: randomUUID(), version: softwareVersion, namespace: "" };
+  await manager.rpc.call("arrive", arrival, signal);
+  const { intercepts } = await manager.rpc.call("intercept.list", {}, signal);
+  await manager.rpc.call("depart", {}, signal);
+  return intercepts;
 }
 
 /** One line for each whose agent goes; all when the manager goes, which `going` leaves out. */
