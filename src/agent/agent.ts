@@ -9,6 +9,7 @@ import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import type { AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
+import { Canary } from "./canary.ts";
 import { startHealthServer } from "./health.ts";
 import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
@@ -59,14 +60,22 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const served = new ServedIntercepts(config.ports);
     const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
+    const canary = new Canary(config.ports, podUid, clock);
     const captures: Capture[] = [];
     for (const port of config.ports) {
-      const parts = { port, served, redirect, passed, podName, podIps, clock, log };
+      const parts = { port, served, redirect, passed, canary, podName, podIps, clock, log };
       captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen(parts)));
     }
 
     const identity = createIdentity("traffic-agent");
-    const facts = { podName, podUid, podIps: [...podIps], version: softwareVersion, config };
+    const listening = config.ports.map((port, index) => ({ ...port, agentPort: captures[index]?.port ?? 0 }));
+    const facts = {
+      podName,
+      podUid,
+      podIps: [...podIps],
+      version: softwareVersion,
+      config: { ...config, ports: listening },
+    };
     const older = scope.use(openOlder({ passed, podIps, ports: config.ports, clock, log }, served, redirect));
     const applyRedirects = (): Promise<void> => older.during(() => redirect.update());
     const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
@@ -82,6 +91,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         port: settings.ports.introduction,
         identity: { fingerprint: identity.fingerprint, ...facts },
         links,
+        canary,
         onWanted: () => idle?.touch(),
         retire: () => retire({ idle, served, redirect, openConnections: openConnections() }),
         hello,

@@ -12,6 +12,7 @@ import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import type { Hello } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
+import type { Canary } from "./canary.ts";
 import type { ManagerLinks } from "./manager-link.ts";
 
 /** chosen: laptops at once; an introduction takes milliseconds. */
@@ -26,6 +27,7 @@ export interface IntroductionOptions {
   readonly port: number;
   readonly identity: ResultOf<typeof introductionApi, "identify">;
   readonly links: ManagerLinks;
+  readonly canary: Canary;
   /** A laptop wants this agent. */
   readonly onWanted: () => void;
   /** Nobody does any more; gives the connections that it still carries, or throws why it stays. */
@@ -89,11 +91,13 @@ function accept(incoming: IncomingStream, options: IntroductionOptions): void {
       api: introductionApi,
       handlers: {
         identify: () => options.identity,
-        introduce: async ({ manager, sessionId }, signal) => {
+        introduce: async ({ manager, sessionId, canarySecret: secret }, signal) => {
           options.onWanted();
           await options.links.introduce(manager, sessionId, signal);
-          return { connected: true } as const;
+          if (secret !== undefined) options.canary.learn(sessionId, { secret, managerIps: manager.podIps });
+          return { connected: true, canaries: true } as const;
         },
+        "canary.expect": () => ({ ports: options.canary.expect() }),
         retire: () => ({ connections: options.retire() }),
       },
     },

@@ -32,8 +32,31 @@ export const introductionApi = {
       }),
       /** The laptop's session at that manager. The agent names it there, and so proves that this laptop was here. */
       sessionId: z.string().min(1).max(maxSessionIdLength),
+      /** By which the agent knows this laptop's canaries (canary.ts) from callers. */
+      canarySecret: z
+        .string()
+        .regex(/^[0-9a-f]{64}$/)
+        .optional(),
     }),
-    z.object({ connected: z.literal(true) }),
+    z.object({ connected: z.literal(true), canaries: z.boolean().optional() }),
+  ),
+  /**
+   * For a few seconds a caller with the manager's address that says nothing and leaves is a canary, and goes nowhere.
+   * Answers how many connections have come to the agent so far.
+   */
+  "canary.expect": method(
+    z.object({}),
+    z.object({
+      ports: z
+        .array(
+          z.object({
+            containerPort: z.number().int(),
+            protocol: z.enum(["tcp", "udp"]),
+            connections: z.number().int(),
+          }),
+        )
+        .max(64),
+    }),
   ),
   /**
    * An ephemeral agent ends when no connection that came through it is left; a later introduction keeps it. `busy` while

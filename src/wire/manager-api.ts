@@ -73,6 +73,8 @@ export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
 export const agentKinds = ["sidecar", "ephemeral"] as const;
 export type AgentKind = (typeof agentKinds)[number];
 
+export const callerPathVerdicts = ["verified", "by-passed", "unknown"] as const;
+
 export const interceptInfoSchema = z.object({
   /** `<session id>:<name>`. */
   id: z.string(),
@@ -101,6 +103,19 @@ export const interceptInfoSchema = z.object({
     .optional(),
   /** How its agents came to the pods: known to the laptop that brought them, not to the manager. */
   agent: z.enum(agentKinds).optional(),
+  /**
+   * Whether callers reach the agents, as the laptop that intercepts has tried it from the manager's pod: `by-passed` when
+   * somebody else answered or nobody listened, `unknown` when it could not be tried. Not known to the manager.
+   */
+  callerPath: z
+    .object({
+      verdict: z.enum(callerPathVerdicts),
+      ageMs: z.number(),
+      /** Where it was tried with success: `10.1.2.3:8080`, `hello (ClusterIP)`. */
+      through: z.array(z.string()),
+      reason: z.string().optional(),
+    })
+    .optional(),
   /** Others that may take the same requests, by `allowOverlap`. */
   overlaps: z
     .array(
@@ -118,6 +133,7 @@ export const interceptInfoSchema = z.object({
   createdAtMs: z.number(),
 });
 export type InterceptInfo = z.infer<typeof interceptInfoSchema>;
+export type CallerPathState = NonNullable<InterceptInfo["callerPath"]>;
 
 export const trustedAgentSchema = z.object({
   /** SHA-256 of the agent's public key (SPKI), lower-case hex. */

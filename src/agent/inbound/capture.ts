@@ -8,7 +8,7 @@
 //
 // Invariants: the caller's bytes are held until the decision, so none is lost; an intercepted connection that is not
 // HTTP goes on after a detach until one of its ends closes.
-// @to agent/inbound/http-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts
+// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts
 import { once } from "node:events";
 import { Socket, createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
@@ -19,9 +19,11 @@ import { joinDuplex } from "#tunnel/pipe.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
+import type { Canary } from "#agent/canary.ts";
 import type { PassedConnections } from "#agent/passed-connections.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
+import { answerCanary, takeCanary } from "./canary-caller.ts";
 import { FirstMove } from "./first-move.ts";
 import type { Protocol } from "./first-move.ts";
 import { HttpConnection } from "./http-connection.ts";
@@ -42,6 +44,7 @@ export interface CaptureOptions {
   readonly served: ServedIntercepts;
   readonly redirect: Redirect;
   readonly passed: PassedConnections;
+  readonly canary: Canary;
   readonly podName: string;
   readonly podIps: readonly string[];
   readonly clock: Clock;
@@ -113,8 +116,9 @@ export class TcpCapture implements AsyncDisposable {
   }
 
   async #serve(caller: Socket, signal: AbortSignal): Promise<void> {
-    const { port, clock } = this.#options;
+    const { port, canary, clock } = this.#options;
     const first = new FirstMove(caller, port.http !== false, clock);
+    if (await takeCanary(caller, first, port, canary)) return;
     const taken = this.#find();
     // A caller known to speak HTTP is asked first: kubelet's probes, for one, are nothing for the laptop.
     const open = taken === undefined || port.http !== true;
@@ -124,6 +128,11 @@ export class TcpCapture implements AsyncDisposable {
       this.#openEnd(caller, undefined, signal),
     );
     if (protocol === "http1") {
+      // One whose address was changed on its way.
+      if (answerCanary(caller, first.bytes, canary)) {
+        ready?.duplex.destroy();
+        return;
+      }
       this.#serveHttp(caller, first.bytes, ready, signal);
       return;
     }

@@ -1,0 +1,93 @@
+// What the agent knows of canaries: connections by which a laptop tries whether callers reach this agent. They are
+// answered or dropped here, so that neither the application nor the laptop's process ever hears of them.
+// Invariant: nobody but a caller with a manager's address waits for a canary, and only while one is expected.
+import { createHmac, timingSafeEqual } from "node:crypto";
+import type { Clock } from "#base/clock.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
+import { answeredText, askedText, decodeCanaryRequest, encodeCanaryAnswer } from "#wire/canary.ts";
+import type { ResultOf } from "#wire/rpc.ts";
+import type { introductionApi } from "#wire/introduction-api.ts";
+
+/** chosen: laptops whose canaries are known; each introduces itself again when its link was lost. */
+const maxLaptops = 64;
+/** chosen: a laptop sends them at once. */
+const expectMs = 5000;
+
+type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
+type Counts = ResultOf<typeof introductionApi, "canary.expect">["ports"];
+
+interface Laptop {
+  readonly secret: string;
+  /** Where its canaries come from. */
+  readonly managerIps: readonly string[];
+}
+
+export class Canary {
+  readonly #podUid: string;
+  readonly #clock: Clock;
+  readonly #ports: readonly { readonly port: PortKey; connections: number }[];
+  /** By session, the latest last. */
+  readonly #laptops = new Map<string, Laptop>();
+  #expectedUntilMs = -Infinity;
+
+  constructor(ports: readonly PortKey[], podUid: string, clock: Clock) {
+    this.#ports = ports.map((port) => ({ port, connections: 0 }));
+    this.#podUid = podUid;
+    this.#clock = clock;
+  }
+
+  learn(sessionId: string, laptop: Laptop): void {
+    this.#laptops.delete(sessionId);
+    this.#laptops.set(sessionId, laptop);
+    const [oldest] = this.#laptops.keys();
+    if (this.#laptops.size > maxLaptops && oldest !== undefined) this.#laptops.delete(oldest);
+  }
+
+  /** The answer to a canary that some laptop sent; undefined of any other request. */
+  answer(bytes: Buffer): Buffer | undefined {
+    const request = decodeCanaryRequest(bytes);
+    if (request === undefined) return undefined;
+    const { nonce, proof } = request;
+    const asks = ({ secret }: Laptop): boolean => isSame(prove(secret, askedText(nonce)), proof);
+    const laptop = [...this.#laptops.values()].find(asks);
+    if (laptop === undefined) return undefined;
+    const podUid = this.#podUid;
+    return encodeCanaryAnswer({ podUid, proof: prove(laptop.secret, answeredText(nonce, podUid)) });
+  }
+
+  /** From now on silent ones are waited for; gives the connections that each port has had. */
+  expect(): Counts {
+    this.#expectedUntilMs = this.#clock.now() + expectMs;
+    return this.#ports.map(({ port, connections }) => ({ ...keyOf(port), connections }));
+  }
+
+  /** A connection came to the port. */
+  count(port: PortKey): void {
+    const entry = this.#ports.find((one) => isSamePort(one.port, port));
+    if (entry !== undefined) entry.connections += 1;
+  }
+
+  /** Whether a caller may be a canary of HTTP: its request must be seen before anybody else hears of it. */
+  mayComeFrom(address: string): boolean {
+    return [...this.#laptops.values()].some(({ managerIps }) => managerIps.includes(address));
+  }
+  /** Whether a caller may be one that says nothing. */
+  isExpectedFrom(address: string): boolean {
+    return this.#clock.now() < this.#expectedUntilMs && this.mayComeFrom(address);
+  }
+}
+
+function prove(secret: string, text: string): string {
+  return createHmac("sha256", secret).update(text).digest("hex");
+}
+
+function isSame(left: string, right: string): boolean {
+  return left.length === right.length && timingSafeEqual(Buffer.from(left), Buffer.from(right));
+}
+
+function keyOf({ containerPort, protocol }: PortKey): PortKey {
+  return { containerPort, protocol };
+}
+function isSamePort(one: PortKey, other: PortKey): boolean {
+  return one.containerPort === other.containerPort && one.protocol === other.protocol;
+}
