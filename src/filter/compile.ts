@@ -10,22 +10,20 @@ import type { Node } from "./syntax.ts";
 import { Failure, Meter, OverBudget, wrongType } from "./value.ts";
 import type { Value } from "./value.ts";
 
-/** What a filter has seen since it was compiled. */
-export interface FilterCounts {
-  readonly matched: number;
-  readonly unmatched: number;
-  /** Of the unmatched: something that the expression names was not in the request. Common, and no fault. */
-  readonly absent: number;
-  /** Of the unmatched: could not be evaluated (budget, size, a body that was not read). */
-  readonly failed: number;
+/** One of the conditions that the outermost `&&`, or `||`, of a filter joins; a filter without either is one. */
+export interface ConditionValue {
+  readonly text: string;
+  /** Undefined: not known for this request. */
+  readonly value: boolean | undefined;
+  /** Why it is not known; never holds what the caller sent. */
+  readonly reason?: string;
 }
 
 export interface Explanation {
-  readonly matched: boolean;
-  /** The condition that decided: an operand of the outermost `&&` that is false, else one that is not known. */
-  readonly condition?: string;
-  /** Why it could not be evaluated; never holds what the caller sent. */
-  readonly failure?: string;
+  /** Undefined: only the body can tell. */
+  readonly matched: boolean | undefined;
+  readonly joined: "&&" | "||";
+  readonly conditions: readonly ConditionValue[];
 }
 
 const overBudget = new Failure("unusable", `the evaluation took more than ${filterLimits.steps} steps`);
@@ -36,8 +34,7 @@ export class Filter {
   readonly needsBody: boolean;
   readonly #syntax: Node;
   readonly #step: Step;
-  readonly #counts = { matched: 0, unmatched: 0, absent: 0, failed: 0 };
-  #lastFailure: string | undefined;
+  #conditions: readonly { readonly text: string; readonly step: Step }[] | undefined;
 
   /** Throws a FilterProblem; `compileFilter` is for callers. */
   constructor(text: string) {
@@ -48,58 +45,54 @@ export class Filter {
     this.needsBody = planner.needsBody;
   }
 
-  get counts(): FilterCounts {
-    return { ...this.#counts };
-  }
-
-  /** Of the last evaluation that failed. */
-  get lastFailure(): string | undefined {
-    return this.#lastFailure;
-  }
-
   /** For the overlap analysis. */
   get syntax(): Node {
     return this.#syntax;
   }
 
-  /** Counts the request. */
   evaluate(request: FilterRequest): boolean {
-    return this.#count(evaluateStep(this.#step, new RequestView(request)));
+    return evaluateStep(this.#step, new RequestView(request)) === true;
   }
 
-  /** As `evaluate`, but a request that only its body can decide is neither matched nor counted: read it, evaluate. */
+  /** As `evaluate`, but a request that only its body can decide is not decided: read it, evaluate. */
   decide(request: FilterRequest): boolean | "needs-body" {
     const value = evaluateStep(this.#step, new RequestView(request));
-    return value instanceof Failure && value.kind === "needs-body" ? "needs-body" : this.#count(value);
+    return value instanceof Failure && value.kind === "needs-body" ? "needs-body" : value === true;
   }
 
-  /** Why a request is taken or not; counts nothing. Compiles again, so not for each request. */
-  explain(request: FilterRequest): Explanation {
+  /** Why a request is taken or not; what that costs is taken from `total`, which several calls may share. */
+  explain(request: FilterRequest, total: Meter = explanationMeter()): Explanation {
     const view = new RequestView(request);
-    const whole = evaluateStep(this.#step, view);
-    if (whole === true) return { matched: true };
-    const operands = operandsOf(this.#syntax, "&&").map((node) => ({
-      node,
-      value: evaluateStep(new Planner().plan(node), view),
-    }));
-    const decisive = operands.find(({ value }) => value === false) ?? operands.find(({ value }) => value !== true);
-    const condition = decisive === undefined ? {} : { condition: textOf(decisive.node) };
-    const failure = whole instanceof Failure ? { failure: whole.reason } : {};
-    return { matched: false, ...condition, ...failure };
+    const evaluate = (step: Step): Value => {
+      const steps = Math.min(filterLimits.steps, total.left);
+      const meter = new Meter(steps);
+      const value = evaluateStep(step, view, meter);
+      total.left -= steps - Math.max(0, meter.left);
+      return value;
+    };
+    const whole = evaluate(this.#step);
+    const undecided = whole instanceof Failure && whole.kind === "needs-body";
+    this.#conditions ??= this.#planConditions();
+    return {
+      matched: undecided ? undefined : whole === true,
+      joined: this.#syntax.op === "||" ? "||" : "&&",
+      conditions: this.#conditions.map(({ text, step }) => {
+        const value = evaluate(step);
+        if (typeof value === "boolean") return { text, value };
+        return { text, value: undefined, ...(value instanceof Failure ? { reason: value.reason } : {}) };
+      }),
+    };
   }
 
-  #count(value: Value): boolean {
-    if (value === true) {
-      this.#counts.matched++;
-      return true;
-    }
-    this.#counts.unmatched++;
-    if (value instanceof Failure) {
-      this.#counts[value.kind === "absent" ? "absent" : "failed"]++;
-      if (value.kind !== "absent") this.#lastFailure = value.reason;
-    }
-    return false;
+  #planConditions(): readonly { readonly text: string; readonly step: Step }[] {
+    const nodes = operandsOf(this.#syntax, this.#syntax.op === "||" ? "||" : "&&");
+    return nodes.map((node) => ({ text: textOf(node), step: new Planner().plan(node) }));
   }
+}
+
+/** What all explanations of one question may cost together: some 15 ms. */
+export function explanationMeter(): Meter {
+  return new Meter(4 * filterLimits.steps);
 }
 
 /** Throws an AppError that points at the column. `subject` begins its sentence. */
@@ -111,11 +104,11 @@ export function compileFilter(text: string, subject = "the filter"): Filter {
   }
 }
 
-function evaluateStep(step: Step, view: RequestView): Value {
+function evaluateStep(step: Step, view: RequestView, meter = new Meter(filterLimits.steps)): Value {
   const { oversize } = view;
   if (oversize !== undefined) return oversize;
   try {
-    const value = step({ view, meter: new Meter(filterLimits.steps), slots: [] });
+    const value = step({ view, meter, slots: [] });
     return typeof value === "boolean" || value instanceof Failure ? value : wrongType;
   } catch (error) {
     if (error instanceof OverBudget) return overBudget;
