@@ -4,66 +4,35 @@
 //
 // Stories: a rule that matches more than the first SYN resets every older connection; deleting the table resets those
 // that were opened through it; an agent that is killed must not leave a rule behind.
-import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { callerCalls } from "./agent-caller.ts";
 import type { podCalls } from "./agent-pod.ts";
+import { kill, PodNetwork } from "./pod-network.ts";
 import { callProcess } from "./process-calls.ts";
 import type { Remote } from "./process-calls.ts";
 
-const ip = (...args: string[]): void => void execFileSync("ip", args);
-const podNet = `agent-pod-${process.pid}`;
-const callerNet = `agent-caller-${process.pid}`;
+const network = new PodNetwork("redirect");
 /** For what another process does in its own time; only a failure takes so long. */
 const eventually = { interval: 20, timeout: 30_000 };
-const children: ChildProcess[] = [];
 const newAskers = 4;
 /** Questions to each connection in each phase. */
 const rounds = 8;
 
+let podProcess: ChildProcess;
 let pod: Remote<typeof podCalls>;
 let caller: Remote<typeof callerCalls>;
 
-function start(namespace: string, script: string): ChildProcess {
-  const args = [`--net=/run/netns/${namespace}`, process.execPath, join(import.meta.dirname, script)];
-  const child = spawn("nsenter", args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-  children.push(child);
-  return child;
-}
-const rulesetOfPod = (): string =>
-  execFileSync("nsenter", [`--net=/run/netns/${podNet}`, "nft", "list", "ruleset"], { encoding: "utf8" });
-
 beforeEach(async () => {
-  ip("netns", "add", podNet);
-  ip("netns", "add", callerNet);
-  ip("-n", podNet, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", callerNet);
-  for (const [namespace, address] of [
-    [podNet, "198.51.100.2/30"],
-    [callerNet, "198.51.100.1/30"],
-  ] as const) {
-    ip("-n", namespace, "link", "set", "lo", "up");
-    ip("-n", namespace, "addr", "add", address, "dev", "eth0");
-    ip("-n", namespace, "link", "set", "eth0", "up");
-  }
-  ip("-n", podNet, "route", "add", "default", "via", "198.51.100.1");
+  network.open();
+  podProcess = network.start("pod", "agent-pod.ts");
   [pod, caller] = await Promise.all([
-    callProcess<typeof podCalls>(start(podNet, "agent-pod.ts")),
-    callProcess<typeof callerCalls>(start(callerNet, "agent-caller.ts")),
+    callProcess<typeof podCalls>(podProcess),
+    callProcess<typeof callerCalls>(network.start("callers", "agent-caller.ts")),
   ]);
   await pod.start();
 });
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill("SIGKILL");
-      await ended;
-    }
-  }
-  for (const namespace of [podNet, callerNet]) ip("netns", "del", namespace);
-});
+afterEach(() => network.close());
 
 test("attach and detach lose nothing: connections from before, from during, and new ones", async () => {
   expect(await pod.ruleset()).toBe("");
@@ -101,10 +70,7 @@ test("attach and detach lose nothing: connections from before, from during, and 
 
 test("kill -9 of the agent takes its rule away", async () => {
   await pod.attach();
-  expect(rulesetOfPod()).toContain("redirect");
-  const child = children[0]!;
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGKILL");
-  await ended;
-  await expect.poll(rulesetOfPod, eventually).toBe("");
+  expect(network.ruleset()).toContain("redirect");
+  await kill(podProcess);
+  await expect.poll(() => network.ruleset(), eventually).toBe("");
 });

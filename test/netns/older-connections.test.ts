@@ -4,29 +4,18 @@
 //
 // Stories: whoever attaches does not see that half of the requests still go to the pod; a drain that goes by silence
 // alone cuts the caller that waits for a slow answer.
-import { execFileSync, spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
-import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { callerCalls } from "./agent-caller.ts";
 import type { podCalls } from "./agent-pod.ts";
+import { PodNetwork } from "./pod-network.ts";
 import { callProcess } from "./process-calls.ts";
 import type { Remote } from "./process-calls.ts";
 
-const ip = (...args: string[]): void => void execFileSync("ip", args);
-const podNet = `older-pod-${process.pid}`;
-const callerNet = `older-caller-${process.pid}`;
-const children: ChildProcess[] = [];
+const network = new PodNetwork("older");
 
 let pod: Remote<typeof podCalls>;
 let caller: Remote<typeof callerCalls>;
 
-function start(namespace: string, script: string): ChildProcess {
-  const args = [`--net=/run/netns/${namespace}`, process.execPath, join(import.meta.dirname, script)];
-  const child = spawn("nsenter", args, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-  children.push(child);
-  return child;
-}
 const soon = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 async function until<T>(read: () => Promise<T>, wanted: T, withinMs: number): Promise<number> {
   const startMs = performance.now();
@@ -43,33 +32,13 @@ async function until<T>(read: () => Promise<T>, wanted: T, withinMs: number): Pr
 const times = <T>(count: number, value: T): T[] => new Array<T>(count).fill(value);
 
 beforeEach(async () => {
-  ip("netns", "add", podNet);
-  ip("netns", "add", callerNet);
-  ip("-n", podNet, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", callerNet);
-  for (const [namespace, address] of [
-    [podNet, "198.51.100.2/30"],
-    [callerNet, "198.51.100.1/30"],
-  ] as const) {
-    ip("-n", namespace, "link", "set", "lo", "up");
-    ip("-n", namespace, "addr", "add", address, "dev", "eth0");
-    ip("-n", namespace, "link", "set", "eth0", "up");
-  }
-  ip("-n", podNet, "route", "add", "default", "via", "198.51.100.1");
-  caller = await callProcess<typeof callerCalls>(start(callerNet, "agent-caller.ts"));
+  network.open();
+  caller = await callProcess<typeof callerCalls>(network.start("callers", "agent-caller.ts"));
 });
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill("SIGKILL");
-      await ended;
-    }
-  }
-  for (const namespace of [podNet, callerNet]) ip("netns", "del", namespace);
-});
+afterEach(() => network.close());
 
 async function startPod(takeover: "redirect" | "name" = "redirect"): Promise<void> {
-  pod = await callProcess<typeof podCalls>(start(podNet, "agent-pod.ts"));
+  pod = await callProcess<typeof podCalls>(network.start("pod", "agent-pod.ts"));
   await pod.start({ takeover });
 }
 
