@@ -1,15 +1,12 @@
 // The whole way on a laptop that runs systemd-resolved: the real one, with a message bus of its own, on the second
-// laptop. Its programs come out of Debian's package, unpacked into a folder: installing it would replace the machine's
-// own resolv.conf. /etc, /run/dbus and resolvectl are changed in a mount namespace of the test's own, which is gone
+// laptop. /etc, /run/dbus and resolvectl are changed in a mount namespace of the test's own, which is gone
 // with the test's processes.
 //
 //   program → 127.0.0.53 (resolved) ─┬─ our names ──→ the daemon's DNS server, on the device
 //                                    └─ the rest ───→ the router (link settings of eth0, as NetworkManager makes them)
-import { execFileSync } from "node:child_process";
-import { existsSync, globSync, mkdirSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { busConfig, resolvedUser, unpackResolved } from "#test/netns/unpacked-resolved.ts";
 import { laptopAddresses, publicWebAddress } from "#testbed/layout.ts";
 import { Lab, apply, fixture, freshNamespaces, prepare, removeNamespaces, rolledOut, until, webApp } from "./lab.ts";
 import type { Running } from "./lab.ts";
@@ -19,11 +16,6 @@ const namespace = "it-resolved";
 const { gateway: resolver } = laptopAddresses(2);
 const plain = new Lab({ laptop: 2, managerNamespace: "it-manager" });
 
-/** chosen: far from what systems give out. */
-const resolvedUser = 65_123;
-const busConfig = `<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen>
-<auth>EXTERNAL</auth><policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
-<allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>`;
 /** What a laptop with the package has: its user, resolv.conf that leads to the stub, the bus, resolvectl. */
 const mounts = `set -e
 own=$(mktemp -d /run/resolved-XXXXXX)
@@ -135,19 +127,3 @@ describe.skipIf(unpacked === undefined)("a laptop with systemd-resolved", () => 
     expect(await lookUp("example.com")).toBe(publicWebAddress);
   });
 });
-
-/** Where the package is unpacked; undefined where it cannot be had (no Debian, no network) and the tests are skipped. */
-function unpackResolved(): string | undefined {
-  const folder = join(tmpdir(), "telepresence-test-systemd-resolved");
-  if (existsSync(join(folder, "usr/bin/resolvectl"))) return folder;
-  try {
-    mkdirSync(folder, { recursive: true });
-    const quiet = { cwd: folder, stdio: "ignore", timeout: 60_000 } as const;
-    execFileSync("apt-get", ["download", "systemd-resolved"], quiet);
-    const [file = ""] = globSync("systemd-resolved_*.deb", { cwd: folder });
-    execFileSync("dpkg-deb", ["-x", file, "."], quiet);
-    return folder;
-  } catch {
-    return undefined;
-  }
-}

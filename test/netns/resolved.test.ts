@@ -1,13 +1,10 @@
-// The hook into the real systemd-resolved, with a message bus of its own, on the laptop of laptop.ts. The programs are
-// taken from Debian's package unpacked into a folder: installing it would replace the machine's own resolv.conf.
+// The hook into the real systemd-resolved, with a message bus of its own, on the laptop of laptop.ts.
 //
 //   program → 127.0.0.53 (resolved) ─┬─ our names ──→ 246.246.0.1 (our DNS server, on the device)
 //                                    └─ the rest ───→ 192.0.2.53 (link settings of eth0, as NetworkManager makes them)
 //
 // Story: links of resolved kept their settings after a crash (trap 8).
-import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
@@ -17,15 +14,11 @@ import type { Helper, HelperDoor } from "#daemon/helper-client.ts";
 import type { PacketDevice } from "#kernel/packet-device.ts";
 import { Laptop, nameservers } from "./laptop.ts";
 import type { HelperProcess } from "./laptop.ts";
+import { busConfig, resolvedUser, unpackResolved } from "./unpacked-resolved.ts";
 
 const unpacked = unpackResolved();
-const resolvedUser = 65_123;
 const outside = "198.51.100.1";
 const ours = "10.96.0.7";
-
-const busConfig = `<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen>
-<auth>EXTERNAL</auth><policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
-<allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>`;
 
 let laptop: Laptop;
 let door: HelperDoor | undefined;
@@ -151,21 +144,5 @@ function quietly(run: () => string): string {
     return run();
   } catch {
     return ""; // not up yet
-  }
-}
-
-/** Where the unpacked package is; undefined where it cannot be had (no Debian, no network) and the tests are skipped. */
-function unpackResolved(): string | undefined {
-  const folder = join(tmpdir(), "telepresence-test-systemd-resolved");
-  if (existsSync(join(folder, "usr/bin/resolvectl"))) return folder;
-  try {
-    mkdirSync(folder, { recursive: true });
-    const quiet = { cwd: folder, stdio: "ignore", timeout: 60_000 } as const;
-    execFileSync("apt-get", ["download", "systemd-resolved"], quiet);
-    const [file = ""] = globSync("systemd-resolved_*.deb", { cwd: folder });
-    execFileSync("dpkg-deb", ["-x", file, "."], quiet);
-    return folder;
-  } catch {
-    return undefined;
   }
 }
