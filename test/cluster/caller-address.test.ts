@@ -2,9 +2,9 @@
 // the calling pod's address, as without an agent; else the pod's own, and every report says so.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { Lab, apply, field, kubectl, rolledOut } from "./lab.ts";
-import { toolsImage, webApp } from "./lab.ts";
+import { Lab, apply, field, rolledOut, webApp } from "./lab.ts";
 import { stage } from "./stage.ts";
+import { startToolsPod } from "./tools-pod.ts";
 
 const namespace = "it-caller-address";
 const lab = new Lab({ managerNamespace: "it-caller-address-manager" });
@@ -27,21 +27,12 @@ const apps = [
   ...webApp({ name: "number", servicePorts: [{ port: 80, targetPort: 8000 }], container }),
   ...webApp({ name: "named", container }),
 ];
-const callerPod = {
-  apiVersion: "v1",
-  kind: "Pod",
-  metadata: { name: "caller" },
-  spec: {
-    terminationGracePeriodSeconds: 0,
-    containers: [{ name: "caller", image: toolsImage, imagePullPolicy: "IfNotPresent", command: ["sleep", "600"] }],
-  },
-};
 
 stage([lab], namespace);
 beforeAll(async () => {
-  await apply(namespace, ...apps, callerPod);
+  await apply(namespace, ...apps);
+  await startToolsPod(namespace, "caller");
   await rolledOut(namespace, "deployment/number", "deployment/named");
-  await kubectl("wait", "-n", namespace, "pod/caller", "--for=condition=Ready", "--timeout=60s");
   await lab.ok("connect", "-n", namespace);
 });
 afterAll(async () => {

@@ -2,28 +2,20 @@
 // people's; the application answers all others, and everything after `leave`.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { Lab, apply, fixture, kubectl, report, rolledOut, toolsImage, webApp } from "./lab.ts";
+import { Lab, apply, fixture, report, rolledOut, webApp } from "./lab.ts";
 import { stage } from "./stage.ts";
+import { startToolsPod } from "./tools-pod.ts";
 
 const namespace = "it-filters";
 const labs = [1, 2].map((laptop) => new Lab({ managerNamespace: "it-filters-manager", laptop: laptop as 1 | 2 }));
 const [ann, bob] = labs as [Lab, Lab];
 const name = "shop";
-const caller = {
-  apiVersion: "v1",
-  kind: "Pod",
-  metadata: { name: "caller" },
-  spec: {
-    terminationGracePeriodSeconds: 0,
-    containers: [{ name: "caller", image: toolsImage, imagePullPolicy: "IfNotPresent", command: ["sleep", "600"] }],
-  },
-};
 
 stage(labs, namespace);
 beforeAll(async () => {
-  await apply(namespace, ...webApp({ name }), caller);
+  await apply(namespace, ...webApp({ name }));
+  await startToolsPod(namespace, "caller");
   await rolledOut(namespace, `deployment/${name}`);
-  await kubectl("wait", "-n", namespace, "pod/caller", "--for=condition=Ready", "--timeout=60s");
   await ann.ok("connect", "-n", namespace);
   await bob.ok("connect", "-n", namespace);
 });

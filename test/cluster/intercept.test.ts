@@ -2,17 +2,18 @@
 // service and workload. In all of it a caller in the cluster is what counts.
 import { beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { Lab, apply, field, fixture, kubectl, rolledOut, service, toolsImage, until, webApp, report } from "./lab.ts";
+import { Lab, apply, field, fixture, kubectl, rolledOut, service, until, webApp, report } from "./lab.ts";
 import { stage } from "./stage.ts";
+import { startToolsPod } from "./tools-pod.ts";
 
 const namespace = "it-intercept";
 const lab = new Lab({ managerNamespace: "it-manager" });
 
 stage([lab], namespace);
 beforeAll(async () => {
-  await apply(namespace, ...apps, callerPod);
+  await apply(namespace, ...apps);
+  await startToolsPod(namespace, "caller");
   await rolledOut(namespace, ...apps.filter(isWorkload).map(nameOf));
-  await kubectl("wait", "-n", namespace, "pod/caller", "--for=condition=Ready", "--timeout=60s");
   await lab.ok("connect", "-n", namespace);
 });
 
@@ -21,18 +22,6 @@ const nameOf = (manifest: Readonly<Record<string, unknown>>): string =>
 
 const isWorkload = (manifest: Readonly<Record<string, unknown>>): boolean =>
   ["Deployment", "StatefulSet"].includes(String(manifest["kind"]));
-
-const callerPod = {
-  apiVersion: "v1",
-  kind: "Pod",
-  metadata: { name: "caller" },
-  spec: {
-    terminationGracePeriodSeconds: 0,
-    containers: [
-      { name: "caller", image: toolsImage, imagePullPolicy: "IfNotPresent", command: ["sleep", "infinity"] },
-    ],
-  },
-};
 
 const number = [{ port: 80, targetPort: 8000 }];
 /** hello, but listening on one address only. */

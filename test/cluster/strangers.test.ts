@@ -8,9 +8,10 @@ import * as layout from "#testbed/layout.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
 import { managerAgentPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
-import { Lab, apply, kubectl, rolledOut, toolsImage, until, webApp, report } from "./lab.ts";
+import { Lab, apply, kubectl, rolledOut, until, webApp, report } from "./lab.ts";
 import type { StrangerArgs } from "./stranger-driver.ts";
 import { stage } from "./stage.ts";
+import { startToolsPod } from "./tools-pod.ts";
 
 const manager = "it-strangers-manager";
 const namespace = "it-strangers";
@@ -20,26 +21,14 @@ let agentIp = "";
 
 stage([lab], namespace, manager);
 beforeAll(async () => {
-  await apply(namespace, ...webApp({ name: "web" }), stranger);
+  await apply(namespace, ...webApp({ name: "web" }));
+  await startToolsPod(namespace, "stranger");
   await rolledOut(namespace, "deployment/web");
-  await kubectl("wait", "-n", namespace, "pod/stranger", "--for=condition=Ready", "--timeout=60s");
   await lab.ok("intercept", "web", "--port", "18700", "-n", namespace);
   const [name = "", ip = ""] = (await podOf(manager, "app.kubernetes.io/name=traffic-manager")).split(" ");
   managerPod = { name, ip };
   agentIp = (await podOf(namespace, "app=web")).split(" ")[1] ?? "";
 });
-
-const stranger = {
-  apiVersion: "v1",
-  kind: "Pod",
-  metadata: { name: "stranger" },
-  spec: {
-    terminationGracePeriodSeconds: 0,
-    containers: [
-      { name: "stranger", image: toolsImage, imagePullPolicy: "IfNotPresent", command: ["sleep", "infinity"] },
-    ],
-  },
-};
 
 async function podOf(where: string, selector: string): Promise<string> {
   const path = "{.items[0].metadata.name} {.items[0].status.podIP}";
