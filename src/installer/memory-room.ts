@@ -1,6 +1,7 @@
 // Pure: whether a pod has room for an agent that shares its memory limit. The kubelet limits a pod's cgroup only when
 // every container in it has a limit, or when the pod names one itself.
 import type { Container, Pod, PodMetrics } from "#kube/objects.ts";
+import { parseAmount } from "#kube/quantity.ts";
 
 /**
  * Memory that an agent may come to use. Chosen: the reliability targets allow it 60 MB after ten minutes' load; measured
@@ -49,26 +50,10 @@ function sumUsage({ containers = [] }: PodMetrics): number | undefined {
   return used.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0);
 }
 
-const factors: Readonly<Record<string, number>> = {
-  m: 1e-3,
-  "": 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  P: 1e15,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-  Pi: 2 ** 50,
-};
-
-/** Kubernetes' notation of amounts; undefined for none, and for what it does not allow. */
+/** Bytes, rounded up; undefined for none, and for what Kubernetes does not allow. */
 export function parseQuantity(text: string | undefined): number | undefined {
-  const [, digits, suffix = ""] = /^\+?(\d+\.?\d*(?:[eE][+-]?\d+)?)([mkMGTP]|[KMGTP]i)?$/.exec(text ?? "") ?? [];
-  const factor = factors[suffix];
-  return digits === undefined || factor === undefined ? undefined : Math.ceil(Number(digits) * factor);
+  const amount = parseAmount(text);
+  return amount === undefined ? undefined : Math.ceil(amount);
 }
 
 function mebibytes(bytes: number): string {

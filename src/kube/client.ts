@@ -141,6 +141,15 @@ export class Kube {
     return await this.#json<T>({ method: "PATCH", path, body }, action, signal);
   }
 
+  /** The status of a TokenRequest for a ServiceAccount. */
+  async createToken(account: ObjectRef, request: object, signal: AbortSignal): Promise<TokenStatus> {
+    const kind = { group: "", version: "v1", plural: "serviceaccounts", kind: "ServiceAccount", namespaced: true };
+    const path = `${resourcePath(kind, account.namespace, account.name)}/token`;
+    const body = jsonBody("application/json", request);
+    const action = { ...actionOn("create", kind, account), subresource: "token" };
+    return (await this.#json<{ readonly status: TokenStatus }>({ method: "POST", path, body }, action, signal)).status;
+  }
+
   /** False when there was none. `uid` is a precondition: exactly this object. */
   async delete<T extends KubeObject>(
     kind: Resource<T>,
@@ -238,6 +247,11 @@ export class Kube {
       await this.clock.sleep(500 * 2 ** attempt, limit.signal);
     }
   }
+}
+
+interface TokenStatus {
+  readonly token: string;
+  readonly expirationTimestamp: string;
 }
 
 interface ListPage<T> {

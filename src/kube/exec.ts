@@ -1,4 +1,5 @@
-// One command in a container, through `pods/exec`: WebSocket, v5.channel.k8s.io (v4 where the server has no 5).
+// One command in a container, through `pods/exec`: WebSocket, v5.channel.k8s.io (v4 where the server has no 5). Its
+// output as a whole, or piece by piece to a reader that the command has to wait for.
 // Channels: 0 stdin, 1 stdout, 2 stderr, 3 the outcome as a Status object; 255 closes a channel (v5 only).
 import type { RawData, WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
@@ -14,6 +15,8 @@ export interface ExecRequest {
   readonly stdin?: Buffer;
   /** More output than this fails the call; default 16 MiB. */
   readonly maxOutputBytes?: number;
+  /** Gets the output instead of the result, one piece after the other; without a bound of ours. */
+  readonly onOutput?: (piece: Buffer) => void | Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -63,9 +66,11 @@ function collect(socket: WebSocket, request: ExecRequest, signal: AbortSignal): 
   const what = `exec in ${request.namespace}/${request.pod} (${request.container})`;
   const limit = request.maxOutputBytes ?? defaultOutputBytes;
   const output: Record<number, Buffer[]> = { [channels.stdout]: [], [channels.stderr]: [] };
+  const reader = new PieceReader(socket, request.onOutput);
   let bytes = 0;
   let outcome: string | undefined;
   return new Promise<ExecResult>((resolve, reject) => {
+    reader.failed.catch((error: unknown) => fail(error as Error));
     const onAbort = (): void => fail(signal.reason as Error);
     const fail = (error: Error): void => {
       signal.removeEventListener("abort", onAbort);
@@ -79,6 +84,7 @@ function collect(socket: WebSocket, request: ExecRequest, signal: AbortSignal): 
       const channel = message[0] ?? channels.close;
       const payload = message.subarray(1);
       if (channel === channels.outcome) outcome = payload.toString("utf8");
+      else if (channel === channels.stdout && request.onOutput !== undefined) reader.push(payload);
       else if (output[channel] !== undefined) {
         bytes += payload.length;
         if (bytes > limit) fail(new AppError("protocol", `${what} gave more than ${limit} bytes of output`));
@@ -91,18 +97,52 @@ function collect(socket: WebSocket, request: ExecRequest, signal: AbortSignal): 
         reject(lostSocket(what));
         return;
       }
-      try {
-        const exitCode = parseOutcome(what, outcome);
-        const join = (channel: number): Buffer => Buffer.concat(output[channel] ?? []);
-        resolve({ stdout: join(channels.stdout), stderr: join(channels.stderr), exitCode });
-      } catch (error) {
-        reject(error as Error);
-      }
+      const said = outcome;
+      const join = (channel: number): Buffer => Buffer.concat(output[channel] ?? []);
+      reader.drained
+        .then(() => parseOutcome(what, said))
+        .then((exitCode) => resolve({ stdout: join(channels.stdout), stderr: join(channels.stderr), exitCode }))
+        .catch(reject);
     });
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
     socket.resume();
   });
+}
+
+/** Hands pieces over one by one; the socket rests while one is being dealt with. */
+class PieceReader {
+  readonly #socket: WebSocket;
+  readonly #take: NonNullable<ExecRequest["onOutput"]>;
+  readonly #failure = Promise.withResolvers<never>();
+  #last: Promise<void> = Promise.resolve();
+  #waiting = 0;
+
+  constructor(socket: WebSocket, take: ExecRequest["onOutput"]) {
+    this.#socket = socket;
+    this.#take = take ?? (() => undefined);
+    this.#failure.promise.catch(() => undefined); // nobody may be waiting for it
+  }
+
+  /** Never resolves; rejects with what the taker threw. */
+  get failed(): Promise<never> {
+    return this.#failure.promise;
+  }
+  /** Resolves when every piece has been dealt with. */
+  get drained(): Promise<void> {
+    return this.#last;
+  }
+
+  push(piece: Buffer): void {
+    if (this.#waiting++ === 0) this.#socket.pause();
+    this.#last = this.#last.then(() => this.#take(piece));
+    this.#last.then(
+      () => {
+        if (--this.#waiting === 0) this.#socket.resume();
+      },
+      (error: unknown) => this.#failure.reject(error as Error),
+    );
+  }
 }
 
 interface Outcome {

@@ -44,25 +44,39 @@ export interface ContainerPort {
   readonly hostPort?: number;
 }
 
+/** One key of a ConfigMap or Secret. */
+export interface KeyRef {
+  readonly name?: string;
+  readonly key: string;
+  readonly optional?: boolean;
+}
+
+export interface ResourceFieldRef {
+  readonly resource: string;
+  readonly containerName?: string;
+  readonly divisor?: string;
+}
+
 export interface EnvVar {
   readonly name: string;
   readonly value?: string;
   readonly valueFrom?: {
     readonly fieldRef?: { readonly fieldPath: string; readonly apiVersion?: string };
-    readonly resourceFieldRef?: {
-      readonly resource: string;
-      readonly containerName?: string;
-      readonly divisor?: string;
-    };
-    readonly configMapKeyRef?: object;
-    readonly secretKeyRef?: object;
+    readonly resourceFieldRef?: ResourceFieldRef;
+    readonly configMapKeyRef?: KeyRef;
+    readonly secretKeyRef?: KeyRef;
   };
+}
+
+export interface ObjectNameRef {
+  readonly name?: string;
+  readonly optional?: boolean;
 }
 
 export interface EnvFrom {
   readonly prefix?: string;
-  readonly configMapRef?: object;
-  readonly secretRef?: object;
+  readonly configMapRef?: ObjectNameRef;
+  readonly secretRef?: ObjectNameRef;
 }
 
 export interface VolumeMount {
@@ -104,9 +118,41 @@ export interface EphemeralContainer extends Container {
   readonly targetContainerName?: string;
 }
 
+export interface KeyToPath {
+  readonly key: string;
+  readonly path: string;
+  readonly mode?: number;
+}
+
+export interface DownwardFile {
+  readonly path: string;
+  readonly fieldRef?: { readonly fieldPath: string };
+  readonly resourceFieldRef?: ResourceFieldRef;
+  readonly mode?: number;
+}
+
+export interface ProjectedSource {
+  readonly configMap?: ObjectNameRef & { readonly items?: readonly KeyToPath[] };
+  readonly secret?: ObjectNameRef & { readonly items?: readonly KeyToPath[] };
+  readonly downwardAPI?: { readonly items?: readonly DownwardFile[] };
+  readonly serviceAccountToken?: {
+    readonly audience?: string;
+    readonly expirationSeconds?: number;
+    readonly path?: string;
+  };
+}
+
 export interface Volume {
   readonly name: string;
-  readonly projected?: { readonly sources?: readonly { readonly serviceAccountToken?: object }[] };
+  readonly configMap?: ObjectNameRef & { readonly items?: readonly KeyToPath[]; readonly defaultMode?: number };
+  readonly secret?: {
+    readonly secretName?: string;
+    readonly optional?: boolean;
+    readonly items?: readonly KeyToPath[];
+    readonly defaultMode?: number;
+  };
+  readonly downwardAPI?: { readonly items?: readonly DownwardFile[]; readonly defaultMode?: number };
+  readonly projected?: { readonly sources?: readonly ProjectedSource[]; readonly defaultMode?: number };
   readonly emptyDir?: object;
 }
 
@@ -118,6 +164,8 @@ export interface PodSpec {
   readonly hostNetwork?: boolean;
   readonly nodeName?: string;
   readonly shareProcessNamespace?: boolean;
+  readonly serviceAccountName?: string;
+  readonly enableServiceLinks?: boolean;
   readonly terminationGracePeriodSeconds?: number;
   readonly os?: { readonly name?: string };
   readonly nodeSelector?: Readonly<Record<string, string>>;
@@ -179,6 +227,8 @@ export interface Pod extends KubeObject {
     readonly phase?: string;
     readonly reason?: string;
     readonly message?: string;
+    readonly hostIP?: string;
+    readonly hostIPs?: readonly { readonly ip: string }[];
     readonly podIP?: string;
     readonly podIPs?: readonly { readonly ip: string }[];
     readonly conditions?: readonly Condition[];
@@ -242,6 +292,13 @@ export interface KubeEvent extends KubeObject {
 
 export interface ConfigMap extends KubeObject {
   readonly data?: Readonly<Record<string, string>>;
+  /** In base64. */
+  readonly binaryData?: Readonly<Record<string, string>>;
+}
+
+export interface Secret extends KubeObject {
+  /** In base64. */
+  readonly data?: Readonly<Record<string, string>>;
 }
 
 /** A kind's address in the API; `T` is what its objects look like. */
@@ -277,6 +334,7 @@ export const namespaces = resource<Namespace>("", "namespaces", "Namespace", fal
 export const nodes = resource<KubeNode>("", "nodes", "Node", false);
 export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
 export const configMaps = resource<ConfigMap>("", "configmaps", "ConfigMap");
+export const secrets = resource<Secret>("", "secrets", "Secret");
 export const events = resource<KubeEvent>("", "events", "Event");
 
 export const podMetrics: Resource<PodMetrics> = {
