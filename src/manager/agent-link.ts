@@ -15,6 +15,7 @@ import type { Hello } from "#wire/hello.ts";
 import { agentBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { relayInbound } from "./inbound/relay.ts";
+import { printable } from "./printable.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import type { AgentLink, AgentRecord } from "./registry/agents.ts";
 import type { Registry } from "./registry/registry.ts";
@@ -112,6 +113,11 @@ export class Agent {
             const record = this.#record;
             if (record === undefined) throw new AppError("denied", "this agent has not arrived");
             this.#refusing(() => this.#door.registry.introduceAgent(record, [sessionId]));
+            return {};
+          },
+          "intercept.revoke": async ({ id, by }, signal) => {
+            if (this.#record === undefined) throw new AppError("denied", "this agent has not arrived");
+            await this.#door.registry.revoke(this.#record, id, printable(by), signal);
             return {};
           },
         },

@@ -16,6 +16,7 @@ import { deadline } from "#base/abort.ts";
 import type { Dialer } from "./outbound/dial.ts";
 import { acceptOutbound } from "./outbound/accept.ts";
 import type { Resolver } from "./outbound/resolve.ts";
+import { printable } from "./printable.ts";
 import type { RefusalLog } from "./refusal-log.ts";
 import type { Registry } from "./registry/registry.ts";
 import type { LaptopLink, SessionRecord } from "./registry/sessions.ts";
@@ -25,7 +26,7 @@ const arriveMs = 10_000;
 /** chosen: how long streams may go on when the laptop has ended its API in order. */
 const closeMs = 2000;
 
-export type ManagerFacts = Omit<ResultOf<typeof managerApi, "arrive">, "sessionId">;
+export type ManagerFacts = Omit<ResultOf<typeof managerApi, "arrive">, "sessionId" | "ended">;
 
 export interface LaptopDoor {
   readonly registry: Registry;
@@ -119,9 +120,10 @@ export class Laptop {
       arrive: (params) => {
         if (this.#record !== undefined) throw new AppError("protocol", "this link has arrived already");
         this.#record = registry.arrive({ ...params, client: printable(params.client) }, this.#link());
-        return { sessionId: this.#record.id, ...facts };
+        return { sessionId: this.#record.id, ...facts, ended: [...this.#record.ended.values()] };
       },
-      "intercept.create": ({ spec }, signal) => registry.create(this.#arrived(), spec, signal),
+      "intercept.create": ({ spec, createdAtMs }, signal) =>
+        registry.create(this.#arrived(), spec, signal, createdAtMs),
       "intercept.remove": async ({ id }, signal) => {
         await registry.remove(this.#arrived(), id, signal);
         return {};
@@ -156,6 +158,7 @@ export class Laptop {
     return {
       notifyIntercepts: (intercepts) => this.#rpc?.notify("intercepts.changed", { intercepts: [...intercepts] }),
       notifyAgentLost: (podUid) => this.#rpc?.notify("agent.lost", { podUid }),
+      notifyEnded: (ended) => this.#rpc?.notify("intercept.ended", ended),
       openInbound: async (request, signal) => {
         using limit = deadline(this.#door.clock, openTimeoutMs, "the laptop's answer", signal);
         return await this.#session.open(request, limit.signal);
@@ -163,9 +166,4 @@ export class Laptop {
       destroy: (error) => this.#session.destroy(error),
     };
   }
-}
-
-/** `user@host` is shown on other people's terminals. */
-function printable(text: string): string {
-  return text.replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
 }

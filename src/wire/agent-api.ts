@@ -81,6 +81,11 @@ export const agentToManagerApi = {
   ),
   /** One more laptop has introduced this manager to the agent. */
   introduced: method(z.object({ sessionId: sessionIdSchema }), empty),
+  /**
+   * Somebody who may run programs in this agent's container ends an intercept of its workload; answered when the agents
+   * have confirmed. `by` is what that laptop calls itself.
+   */
+  "intercept.revoke": method(z.object({ id: z.string().max(400), by: z.string().max(300) }), empty),
 } as const;
 
 export const servedInterceptSchema = z.object({

@@ -10,7 +10,18 @@ export const managerAgentPort = 8443;
 /** Readiness and metrics (no secrets), pod port. */
 export const managerHealthPort = 8080;
 
-export const workloadKinds = ["Deployment", "StatefulSet", "ReplicaSet"] as const;
+/** `Rollout` is Argo's; a peer of an older version knows the first three. */
+export const workloadKinds = [
+  "Deployment",
+  "StatefulSet",
+  "ReplicaSet",
+  "DaemonSet",
+  "Rollout",
+  "CronJob",
+  "Job",
+  "Pod",
+] as const;
+export type WorkloadKind = (typeof workloadKinds)[number];
 export const workloadSchema = z.object({
   kind: z.enum(workloadKinds),
   name: z.string().min(1).max(253),
@@ -131,9 +142,23 @@ export const interceptInfoSchema = z.object({
     )
     .optional(),
   createdAtMs: z.number(),
+  /** Whose intercepts made way for it, because their laptops had been away for long; only in the answer to its creation. */
+  tookOver: z.array(z.object({ client: z.string(), name: z.string(), awaySinceMs: z.number() })).optional(),
 });
 export type InterceptInfo = z.infer<typeof interceptInfoSchema>;
 export type CallerPathState = NonNullable<InterceptInfo["callerPath"]>;
+
+/** An intercept that ended although its owner did not end it. */
+export const endedInterceptSchema = z.object({
+  /** It had this id. */
+  id: z.string(),
+  /** Somebody who may do so ended it, or wanted its requests while its laptop had been away for long. */
+  reason: z.enum(["revoked", "taken_over"]),
+  /** `user@host`, as that laptop calls itself. */
+  by: z.string(),
+  atMs: z.number(),
+});
+export type EndedIntercept = z.infer<typeof endedInterceptSchema>;
 
 export const trustedAgentSchema = z.object({
   /** SHA-256 of the agent's public key (SPKI), lower-case hex. */
@@ -170,9 +195,18 @@ export const managerApi = {
       dns: z.object({ clusterDomain: z.string(), nameservers: z.array(z.string()) }),
       /** KUBERNETES_SERVICE_HOST as the manager's pod sees it, when set. */
       apiServiceHost: z.string().optional(),
+      /** Intercepts of this laptop's session before that ended while it was away: they are not to be created again. */
+      ended: z.array(endedInterceptSchema).optional(),
     }),
   ),
-  "intercept.create": method(z.object({ spec: interceptSpecSchema }), interceptInfoSchema),
+  "intercept.create": method(
+    z.object({
+      spec: interceptSpecSchema,
+      /** One that is created again on a new link is as old as it was: its turn among others' stays the same. */
+      createdAtMs: z.number().optional(),
+    }),
+    interceptInfoSchema,
+  ),
   /** Answers when every agent has confirmed that new connections go to the application. */
   "intercept.remove": method(z.object({ id: z.string() }), empty),
   /** Everybody's intercepts, for conflicts and `list`. */
@@ -192,6 +226,8 @@ export const managerApi = {
 export const managerNotifications = {
   /** The session's own intercepts after each change of state. */
   "intercepts.changed": z.object({ intercepts: z.array(interceptInfoSchema) }),
+  /** One of the session's own has ended, and why; before `intercepts.changed` leaves it out. */
+  "intercept.ended": endedInterceptSchema,
   /** A trusted agent's link ended. */
   "agent.lost": z.object({ podUid: z.string() }),
 } as const;

@@ -10,12 +10,22 @@ import { compileFilter } from "#filter/compile.ts";
 import type { Filter } from "#filter/compile.ts";
 import { workloadKey } from "#wire/manager-api.ts";
 import type { InterceptSpec } from "#wire/manager-api.ts";
-import { checkFilterable, conflict, findMeeting } from "./overlap.ts";
-import type { Wish } from "./overlap.ts";
+import { checkFilterable, conflict, findMeeting, isIdle } from "./overlap.ts";
+import type { Now, Wish } from "./overlap.ts";
 import type { SessionRecord } from "./sessions.ts";
 
 /** chosen: intercepts of one session. */
 const maxPerSession = 200;
+/** chosen: longer than anybody leaves one alone; a laptop that claims more is believed this much. */
+const maxAgeMs = 30 * 24 * 60 * 60_000;
+
+/** What is to be added, and when. */
+export interface Adding extends Now {
+  readonly session: SessionRecord;
+  readonly spec: InterceptSpec;
+  /** When it was created first, as its laptop remembers. */
+  readonly createdAtMs?: number | undefined;
+}
 
 export interface InterceptRecord {
   readonly id: string;
@@ -49,11 +59,8 @@ export class InterceptTable {
   }
 
   /** Throws when the name is taken or the ports belong to somebody; returns what it displaced (owners who are gone). */
-  add(
-    session: SessionRecord,
-    spec: InterceptSpec,
-    nowWallMs: number,
-  ): { record: InterceptRecord; displaced: readonly InterceptRecord[] } {
+  add(adding: Adding): { record: InterceptRecord; displaced: readonly InterceptRecord[] } {
+    const { session, spec, nowWallMs, createdAtMs = nowWallMs } = adding;
     const existing = session.intercepts.get(spec.name);
     if (existing !== undefined) {
       throw new AppError("intercept_exists", `intercept "${spec.name}" exists already in this session`, {
@@ -68,20 +75,21 @@ export class InterceptTable {
     }
     checkFilterable(spec);
     const filter = spec.filter === undefined ? undefined : compileFilter(spec.filter);
-    const { displaced, overlaps } = this.#clearWay({ session, spec, filter }, nowWallMs);
+    const { displaced, overlaps } = this.#clearWay({ session, spec, filter }, adding);
     const record: InterceptRecord = {
       id: `${session.id}:${spec.name}`,
       session,
       spec,
       filter,
       overlaps: new Set(overlaps),
-      createdAtMs: nowWallMs,
+      createdAtMs: Math.min(nowWallMs, Math.max(nowWallMs - maxAgeMs, createdAtMs)),
       draining: false,
       refusedByLaptop: 0,
     };
     for (const other of overlaps) other.overlaps.add(record);
     this.#byId.set(record.id, record);
     session.intercepts.set(spec.name, record);
+    session.ended.delete(spec.name);
     const key = workloadKey(spec.workload);
     const others = this.#byWorkload.get(key);
     if (others === undefined) this.#byWorkload.set(key, new Set([record]));
@@ -99,10 +107,10 @@ export class InterceptTable {
     if (others?.size === 0) this.#byWorkload.delete(key);
   }
 
-  /** An owner whose link is lost has lost the port as well; a live one keeps it. */
+  /** An owner who has been away for long makes way; one who is there, or was just now, keeps what it has. */
   #clearWay(
     wish: Wish,
-    nowWallMs: number,
+    now: Now,
   ): { readonly displaced: readonly InterceptRecord[]; readonly overlaps: readonly InterceptRecord[] } {
     const displaced: InterceptRecord[] = [];
     const overlaps: InterceptRecord[] = [];
@@ -110,8 +118,8 @@ export class InterceptTable {
       const meeting = findMeeting(wish, other);
       if (meeting === undefined) continue;
       if (meeting.allowed) overlaps.push(other);
-      else if (other.session.link === undefined) displaced.push(other);
-      else throw conflict(wish, other, meeting, nowWallMs);
+      else if (isIdle(other.session, now)) displaced.push(other);
+      else throw conflict(wish, other, meeting, now);
     }
     for (const other of displaced) this.delete(other);
     return { displaced, overlaps };

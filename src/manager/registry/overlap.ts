@@ -41,7 +41,14 @@ export function samePort(a: InterceptPort, b: Pick<InterceptPort, "containerPort
 export function compareTurns(a: InterceptRecord, b: InterceptRecord): number {
   const whole = Number(a.filter === undefined) - Number(b.filter === undefined);
   if (whole !== 0) return whole;
-  return a.createdAtMs - b.createdAtMs || (a.id < b.id ? -1 : 1);
+  // Ids are new when a manager has restarted; who and what are not.
+  return a.createdAtMs - b.createdAtMs || compareTexts(personOf(a), personOf(b)) || compareTexts(a.id, b.id);
+}
+
+const personOf = ({ session, spec }: InterceptRecord): string => JSON.stringify([session.client, spec.name]);
+
+function compareTexts(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }
 
 /** For `status` of both. */
@@ -57,7 +64,21 @@ export function describeOverlaps(record: InterceptRecord): InterceptInfo["overla
   }));
 }
 
-export function conflict(wish: Wish, other: InterceptRecord, meeting: Meeting, nowWallMs: number): AppError {
+/** `nowMs` is the clock's, `nowWallMs` the same moment for people. */
+export interface Now {
+  readonly nowMs: number;
+  readonly nowWallMs: number;
+}
+
+/** protocol: an owner whose laptop has been away for so long loses a conflict. */
+export const idleOwnerMs = 10 * 60_000;
+
+/** Away means without a link. Whether requests come says nothing of an owner who is there. */
+export function isIdle({ lostAtMs }: SessionRecord, { nowMs }: Now): boolean {
+  return lostAtMs !== undefined && nowMs - lostAtMs >= idleOwnerMs;
+}
+
+export function conflict(wish: Wish, other: InterceptRecord, meeting: Meeting, now: Now): AppError {
   const { workload, name, filter } = other.spec;
   const { port, reason } = meeting;
   const own = other.session === wish.session;
@@ -65,9 +86,9 @@ export function conflict(wish: Wish, other: InterceptRecord, meeting: Meeting, n
   return new AppError(
     "conflict",
     `port ${port.containerPort}/${port.protocol} of ${workload.kind} ${workload.name} is intercepted by ` +
-      `${nameOf(wish.session, other, nowWallMs)}${which}`,
+      `${nameOf(wish.session, other, now)}${which}`,
     {
-      hint: hintFor(wish, other, own ? `run "telepresence leave ${name}" first` : undefined, reason),
+      hint: hintFor(wish, other, own ? `run "telepresence leave ${name}" first` : askFor(other, now), reason),
       fields: {
         client: other.session.client,
         interceptId: other.id,
@@ -78,16 +99,22 @@ export function conflict(wish: Wish, other: InterceptRecord, meeting: Meeting, n
   );
 }
 
-function nameOf(session: SessionRecord, other: InterceptRecord, nowWallMs: number): string {
+function nameOf(session: SessionRecord, other: InterceptRecord, { nowWallMs }: Now): string {
   const { name } = other.spec;
   if (other.session === session) return `this session's intercept "${name}"`;
   return `${other.session.client} (intercept "${name}", since ${formatAge(nowWallMs - other.createdAtMs)})`;
 }
 
-function hintFor(wish: Wish, other: InterceptRecord, leave: string | undefined, reason: string): string {
-  const askFor = leave ?? `ask ${other.session.client} to leave it`;
-  if (wish.filter === undefined && other.filter === undefined) return askFor;
-  return `${reason}: choose other requests, ${askFor}, or give --allow-overlap`;
+function askFor({ session }: InterceptRecord, { nowMs }: Now): string {
+  const ask = `ask ${session.client} to leave it`;
+  if (session.lostAtMs === undefined) return ask;
+  const awayMs = nowMs - session.lostAtMs;
+  return `${ask} (away for ${formatAge(awayMs)}: it makes way in ${formatAge(idleOwnerMs - awayMs)})`;
+}
+
+function hintFor(wish: Wish, other: InterceptRecord, way: string, reason: string): string {
+  if (wish.filter === undefined && other.filter === undefined) return way;
+  return `${reason}: choose other requests, ${way}, or give --allow-overlap`;
 }
 
 function formatAge(ms: number): string {
@@ -105,4 +132,19 @@ export function checkFilterable(spec: InterceptSpec): void {
     `port ${port.containerPort}/${port.protocol} of ${spec.workload.kind} ${spec.workload.name} has no requests to choose from, expected TCP`,
     { hint: "leave out the filter, or that port" },
   );
+}
+
+/** For the answer to a creation. */
+export function describeTakenOver(
+  displaced: readonly InterceptRecord[],
+  { nowMs, nowWallMs }: Now,
+): Pick<InterceptInfo, "tookOver"> {
+  if (displaced.length === 0) return {};
+  return {
+    tookOver: displaced.map(({ session, spec }) => ({
+      client: session.client,
+      name: spec.name,
+      awaySinceMs: nowWallMs - (nowMs - (session.lostAtMs ?? nowMs)),
+    })),
+  };
 }

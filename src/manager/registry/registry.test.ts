@@ -2,109 +2,11 @@
 // were left behind by failed creates; a laptop that vanished without a word kept its intercept for a day and blocked
 // everybody else; any pod could drive another's session.
 import { describe, expect, test } from "vitest";
-import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
-import { silentLogger } from "#base/log.ts";
-import type { ServedIntercept } from "#wire/agent-api.ts";
 import { interceptInfoSchema } from "#wire/manager-api.ts";
-import type { InterceptInfo, InterceptSpec, TrustedAgent, WorkloadRef } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
-import type { AgentLink, AgentRecord } from "./agents.ts";
-import { Registry } from "./registry.ts";
-import type { LaptopLink, SessionRecord } from "./sessions.ts";
+import { FakeAgent, fingerprintOf, never, setup, specOf, trustOf, workload } from "./registry.fake.ts";
 
-const workload: WorkloadRef = { kind: "Deployment", name: "hello", namespace: "shop" };
-const never = new AbortController().signal;
-const fingerprintOf = (number: number): string => number.toString(16).padStart(64, "0");
-const trustOf = (number: number, of: WorkloadRef = workload): TrustedAgent => ({
-  fingerprint: fingerprintOf(number),
-  podUid: `uid-${number}`,
-  podName: `hello-${number}`,
-  workload: of,
-});
-const specOf = (name: string, containerPort = 8080, protocol: "tcp" | "udp" = "tcp"): InterceptSpec => ({
-  name,
-  workload,
-  containerName: "app",
-  ports: [{ containerPort, protocol, targetHost: "127.0.0.1", targetPort: 8000 }],
-});
-
-class FakeLaptop implements LaptopLink {
-  intercepts: readonly InterceptInfo[] = [];
-  notifications = 0;
-  readonly lostAgents: string[] = [];
-  destroyed: AppError | undefined;
-  notifyIntercepts(intercepts: readonly InterceptInfo[]): void {
-    this.intercepts = intercepts;
-    this.notifications += 1;
-  }
-  notifyAgentLost(podUid: string): void {
-    this.lostAgents.push(podUid);
-  }
-  openInbound(): Promise<never> {
-    return Promise.reject(new AppError("refused", "not here"));
-  }
-  destroy(error: AppError): void {
-    this.destroyed = error;
-  }
-}
-
-class FakeAgent implements AgentLink {
-  readonly fingerprint: string;
-  readonly podName: string;
-  readonly workload: WorkloadRef;
-  readonly podIps = ["10.0.0.1"];
-  filters = true;
-  sets: string[][] = [];
-  answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
-  closed = false;
-  destroyed: AppError | undefined;
-  constructor(number: number, of: WorkloadRef) {
-    this.fingerprint = fingerprintOf(number);
-    this.podName = `hello-${number}`;
-    this.workload = of;
-  }
-  setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void> {
-    this.sets.push(intercepts.map((intercept) => intercept.id.split(":")[1] ?? ""));
-    return this.answer(intercepts);
-  }
-  close(): void {
-    this.closed = true;
-  }
-  destroy(error: AppError): void {
-    this.destroyed = error;
-  }
-  get last(): readonly string[] | undefined {
-    return this.sets.at(-1);
-  }
-}
-
-function setup(): {
-  clock: FakeClock;
-  registry: Registry;
-  laptop: (client: string) => { link: FakeLaptop; session: SessionRecord };
-  /** Introduced by every laptop that is here, as far as they vouch for it. */
-  agent: (number: number, of?: WorkloadRef) => { link: FakeAgent; record: AgentRecord };
-} {
-  const clock = new FakeClock();
-  const registry = new Registry({ clock, log: silentLogger });
-  const introducedBy: string[] = [];
-  return {
-    clock,
-    registry,
-    laptop: (client) => {
-      const link = new FakeLaptop();
-      const session = registry.arrive({ client, installId: `id-${client}`, version: "1", namespace: "shop" }, link);
-      introducedBy.push(session.id);
-      return { link, session };
-    },
-    agent: (number, of = workload) => {
-      const link = new FakeAgent(number, of);
-      const { sessions } = registry.admit({ fingerprint: link.fingerprint, workload: of, introducedBy });
-      return { link, record: registry.connectAgent(link, sessions) };
-    },
-  };
-}
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const inbound = (interceptId: string, containerPort = 8080): Extract<OpenRequest, { kind: "inbound" }> => ({
   kind: "inbound",
@@ -225,16 +127,6 @@ describe("Registry", () => {
     await expect(
       registry.create(ada.session, { ...specOf("hello", 53, "udp"), filter: "true" }, never),
     ).rejects.toMatchObject({ code: "unsupported", message: expect.stringContaining("port 53/udp") });
-  });
-
-  test("an owner whose link is lost loses the conflict", async () => {
-    const { registry, laptop } = setup();
-    const ada = laptop("ada@laptop");
-    const bob = laptop("bob@desk");
-    await registry.create(ada.session, specOf("hello"), never);
-    registry.lose(ada.session);
-    await registry.create(bob.session, specOf("mine"), never);
-    expect(registry.list().map((info) => info.client)).toEqual(["bob@desk"]);
   });
 
   test("a name is unique in its session", async () => {

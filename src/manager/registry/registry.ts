@@ -8,7 +8,7 @@ import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { OlderConnectionsOfPort } from "#wire/agent-api.ts";
 import { workloadKey } from "#wire/manager-api.ts";
-import type { InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
+import type { EndedIntercept, InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import { admitAgent } from "./admission.ts";
 import type { Admission, AgentClaim } from "./admission.ts";
@@ -17,7 +17,7 @@ import { AgentRecord } from "./agents.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import { InterceptTable } from "./intercepts.ts";
 import { sumOlder } from "./older-connections.ts";
-import { compareTurns, describeOverlaps, samePort } from "./overlap.ts";
+import { compareTurns, describeOverlaps, describeTakenOver, samePort } from "./overlap.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
 
@@ -28,6 +28,8 @@ const untrustedGraceMs = 60_000;
 const sweepMs = 30_000;
 /** chosen: agents connected at once. */
 const maxAgents = 5000;
+/** chosen: as many as a session may have intercepts. */
+const maxEnded = 200;
 
 export interface RegistryOptions {
   readonly clock: Clock;
@@ -68,6 +70,7 @@ export class Registry implements Disposable {
   arrive(arrival: Arrival, link: LaptopLink): SessionRecord {
     const { session, replaced } = this.#sessions.arrive(arrival, link);
     for (const old of replaced) {
+      for (const [name, ended] of old.ended) session.ended.set(name, ended);
       const oldLink = old.link;
       this.forget(old);
       oldLink?.destroy(new AppError("cancelled", "the same laptop has connected anew"));
@@ -118,16 +121,28 @@ export class Registry implements Disposable {
     this.#notifySoon(session);
   }
 
-  /** Resolves when the agents that are connected have confirmed, or after two seconds with the state as it is then. */
-  async create(session: SessionRecord, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
+  /**
+   * Resolves when the agents that are connected have confirmed, or after two seconds with the state as it is then.
+   * `createdAtMs` is of one that is created again.
+   */
+  async create(
+    session: SessionRecord,
+    spec: InterceptSpec,
+    signal: AbortSignal,
+    createdAtMs?: number,
+  ): Promise<InterceptInfo> {
     if (session.link === undefined) throw new AppError("link_lost", "this session has ended");
-    const { record, displaced } = this.#intercepts.add(session, spec, this.#clock.wallMs());
-    for (const old of displaced) this.#log.info("intercept lost its port to another laptop", { interceptId: old.id });
+    const now = { nowMs: this.#clock.now(), nowWallMs: this.#clock.wallMs() };
+    const { record, displaced } = this.#intercepts.add({ session, spec, createdAtMs, ...now });
+    for (const old of displaced) {
+      this.#log.info("intercept lost its port to another laptop", { interceptId: old.id });
+      this.#tellEnded(old, "taken_over", session.client);
+    }
     this.#log.info("intercept created", { interceptId: record.id, client: session.client });
     await this.#confirmed(this.#sync([record, ...displaced].flatMap((one) => this.#agentsOf(one))), signal);
     this.#notifySoon(session);
     for (const other of record.overlaps) this.#notifySoon(other.session);
-    return this.describe(record);
+    return { ...this.describe(record), ...describeTakenOver(displaced, now) };
   }
 
   async remove(session: SessionRecord, id: string, signal: AbortSignal): Promise<void> {
@@ -138,6 +153,18 @@ export class Registry implements Disposable {
     await this.#drain([record], signal);
     this.#notifySoon(session);
     this.#log.info("intercept removed", { interceptId: id, client: session.client });
+  }
+
+  /** Somebody who may act inside this agent's container ends an intercept that it may serve, whoever's it is. */
+  async revoke(agent: AgentRecord, id: string, by: string, signal: AbortSignal): Promise<void> {
+    const record = this.#intercepts.get(id);
+    if (record === undefined || trustedFor(record, agent) === undefined) {
+      throw new AppError("intercept_not_found", `intercept "${id}" is not one of this agent's workload`);
+    }
+    this.#log.info("intercept revoked", { interceptId: id, client: record.session.client, by });
+    this.#tellEnded(record, "revoked", by);
+    await this.#drain([record], signal);
+    this.#notifySoon(record.session);
   }
 
   list(): readonly InterceptInfo[] {
@@ -299,6 +326,16 @@ export class Registry implements Disposable {
       if (agent?.sessions.has(session)) agents.push(agent);
     }
     return agents;
+  }
+
+  /** A laptop that is away now, or whose link loses the news, hears of it when it is back. */
+  #tellEnded({ id, session, spec }: InterceptRecord, reason: EndedIntercept["reason"], by: string): void {
+    const ended = { id, reason, by, atMs: this.#clock.wallMs() };
+    session.ended.delete(spec.name);
+    session.ended.set(spec.name, ended);
+    const [oldest] = session.ended.keys();
+    if (session.ended.size > maxEnded && oldest !== undefined) session.ended.delete(oldest);
+    session.link?.notifyEnded(ended);
   }
 
   #sync(agents: readonly AgentRecord[]): readonly Promise<void>[] {

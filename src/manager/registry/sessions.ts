@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { InterceptInfo, TrustedAgent } from "#wire/manager-api.ts";
+import type { EndedIntercept, InterceptInfo, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { InterceptRecord } from "./intercepts.ts";
@@ -21,6 +21,7 @@ const maxTrusted = 5000;
 export interface LaptopLink {
   notifyIntercepts(intercepts: readonly InterceptInfo[]): void;
   notifyAgentLost(podUid: string): void;
+  notifyEnded(ended: EndedIntercept): void;
   openInbound(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream>;
   destroy(error: AppError): void;
 }
@@ -40,6 +41,8 @@ export interface SessionRecord extends Arrival {
   readonly trusted: Map<string, TrustedAgent>;
   /** By the intercept's name. */
   readonly intercepts: Map<string, InterceptRecord>;
+  /** By the intercept's name: those that somebody else ended. The laptop is told when it is back. */
+  readonly ended: Map<string, EndedIntercept>;
 }
 
 export class SessionTable {
@@ -79,6 +82,7 @@ export class SessionTable {
       lostAtMs: undefined,
       trusted: new Map(),
       intercepts: new Map(),
+      ended: new Map(),
     };
     this.#sessions.set(session.id, session);
     return { session, replaced };
