@@ -1,0 +1,192 @@
+// Where copies of a pod's files are: a folder for the user alone, in memory where there is such a place, removed with
+// all that is in it when it is disposed. Should this process be killed, a small process beside it removes the folder;
+// should both be, the next daemon does.
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, lstatSync, readdirSync, readFileSync, statfsSync } from "node:fs";
+import { mkdir, readdir, readlink, rm, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { AppError } from "#base/error.ts";
+import { ensureDirectory, ensureRuntimeDirectory } from "./paths.ts";
+import { identifyProcess, isSameProcess } from "./process.ts";
+
+export interface VolumeFolder extends AsyncDisposable {
+  readonly path: string;
+}
+
+export interface FolderWish {
+  /** The user's directory for sockets. */
+  readonly runtime: string;
+  /** Of the intercept. */
+  readonly name: string;
+  /** An absolute path that the user has chosen: empty, or not there yet. */
+  readonly path?: string | undefined;
+}
+
+/** statfs(2). */
+const inMemory = 0x01021994;
+/** In a folder that the user has chosen: whose copies they are. */
+const markFile = ".telepresence";
+
+/**
+ * Ends when its standard input does, which is when its parent is gone, however that went: signals of a terminal or a
+ * logout do not reach it. $1 is the folder, $2 our record of it, $3 whether the folder was there before.
+ */
+const removeAtEnd = `trap "" HUP INT TERM
+read -r line
+rm -rf -- "$1" "$2"
+[ -z "$3" ] || mkdir -m 700 -- "$1"
+owner="\${2%/*}"
+rmdir -- "$owner" "\${owner%/*}" 2>/dev/null`;
+
+export async function openVolumeFolder(wish: FolderWish): Promise<VolumeFolder> {
+  if (wish.path !== undefined) checkChosen(wish.path);
+  const identity = identifyProcess(process.pid);
+  const owner = join(memoryFolder(wish.runtime), "volumes", `${process.pid}-${identity?.startTicks ?? 0}`);
+  await mkdir(owner, { recursive: true, mode: 0o700 });
+  const record = await freeName(owner, wish.name);
+  const { path = record } = wish;
+  const wasThere = existsSync(path);
+  const watcher = await startWatcher([path, record, wasThere ? "yes" : ""]);
+  const folder = new OwnFolder({ path, record, wasThere, watcher });
+  try {
+    if (path !== record) await symlink(path, record);
+    if (!wasThere) ensureDirectory(path);
+    if (path !== record) await writeFile(join(path, markFile), record, { mode: 0o600, flag: "wx" });
+    return folder;
+  } catch (error) {
+    await folder[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+class OwnFolder implements VolumeFolder {
+  readonly path: string;
+  readonly #record: string;
+  readonly #wasThere: boolean;
+  readonly #watcher: ChildProcess;
+  #removing: Promise<void> | undefined;
+
+  constructor(parts: { path: string; record: string; wasThere: boolean; watcher: ChildProcess }) {
+    this.path = parts.path;
+    this.#record = parts.record;
+    this.#wasThere = parts.wasThere;
+    this.#watcher = parts.watcher;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#removing ??= this.#remove();
+    return this.#removing;
+  }
+
+  async #remove(): Promise<void> {
+    await empty(this.path);
+    if (!this.#wasThere) await rm(this.path, { recursive: true, force: true });
+    await rm(this.#record, { recursive: true, force: true });
+    await removeEmpty(dirname(this.#record));
+    // Before anybody can make a folder of that name again, which it would remove.
+    const ended = once(this.#watcher, "exit");
+    if (this.#watcher.exitCode === null && this.#watcher.signalCode === null && this.#watcher.kill("SIGKILL")) {
+      await ended;
+    }
+  }
+}
+
+/** A process's folder and the one of all of them, unless others are in it. */
+async function removeEmpty(owner: string): Promise<void> {
+  for (const path of [owner, dirname(owner)]) await rmdir(path).catch(() => undefined);
+}
+
+async function startWatcher(args: readonly string[]): Promise<ChildProcess> {
+  const watcher = spawn("/bin/sh", ["-c", removeAtEnd, "telepresence-volumes", ...args], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+    cwd: "/",
+  });
+  watcher.stdin.on("error", () => undefined); // it has ended
+  await once(watcher, "spawn").catch((cause: unknown) => {
+    throw new AppError("command_failed", "no process could be started that removes copied files in the end", { cause });
+  });
+  watcher.unref();
+  (watcher.stdin as unknown as { unref(): void }).unref();
+  return watcher;
+}
+
+/** The first place in memory; the directory for sockets where there is none. */
+function memoryFolder(runtime: string): string {
+  const found = places(runtime).find((place) => {
+    try {
+      ensureRuntimeDirectory(place);
+      return statfsSync(place).type === inMemory;
+    } catch {
+      return false; // not there, or somebody else's
+    }
+  });
+  if (found === undefined) ensureRuntimeDirectory(runtime);
+  return found ?? runtime;
+}
+
+const places = (runtime: string): readonly string[] => [runtime, `/dev/shm/telepresence-${process.getuid?.() ?? 0}`];
+
+async function freeName(parent: string, wanted: string): Promise<string> {
+  const plain = wanted
+    .replace(/[^\w.-]/g, "_")
+    .replace(/^\.+/, "_")
+    .slice(0, 200);
+  const taken = new Set(await readdir(parent));
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? plain : `${plain}-${number}`;
+    if (!taken.has(name)) return join(parent, name);
+  }
+}
+
+function checkChosen(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  const uid = process.getuid?.() ?? 0;
+  const why = !found.isDirectory()
+    ? "is no directory"
+    : found.uid !== uid
+      ? `belongs to user ${found.uid}`
+      : readdirSync(path).length > 0
+        ? "is not empty"
+        : undefined;
+  if (why === undefined) return;
+  throw new AppError("usage", `--mount is ${path}, which ${why}; expected an empty directory of yours, or a new one`);
+}
+
+async function empty(path: string): Promise<void> {
+  const names = await readdir(path).catch(() => []); // gone already
+  for (const name of names) await rm(join(path, name), { recursive: true, force: true });
+}
+
+/** What daemons left that were killed together with the process that watched them. Gives the number of folders. */
+export async function removeAbandonedFolders(runtime: string): Promise<number> {
+  let removed = 0;
+  for (const place of places(runtime)) {
+    const all = join(place, "volumes");
+    if (!existsSync(all) || lstatSync(place).uid !== (process.getuid?.() ?? 0)) continue;
+    for (const owner of await readdir(all)) {
+      const [pid = 0, startTicks = 0] = owner.split("-").map(Number);
+      if (isSameProcess({ pid, startTicks })) continue;
+      const records = await readdir(join(all, owner));
+      for (const name of records) await removeRecorded(join(all, owner, name));
+      await rm(join(all, owner), { recursive: true, force: true });
+      removed += records.length;
+    }
+    await rmdir(all).catch(() => undefined); // somebody else's are in it
+  }
+  return removed;
+}
+
+/** A folder that the user has chosen is emptied only when it still says that it is that very one. */
+async function removeRecorded(record: string): Promise<void> {
+  if (!lstatSync(record).isSymbolicLink()) return;
+  const path = await readlink(record);
+  try {
+    if (readFileSync(join(path, markFile), "utf8") === record) await empty(path);
+  } catch {
+    // gone already
+  }
+  await unlink(record);
+}
