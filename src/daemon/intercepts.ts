@@ -50,7 +50,7 @@ interface Creating {
 }
 
 /** chosen: agents confirm within 2 s. */
-const removeTimeoutMs = 10_000;
+const answerTimeoutMs = 10_000;
 
 export class Intercepts implements AsyncDisposable {
   readonly #options: InterceptsOptions;
@@ -228,10 +228,10 @@ export class Intercepts implements AsyncDisposable {
 
   async #createAtManager(manager: ManagerConnection, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
     try {
-      return await createFiltered(manager, spec, signal);
+      return await createFiltered(manager, spec, limit.signal);
     } catch (error) {
-      // The command is gone before the answer: the manager may have made it all the same.
-      if (signal.aborted) await this.#undoCreate(`${manager.arrival.sessionId}:${spec.name}`);
+      // Nobody waits for the answer any more: the manager may have made it all the same.
+      if (limit.signal.aborted) await this.#undoCreate(`${manager.arrival.sessionId}:${spec.name}`);
       throw error;
     }
   }
@@ -268,6 +268,7 @@ export class Intercepts implements AsyncDisposable {
       return {
         warnings: [`the pod's environment could not be read: ${message}${hint === undefined ? "" : `; ${hint}`}`],
       };
+    using limit = deadline(this.#options.clock, answerTimeoutMs, "the traffic-manager's answer", signal);
     }
   }
 
@@ -275,7 +276,7 @@ export class Intercepts implements AsyncDisposable {
     const manager = this.#options.link().current;
     // Without a link the manager has suspended it, agents pass to the application, and we do not announce it again.
     if (manager === undefined) return;
-    using limit = deadline(this.#options.clock, removeTimeoutMs, `ending the intercept ${own.spec.name}`);
+    using limit = deadline(this.#options.clock, answerTimeoutMs, `ending the intercept ${own.spec.name}`);
     try {
       await manager.rpc.call("intercept.remove", { id: own.info.id }, limit.signal);
     } catch (error) {

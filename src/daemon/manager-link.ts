@@ -70,9 +70,9 @@ export class ManagerLink {
     });
   }
 
-  /** Tries at once instead of after the pause, and resolves when there is a connection. */
-  async restored(signal: AbortSignal): Promise<void> {
-    if (this.#current !== undefined) return;
+  /** Tries at once instead of after the pause, and resolves when there is a connection other than the lost one. */
+  async restored(signal: AbortSignal, lost?: ManagerConnection): Promise<void> {
+    if (this.#current !== undefined && this.#current !== lost) return;
     this.#awaited ??= Promise.withResolvers();
     this.#pausing?.abort();
     using either = linkSignals(signal, this.#options.scope.signal);

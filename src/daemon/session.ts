@@ -9,6 +9,7 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
+import { linkSilenceMs } from "#wire/limits.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
@@ -168,14 +169,18 @@ export class Session implements AsyncDisposable {
     return this.#intercepts.infos;
   }
 
-  /** On a user's command only: a link that is down is tried at once, and a manager that is gone installed again. */
+  /**
+   * On a user's command only: a link that is down is tried at once, and a manager that is gone installed again. A link
+   * that looks up is asked, since that of a manager that was just deleted looks so for a few seconds.
+   */
   async restore(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {
-    if (this.#link.current !== undefined) return { installed: false, warnings: [] };
+    const standing = this.#link.current;
+    if (standing !== undefined && (await this.#answers(standing, signal))) return { installed: false, warnings: [] };
     progress("The link to the traffic-manager is down, trying it again");
     const restored = await this.#options.access.restoreManager(progress, signal);
     using limit = deadline(this.#options.clock, restoreMs, "the link to the traffic-manager", signal);
     try {
-      await this.#link.restored(limit.signal);
+      await this.#link.restored(limit.signal, standing);
     } catch (error) {
       if (signal.aborted || !isAppError(error, "timeout")) throw error;
       this.#link.require(); // throws why there is none
@@ -258,6 +263,18 @@ export class Session implements AsyncDisposable {
     await this.#scope[Symbol.asyncDispose]();
   }
 
+  /** False when the link turns out to be lost. */
+  async #answers({ rpc }: ManagerConnection, signal: AbortSignal): Promise<boolean> {
+    using limit = deadline(this.#options.clock, answerMs, "the traffic-manager's answer", signal);
+    try {
+      await rpc.call("intercept.list", {}, limit.signal);
+      return true;
+    } catch (error) {
+      if (isAppError(error, "link_lost")) return false;
+      throw error;
+    }
+  }
+
   /** Milliseconds of one question to the manager and its answer; undefined when none came in time. */
   async #measureLink(signal: AbortSignal): Promise<number | undefined> {
     const { clock, log } = this.#options;
@@ -283,6 +300,8 @@ export class Session implements AsyncDisposable {
 
 /** chosen: `status` must not make anybody wait. */
 const statusTimeoutMs = 1000;
+/** chosen: longer than a link may be silent before it is lost (PROTOCOL §6.3), so that a lost one is seen as such. */
+const answerMs = linkSilenceMs + 1000;
 /** The loop goes on by itself, but it installs nothing. */
 const nextStep = "run `telepresence connect` to try at once, and to install the traffic-manager again if it is gone";
 /** chosen: a person waits. */

@@ -3,7 +3,8 @@
 import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Agent } from "#agent/agent.ts";
-import { systemClock } from "#base/clock.ts";
+import { FakeClock } from "#base/clock.fake.ts";
+import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
@@ -31,12 +32,18 @@ class Cluster implements ClusterAccess {
   /** Pods that have no agent yet. */
   readonly bare = new Set<string>();
   readonly #watchers = new Set<() => void>();
+  #toManager: ReturnType<typeof connect> | undefined;
 
   constructor(manager: Manager) {
     this.manager = manager;
   }
   async openManager(): ReturnType<ClusterAccess["openManager"]> {
-    return await dial(this.manager.laptopPort);
+    this.#toManager = await dial(this.manager.laptopPort);
+    return this.#toManager;
+  }
+  /** Nobody has noticed when it returns. */
+  cutManager(): void {
+    this.#toManager?.destroy();
   }
   restoreManager(): ReturnType<ClusterAccess["restoreManager"]> {
     return Promise.reject(new AppError("manager_unavailable", "no pod of it is ready"));
@@ -146,7 +153,12 @@ const noNetwork: OpenNetwork = () =>
     [Symbol.asyncDispose]: () => Promise.resolve(),
   });
 
-async function openSession(cluster: Cluster, client = "ada@laptop", openNetwork = noNetwork): Promise<Session> {
+async function openSession(
+  cluster: Cluster,
+  client = "ada@laptop",
+  openNetwork = noNetwork,
+  clock: Clock = systemClock,
+): Promise<Session> {
   return await Session.open(
     {
       access: cluster,
@@ -157,7 +169,7 @@ async function openSession(cluster: Cluster, client = "ada@laptop", openNetwork 
       installId: `id-${client}`,
       warnings: [],
       managerPort: cluster.manager.agentPort,
-      clock: systemClock,
+      clock,
       log: silentLogger,
       openNetwork,
     },
@@ -609,6 +621,42 @@ describe("a session", () => {
     await cluster.manager[Symbol.asyncDispose]();
     await expect.poll(async () => (await session.status(never)).state).toBe("Reconnecting");
     expect(session.intercepts.map((info) => info.state)).toEqual(["suspended"]);
+  // Right after the manager was deleted its link looked up still: `connect` said nothing.
+  test("asks the manager on restore() whether the link that looks up is", async () => {
+    const { cluster, session } = await lab();
+    let restored = 0;
+    cluster.restoreManager = () => {
+      restored += 1;
+      return Promise.resolve({ installed: true, warnings: [] });
+    };
+    cluster.cutManager();
+    expect((await session.restore(quiet, never)).installed).toBe(true);
+    expect(restored).toBe(1);
+    expect((await session.status(never)).state).toBe("Connected");
+    expect((await session.restore(quiet, never)).installed).toBe(false);
+  });
+
+  // `intercept` waited for as long as the command may.
+  test("waits for no manager that stands and says nothing", async () => {
+    const manager = stack.use(await testManager({ guard: anything }));
+    const cluster = new Cluster(manager);
+    const clock = new FakeClock();
+    const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, clock));
+    const { registry } = manager;
+    const create = registry.create.bind(registry);
+    registry.create = () => new Promise<never>(() => undefined);
+    const failed = session.intercept(params(1), quiet, never).catch((error: unknown) => error);
+    let over = false;
+    void failed.then(() => (over = true));
+    for (let passedMs = 0; passedMs < 20_000 && !over; passedMs += 500) {
+      await clock.advance(500);
+      await session.everybody(never); // a question and its answer: the link is heard
+    }
+    expect(over).toBe(true);
+    expect(String(await failed)).toMatch("the traffic-manager's answer took longer than 10 s");
+    registry.create = create;
+  });
+
     await expect(session.intercept(params(1, "other"), quiet, never)).rejects.toMatchObject({
       code: "manager_unavailable",
     });
