@@ -1,6 +1,6 @@
 // From a command to a connected daemon: start the daemon, start the helper, connect, and say what happened.
 import { AppError, isAppError } from "#base/error.ts";
-import type { Connection, ConnectOptions } from "#wire/control-api.ts";
+import type { ConnectOptions } from "#wire/control-api.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { readConfigFile } from "./config-file.ts";
 import type { CommandContext } from "./context.ts";
@@ -97,7 +97,11 @@ async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wis
   try {
     const { fresh, connection, installedManager, warnings } = await Promise.race([connecting, hopeless]);
     for (const warning of warnings) context.output.warn(warning);
-    if (fresh) tellConnected(context, wish.telling, connection, installedManager);
+    const { context: name, namespace, server, managerNamespace } = connection;
+    const { telling } = wish;
+    // A connection that stood may have lost its traffic-manager.
+    if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
+    if (fresh) tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);
     return fresh;
   } catch (error) {
     connecting.catch(() => undefined); // it ends with the connection
@@ -136,16 +140,6 @@ async function launchHelper(context: CommandContext, daemon: OpenedDaemon, telli
     if (error instanceof AppError) daemon.client.helperFailed(error.message);
     throw error;
   }
-}
-
-function tellConnected(
-  context: CommandContext,
-  telling: Telling,
-  { context: name, namespace, server, managerNamespace }: Connection,
-  installedManager: boolean,
-): void {
-  if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
-  tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);
 }
 
 function tell({ output }: CommandContext, telling: Telling, text: string): void {

@@ -157,6 +157,12 @@ describe("connect", () => {
     expect(JSON.parse(bare.stdout)).toMatchObject({ error: expect.stringContaining("nope") });
   });
 
+  // Nothing was said when a connection that stood had its traffic-manager installed again.
+  test("tells of a manager that it has installed again under a connection that stood", async () => {
+    await start({ connect: () => ({ fresh: false, installedManager: true, connection, warnings: [] }) });
+    expect((await run("connect")).stdout).toBe("Installed the traffic-manager in namespace telepresence\n");
+  });
+
   test("shows progress on a terminal and takes it away again", async () => {
     await start();
     const { stderr } = await runHere(["connect"], { env: home.env, terminal: true });
