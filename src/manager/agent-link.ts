@@ -130,17 +130,21 @@ export class Agent {
     rpc.onNotification("connections.older", ({ ports }) => {
       if (this.#record !== undefined) this.#door.registry.describeOlder(this.#record, ports);
     });
+    rpc.onNotification("connections.unread", ({ ports }) => {
+      if (this.#record !== undefined) this.#door.registry.describeUnread(this.#record, ports);
+    });
     rpc.onNotification("laptop.refused", ({ interceptId, count }) => {
       if (this.#record !== undefined && count > 0) this.#door.registry.countRefused(this.#record, interceptId, count);
     });
     void rpc.closed.then((reason) => this.#end(reason));
   }
 
-  #arrive({ config, introducedBy, podIps, filters = false }: Arrival, rpc: AgentRpc): AgentRecord {
+  #arrive({ config, introducedBy, podIps, filters = false, tls = false }: Arrival, rpc: AgentRpc): AgentRecord {
     const { registry } = this.#door;
     const { workload } = config;
     const { sessions, vouched } = registry.admit({ fingerprint: this.#fingerprint, workload, introducedBy });
-    return registry.connectAgent(this.#link({ workload, podIps, podName: vouched.podName, filters }, rpc), sessions);
+    const { podName } = vouched;
+    return registry.connectAgent(this.#link({ workload, podIps, podName, filters, tls }, rpc), sessions);
   }
 
   /** Who is refused here was let in by its key; that deserves a line. */
@@ -153,7 +157,7 @@ export class Agent {
     }
   }
 
-  #link(of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters">, rpc: AgentRpc): AgentLink {
+  #link(of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters" | "tls">, rpc: AgentRpc): AgentLink {
     const { clock } = this.#door;
     return {
       ...of,

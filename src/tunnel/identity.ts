@@ -28,7 +28,8 @@ export function createIdentity(name: string): Identity {
   };
 }
 
-function fingerprintOf(key: KeyObject): string {
+/** SHA-256 of a public key (SPKI), lower-case hex. */
+export function fingerprintOf(key: KeyObject): string {
   return createHash("sha256")
     .update(key.export({ type: "spki", format: "der" }))
     .digest("hex");

@@ -8,6 +8,7 @@ import {
   onRefusedSchema,
   workloadSchema,
 } from "./manager-api.ts";
+import { interceptTlsSchema } from "./intercept-tls.ts";
 import { method } from "./rpc.ts";
 
 // Applications must not want these: below the ephemeral range, above the ports that people choose (podinfo has 9898).
@@ -38,14 +39,30 @@ export const agentPortSchema = z.object({
   portName: z.string().optional(),
   /** Its service says that it speaks HTTP/1.1, or that it does not; left out where only the first bytes can tell. */
   http: z.boolean().optional(),
+  /** Its service says that callers speak TLS. */
+  tls: z.boolean().optional(),
 });
 export type AgentPort = z.infer<typeof agentPortSchema>;
+/** A port of the application. */
+export type AppPort = Pick<AgentPort, "containerPort" | "protocol">;
+
+/** A volume of the pod that may hold a certificate and its key, mounted in the agent's container as well. */
+export const certificateVolumeSchema = z.object({
+  name: z.string().max(253),
+  /** The Secret that it shows. */
+  secret: z.string().max(253).optional(),
+  /** Where the agent has it. */
+  path: z.string().max(4096),
+});
+export type CertificateVolume = z.infer<typeof certificateVolumeSchema>;
 
 export const agentConfigSchema = z.object({
   workload: workloadSchema,
   ports: z.array(agentPortSchema).max(64),
   /** Container whose environment and volumes the laptop gets unless it asks for another. */
   containerName: z.string(),
+  /** Left out by versions that cannot read TLS. */
+  certificateVolumes: z.array(certificateVolumeSchema).max(256).optional(),
   /** Only for an agent that was put into a running pod. */
   ephemeral: z
     .object({
@@ -76,6 +93,8 @@ export const agentToManagerApi = {
       introducedBy: z.array(sessionIdSchema).min(1).max(64),
       /** It honours `filter` of what it serves; one that does not say so would take everything. */
       filters: z.boolean().optional(),
+      /** It honours `tls` of what it serves. */
+      tls: z.boolean().optional(),
     }),
     empty,
   ),
@@ -98,6 +117,8 @@ export const servedInterceptSchema = z.object({
   onRefused: onRefusedSchema.optional(),
   /** Which requests of HTTP it takes; everything when left out. */
   filter: filterTextSchema.optional(),
+  /** How connections that speak TLS are read, for the filter. */
+  tls: interceptTlsSchema.optional(),
 });
 export type ServedIntercept = z.infer<typeof servedInterceptSchema>;
 
@@ -135,12 +156,27 @@ export const olderConnectionsOfPortSchema = z.object({
 });
 export type OlderConnectionsOfPort = z.infer<typeof olderConnectionsOfPortSchema>;
 
+/** Connections that went by a port's filters, because nobody could read requests in them. */
+export const unreadConnectionsOfPortSchema = z.object({
+  containerPort: z.number().int(),
+  protocol: z.enum(["tcp", "udp"]),
+  /** Those that spoke TLS … */
+  tls: z.number().int().min(0).max(1_000_000_000),
+  /** … and why the last of them was not read. */
+  reason: z.string().max(1000).optional(),
+  /** Those that spoke something other than HTTP. */
+  other: z.number().int().min(0).max(1_000_000_000),
+});
+export type UnreadConnectionsOfPort = z.infer<typeof unreadConnectionsOfPortSchema>;
+
 /** Notifications that the agent sends. */
 export const agentNotifications = {
   /** All ports of which it is known; sent before each answer to `intercepts.set`. */
   "callers.kept": z.object({ ports: z.array(callersOfPortSchema).max(64) }),
   /** All ports that are intercepted; sent before each answer to `intercepts.set`, and on change. */
   "connections.older": z.object({ ports: z.array(olderConnectionsOfPortSchema).max(64) }),
+  /** All ports with filters; on change, not too often. Counted while the port has filters. */
+  "connections.unread": z.object({ ports: z.array(unreadConnectionsOfPortSchema).max(64) }),
   /** The laptop's process refused connections, which then went to the application. */
   "laptop.refused": z.object({ interceptId: z.string(), count: z.number().int() }),
 } as const;

@@ -1,6 +1,7 @@
 // Laptop ↔ manager (PROTOCOL §8.1): JSON-RPC on the session's first stream, reached through the API server's
 // port-forward to the manager's loopback port.
 import { z } from "zod";
+import { interceptTlsSchema } from "./intercept-tls.ts";
 import { method } from "./rpc.ts";
 
 /** Loopback port of the manager that laptops reach by port-forward. */
@@ -77,6 +78,8 @@ export const interceptSpecSchema = z.object({
   filter: filterTextSchema.optional(),
   /** It may share requests with others' intercepts; whoever came first is asked first. */
   allowOverlap: z.boolean().optional(),
+  /** Only with a filter. */
+  tls: interceptTlsSchema.optional(),
 });
 export type InterceptSpec = z.infer<typeof interceptSpecSchema>;
 
@@ -111,6 +114,13 @@ export const interceptInfoSchema = z.object({
    */
   olderConnections: z
     .object({ connections: z.number().int(), callers: z.number().int(), reason: z.string().optional() })
+    .optional(),
+  /**
+   * Connections that its filter could not see into: those that spoke TLS, and why, and those that spoke something other
+   * than HTTP. Left out while there are none, and without a filter.
+   */
+  unreadConnections: z
+    .object({ tls: z.number().int(), reason: z.string().optional(), other: z.number().int() })
     .optional(),
   /** How its agents came to the pods: known to the laptop that brought them, not to the manager. */
   agent: z.enum(agentKinds).optional(),

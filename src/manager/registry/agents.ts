@@ -3,7 +3,12 @@
 import type { AppError } from "#base/error.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { CallersOfPort, OlderConnectionsOfPort, ServedIntercept } from "#wire/agent-api.ts";
+import type {
+  CallersOfPort,
+  OlderConnectionsOfPort,
+  ServedIntercept,
+  UnreadConnectionsOfPort,
+} from "#wire/agent-api.ts";
 import type { InterceptPort, WorkloadRef } from "#wire/manager-api.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import type { SessionRecord } from "./sessions.ts";
@@ -18,6 +23,8 @@ export interface AgentLink {
   readonly podIps: readonly string[];
   /** It honours filters; without, one would take everything. */
   readonly filters: boolean;
+  /** It honours how TLS is to be read. */
+  readonly tls: boolean;
   /** Resolves when the set is in force; rejects with what the agent could not serve. */
   setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void>;
   close(): void;
@@ -44,6 +51,7 @@ export class AgentRecord {
   #refused: ReadonlyMap<InterceptRecord, string> = new Map();
   #callers: ReadonlyMap<string, CallersOfPort> = new Map();
   #older: ReadonlyMap<string, OlderConnectionsOfPort> = new Map();
+  #unread: ReadonlyMap<string, UnreadConnectionsOfPort> = new Map();
   #sent: readonly InterceptRecord[] | undefined;
   #dirty = false;
   #running = false;
@@ -69,6 +77,14 @@ export class AgentRecord {
   }
   olderOf(port: Pick<InterceptPort, "containerPort" | "protocol">): OlderConnectionsOfPort | undefined {
     return this.#older.get(keyOf(port));
+  }
+
+  /** What the agent says of connections that the filters of its ports could not see into. */
+  describeUnread(ports: readonly UnreadConnectionsOfPort[]): void {
+    this.#unread = new Map(ports.map((port) => [keyOf(port), port]));
+  }
+  unreadOf(port: Pick<InterceptPort, "containerPort" | "protocol">): UnreadConnectionsOfPort | undefined {
+    return this.#unread.get(keyOf(port));
   }
 
   serves(intercept: InterceptRecord): boolean {
@@ -106,9 +122,9 @@ export class AgentRecord {
 
   async #send(wanted: readonly InterceptRecord[]): Promise<void> {
     const refused = new Map<InterceptRecord, string>();
-    if (!this.link.filters) {
-      const why = `the agent of pod ${this.link.podName} is of an older version, which cannot choose requests`;
-      for (const intercept of wanted) if (intercept.filter !== undefined) refused.set(intercept, why);
+    for (const intercept of wanted) {
+      const why = this.#whyTooOld(intercept);
+      if (why !== undefined) refused.set(intercept, why);
     }
     try {
       await this.link.setIntercepts(wanted.filter((intercept) => !refused.has(intercept)).map(served));
@@ -133,10 +149,19 @@ export class AgentRecord {
     this.#confirmed = new Set(wanted.filter((intercept) => !refused.has(intercept)));
     this.#options.onConfirmed();
   }
+
+  /** It would take more than is wished, or pass what it should read. */
+  #whyTooOld({ filter, spec }: InterceptRecord): string | undefined {
+    const { filters, tls, podName } = this.link;
+    const old = `the agent of pod ${podName} is of an older version, which cannot`;
+    if (filter !== undefined && !filters) return `${old} choose requests`;
+    if (spec.tls === undefined || tls) return undefined;
+    return `${old} read TLS; \`telepresence uninstall --agent ${spec.workload.name}\` and a new intercept replace it`;
+  }
 }
 
 function served({ id, session, spec }: InterceptRecord): ServedIntercept {
-  const { ports, existing, onRefused, filter } = spec;
+  const { ports, existing, onRefused, filter, tls } = spec;
   return {
     id,
     client: session.client,
@@ -144,6 +169,7 @@ function served({ id, session, spec }: InterceptRecord): ServedIntercept {
     ...(existing === undefined ? {} : { existing }),
     ...(onRefused === undefined ? {} : { onRefused }),
     ...(filter === undefined ? {} : { filter }),
+    ...(tls === undefined ? {} : { tls }),
   };
 }
 

@@ -6,7 +6,7 @@ import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { OlderConnectionsOfPort } from "#wire/agent-api.ts";
+import type { OlderConnectionsOfPort, UnreadConnectionsOfPort } from "#wire/agent-api.ts";
 import { workloadKey } from "#wire/manager-api.ts";
 import type { EndedIntercept, InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
@@ -17,6 +17,7 @@ import { AgentRecord } from "./agents.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import { InterceptTable } from "./intercepts.ts";
 import { sumOlder } from "./older-connections.ts";
+import { sumUnread } from "./unread-connections.ts";
 import { compareTurns, describeOverlaps, describeTakenOver, samePort } from "./overlap.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
@@ -238,6 +239,11 @@ export class Registry implements Disposable {
     this.#notifyServed(agent);
   }
 
+  describeUnread(agent: AgentRecord, ports: readonly UnreadConnectionsOfPort[]): void {
+    agent.describeUnread(ports);
+    this.#notifyServed(agent);
+  }
+
   /** Where this agent's stream goes; throws `not_found`, `denied` or `link_lost`. */
   route(agent: AgentRecord, request: Extract<OpenRequest, { kind: "inbound" }>): Route {
     const intercept = this.#intercepts.get(request.interceptId);
@@ -262,6 +268,7 @@ export class Registry implements Disposable {
     const callerAddress = describeCallers(record, serving);
     const ports = serving.flatMap((agent) => record.spec.ports.map((port) => agent.olderOf(port)));
     const olderConnections = sumOlder(ports.filter((port) => port !== undefined));
+    const unreadConnections = sumUnread(record, serving);
     const overlaps = describeOverlaps(record);
     return {
       id: record.id,
@@ -278,6 +285,7 @@ export class Registry implements Disposable {
       refusedByLaptop: record.refusedByLaptop,
       ...(callerAddress === undefined ? {} : { callerAddress }),
       ...(olderConnections === undefined ? {} : { olderConnections }),
+      ...(unreadConnections === undefined ? {} : { unreadConnections }),
       ...(overlaps === undefined ? {} : { overlaps }),
       createdAtMs: record.createdAtMs,
     };
