@@ -1,4 +1,5 @@
 // Fulfils ClusterAccess over the Kubernetes API with the user's own credentials.
+import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import { AppError, isAppError } from "#base/error.ts";
@@ -27,6 +28,7 @@ import {
 import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
+import { explainByPass, findServicePods } from "./by-pass.ts";
 import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
 import type {
@@ -140,6 +142,11 @@ export class KubeAccess implements ClusterAccess {
         targetHost: request.address,
         targetPort: port.localPort,
       })),
+      services: resolved.ports.flatMap(({ serviceName: name, servicePort: port, containerPort }) => {
+        const address = resolved.services.find(({ metadata }) => metadata.name === name)?.spec.clusterIP ?? "";
+        const isThere = isIP(address) !== 0 && name !== undefined && port !== undefined;
+        return isThere ? [{ name, address, port, containerPort }] : [];
+      }),
     };
     this.#wishes.set(answer, { services: resolved.services, agent: request.agent });
     return answer;
@@ -192,6 +199,13 @@ export class KubeAccess implements ClusterAccess {
 
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex> {
     return openPortForward(this.#kube, { namespace, pod: podName, port: agentIntroductionPort, signal });
+  }
+
+  findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]> {
+    return findServicePods(this.#kube, { namespace, service }, signal);
+  }
+  explainByPass(namespace: string, podName: string, port: number, signal: AbortSignal): Promise<string> {
+    return explainByPass(this.#kube, { namespace, podName, port }, signal);
   }
 
   recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<boolean> {

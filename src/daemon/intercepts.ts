@@ -15,6 +15,8 @@ import {
   type WorkloadRef,
 } from "#wire/manager-api.ts";
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
+import { CallerPath } from "./caller-path.ts";
+import { newCanarySecret } from "./canary.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
@@ -41,8 +43,15 @@ interface Own {
   info: InterceptInfo;
   readonly follower: WorkloadFollower;
   readonly agent: AgentKind;
+  readonly path: CallerPath;
   readonly ended: PromiseWithResolvers<void>;
 }
+
+interface ReadEnvironment {
+  readonly values?: Readonly<Record<string, string>>;
+  readonly warnings?: readonly string[];
+}
+const noEnvironment: ReadEnvironment = {};
 
 interface Creating {
   readonly spec: InterceptSpec;
@@ -59,6 +68,7 @@ export class Intercepts implements AsyncDisposable {
   readonly #creating = new Map<string, Creating>();
   readonly #followers = new Map<string, { follower: WorkloadFollower; users: number }>();
   readonly #changes = new Changes();
+  readonly #canarySecret = newCanarySecret();
 
   constructor(options: InterceptsOptions) {
     this.#options = options;
@@ -116,6 +126,7 @@ export class Intercepts implements AsyncDisposable {
     this.#own.delete(name);
     own.ended.resolve();
     this.#told();
+    await own.path[Symbol.asyncDispose]();
     await this.#release(own.spec.workload);
   }
 
@@ -173,8 +184,10 @@ export class Intercepts implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const paths = [...this.#own.values()].map(({ path }) => path);
     for (const own of this.#own.values()) own.ended.resolve();
     this.#own.clear();
+    await Promise.all(paths.map((path) => path[Symbol.asyncDispose]()));
     const followers = [...this.#followers.values()];
     this.#followers.clear();
     await Promise.all(followers.map(({ follower }) => follower[Symbol.asyncDispose]()));
@@ -196,6 +209,7 @@ export class Intercepts implements AsyncDisposable {
     try {
       // Before the agents come: each is introduced as soon as it runs.
       const follower = this.#acquire(spec.workload);
+      const path = this.#openPath(entry, resolved, follower);
       try {
         const injected = await this.#options.access.inject(resolved, progress, signal);
         if (injected.agent === "ephemeral") follower.attachTo(spec.ports.map((port) => port.containerPort));
@@ -204,19 +218,23 @@ export class Intercepts implements AsyncDisposable {
           { info: () => entry.info, follower, changes: this.#changes, clock: this.#options.clock },
           signal,
         );
-        const environment = step.wantEnvironment ? await this.#environment(spec, follower, signal) : {};
+        const [environment, astray] = await Promise.all([
+          step.wantEnvironment ? this.#environment(spec, follower, signal) : noEnvironment,
+          path.start(signal),
+        ]);
         const info = entry.info ?? active;
         const { agent } = injected;
-        const own: Own = { spec, info, follower, agent, ended: Promise.withResolvers() };
+        const own: Own = { spec, info, follower, agent, path, ended: Promise.withResolvers() };
         this.#own.set(spec.name, own);
         this.#told();
-        const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? [])];
+        const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? []), ...astray];
         return {
           info: shown(own),
           warnings,
           ...(environment.values === undefined ? {} : { environment: { ...environment.values } }),
         };
       } catch (error) {
+        await path[Symbol.asyncDispose]();
         await this.#release(spec.workload);
         throw error;
       }
@@ -224,6 +242,29 @@ export class Intercepts implements AsyncDisposable {
       if (entry.info !== undefined) await this.#undoCreate(entry.info.id);
       throw error;
     }
+  }
+
+  #openPath(entry: Creating, { services = [] }: ResolvedIntercept, follower: WorkloadFollower): CallerPath {
+    const { access, link, clock, log } = this.#options;
+    const { name, workload, ports } = entry.spec;
+    return new CallerPath({
+      name,
+      namespace: workload.namespace,
+      ports,
+      services,
+      agents: () => {
+        const info = this.#own.get(name)?.info ?? entry.info;
+        if (info?.state !== "active") return undefined;
+        return follower.agents.filter(({ podUid }) => info.pods.some(({ uid }) => uid === podUid));
+      },
+      expect: (podName, signal) => follower.expectCanaries(podName, signal),
+      manager: () => link().current,
+      changes: this.#changes,
+      access,
+      secret: this.#canarySecret,
+      clock,
+      log,
+    });
   }
 
   async #createAtManager(manager: ManagerConnection, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
@@ -247,11 +288,7 @@ export class Intercepts implements AsyncDisposable {
     }
   }
 
-  async #environment(
-    spec: InterceptSpec,
-    follower: WorkloadFollower,
-    signal: AbortSignal,
-  ): Promise<{ values?: Readonly<Record<string, string>>; warnings?: readonly string[] }> {
+  async #environment(spec: InterceptSpec, follower: WorkloadFollower, signal: AbortSignal): Promise<ReadEnvironment> {
     const pod = follower.somePod;
     if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
     const { containerName } = spec;
@@ -320,6 +357,7 @@ export class Intercepts implements AsyncDisposable {
       access: this.#options.access,
       manager: () => this.#options.link().current,
       managerPort: this.#options.managerPort,
+      canarySecret: this.#canarySecret,
       clock: this.#options.clock,
       log: this.#options.log,
       onChange: () => this.#changes.wake(),
@@ -339,8 +377,10 @@ export class Intercepts implements AsyncDisposable {
   }
 }
 
-function shown({ info, agent, follower }: Own): InterceptInfo {
-  return { ...info, agent, pods: follower.liveFirst(info.pods) };
+function shown({ info, agent, follower, path }: Own): InterceptInfo {
+  const { state: callerPath } = path;
+  const known = callerPath === undefined ? {} : { callerPath };
+  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known };
 }
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */

@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { openConversation } from "./laptop-session.ts";
 import type { ManagerConnection } from "./manager-link.ts";
@@ -26,13 +27,27 @@ export interface IntroductionOptions {
   readonly manager: () => ManagerConnection | undefined;
   /** Where the manager's pod listens for agents. */
   readonly managerPort: number;
+  /** Tells our canaries from callers. */
+  readonly canarySecret: string;
   readonly clock: Clock;
   readonly log: Logger;
   /** Called after each change of who is introduced and why not. */
   readonly onChange: () => void;
 }
 
+/** What it says of itself. */
+export interface IntroducedAgent {
+  readonly fingerprint: string;
+  readonly podName: string;
+  readonly podUid: string;
+  readonly podIps: readonly string[];
+  readonly ports: readonly AgentPort[];
+  /** It tells our canaries from callers. */
+  readonly canaries: boolean;
+}
+
 interface State {
+  agent?: IntroducedAgent;
   introduced: boolean;
 }
 
@@ -75,6 +90,10 @@ export class Introductions implements AsyncDisposable {
     this.#attempts.pump();
   }
 
+  /** Those that are introduced. */
+  get agents(): readonly IntroducedAgent[] {
+    return this.#attempts.entries.flatMap(({ state }) => (state.introduced && state.agent ? [state.agent] : []));
+  }
   /** The first failure among pods that are not introduced. */
   get failure(): AppError | undefined {
     return this.#attempts.entries.find(({ failure }) => failure !== undefined)?.failure;
@@ -90,13 +109,13 @@ export class Introductions implements AsyncDisposable {
   async #attempt({ pod, state }: PodEntry<AgentPod, State>, signal: AbortSignal): Promise<void> {
     const manager = this.#options.manager();
     if (manager === undefined) return;
-    await this.#introduce(pod, manager, signal);
+    state.agent = await this.#introduce(pod, manager, signal);
     if (this.#options.manager() === manager) state.introduced = true;
     this.#options.log.info("agent introduced", { podName: pod.name });
   }
 
-  async #introduce(pod: AgentPod, manager: ManagerConnection, signal: AbortSignal): Promise<void> {
-    const { clock, log, workload, managerPort: port } = this.#options;
+  async #introduce(pod: AgentPod, manager: ManagerConnection, signal: AbortSignal): Promise<IntroducedAgent> {
+    const { clock, log, workload, managerPort: port, canarySecret } = this.#options;
     const transport = await this.#options.openIntroduction(pod.name, signal);
     using agent = await openConversation(transport, { api: "introduction", clock, log }, signal);
     const key = await agent.rpc.call("identify", {}, signal);
@@ -104,7 +123,17 @@ export class Introductions implements AsyncDisposable {
     await manager.rpc.call("agents.trust", { agents: [trusted] }, signal);
     const { sessionId } = manager.arrival;
     const { podIps, fingerprint, namespace } = manager.arrival.manager;
-    await agent.rpc.call("introduce", { manager: { podIps, port, fingerprint, namespace }, sessionId }, signal);
+    const introduction = { manager: { podIps, port, fingerprint, namespace }, sessionId, canarySecret };
+    const { canaries = false } = await agent.rpc.call("introduce", introduction, signal);
+    const { podIps: ownIps, config } = key;
+    return {
+      fingerprint: key.fingerprint,
+      podName: pod.name,
+      podUid: pod.uid,
+      podIps: ownIps,
+      ports: config.ports,
+      canaries,
+    };
   }
 }
 

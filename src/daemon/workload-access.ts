@@ -42,10 +42,20 @@ export interface InterceptRequest {
   readonly agent?: AgentMode | undefined;
 }
 
+/** Where callers of a service connect, for one of the intercepted ports. */
+export interface ServiceAddress {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly containerPort: number;
+}
+
 export interface ResolvedIntercept {
   readonly workload: WorkloadRef;
   readonly containerName: string;
   readonly ports: readonly InterceptPort[];
+  /** Without those that are headless. */
+  readonly services?: readonly ServiceAddress[];
   readonly warnings: readonly string[];
 }
 
@@ -80,6 +90,10 @@ export interface WorkloadAccess {
     container: string,
     signal: AbortSignal,
   ): Promise<Readonly<Record<string, string>>>;
+  /** Uids of all pods that a service leads to, or did a moment ago. */
+  findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]>;
+  /** Who may take a port of the pod before its agent, and what to do about it: half a sentence. */
+  explainByPass(namespace: string, podName: string, port: number, signal: AbortSignal): Promise<string>;
   /** An event on the workload, where the user may write one. */
   recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<unknown>;
 }

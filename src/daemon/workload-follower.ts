@@ -6,7 +6,9 @@ import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { Attachments } from "./attachments.ts";
-import { Introductions } from "./introductions.ts";
+import type { PortCount } from "./canary-round.ts";
+import { Introductions, type IntroducedAgent } from "./introductions.ts";
+import { openConversation } from "./laptop-session.ts";
 import type { ManagerConnection } from "./manager-link.ts";
 import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
 
@@ -15,6 +17,7 @@ export interface FollowerOptions {
   readonly access: WorkloadAccess;
   readonly manager: () => ManagerConnection | undefined;
   readonly managerPort: number;
+  readonly canarySecret: string;
   readonly clock: Clock;
   readonly log: Logger;
   readonly onChange: () => void;
@@ -40,6 +43,7 @@ export class WorkloadFollower implements AsyncDisposable {
           options.access.openIntroduction(options.workload.namespace, podName, signal),
         manager: options.manager,
         managerPort: options.managerPort,
+        canarySecret: options.canarySecret,
         clock: options.clock,
         log: options.log,
         onChange: options.onChange,
@@ -63,6 +67,16 @@ export class WorkloadFollower implements AsyncDisposable {
     if (this.#pods !== undefined) this.#attachments.setPods(this.#pods);
   }
 
+  get agents(): readonly IntroducedAgent[] {
+    return this.#introductions.agents;
+  }
+  /** Makes a pod's agent take silent callers from the manager for canaries; the connections of each port so far. */
+  async expectCanaries(podName: string, signal: AbortSignal): Promise<readonly PortCount[]> {
+    const { access, workload, clock, log } = this.#options;
+    const transport = await access.openIntroduction(workload.namespace, podName, signal);
+    using agent = await openConversation(transport, { api: "introduction", clock, log }, signal);
+    return (await agent.rpc.call("canary.expect", {}, signal)).ports;
+  }
   /** Every ready pod is introduced, and there is at least one. */
   get isIntroduced(): boolean {
     const ready = this.#pods?.filter((pod) => pod.ready) ?? [];

@@ -1,6 +1,6 @@
 // Pure: which service mesh, if any, takes a pod's connections before its containers do, and how the pod tells it to
-// leave a port alone. Known by what the mesh itself writes into the pod.
-import type { Pod } from "./objects.ts";
+// leave a port alone; and which network plugin a node has. Known by what they themselves write into pods and nodes.
+import type { KubeNode, Pod } from "./objects.ts";
 
 export interface Mesh {
   readonly name: string;
@@ -74,3 +74,16 @@ export function findMesh({ metadata, spec }: Pod): Mesh | undefined {
 }
 
 const isOn = (value: string | undefined): boolean => value !== undefined && !["", "false", "disabled"].includes(value);
+
+const plugins: Readonly<Record<string, RegExp>> = {
+  Cilium: /^(network\.cilium\.io|io\.cilium\.network)[./]/,
+  Calico: /^projectcalico\.org\//,
+  Antrea: /^node\.antrea\.io\//,
+  "OVN-Kubernetes": /^k8s\.ovn\.org\//,
+  Flannel: /^flannel\.alpha\.coreos\.com\//,
+};
+
+export function findPlugin({ metadata }: KubeNode): string | undefined {
+  const keys = Object.keys(metadata.annotations ?? {});
+  return Object.entries(plugins).find(([, pattern]) => keys.some((key) => pattern.test(key)))?.[0];
+}

@@ -215,9 +215,9 @@ export function specOf(name: string, containerPort: number, protocol: "tcp" | "u
 export async function introduce(
   agent: Agent,
   manager: Manager,
-  of: { readonly sessionId: string; readonly fingerprint?: string },
+  of: { readonly sessionId: string; readonly fingerprint?: string; readonly canarySecret?: string },
 ): Promise<void> {
-  const { sessionId, fingerprint = manager.fingerprint } = of;
+  const { fingerprint = manager.fingerprint, ...who } = of;
   const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
   transport.on("error", () => undefined);
   const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
@@ -226,7 +226,7 @@ export async function introduce(
     const stream = await session.open({ kind: "rpc", api: "introduction" }, never);
     const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
     const target = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint, namespace: "telepresence" };
-    await rpc.call("introduce", { manager: target, sessionId }, never);
+    await rpc.call("introduce", { manager: target, ...who }, never);
   } finally {
     session.destroy();
   }

@@ -90,6 +90,12 @@ class Cluster implements ClusterAccess {
       ? Promise.resolve({ GREETING: "hello" })
       : Promise.reject(this.environmentError);
   }
+  findServicePods(): Promise<readonly string[]> {
+    return Promise.resolve([...this.agents.keys(), ...this.bare].map((name) => `uid-${name}`));
+  }
+  explainByPass(): Promise<string> {
+    return Promise.resolve("a mesh takes the port before the agent");
+  }
   podsChanged(): void {
     for (const tell of this.#watchers) tell();
   }

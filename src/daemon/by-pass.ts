@@ -1,0 +1,53 @@
+// What the cluster's API shows about callers that do not reach an agent: who takes a port of a pod before it, and which
+// pods a service leads to. Asked only when a canary went astray, or must not.
+import { AppError, isAppError } from "#base/error.ts";
+import type { Kube } from "#kube/client.ts";
+import { findMesh, findPlugin } from "#kube/mesh.ts";
+import { formatSelector, nodes, pods, services } from "#kube/objects.ts";
+
+/** Half a sentence: who it is, and what to do about it. */
+export async function explainByPass(
+  kube: Kube,
+  of: { readonly namespace: string; readonly podName: string; readonly port: number },
+  signal: AbortSignal,
+): Promise<string> {
+  const { namespace, podName, port } = of;
+  const pod = await kube.get(pods, { namespace, name: podName }, signal);
+  const mesh = findMesh(pod);
+  if (mesh !== undefined) {
+    const { name, evidence, exclude } = mesh;
+    const remedy =
+      exclude === undefined ? "take the pod out of it" : `annotate the workload's pods with ${exclude}: "${port}"`;
+    return `${name} (${evidence}) takes the port before the agent: ${remedy}, or name the port in the service and use --agent sidecar`;
+  }
+  const { nodeName } = pod.spec;
+  const plugin = nodeName === undefined ? undefined : await findNodePlugin(kube, nodeName, signal);
+  const who = plugin === undefined ? "the node's network" : `the node's network (${plugin})`;
+  return `something in the pod or ${who} takes the port before the agent: name the port in the service and use --agent sidecar`;
+}
+
+/** Undefined where nodes may not be read, or nothing is known. */
+async function findNodePlugin(kube: Kube, name: string, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    return findPlugin(await kube.get(nodes, { name }, signal));
+  } catch (error) {
+    if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return undefined;
+    throw error;
+  }
+}
+
+/** Also those that are on their way out: a proxy may still know them. */
+export async function findServicePods(
+  kube: Kube,
+  { namespace, service }: { readonly namespace: string; readonly service: string },
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const { spec } = await kube.get(services, { namespace, name: service }, signal);
+  const matchLabels = spec.selector ?? {};
+  if (Object.keys(matchLabels).length === 0) {
+    throw new AppError("unsupported", `service ${service} has no selector, so its pods are not known`);
+  }
+  const { items } = await kube.list(pods, { namespace, labelSelector: formatSelector({ matchLabels }) }, signal);
+  const ended = new Set(["Succeeded", "Failed"]);
+  return items.filter(({ status }) => !ended.has(status?.phase ?? "")).map(({ metadata }) => metadata.uid ?? "");
+}
