@@ -3,6 +3,7 @@ import type { Container, ContainerPort, EnvFrom, EphemeralContainer, PodSpec } f
 import type { AgentConfig } from "#wire/agent-api.ts";
 import { agentConfigVariable, agentContainerName, agentHealthPort } from "#wire/agent-api.ts";
 import { repeatEnvironment, repeatMounts } from "./app-environment.ts";
+import { certificateMounts } from "./certificate-volumes.ts";
 
 export interface ImageChoice {
   readonly image: string;
@@ -35,6 +36,7 @@ export function buildAgentContainer(plan: AgentContainerPlan): Container {
   const { config, declared, pod, image, native } = plan;
   const app = pod.containers.find((container) => container.name === config.containerName);
   const mounts = app === undefined ? [] : repeatMounts(app, pod.volumes ?? []);
+  const certificates = certificateMounts(config.certificateVolumes ?? []);
   const probe = { httpGet: { path: "/ready", port: agentHealthPort, scheme: "HTTP" }, timeoutSeconds: 2 };
   return {
     name: agentContainerName,
@@ -44,7 +46,7 @@ export function buildAgentContainer(plan: AgentContainerPlan): Container {
     args: ["traffic-agent"],
     ports: declared,
     ...environment(config, app),
-    volumeMounts: [...mounts, { name: maskVolumeName, mountPath: tokenPath, readOnly: true }],
+    volumeMounts: [...mounts, ...certificates, { name: maskVolumeName, mountPath: tokenPath, readOnly: true }],
     // No startup probe: the application starts beside the agent instead of after it, and readiness holds traffic back.
     readinessProbe: { ...probe, periodSeconds: 1, failureThreshold: 5 },
     resources,
@@ -64,7 +66,10 @@ export interface EphemeralAgentPlan {
 export function buildEphemeralAgent({ name, config, pod, image }: EphemeralAgentPlan): EphemeralContainer {
   const app = pod.containers.find((container) => container.name === config.containerName);
   const mounts = app === undefined ? [] : repeatMounts(app, pod.volumes ?? []);
-  const whole = mounts.filter((mount) => mount.subPath === undefined && mount.subPathExpr === undefined);
+  const whole = [
+    ...mounts.filter((mount) => mount.subPath === undefined && mount.subPathExpr === undefined),
+    ...certificateMounts(config.certificateVolumes ?? []),
+  ];
   const { env, envFrom } = environment(config, app);
   const graceSeconds = pod.terminationGracePeriodSeconds ?? 30;
   return {

@@ -2,11 +2,12 @@
 // current object: `planRemoval(release(planInjection(w)))` is `release(w)`, whatever a release changed meanwhile.
 import { AppError } from "#base/error.ts";
 import type { Container, PodSpec, PodTemplate, Service, Workload } from "#kube/objects.ts";
-import type { AgentConfig } from "#wire/agent-api.ts";
+import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigSchema, agentConfigVariable, agentContainerName } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildAgentContainer, maskVolumeName } from "./agent-container.ts";
+import { certificateVolumes } from "./certificate-volumes.ts";
 import { agentRecordAnnotation, injectAnnotations } from "./marks.ts";
 import type { Rename, Takeover } from "./port-takeover.ts";
 import { allContainers, planTakeover, renamePorts } from "./port-takeover.ts";
@@ -15,6 +16,8 @@ export interface InjectionOptions {
   readonly workload: WorkloadRef;
   /** Every service that selects the workload's pods. */
   readonly services: readonly Service[];
+  /** Ports that the intercept needs: taken where no service leads to the pods. */
+  readonly asked?: readonly AppPort[] | undefined;
   readonly image: ImageChoice;
   readonly server: { readonly major: number; readonly minor: number };
   /** Labels of the namespace where they can be read: pod security forbids the redirect there. */
@@ -36,9 +39,10 @@ export function planInjection(current: Workload, options: InjectionOptions): Wor
   const pod = template.spec;
   const what = `${options.workload.kind.toLowerCase()} ${options.workload.name}`;
   refuseTemplate(template, what);
-  const takeover = planTakeover(pod, options.services, what);
+  const { services, asked = [] } = options;
+  const takeover = planTakeover(pod, { services, asked, what, by: "names" });
   if (takeover.ports.length === 0) {
-    throw new AppError("not_interceptable", `${what} has no TCP service port that an agent could take`, {
+    throw new AppError("not_interceptable", `${what} has no port that an agent could take`, {
       hint: "create a Service that selects its pods",
     });
   }
@@ -47,6 +51,7 @@ export function planInjection(current: Workload, options: InjectionOptions): Wor
     workload: options.workload,
     ports: [...takeover.ports],
     containerName: primaryContainer(template, takeover),
+    certificateVolumes: certificateVolumes(pod),
   };
   const native = sidecarsWork(options.server, takeover);
   const agent = buildAgentContainer({ config, declared: takeover.declared, pod, image: options.image, native });
@@ -158,7 +163,7 @@ export function planRemoval(current: Workload): Workload {
 }
 
 function dropAgent(template: PodTemplate, record: InjectionRecord): PodTemplate {
-  const back = record.renames.map(({ from, to }) => ({ from: to, to: from }));
+  const back = record.renames.map(({ from, to, ...rename }) => ({ ...rename, from: to, to: from }));
   const restore = (items: readonly Container[]): readonly Container[] =>
     renamePorts(
       items.filter((container) => !isAgent(container)),
@@ -236,13 +241,13 @@ export function readContainerConfig(container: Container | undefined): AgentConf
 }
 
 /** Whether the agent in the template takes these container ports, and no release has taken a name back since. */
-export function coversPorts(workload: Workload, containerPorts: readonly number[]): boolean {
+export function coversPorts(workload: Workload, needed: readonly AppPort[]): boolean {
   const pod = workload.spec.template.spec;
   const config = readAgentConfig(pod);
   const agent = findAgent(pod);
   if (config === undefined || agent === undefined) return false;
-  return containerPorts.every((wanted) => {
-    const port = config.ports.find((item) => item.containerPort === wanted && item.protocol === "tcp");
+  return needed.every((wanted) => {
+    const port = config.ports.find((item) => isSamePort(item, wanted));
     if (port === undefined) return false;
     if (port.takeover === "redirect") return true;
     const stolen = pod.containers.some(
@@ -250,6 +255,15 @@ export function coversPorts(workload: Workload, containerPorts: readonly number[
     );
     return !stolen && agent.ports?.some((item) => item.name === port.portName) === true;
   });
+}
+
+export function isSamePort(a: AppPort, b: AppPort): boolean {
+  return a.containerPort === b.containerPort && a.protocol === b.protocol;
+}
+
+/** `8080, 53/udp`, for messages. */
+export function describePorts(ports: readonly AppPort[]): string {
+  return ports.map((port) => `${port.containerPort}${port.protocol === "udp" ? "/udp" : ""}`).join(", ");
 }
 
 function withTemplate(workload: Workload, template: PodTemplate): Workload {

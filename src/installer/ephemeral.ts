@@ -3,12 +3,14 @@
 // Invariant: the plan is a function of the pod and its services alone, so that two laptops ask for the same container.
 import { AppError } from "#base/error.ts";
 import type { Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, Service } from "#kube/objects.ts";
-import type { AgentConfig } from "#wire/agent-api.ts";
+import { whyPodUnfit } from "#kube/resolve-workload.ts";
+import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigVariable, ephemeralAgentPrefix } from "#wire/agent-api.ts";
 import type { AgentKind, WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildEphemeralAgent } from "./agent-container.ts";
-import { findAgent, primaryContainer, readContainerConfig } from "./agent.ts";
+import { findAgent, isSamePort, primaryContainer, readContainerConfig } from "./agent.ts";
+import { certificateVolumes } from "./certificate-volumes.ts";
 import { injectAnnotations } from "./marks.ts";
 import { podMemoryLimit } from "./memory-room.ts";
 import { planTakeover } from "./port-takeover.ts";
@@ -48,13 +50,9 @@ export function lacksMemory(pod: Pod): boolean {
   return listEphemeral(pod).at(-1)?.endedBy === "OOMKilled";
 }
 
-/** Whether the agent takes these TCP ports of the application. */
-export function agentCovers(agent: PodAgent, containerPorts: readonly number[]): boolean {
-  return containerPorts.every(
-    (wanted) =>
-      agent.config?.ports.some(({ containerPort, protocol }) => containerPort === wanted && protocol === "tcp") ===
-      true,
-  );
+/** Whether the agent takes these ports of the application. */
+export function agentCovers(agent: PodAgent, needed: readonly AppPort[]): boolean {
+  return needed.every((wanted) => agent.config?.ports.some((port) => isSamePort(port, wanted)) === true);
 }
 
 function toAgent(pod: Pod, container: Container, kind: AgentKind): PodAgent {
@@ -88,6 +86,8 @@ export interface EphemeralOptions {
   /** Every service that selects the pod. */
   readonly services: readonly Service[];
   readonly image: ImageChoice;
+  /** Ports of the application that the intercept needs. */
+  readonly needed: readonly AppPort[];
 }
 
 /** The next ephemeral agent of a pod that has none at work. Throws why it cannot have one. */
@@ -95,9 +95,10 @@ export function planEphemeral(pod: Pod, options: EphemeralOptions): EphemeralCon
   const what = `pod ${pod.metadata.name ?? ""}`;
   const { spec } = pod;
   refusePod(pod, what);
-  const takeover = planTakeover(spec, options.services, what, "redirect");
+  const { services, needed } = options;
+  const takeover = planTakeover(spec, { services, asked: needed, what, by: "redirect" });
   if (takeover.ports.length === 0) {
-    throw new AppError("not_interceptable", `${what} has no TCP service port that an agent could take`, {
+    throw new AppError("not_interceptable", `${what} has no port that an agent could take`, {
       hint: "create a Service that selects it",
     });
   }
@@ -106,6 +107,7 @@ export function planEphemeral(pod: Pod, options: EphemeralOptions): EphemeralCon
     workload: options.workload,
     ports: [...takeover.ports],
     containerName: primaryContainer({ metadata: pod.metadata, spec }, takeover),
+    certificateVolumes: certificateVolumes(spec),
     ephemeral: { idleExitMs, ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }) },
   };
   return buildEphemeralAgent({ name: nextName(spec), config, pod: spec, image: options.image });
@@ -124,19 +126,11 @@ function refusePod({ metadata, spec }: Pod, what: string): void {
       hint: "remove the annotation from its workload's pod template",
     });
   }
-  const unfit = whyUnfit(spec, metadata.annotations);
-  if (unfit !== undefined) {
-    throw new AppError("not_interceptable", `${what} ${unfit}`, { hint: "intercept another workload" });
+  const unfit = whyPodUnfit(spec);
+  if (unfit !== undefined) throw new AppError("not_interceptable", `${what} ${unfit.why}`, { hint: unfit.hint });
+  if (metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined) {
+    throw new AppError("not_interceptable", `${what} is a static pod of its node, which takes no ephemeral containers`, {
+      hint: "intercept a workload that calls it",
+    });
   }
-}
-
-function whyUnfit(spec: PodSpec, annotations: Readonly<Record<string, string>> | undefined): string | undefined {
-  if (spec.hostNetwork === true) return "uses the node's network (hostNetwork): a redirect in it would be the node's";
-  if (annotations?.["kubernetes.io/config.mirror"] !== undefined) {
-    return "is a static pod of its node, which takes no ephemeral containers";
-  }
-  if (spec.os?.name === "windows" || spec.nodeSelector?.["kubernetes.io/os"] === "windows") {
-    return "runs on a Windows node, expected Linux";
-  }
-  return undefined;
 }

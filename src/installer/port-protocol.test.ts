@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Service, ServicePort } from "#kube/objects.ts";
 import type { PortRoute } from "#kube/service-ports.ts";
-import { speaksHttp } from "./port-protocol.ts";
+import { speaksHttp, speaksTls } from "./port-protocol.ts";
 
 const route = (port: Partial<ServicePort>, portName?: string): PortRoute => ({
   service: { metadata: { name: "hello" }, spec: {} } as Service,
@@ -39,5 +39,29 @@ describe("speaksHttp()", () => {
   test("leaves it to the first bytes where services contradict each other", () => {
     expect(speaksHttp([route({ name: "http" }), route({ name: "grpc" })])).toBe(undefined);
     expect(speaksHttp([route({ name: "http" }), route({ name: "web" })])).toBe(true);
+  });
+});
+
+describe("speaksTls()", () => {
+  test.each([
+    [{ appProtocol: "https", name: "http" }, undefined, true],
+    [{ appProtocol: "kubernetes.io/wss" }, undefined, true],
+    [{ appProtocol: "http", name: "https", port: 443 }, undefined, false],
+    [{ name: "https" }, undefined, true],
+    [{ name: "tls-api" }, undefined, true],
+    [{ name: "web" }, "web-https", true],
+    [{ port: 443 }, undefined, true],
+    [{ port: 443, name: "web" }, undefined, true],
+    [{ port: 443, name: "http" }, undefined, false],
+    [{ port: 443, name: "grpc" }, undefined, false],
+    [{ name: "web" }, "web", false],
+    [{ name: "httpsd" }, undefined, false],
+  ] as const)("of %j, found by %j, is %s", (port, portName, expected) => {
+    expect(speaksTls([route(port, portName)])).toBe(expected);
+  });
+
+  test("is no where services contradict each other", () => {
+    expect(speaksTls([route({ name: "https" }), route({ name: "http" })])).toBe(false);
+    expect(speaksTls([route({ name: "https" }), route({ name: "web" })])).toBe(true);
   });
 });

@@ -1,6 +1,6 @@
-// Pure: whether a port speaks HTTP/1.1, as far as its services say so: by `appProtocol`, else by the ports' names in the
-// usual form (`http`, `http-metrics`, `admin-http`). Where they say nothing, or not the same, the agent tells by the
-// first bytes of each caller.
+// Pure: whether a port speaks HTTP/1.1, or TLS, as far as its services say so: by `appProtocol`, else by the names of the
+// ports in the usual form (`http`, `http-metrics`, `admin-http`). Where they say nothing, or not the same, the agent
+// tells by the first bytes of each caller.
 import type { PortRoute } from "#kube/service-ports.ts";
 
 /** Values of `appProtocol`: those of Kubernetes itself, and those that everybody uses. */
@@ -27,13 +27,35 @@ export function speaksHttp(routes: readonly PortRoute[]): boolean | undefined {
 }
 
 function saidBy({ servicePort, portName }: PortRoute): boolean | undefined {
-  const { appProtocol } = servicePort;
+  const { appProtocol, name } = servicePort ?? {};
   if (appProtocol !== undefined) return appProtocols.get(appProtocol.toLowerCase());
-  return saidByName(servicePort.name) ?? saidByName(portName);
+  return saidByName(name) ?? saidByName(portName);
 }
 
 function saidByName(name: string | undefined): boolean | undefined {
   if (name === undefined) return undefined;
   if (/^(https|http2|grpc|tls)(-|$)|-(https|http2|grpc|tls)$/.test(name)) return false;
   return /^http(-|$)|-http$/.test(name) ? true : undefined;
+}
+
+const tlsProtocols = new Set(["https", "tls", "wss", "kubernetes.io/wss"]);
+/** protocol: of HTTPS (RFC 9110 §4.2.2). */
+const httpsPort = 443;
+
+/** True where its services say so, and none of them something else; a service's port 443 says it unless more is said. */
+export function speaksTls(routes: readonly PortRoute[]): boolean {
+  const said = new Set(routes.map(saysTls).filter((answer) => answer !== undefined));
+  return said.has(true) && !said.has(false);
+}
+
+function saysTls({ servicePort, portName }: PortRoute): boolean | undefined {
+  const { appProtocol, name, port } = servicePort ?? {};
+  if (appProtocol !== undefined) return tlsProtocols.has(appProtocol.toLowerCase());
+  return namesTls(name) ?? namesTls(portName) ?? (port === httpsPort ? true : undefined);
+}
+
+function namesTls(name: string | undefined): boolean | undefined {
+  if (name === undefined) return undefined;
+  if (/^(https|tls|wss)(-|$)|-(https|tls|wss)$/.test(name)) return true;
+  return saidByName(name) === undefined ? undefined : false;
 }

@@ -1,16 +1,19 @@
 // Pure: which ports an agent takes from an application and how. A port that every service reaches by name is taken by
-// carrying the name; any other needs a redirect inside the pod. Renaming a port renames what refers to it.
+// carrying the name; any other needs a redirect inside the pod, as do the ports of pods that no service leads to.
+// Renaming a port renames what refers to it.
 import { AppError } from "#base/error.ts";
 import type { Container, ContainerPort, NetworkHandler, PodSpec, Service } from "#kube/objects.ts";
-import type { PortRoute } from "#kube/service-ports.ts";
-import { lowerProtocol, routeServicePorts } from "#kube/service-ports.ts";
-import type { AgentPort } from "#wire/agent-api.ts";
-import { speaksHttp } from "./port-protocol.ts";
+import type { TakenRoute } from "#kube/service-ports.ts";
+import { canBeTaken, lowerProtocol, routeDeclaredPorts, routeServicePorts } from "#kube/service-ports.ts";
+import type { AgentPort, AppPort } from "#wire/agent-api.ts";
+import { speaksHttp, speaksTls } from "./port-protocol.ts";
 import { agentFirstPort, agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
 
 export interface Rename {
   readonly from: string;
   readonly to: string;
+  /** TCP when left out. */
+  readonly protocol?: "UDP";
 }
 
 export interface Takeover {
@@ -29,14 +32,20 @@ const maxNameLength = 15;
  */
 export type TakeoverBy = "names" | "redirect";
 
-/** All TCP service ports of one pod (template). Throws when the application needs a port that is the agent's. */
-export function planTakeover(
-  pod: PodSpec,
-  services: readonly Service[],
-  what: string,
-  by: TakeoverBy = "names",
-): Takeover {
-  const routes = routeServicePorts(pod, services).routes.filter((route) => route.protocol === "tcp");
+export interface TakeoverOptions {
+  /** Every service that selects the pods. */
+  readonly services: readonly Service[];
+  /** Ports that are needed where there is no service, also when no container declares them. */
+  readonly asked: readonly AppPort[];
+  /** Names the pod or the workload in errors. */
+  readonly what: string;
+  readonly by: TakeoverBy;
+}
+
+/** All service ports of one pod (template). Throws when the application needs a port that is the agent's. */
+export function planTakeover(pod: PodSpec, { services, asked, what, by }: TakeoverOptions): Takeover {
+  const all = services.length === 0 ? routeDeclaredPorts(pod, asked) : routeServicePorts(pod, services).routes;
+  const routes = all.filter(canBeTaken);
   const used = new Set(allContainers(pod).flatMap((item) => (item.ports ?? []).map((port) => port.containerPort)));
   for (const route of routes) used.add(route.containerPort);
   for (const reserved of [agentHealthPort, agentIntroductionPort]) {
@@ -61,8 +70,9 @@ export function planTakeover(
       agentPort: next++,
       containerPort: first.containerPort,
       containerName: first.containerName,
-      protocol: "tcp" as const,
+      protocol: first.protocol,
       ...(http === undefined ? {} : { http }),
+      ...(speaksTls(group) ? { tls: true } : {}),
     };
     if (!byName) {
       ports.push({ ...common, takeover: "redirect" });
@@ -70,19 +80,20 @@ export function planTakeover(
     }
     const names = [...new Set(group.map((route) => route.portName ?? ""))].toSorted();
     ports.push({ ...common, takeover: "name", portName: names[0] ?? "" });
-    for (const name of names) declared.push({ name, containerPort: common.agentPort, protocol: "TCP" });
+    const protocol = common.protocol.toUpperCase();
+    for (const name of names) declared.push({ name, containerPort: common.agentPort, protocol });
   }
   return { ports, declared, renames: planRenames(pod, declared) };
 }
 
-type Group = readonly [PortRoute, ...PortRoute[]];
+type Group = readonly [TakenRoute, ...TakenRoute[]];
 
 /** Routes by container port, in an order that does not depend on the order of services. */
-function groupRoutes(pod: PodSpec, routes: readonly PortRoute[]): readonly Group[] {
+function groupRoutes(pod: PodSpec, routes: readonly TakenRoute[]): readonly Group[] {
   const order = allContainers(pod).map((container) => container.name);
-  const groups = new Map<string, [PortRoute, ...PortRoute[]]>();
+  const groups = new Map<string, [TakenRoute, ...TakenRoute[]]>();
   for (const route of routes) {
-    const key = `${order.indexOf(route.containerName)} ${String(route.containerPort).padStart(5, "0")}`;
+    const key = `${order.indexOf(route.containerName)} ${String(route.containerPort).padStart(5, "0")} ${route.protocol}`;
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [route]);
     else group.push(route);
@@ -97,7 +108,7 @@ function planRenames(pod: PodSpec, declared: readonly ContainerPort[]): readonly
   return declared.map((port) => {
     const to = freeName(port.name ?? "", taken);
     taken.add(to);
-    return { from: port.name ?? "", to };
+    return { from: port.name ?? "", to, ...(lowerProtocol(port.protocol) === "udp" ? { protocol: "UDP" } : {}) };
   });
 }
 
@@ -109,10 +120,10 @@ function freeName(name: string, taken: ReadonlySet<string>): string {
   }
 }
 
-/** Renames TCP ports in each container, and the probes and hooks of that container that use the name. */
+/** Renames ports in each container, and the probes and hooks of that container that use the name. */
 export function renamePorts(containers: readonly Container[], renames: readonly Rename[]): readonly Container[] {
   if (renames.length === 0) return containers;
-  const names = new Map(renames.map(({ from, to }) => [from, to]));
+  const names = new Map(renames.map(({ from, to, protocol = "TCP" }) => [`${from}/${protocol}`, to]));
   return containers.map((container) => renameIn(container, names));
 }
 
@@ -120,7 +131,7 @@ function renameIn(container: Container, names: ReadonlyMap<string, string>): Con
   const own = new Set((container.ports ?? []).map((port) => port.name));
   const applied = new Map<string, string>();
   const ports = container.ports?.map((port) => {
-    const to = port.name === undefined || lowerProtocol(port.protocol) !== "tcp" ? undefined : names.get(port.name);
+    const to = names.get(`${port.name ?? ""}/${port.protocol ?? "TCP"}`);
     if (to === undefined || own.has(to)) return port;
     applied.set(port.name ?? "", to);
     return { ...port, name: to };
