@@ -15,6 +15,7 @@ import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
 import { startIntroductions } from "./introduction.ts";
+import { TlsCertificates, whyUnreadable } from "./inbound/tls-certificates.ts";
 import { describeCallers } from "./kept-callers.ts";
 import { isAnyListening } from "./listening.ts";
 import { ManagerLinks } from "./manager-link.ts";
@@ -25,6 +26,8 @@ import { Redirect, openKernelTable } from "./redirect.ts";
 import type { RedirectTable } from "./redirect.ts";
 import { ServedIntercepts } from "./served.ts";
 
+import { explainWhy } from "./why.ts";
+import { UnreadConnections } from "./unread-connections.ts";
 /** chosen: how often an ending agent looks whether it is still needed. */
 const drainStepMs = 200;
 
@@ -57,7 +60,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const hello: Hello = { protocol: protocolVersions, software: softwareVersion, role: "agent", features: [] };
   const scope = new Scope(log);
   try {
-    const served = new ServedIntercepts(config.ports);
+    const certificates = new TlsCertificates({ volumes: config.certificateVolumes ?? [], clock });
+    const served = new ServedIntercepts(config.ports, (port, tls) => whyUnreadable(certificates, port, tls));
+    const unread = new UnreadConnections(served);
     const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
     const canary = new Canary(config.ports, podUid, clock);
@@ -79,7 +84,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const older = scope.use(openOlder({ passed, podIps, ports: config.ports, clock, log }, served, redirect));
     const applyRedirects = (): Promise<void> => older.during(() => redirect.update());
     const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
-    const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, clock, log };
+    const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, unread, clock, log };
     const links = scope.use(new ManagerLinks(linkParts));
     const openConnections = (): number => countOpen(captures);
     const isNeeded = (): boolean => served.size > 0 || redirect.inPlace || openConnections() > 0;

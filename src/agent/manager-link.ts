@@ -1,7 +1,7 @@
 // The agent's links to managers: one for each key that a laptop introduced. A link that ends takes its intercepts with
 // it in the same tick, so that the application answers; then it is tried again, for a while, with back-off.
 // Invariant: intercepts are confirmed only once they are in force.
-import type { Clock } from "#base/clock.ts";
+import type { Clock, Timer } from "#base/clock.ts";
 import { deadline, raceSignal } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -21,6 +21,7 @@ import type { OpenRequest } from "#wire/open.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import type { OlderConnections } from "./older-connections.ts";
 import type { InboundOpener, Refused, ServedIntercepts } from "./served.ts";
+import type { UnreadConnections } from "./unread-connections.ts";
 
 export type ManagerAddress = ParamsOf<typeof introductionApi, "introduce">["manager"];
 type ManagerRpc = Rpc<typeof agentToManagerApi, Record<never, never>, typeof agentNotifications>;
@@ -36,8 +37,8 @@ const lastRetryMs = 15_000;
 const forgetMs = 5 * 60_000;
 /** chosen: how long streams may go on when the manager has ended the link in order. */
 const closeMs = 2000;
-/** chosen: refused connections are told to the manager at most this often. */
-const refusedIntervalMs = 500;
+/** chosen: counts of connections are told to the manager at most this often. */
+const countsIntervalMs = 500;
 /** chosen: managers at once, so that introductions cannot pile up. */
 const maxManagers = 16;
 /** protocol: sessions named when a link comes back; who is not among them is told to introduce again. */
@@ -53,6 +54,7 @@ export interface ManagerLinksOptions {
   /** What is known of the ports' callers now. */
   readonly callers: () => readonly CallersOfPort[];
   readonly older: OlderConnections;
+  readonly unread: UnreadConnections;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -67,6 +69,9 @@ export class ManagerLinks implements AsyncDisposable {
     this.#scope = new Scope(options.log);
     options.older.onChange(() => {
       for (const link of this.#links.values()) link.tellOlder();
+    });
+    options.unread.onChange(() => {
+      for (const link of this.#links.values()) link.tellUnreadSoon();
     });
   }
 
@@ -117,6 +122,7 @@ class ManagerLink implements InboundOpener {
   readonly #ended: AbortSignal;
   readonly #refused = new Map<string, number>();
   #manager: ManagerAddress;
+  #unreadTimer: Timer | undefined;
   #session: TunnelSession | undefined;
   #rpc: ManagerRpc | undefined;
   #failure: AppError | undefined;
@@ -172,11 +178,19 @@ class ManagerLink implements InboundOpener {
     return this.#session.open(request, signal);
   }
   countRefused(interceptId: string): void {
-    if (this.#refused.size === 0) this.#options.clock.after(refusedIntervalMs, () => this.#tellRefused()).unref();
+    if (this.#refused.size === 0) this.#options.clock.after(countsIntervalMs, () => this.#tellRefused()).unref();
     this.#refused.set(interceptId, (this.#refused.get(interceptId) ?? 0) + 1);
   }
   tellOlder(rpc = this.#rpc): void {
     rpc?.notify("connections.older", { ports: [...this.#options.older.describe()] });
+  }
+  tellUnreadSoon(): void {
+    this.#unreadTimer ??= this.#options.clock.after(countsIntervalMs, () => this.#tellUnread()).unref();
+  }
+  #tellUnread(): void {
+    this.#unreadTimer?.[Symbol.dispose]();
+    this.#unreadTimer = undefined;
+    this.#rpc?.notify("connections.unread", { ports: [...this.#options.unread.describe()] });
   }
   #tellRefused(): void {
     for (const [interceptId, count] of this.#refused) this.#rpc?.notify("laptop.refused", { interceptId, count });
@@ -230,7 +244,10 @@ class ManagerLink implements InboundOpener {
       const rpc = await this.#openApi(session);
       this.#session = session;
       const introducedBy = [...this.#introducers];
-      await raceSignal(rpc.call("arrive", { ...facts, introducedBy, filters: true }, this.#ended), this.#ended);
+      await raceSignal(
+        rpc.call("arrive", { ...facts, introducedBy, filters: true, tls: true }, this.#ended),
+        this.#ended,
+      );
       this.#rpc = rpc;
       this.#failure = undefined;
       this.#connected.resolve();
@@ -295,6 +312,7 @@ class ManagerLink implements InboundOpener {
             const refused = await this.#serve(intercepts);
             rpc.notify("callers.kept", { ports: [...callers()] });
             this.tellOlder(rpc);
+            this.tellUnreadSoon();
             log.info("intercepts set", { count: intercepts.length, refused: refused.length });
             if (refused.length === 0) return {};
             // The manager reads the fields; what is not named there is served.

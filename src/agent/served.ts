@@ -7,6 +7,7 @@ import { compileFilter } from "#filter/compile.ts";
 import type { Filter } from "#filter/compile.ts";
 import { mayOverlap } from "#filter/overlap.ts";
 import type { AgentPort, ServedIntercept } from "#wire/agent-api.ts";
+import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { existingModes } from "#wire/manager-api.ts";
 import type { ExistingMode } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
@@ -31,6 +32,8 @@ export interface Taken {
   readonly onRefused: "app" | "fail";
 }
 
+  /** How connections that speak TLS are read. */
+  readonly tls?: InterceptTls | undefined;
 export interface Refused {
   readonly id: string;
   readonly message: string;
@@ -38,18 +41,23 @@ export interface Refused {
 
 type Protocol = AgentPort["protocol"];
 type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
+/** Why a filter would never match on this port, in one sentence. */
+export type WhyUnreadable = (port: AgentPort, tls: InterceptTls | undefined) => string | undefined;
+
 type Entry = Taken & { readonly client: string };
 
 const nobody: readonly Entry[] = [];
 
 export class ServedIntercepts {
   readonly #ports: readonly AgentPort[];
-  readonly #taken = new Map<string, readonly Entry[]>();
+  readonly #whyUnreadable: WhyUnreadable;
+  readonly #taken = new Map<string, readonly Taken[]>();
   readonly #listeners = new Set<() => void>();
 
-  constructor(ports: readonly AgentPort[]) {
+  constructor(ports: readonly AgentPort[], whyUnreadable: WhyUnreadable = () => undefined) {
     this.#ports = ports;
   }
+    this.#whyUnreadable = whyUnreadable;
 
   /** In the order in which they are asked; only the last may be without a filter. */
   of({ containerPort, protocol }: PortKey): readonly Taken[] {
@@ -64,6 +72,10 @@ export class ServedIntercepts {
     return last?.filter === undefined ? last : undefined;
   }
   /** Of several wishes the one that goes furthest. */
+  /** Somebody wants to choose among its requests. */
+  isFiltered({ containerPort, protocol }: PortKey): boolean {
+    return this.#entries(containerPort, protocol)[0]?.filter !== undefined;
+  }
   existingOf({ containerPort, protocol }: PortKey): ExistingMode | undefined {
     const modes = new Set(this.#entries(containerPort, protocol).map(({ existing }) => existing));
     return existingModes.findLast((mode) => modes.has(mode));
@@ -116,12 +128,15 @@ export class ServedIntercepts {
   #obstacle(entry: Entry, ports: readonly PortKey[]): string | undefined {
     for (const { containerPort, protocol } of ports) {
       const name = `port ${containerPort}/${protocol}`;
-      if (!this.#ports.some((port) => port.containerPort === containerPort && port.protocol === protocol)) {
-        const own = this.#ports.map((port) => `${port.containerPort}/${port.protocol}`).join(", ");
-        return `${name} is not taken over by the pod's agent, which has ${own || "none"}`;
+      const own = this.#ports.find((port) => port.containerPort === containerPort && port.protocol === protocol);
+      if (own === undefined) {
+        const all = this.#ports.map((port) => `${port.containerPort}/${port.protocol}`).join(", ");
+        return `${name} is not taken over by the pod's agent, which has ${all || "none"}`;
       }
       if (entry.filter !== undefined && protocol !== "tcp") return `${name} has no requests to choose from`;
       const other = this.#entries(containerPort, protocol).find((one) => excludes(one, entry));
+      const unreadable = entry.filter === undefined ? undefined : this.#whyUnreadable(own, entry.tls);
+      if (unreadable !== undefined) return unreadable;
       if (other !== undefined) {
         const through = other.opener === entry.opener ? "" : " through another traffic-manager";
         return `${name} is intercepted by ${other.client}${through}`;
@@ -148,7 +163,7 @@ export class ServedIntercepts {
 }
 
 /** Throws when the filter is none that this version knows. */
-function entryOf(opener: InboundOpener, { id, client, existing, onRefused, filter }: ServedIntercept): Entry {
+function entryOf(opener: InboundOpener, { id, client, existing, onRefused, filter, tls }: ServedIntercept): Taken {
   return {
     interceptId: id,
     opener,
@@ -156,6 +171,7 @@ function entryOf(opener: InboundOpener, { id, client, existing, onRefused, filte
     existing: existing ?? "keep",
     onRefused: onRefused ?? "app",
     client,
+    tls,
   };
 }
 
