@@ -1,4 +1,4 @@
-// Whether a caller's first bytes are those of HTTP/1. Only methods that exist count: a protocol of one's own may begin
+// Whether a caller's first bytes are those of HTTP, and of which version. Of HTTP/1 only methods that exist count: a protocol of one's own may begin
 // with any word, and the sooner a byte rules HTTP out, the sooner nobody waits.
 
 const methods: readonly string[] = [
@@ -8,12 +8,18 @@ const methods: readonly string[] = [
 /** chosen: a request line beyond this is somebody else's to refuse. */
 const maxLineBytes = 16 * 1024;
 
-export type Recognised = "http1" | "other" | "more";
+/** Every connection of HTTP/2 begins with it (RFC 9113 §3.4). */
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/** `more` while the bytes may still become a request line. */
+export type Recognised = "http1" | "http2" | "other" | "more";
+
+/** `more` while the bytes may still become a request line, or the preface. */
 export function recogniseHttp(bytes: Buffer): Recognised {
+  const first = bytes.toString("latin1", 0, maxLineBytes);
+  if (first.startsWith(http2Preface)) return "http2";
+  if (http2Preface.startsWith(first)) return "more";
   // One empty line may come before (RFC 9112 §2.2).
-  const text = bytes.toString("latin1", 0, maxLineBytes).replace(/^\r\n/, "");
+  const text = first.replace(/^\r\n/, "");
   if (text === "" || text === "\r") return "more";
   const space = text.indexOf(" ");
   if (space < 0) return methods.some((method) => method.startsWith(text)) ? "more" : "other";

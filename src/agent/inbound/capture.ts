@@ -1,14 +1,14 @@
-// A caller's connection to a taken-over TCP port. HTTP/1.1 is decided request by request; of anything else the whole
+// A caller's connection to a taken-over TCP port. HTTP is decided request by request; of anything else the whole
 // connection goes to the laptop when the port has an intercept without a filter, else to the application. Whatever fails
 // before a byte was relayed, the application gets it (DESIGN §5).
 //
 //   connection ──no intercept──────────────────────────────► pass ──┐
 //        └──intercept──► open-stream ──refused, lost, 5 s──► pass ──┤──application refuses──► reset
-//                             └──accepted───────────────────────────┴──first byte of either side──► http | joined
+//                             └──accepted───────────────────────────┴──first byte of either side──► http | http2 | joined
 //
 // Invariants: the caller's bytes are held until the decision, so none is lost; an intercepted connection that is not
 // HTTP goes on after a detach until one of its ends closes.
-// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts
+// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts
 import { once } from "node:events";
 import { Socket, createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
@@ -30,6 +30,7 @@ import { HttpConnection } from "./http-connection.ts";
 import type { ReadyEnd } from "./http-connection.ts";
 import { routesOf } from "./http-decision.ts";
 import type { HttpRoutes } from "./http-decision.ts";
+import { Http2Connection } from "./http2-connection.ts";
 import { openInbound } from "./open-stream.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
@@ -57,7 +58,7 @@ export class TcpCapture implements AsyncDisposable {
   readonly #dialer: AppDialer;
   readonly #routes: HttpRoutes;
   readonly #open = new Set<Socket>();
-  readonly #http = new Set<HttpConnection>();
+  readonly #http = new Set<HttpConnection | Http2Connection>();
 
   private constructor(options: CaptureOptions) {
     this.#options = options;
@@ -127,13 +128,16 @@ export class TcpCapture implements AsyncDisposable {
     const { protocol, ready } = await this.#protocolOf(first, opened, limitMs, () =>
       this.#openEnd(caller, undefined, signal),
     );
-    if (protocol === "http1") {
+    if (protocol !== "other") {
       // One whose address was changed on its way.
-      if (answerCanary(caller, first.bytes, canary)) {
+      if (protocol === "http1" && answerCanary(caller, first.bytes, canary)) {
         ready?.duplex.destroy();
         return;
       }
-      this.#serveHttp(caller, first.bytes, ready, signal);
+      const connection = this.#httpConnection(protocol, caller, ready, signal);
+      this.#http.add(connection);
+      caller.once("close", () => this.#http.delete(connection));
+      connection.start(first.bytes);
       return;
     }
     const end = ready ?? (await this.#openEnd(caller, this.#find(), signal));
@@ -195,21 +199,24 @@ export class TcpCapture implements AsyncDisposable {
     return application.on("error", () => undefined); // 'close' follows; it may come before anybody listens
   }
 
-  #serveHttp(caller: Socket, bytes: Buffer, ready: ReadyEnd | undefined, signal: AbortSignal): void {
+  #httpConnection(
+    protocol: "http1" | "http2",
+    caller: Socket,
+    ready: ReadyEnd | undefined,
+    signal: AbortSignal,
+  ): HttpConnection | Http2Connection {
     const { port, passed, clock, log } = this.#options;
-    const connection = new HttpConnection({
+    const parts = {
       caller,
       ready,
       routes: this.#routes,
       dialApplication: () => this.#dial(caller, signal),
-      openLaptop: (taken) => this.#openLaptop(caller, taken, signal),
-      onPassed: (application) => passed.track(port, { caller, application }),
+      openLaptop: (taken: Taken) => this.#openLaptop(caller, taken, signal),
       clock,
       log,
-    });
-    this.#http.add(connection);
-    caller.once("close", () => this.#http.delete(connection));
-    connection.start(bytes);
+    };
+    if (protocol === "http2") return new Http2Connection(parts);
+    return new HttpConnection({ ...parts, onPassed: (application) => passed.track(port, { caller, application }) });
   }
 
   #join(caller: Socket, bytes: Buffer, { duplex }: ReadyEnd): void {

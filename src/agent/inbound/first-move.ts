@@ -1,4 +1,4 @@
-// Who speaks first on a new connection, and what: a caller of HTTP/1.1 is served request by request, any other protocol
+// Who speaks first on a new connection, and what: a caller of HTTP is served request by request, any other protocol
 // byte by byte. Nobody waits for the other: where an end was opened already, whichever side moves first decides, so a
 // server that speaks first is heard at once.
 // Invariant: what was read from the caller is in `bytes`, whatever happens; nothing is read from the other end.
@@ -11,7 +11,7 @@ import { recogniseHttp } from "#http/recognise.ts";
 /** chosen: bytes that may become a request line, with an end at hand that could make something else of them. */
 const ambiguousMs = 1000;
 
-export type Protocol = "http1" | "other";
+export type Protocol = "http1" | "http2" | "other";
 
 export class FirstMove {
   readonly #caller: Socket;

@@ -19,6 +19,7 @@ import { staysOpen } from "#http/head.ts";
 import type { Taken } from "#agent/served.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
+import { answerLost, notTaken } from "./fail-open.ts";
 import type { HttpRoutes } from "./http-decision.ts";
 import { sameIntercept } from "./http-decision.ts";
 import type { HttpEnd, HttpEndListener } from "./http-end.ts";
@@ -243,7 +244,7 @@ export class HttpConnection implements HttpEndListener {
 
   #onLaptopRefused(exchange: Exchange, taken: Taken, reason: AppError): void {
     if (isAppError(reason, "refused") && taken.onRefused === "fail") {
-      this.#answerInstead(exchange, `the laptop's process did not take the request: ${reason.message}`);
+      this.#answerInstead(exchange, notTaken(reason.message));
       return;
     }
     this.#log("request left to the application", taken, reason);
@@ -257,9 +258,7 @@ export class HttpConnection implements HttpEndListener {
     const { taken } = exchange;
     this.#ends.forget(end);
     if (!exchange.repeatable || taken === undefined) {
-      const { method } = exchange.request;
-      const why = `the laptop's answer to this ${method} was lost (${error.message})`;
-      this.#answerInstead(exchange, `${why}, and it must not be sent twice or was too long to keep`);
+      this.#answerInstead(exchange, answerLost(exchange.request.method, error.message));
       return;
     }
     // A process closes connections that were idle: that says nothing about whether it is there.

@@ -6,6 +6,12 @@ import type { FilterRequest } from "#filter/request-view.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 
+/** Kubelet, over HTTP or gRPC, and the program that probes gRPC for older ones. */
+const proberAgent = /^(?:kube-probe\/|grpc[-_]health[-_]probe)/;
+
+/** What is asked of a request, whatever the version of HTTP: names in lower case, no `:fields`. */
+export type AskedRequest = Omit<FilterRequest, "body">;
+
 /** What is known of a request's body. */
 export interface KnownBody {
   /** Undefined unless the whole of it was read. */
@@ -16,7 +22,7 @@ export interface KnownBody {
 
 export interface HttpRoutes {
   /** The intercept that takes the request; undefined is the application. */
-  decide(request: RequestHead, body: KnownBody): Taken | undefined | "needs-body";
+  decide(request: AskedRequest, body: KnownBody): Taken | undefined | "needs-body";
   /** Whether this is still an intercept that may take requests. */
   isCurrent(taken: Taken): boolean;
 }
@@ -32,12 +38,18 @@ export function sameIntercept(one: Taken, other: Taken | undefined): boolean {
   return other !== undefined && one.interceptId === other.interceptId && one.opener === other.opener;
 }
 
-function firstMatch(asked: readonly Taken[], request: RequestHead, body: KnownBody): Taken | undefined | "needs-body" {
+/** For a decision over a request of HTTP/1.1. */
+export function askedOf({ method, target, ...head }: RequestHead): AskedRequest {
+  const [authority = ""] = valuesOf(head, "host");
+  return { method, target, authority, headers: head.fields };
+}
+
+function firstMatch(asked: readonly Taken[], request: AskedRequest, body: KnownBody): Taken | undefined | "needs-body" {
   let view: FilterRequest | undefined;
   for (const taken of asked) {
     const { filter } = taken;
     if (filter === undefined) return taken;
-    view ??= viewOf(request, body);
+    view ??= { ...request, body: body.bytes };
     const verdict = body.final ? filter.evaluate(view) : filter.decide(view);
     if (verdict === "needs-body") return verdict;
     if (verdict) return taken;
@@ -45,12 +57,7 @@ function firstMatch(asked: readonly Taken[], request: RequestHead, body: KnownBo
   return undefined;
 }
 
-function viewOf({ method, target, fields: headers, ...head }: RequestHead, { bytes }: KnownBody): FilterRequest {
-  const [authority = ""] = valuesOf({ fields: headers, ...head }, "host");
-  return { method, target, authority, headers, body: bytes };
-}
-
 /** Kubelet asks how the pod is, not the laptop: a breakpoint there must not have the pod restarted. */
-function isProbe(request: RequestHead): boolean {
-  return valuesOf(request, "user-agent").some((agent) => agent.startsWith("kube-probe/"));
+function isProbe({ headers }: AskedRequest): boolean {
+  return headers.some(({ name, value }) => name === "user-agent" && proberAgent.test(value));
 }

@@ -3,13 +3,9 @@
 import type { BodyScanner } from "#http/body-scanner.ts";
 import type { RequestHead } from "#http/head.ts";
 import type { Taken } from "#agent/served.ts";
+import { HeldBytes, isIdempotent, maxHeldBytes } from "./fail-open.ts";
 import { AnswerReader } from "./http-answer.ts";
 import type { HttpEnd } from "./http-end.ts";
-
-/** protocol: the most of a request that is held, head and body (DESIGN §5). */
-const maxHeldBytes = 64 * 1024;
-/** RFC 9110 §9.2.2. */
-const idempotent = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"]);
 
 export class Exchange {
   readonly request: RequestHead;
@@ -25,8 +21,7 @@ export class Exchange {
   retried = false;
   /** What nobody has been sent yet. */
   #unsent: Buffer;
-  #held: Buffer[] | undefined;
-  #heldBytes = 0;
+  #held: HeldBytes;
 
   constructor(request: RequestHead, body: BodyScanner, first: Buffer, taken: Taken | undefined) {
     this.request = request;
@@ -35,13 +30,13 @@ export class Exchange {
     this.answer = new AnswerReader(request.method);
     this.requestDone = body.done;
     this.#unsent = first;
-    this.#held = taken !== undefined && idempotent.has(request.method) ? [] : undefined;
-    if (body.leftBytes + first.length > maxHeldBytes) this.#held = undefined;
+    const fits = body.leftBytes + first.length <= maxHeldBytes;
+    this.#held = new HeldBytes(taken !== undefined && isIdempotent(request.method) && fits);
   }
 
   /** It may be sent twice, and all of it that was sent is held. */
   get repeatable(): boolean {
-    return this.#held !== undefined;
+    return this.#held.isWhole;
   }
 
   /** Gives it to this end, from its beginning. False when the end is full. */
@@ -54,16 +49,15 @@ export class Exchange {
 
   /** Some more of its body. False when the end is full. */
   send(bytes: Buffer): boolean {
-    if (this.#held !== undefined) this.#hold(bytes);
+    this.#held.add(bytes);
     return this.end?.duplex.write(bytes) ?? true;
   }
 
   /** Takes it back from an end that did not take it, or will not answer; then it must be repeatable. */
   takeBack(taken: Taken | undefined): void {
-    if (this.#unsent.length === 0) this.#unsent = Buffer.concat(this.#held ?? []);
+    if (this.#unsent.length === 0) this.#unsent = Buffer.concat(this.#held.pieces);
     // Sent to the application it is as it would be without us.
-    this.#held = taken === undefined ? undefined : [];
-    this.#heldBytes = 0;
+    this.#held = new HeldBytes(taken !== undefined);
     this.taken = taken;
     this.end = undefined;
     this.answer = new AnswerReader(this.request.method);
@@ -71,13 +65,7 @@ export class Exchange {
 
   /** The caller ended in the middle of it: nobody else shall have half a request. */
   cutShort(): void {
-    if (!this.requestDone) this.#held = undefined;
+    if (!this.requestDone) this.#held.drop();
     this.requestDone = true;
-  }
-
-  #hold(bytes: Buffer): void {
-    this.#heldBytes += bytes.length;
-    if (this.#heldBytes <= maxHeldBytes) this.#held?.push(bytes);
-    else this.#held = undefined;
   }
 }

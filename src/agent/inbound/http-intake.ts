@@ -15,12 +15,13 @@ import { HeadScanner } from "#http/head-scanner.ts";
 import { Unclear, listHolds, parseRequestHead } from "#http/head.ts";
 import type { RequestHead } from "#http/head.ts";
 import type { Taken } from "#agent/served.ts";
+import { askedOf } from "./http-decision.ts";
 import type { HttpRoutes } from "./http-decision.ts";
 
 /** chosen: a caller that does not finish a head by then is left to the application, which has its own limit. */
 const headMs = 60_000;
 /** chosen: a caller that waits for an answer before it goes on with its body is decided without. */
-const bodyMs = 10_000;
+export const bodyMs = 10_000;
 
 export interface HttpIntakeOptions {
   readonly routes: HttpRoutes;
@@ -134,9 +135,9 @@ export class HttpIntake {
     const { routes, onRequest } = this.#options;
     const final = isLast || body.done || isTooLong(request);
     // Most requests are decided without; the body is only put together when somebody may look at it.
-    const quick = isLast ? "needs-body" : routes.decide(head, { bytes: undefined, final: false });
+    const quick = isLast ? "needs-body" : routes.decide(askedOf(head), { bytes: undefined, final: false });
     const bytes = quick === "needs-body" && body.done ? contentOf(request) : undefined;
-    const taken = quick === "needs-body" && final ? routes.decide(head, { bytes, final }) : quick;
+    const taken = quick === "needs-body" && final ? routes.decide(askedOf(head), { bytes, final }) : quick;
     if (taken === "needs-body") {
       this.#wait(request);
       return;

@@ -194,7 +194,7 @@ describe.each(kinds)("a filter on $name", ({ flags, matched, unmatched }) => {
 });
 
 describe("a filter", () => {
-  test("takes no connection that is not HTTP/1.1", async () => {
+  test("takes no connection that is not HTTP", async () => {
     const disposables = new AsyncDisposableStack();
     stack.push(disposables);
     const manager = disposables.use(await testManager());
@@ -203,7 +203,7 @@ describe("a filter", () => {
     const laptop = disposables.use(await TestLaptop.connect(manager));
     await laptop.introduce(manager, agent);
     await laptop.intercept("hello", app.port, "tcp", { filter: "true" });
-    for (const text of ["anything", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]) {
+    for (const text of ["anything", "PRI * HTTP/3.0\r\n\r\n"]) {
       expect(await ask(agent.agentPorts[0]!, text)).toBe(`app:${text}`);
     }
     expect(laptop.arrived).toBe(0);

@@ -1,0 +1,165 @@
+// One caller's connection that speaks HTTP/2: each stream is decided by itself, so a connection that was kept open follows
+// an intercept and its end at the next request, and streams under way stay where they are. Node's HTTP/2 speaks to the
+// caller; header lists, bodies and resets go on as they came.
+//
+//   caller ──streams──► http2-exchange ──► http2-ends ──► laptop's stream | application's connection
+//
+// The caller is any Duplex: decrypted bytes of TLS do as well. Who has its address hands in `dialApplication` and
+// `openLaptop`, bound to it.
+// Invariants: a malformed caller ends its own connection only; when the application goes away its caller is told, as it
+// would be without us, and no request is lost by it.
+// @from agent/inbound/capture.ts
+// @to agent/inbound/http2-ends.ts
+import { performServerHandshake } from "node:http2";
+import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import type { Taken } from "#agent/served.ts";
+import type { HttpRoutes } from "./http-decision.ts";
+import type { ReadyEnd } from "./http-connection.ts";
+import type { Http2End } from "./http2-end.ts";
+import { Http2Ends } from "./http2-ends.ts";
+import type { Http2EndsOptions } from "./http2-ends.ts";
+import { Http2Exchange } from "./http2-exchange.ts";
+import { callerLimits, windows } from "./http2-limits.ts";
+import { Fields, encodeShutdownNotice } from "./http2-messages.ts";
+
+/** chosen: how long a caller may take to answer before it is told that no more streams are taken. */
+const noticeMs = 1000;
+/** chosen: a caller that keeps a connection on which nothing can come any more is cut. */
+const lingerMs = 5000;
+
+export interface Http2ConnectionOptions extends Http2EndsOptions {
+  readonly caller: Duplex;
+  /** Opened before it was known what the caller speaks. */
+  readonly ready: ReadyEnd | undefined;
+  readonly routes: HttpRoutes;
+  readonly log: Logger;
+}
+
+export class Http2Connection {
+  readonly #options: Http2ConnectionOptions;
+  readonly #caller: Duplex;
+  readonly #ends: Http2Ends;
+  readonly #exchanges = new Set<Http2Exchange>();
+  #session: ServerHttp2Session | undefined;
+  #refused: Taken | undefined;
+  #laptopAnsweredLast = false;
+  #isLeaving = false;
+
+  constructor(options: Http2ConnectionOptions) {
+    this.#options = options;
+    this.#caller = options.caller;
+    this.#refused = options.ready?.refused;
+    this.#ends = new Http2Ends(options, (application) => this.#onApplication(application));
+  }
+
+  /** `first` is what the caller has sent so far. */
+  start(first: Buffer): void {
+    const { caller, ready } = this.#options;
+    if (ready !== undefined) this.#ends.adopt(ready.duplex, ready.taken);
+    // It may want to know what the application can do before it asks for anything (RFC 8441 §3).
+    else this.#ends.get(undefined).catch(() => undefined); // who needs it asks again
+    caller.on("error", () => undefined); // 'close' follows
+    caller.once("close", () => this.#ends.closeAll());
+    if (caller.destroyed) {
+      this.#ends.closeAll();
+      return;
+    }
+    caller.unshift(first);
+    const session = performServerHandshake(caller, callerLimits);
+    this.#session = session;
+    session.on("error", (error) => this.#options.log.debug("connection of HTTP/2 ended", { reason: error.message }));
+    session.once("connect", () => session.setLocalWindowSize(windows.callerConnectionBytes));
+    session.on("stream", this.#onStream);
+    if (caller.readableEnded) this.#onCallerEnd();
+    else caller.once("end", () => this.#onCallerEnd());
+  }
+
+  /** What is intercepted has changed. Streams under way go on. */
+  routesChanged(): void {
+    this.#ends.dropLaptops(this.#options.routes.isCurrent);
+  }
+
+  /** The pod is ending; said again and again. */
+  retire(): void {
+    this.#leave();
+  }
+
+  readonly #onStream = (
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    _flags: number,
+    list: string[],
+  ): void => {
+    const { routes, clock, log } = this.#options;
+    const refused = this.#refused;
+    this.#refused = undefined;
+    const exchange = new Http2Exchange({
+      stream,
+      fields: new Fields(list, headers),
+      ends: this.#ends,
+      routes,
+      refused,
+      onAnswer: ({ taken }) => (this.#laptopAnsweredLast = taken !== undefined),
+      onApplicationLost: (lost) => this.#onApplicationLost(lost),
+      clock,
+      log,
+    });
+    this.#exchanges.add(exchange);
+    stream.once("close", () => this.#exchanges.delete(exchange));
+    exchange.start();
+  };
+
+  #onApplication(application: Http2End | undefined): void {
+    if (application === undefined) {
+      if (!this.#laptopAnsweredLast) this.#leave();
+    } else if (application.takesExtendedConnect) {
+      this.#session?.settings({ enableConnectProtocol: true });
+    }
+  }
+
+  /** Without us its caller's connection would be cut; streams of a laptop on the same connection go on. */
+  #onApplicationLost(lost: Http2Exchange): void {
+    if ([...this.#exchanges].some(({ taken }) => taken !== undefined)) {
+      lost.cut();
+      return;
+    }
+    if (this.#caller instanceof Socket) this.#caller.resetAndDestroy();
+    else this.#caller.destroy(new AppError("peer_reset", "the application closed the connection"));
+  }
+
+  #onCallerEnd(): void {
+    this.#isLeaving = true;
+    for (const exchange of this.#exchanges) exchange.callerEnded();
+    this.#close();
+  }
+
+  /** The caller is to open no more streams here. Those that are on their way are taken. */
+  #leave(): void {
+    const session = this.#session;
+    if (this.#isLeaving || session === undefined || session.destroyed) return;
+    this.#isLeaving = true;
+    // Between two frames of Node's: it writes whole ones.
+    this.#caller.write(encodeShutdownNotice());
+    const timer = this.#options.clock.after(noticeMs, () => this.#close()).unref();
+    session.ping(() => {
+      timer[Symbol.dispose]();
+      this.#close();
+    });
+  }
+
+  #close(): void {
+    const session = this.#session;
+    if (session === undefined || session.closed || session.destroyed) return;
+    session.close();
+    // Node waits for the caller to close as well, however long that takes.
+    const timer = this.#options.clock.every(lingerMs, () => {
+      if (session.destroyed) this.#caller.destroy();
+    });
+    timer.unref();
+    this.#caller.once("close", () => timer[Symbol.dispose]());
+  }
+}

@@ -1,0 +1,130 @@
+// One who answers a caller's requests over HTTP/2: a connection to the application, or a stream to the laptop. Node's own
+// HTTP/2 speaks on it; here is what Node leaves open: whether the far end speaks it at all, which requests it has not
+// looked at when it goes away, and that a connection that was given up ends in time.
+// Invariant: `onGone` is called once, when no more requests may be sent on it.
+import { connect, constants } from "node:http2";
+import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
+import type { Duplex } from "node:stream";
+import type { Clock } from "#base/clock.ts";
+import { deadline } from "#base/abort.ts";
+import { AppError, toAppError } from "#base/error.ts";
+import type { Taken } from "#agent/served.ts";
+import type { Fields } from "./http2-messages.ts";
+import { endLimits, windows } from "./http2-limits.ts";
+import { decisionMs } from "./open-stream.ts";
+
+/** chosen: a far end that does not close a connection by then, although nothing is left on it, is cut. */
+const finishMs = 5000;
+
+export interface Http2EndOptions {
+  readonly duplex: Duplex;
+  /** The intercept whose laptop this is; undefined for the application. */
+  readonly taken: Taken | undefined;
+  readonly clock: Clock;
+  readonly onGone: (end: Http2End) => void;
+}
+
+export class Http2End {
+  readonly taken: Taken | undefined;
+  /** It has answered before. */
+  used = false;
+  /** Resolves when the far end has greeted, as HTTP/2 does at once; rejects when it does not in time. */
+  readonly greeted: Promise<void>;
+  readonly #session: ClientHttp2Session;
+  readonly #duplex: Duplex;
+  readonly #clock: Clock;
+  readonly #onGone: (end: Http2End) => void;
+  #failure: AppError | undefined;
+  #lastProcessed: number | undefined;
+  #gone = false;
+  #openStreams = 0;
+
+  constructor({ duplex, taken, clock, onGone }: Http2EndOptions) {
+    this.taken = taken;
+    this.#duplex = duplex;
+    this.#clock = clock;
+    this.#onGone = onGone;
+    duplex.on("error", this.#onFailure); // stays: a late error must not end the process
+    this.#session = connect("http://localhost", { ...endLimits, createConnection: () => duplex });
+    this.#session.on("error", this.#onFailure);
+    this.#session.once("close", () => this.#leave());
+    this.#session.once("goaway", (_code, lastStreamId) => {
+      this.#lastProcessed = lastStreamId;
+      this.#leave();
+    });
+    this.#session.once("connect", () => this.#session.setLocalWindowSize(windows.endConnectionBytes));
+    duplex.once("end", () => this.#session.destroy());
+    this.greeted = this.#waitForGreeting();
+    this.greeted.catch(() => undefined); // may have no reader
+  }
+
+  get isUsable(): boolean {
+    return !this.#gone && !this.#session.closed && !this.#session.destroyed;
+  }
+  /** The connection is over, and with it whatever was under way. */
+  get isLost(): boolean {
+    return this.#session.destroyed;
+  }
+  get lostReason(): string {
+    return this.#failure?.message ?? "the connection was closed";
+  }
+  /** It takes WebSocket and the like (RFC 8441). */
+  get takesExtendedConnect(): boolean {
+    return !this.isLost && this.#session.remoteSettings.enableConnectProtocol === true;
+  }
+
+  request(fields: Fields, endStream: boolean): ClientHttp2Stream {
+    const stream = this.#session.request(fields.forRequest(), { endStream, waitForTrailers: !endStream });
+    this.#openStreams += 1;
+    stream.once("close", () => {
+      this.#openStreams -= 1;
+      if (this.#gone) this.#endInTime();
+    });
+    return stream;
+  }
+
+  /** It has certainly done nothing for this request, so that somebody else may (RFC 9113 §8.7). */
+  hasIgnored(stream: ClientHttp2Stream): boolean {
+    const { id, rstCode } = stream;
+    const isBeyond = this.#lastProcessed !== undefined && id !== undefined && id > this.#lastProcessed;
+    return id === undefined || isBeyond || rstCode === constants.NGHTTP2_REFUSED_STREAM;
+  }
+
+  /** No more requests; what is under way goes on. */
+  close(): void {
+    this.#session.close();
+    this.#leave();
+  }
+
+  destroy(): void {
+    this.#session.destroy();
+    this.#duplex.destroy();
+  }
+
+  async #waitForGreeting(): Promise<void> {
+    using limit = deadline(this.#clock, decisionMs, "the settings of HTTP/2");
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#session.once("remoteSettings", () => resolve());
+    const onOver = (): void => reject(this.#failure ?? new AppError("refused", this.lostReason));
+    this.#session.once("error", onOver).once("close", onOver);
+    limit.signal.addEventListener("abort", () => reject(limit.signal.reason as Error), { once: true });
+    await promise;
+  }
+
+  readonly #onFailure = (error: Error): void => {
+    this.#failure ??= toAppError(error);
+  };
+
+  #leave(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#endInTime();
+    this.#onGone(this);
+  }
+
+  #endInTime(): void {
+    if (this.#openStreams > 0 || this.#duplex.destroyed) return;
+    const timer = this.#clock.after(finishMs, () => this.destroy()).unref();
+    this.#duplex.once("close", () => timer[Symbol.dispose]());
+  }
+}

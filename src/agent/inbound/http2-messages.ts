@@ -1,0 +1,105 @@
+// Header lists of HTTP/2 as Node gives and takes them: flat lists of names and values, in order, nothing joined. What came
+// goes on as it came, and what must not be kept in tables (RFC 7541 §7.1.3) stays so.
+import { sensitiveHeaders } from "node:http2";
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
+import type { AskedRequest } from "./http-decision.ts";
+
+/** The bit of a HEADERS frame that says that no body follows. */
+const endStreamFlag = 1;
+
+export function endsStream(flags: number): boolean {
+  return (flags & endStreamFlag) !== 0;
+}
+
+/** A header list that goes on. */
+export class Fields {
+  readonly list: readonly string[];
+  readonly #sensitive: readonly string[];
+
+  constructor(list: readonly string[], headers: IncomingHttpHeaders) {
+    this.list = list;
+    this.#sensitive = (Reflect.get(headers, sensitiveHeaders) as string[] | undefined) ?? [];
+  }
+
+  valueOf(name: string): string | undefined {
+    const at = this.list.findIndex((text, index) => index % 2 === 0 && text === name);
+    return at < 0 ? undefined : this.list[at + 1];
+  }
+
+  /** For a request: its own `host` keeps Node from adding an `:authority` that nobody has sent. */
+  forRequest(): readonly string[] {
+    return Object.assign(this.forAnswer(), { host: this.valueOf("host") ?? "" });
+  }
+  /** Node adds to the list that it is given. */
+  forAnswer(): string[] {
+    return Object.assign([...this.list], { [sensitiveHeaders]: this.#sensitive });
+  }
+  /** For trailers and interim answers, which Node takes only by name; the lines of one name keep their order. */
+  byName(): OutgoingHttpHeaders {
+    const names = new Map<string, string[]>();
+    for (let at = 0; at + 1 < this.list.length; at += 2) {
+      const [name = "", value = ""] = this.list.slice(at, at + 2);
+      const known = names.get(name);
+      if (known === undefined) names.set(name, [value]);
+      else known.push(value);
+    }
+    return { ...Object.fromEntries(names), [sensitiveHeaders]: this.#sensitive } as OutgoingHttpHeaders;
+  }
+}
+
+/** For a decision over a request. CONNECT may have no path; its authority is what is asked for. */
+export function askedOf(fields: Fields): AskedRequest {
+  const headers: { readonly name: string; readonly value: string }[] = [];
+  for (let at = 0; at + 1 < fields.list.length; at += 2) {
+    const [name = "", value = ""] = fields.list.slice(at, at + 2);
+    if (!name.startsWith(":")) headers.push({ name, value });
+  }
+  const authority = fields.valueOf(":authority") ?? fields.valueOf("host") ?? "";
+  return { method: fields.valueOf(":method") ?? "", target: fields.valueOf(":path") ?? authority, authority, headers };
+}
+
+/** gRPC's UNAVAILABLE. */
+const grpcUnavailable = "14";
+
+export interface OwnHttp2Answer {
+  readonly headers: OutgoingHttpHeaders;
+  /** Undefined: the headers are all. */
+  readonly body: string | undefined;
+}
+
+/** An answer of our own, in the form that its caller understands: gRPC's has its status in trailers alone. */
+export function ownAnswer(request: AskedRequest, text: string): OwnHttp2Answer {
+  const type = request.headers.find(({ name }) => name === "content-type")?.value ?? "";
+  if (/^application\/grpc(?:[+;\s-]|$)/i.test(type)) {
+    const message = { "grpc-status": grpcUnavailable, "grpc-message": encodeGrpcMessage(text) };
+    return { headers: { ":status": 200, "content-type": type, ...message }, body: undefined };
+  }
+  const body = `${text}\n`;
+  const headers = {
+    ":status": 502,
+    "content-type": "text/plain; charset=utf-8",
+    "content-length": Buffer.byteLength(body),
+    "cache-control": "no-store",
+  };
+  return { headers, body: request.method === "HEAD" ? undefined : body };
+}
+
+/** Percent-encodes all but printable ASCII, and the percent sign. */
+function encodeGrpcMessage(text: string): string {
+  const escape = (byte: number): string => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  const isPlain = (byte: number): boolean => byte >= 0x20 && byte <= 0x7e && byte !== 0x25;
+  return Array.from(Buffer.from(text), (byte) => (isPlain(byte) ? String.fromCharCode(byte) : escape(byte))).join("");
+}
+
+/**
+ * The GOAWAY that announces another (RFC 9113 §6.8): no new streams, please, but those on their way are taken still.
+ * Node can only send the one after which it ignores them.
+ */
+export function encodeShutdownNotice(): Buffer {
+  const lastStreamId = 0x7fffffff;
+  const frame = Buffer.alloc(17); // header of 9 bytes, last stream, code NO_ERROR
+  frame.writeUInt8(8, 2); // length of what follows the header
+  frame.writeUInt8(7, 3); // type GOAWAY
+  frame.writeUInt32BE(lastStreamId, 9);
+  return frame;
+}
