@@ -9,6 +9,7 @@ import type { OpenedDaemon } from "./daemon-socket.ts";
 import { connectOptions, namesPlace } from "./flags.ts";
 import type { HelperAttempt } from "./helper-start.ts";
 import { claimHelper, startHelper } from "./helper-start.ts";
+import { connectionToJson } from "./texts/json.ts";
 
 /** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
 const connectLimitMs = 300_000;
@@ -99,6 +100,7 @@ async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wis
     for (const warning of warnings) context.output.warn(warning);
     const { context: name, namespace, server, managerNamespace } = connection;
     const { telling } = wish;
+    if (telling === "result") context.output.data(connectionToJson(connection, { fresh, installedManager }));
     // A connection that stood may have lost its traffic-manager.
     if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
     if (fresh) tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);

@@ -155,11 +155,15 @@ async function waitUntilGone(context: CommandContext, pid: number): Promise<void
 }
 
 /** Ends the daemon and waits for it. One that hangs up instead of answering has done what it was asked to. */
-export async function quitDaemon(context: CommandContext, { client, hello }: OpenedDaemon): Promise<void> {
-  try {
-    await client.call("quit", {}, quitLimitMs);
-  } catch (error) {
+/** Whether there was a connection; undefined when the daemon ended before it could say so. */
+export async function quitDaemon(
+  context: CommandContext,
+  { client, hello }: OpenedDaemon,
+): Promise<boolean | undefined> {
+  const answer = await client.call("quit", {}, quitLimitMs).catch((error: unknown) => {
     if (!isAppError(error, "daemon_unreachable")) throw error;
-  }
+    return undefined;
+  });
   await waitUntilGone(context, hello.pid);
+  return answer?.wasConnected;
 }

@@ -16,9 +16,12 @@ export async function runLeave(context: CommandContext, words: readonly string[]
     });
   }
   const { namespace } = context.flags;
+  const left: string[] = [];
   for (const name of names) {
     context.output.progress(`Leaving ${name}`);
     await daemon.client.call("leave", { name, namespace }, leaveLimitMs);
+    left.push(name);
+    context.output.data({ left }); // beside the error, when the next one fails
   }
   return 0;
 }

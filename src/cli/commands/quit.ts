@@ -4,12 +4,15 @@ import { openDaemon, quitDaemon } from "#cli/daemon-socket.ts";
 
 export async function runQuit(context: CommandContext): Promise<number> {
   using daemon = await openDaemon(context);
+  const { output } = context;
   if (daemon === undefined) {
-    context.output.line("Not connected");
+    output.line("Not connected");
+    output.data({ was_running: false, was_connected: false });
     return 0;
   }
-  context.output.progress("Telepresence Daemons quitting...");
-  await quitDaemon(context, daemon);
-  context.output.line("Telepresence Daemons quitting...done");
+  output.progress("Telepresence Daemons quitting...");
+  const wasConnected = await quitDaemon(context, daemon);
+  output.line("Telepresence Daemons quitting...done");
+  output.data({ was_running: true, was_connected: wasConnected });
   return 0;
 }

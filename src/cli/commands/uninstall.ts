@@ -34,6 +34,7 @@ export async function runUninstall(
     const { removed, warnings } = await daemon.client.call("uninstall", params, uninstallLimitMs);
     for (const warning of warnings) output.warn(warning);
     output.lines(removed.length > 0 ? removed : ["Nothing to uninstall"]);
+    output.data({ removed });
   } catch (error) {
     if (daemon.started) await quitDaemon(context, daemon).catch(() => undefined); // the first error counts
     throw error;

@@ -1,4 +1,4 @@
-// `version`: of the client and of whatever runs. Enveloped as text with --output, as 2.20 does.
+// `version`: of the client and of whatever runs.
 import { softwareVersion } from "#base/version.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { statusLimitMs } from "#cli/connection.ts";
@@ -9,6 +9,6 @@ export async function runVersion(context: CommandContext): Promise<number> {
   using daemon = await openDaemon(context);
   const status = await daemon?.client.call("status", {}, statusLimitMs);
   context.output.lines(formatVersion(softwareVersion, status));
-  if (context.output.mode.kind === "object") context.output.data(versionToJson(softwareVersion, status));
+  context.output.data(versionToJson(softwareVersion, status));
   return 0;
 }

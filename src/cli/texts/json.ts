@@ -1,7 +1,7 @@
 // The JSON of Telepresence 2.20 and 2.31 that scripts read, made from what our daemon says. Keys that the original
 // omits when empty are omitted here too (JSON.stringify drops undefined).
 import { invariant } from "#base/error.ts";
-import type { ListedWorkload } from "#wire/control-api.ts";
+import type { Connection, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
 import { formatFilter } from "./filter.ts";
 
@@ -76,6 +76,24 @@ function firstPort(spec: InterceptSpec): InterceptPort {
   const [port] = spec.ports;
   invariant(port !== undefined, "an intercept has a port");
   return port;
+}
+
+/** `connect`, in the keys that `status` has for the same. */
+export function connectionToJson(
+  connection: Connection,
+  news: { readonly fresh: boolean; readonly installedManager: boolean },
+): Readonly<Record<string, unknown>> {
+  return {
+    status: "Connected",
+    fresh: news.fresh,
+    installed_manager: news.installedManager,
+    kubernetes_server: connection.server,
+    kubernetes_context: connection.context,
+    namespace: connection.namespace,
+    manager_namespace: connection.managerNamespace,
+    mapped_namespaces: connection.mappedNamespaces.length > 0 ? connection.mappedNamespaces : undefined,
+    traffic_manager: `v${connection.managerVersion.replace(/^v/, "")}`,
+  };
 }
 
 /** One workload of `list`; the intercepts stand under the key of 2.20 and under that of 2.31. */

@@ -47,9 +47,60 @@ describe("with nothing running", () => {
       traffic_manager: { name: "OSS Traffic Manager" },
     });
     expect(JSON.parse((await run("version", "--format=json")).stdout)).toEqual({ client: expect.stringMatching(/^v/) });
-    const enveloped = JSON.parse((await run("version", "--output=json")).stdout) as Record<string, unknown>;
-    expect(enveloped).toEqual({ cmd: "version", stdout: expect.stringContaining("OSS Client") });
     expect((await run("status", "--output", "yaml")).stdout).toContain("user_daemon:\n  running: false\n");
+  });
+});
+
+// Scripts got text in an envelope, or nothing at all.
+describe("the JSON of commands that change something", () => {
+  const connected = {
+    status: "Connected",
+    installed_manager: false,
+    kubernetes_server: "https://127.0.0.1:6443",
+    kubernetes_context: "kind-dev",
+    namespace: "default",
+    manager_namespace: "telepresence",
+    traffic_manager: expect.stringMatching(/^v/),
+  };
+  const standAt = (name: string): void => {
+    if (daemon === undefined) return;
+    daemon.connected = true;
+    daemon.intercepts = [interceptInfo(name)];
+  };
+  test.each([
+    ["version", [], { client: expect.stringMatching(/^v/), user_daemon: expect.stringMatching(/^v/) }],
+    ["connect", [], { ...connected, fresh: true }],
+    ["leave", ["hello"], { left: ["hello"] }],
+    ["uninstall", ["--agent", "hello"], { removed: ["Deployment hello: traffic-agent removed"] }],
+    ["quit", [], { was_running: true, was_connected: false }],
+  ])("%s: an object, in the envelope or bare", async (command, words, object) => {
+    for (const syntax of ["--output", "--format"]) {
+      await start();
+      if (command === "leave") standAt("hello");
+      const { code, stdout, stderr } = await run(command, ...words, syntax, "json");
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(JSON.parse(stdout)).toEqual(syntax === "--output" ? { cmd: command, stdout: object } : object);
+      await daemon?.[Symbol.asyncDispose]();
+    }
+  });
+
+  test("connect says so, too, when it was connected; quit when nothing ran", async () => {
+    expect(JSON.parse((await run("quit", "--format", "json")).stdout)).toEqual({
+      was_running: false,
+      was_connected: false,
+    });
+    await start();
+    await run("connect");
+    const again = JSON.parse((await run("connect", "--format", "json")).stdout) as object;
+    expect(again).toEqual({ ...connected, fresh: false });
+  });
+
+  test("leave names those that were left before one could not be", async () => {
+    await start();
+    standAt("hello");
+    const { code, stdout } = await run("leave", "hello", "other", "--output", "json");
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ stdout: { left: ["hello"] }, code: "intercept_not_found" });
   });
 });
 
@@ -66,7 +117,6 @@ describe("connect", () => {
       kube: { flags: { context: "kind-dev", namespace: "default" }, cwd: home.path, env: { HOME: home.path } },
     });
     expect(await run("connect")).toEqual({ code: 0, stdout: "", stderr: "" });
-    expect(JSON.stringify(await run("connect", "--output", "json"))).toBe('{"code":0,"stdout":"","stderr":""}');
   });
 
   test("takes every connection flag, before and after its name", async () => {
