@@ -11,11 +11,13 @@ import type { AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { Canary } from "./canary.ts";
 import { startHealthServer } from "./health.ts";
+import { openContainerDoor } from "./container-door.ts";
+import { Decisions } from "./decisions.ts";
 import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
-import { startIntroductions } from "./introduction.ts";
 import { TlsCertificates, whyUnreadable } from "./inbound/tls-certificates.ts";
+import { startIntroductions } from "./introduction.ts";
 import { describeCallers } from "./kept-callers.ts";
 import { isAnyListening } from "./listening.ts";
 import { ManagerLinks } from "./manager-link.ts";
@@ -25,9 +27,9 @@ import { PassedConnections } from "./passed-connections.ts";
 import { Redirect, openKernelTable } from "./redirect.ts";
 import type { RedirectTable } from "./redirect.ts";
 import { ServedIntercepts } from "./served.ts";
-
 import { explainWhy } from "./why.ts";
 import { UnreadConnections } from "./unread-connections.ts";
+
 /** chosen: how often an ending agent looks whether it is still needed. */
 const drainStepMs = 200;
 
@@ -65,10 +67,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const unread = new UnreadConnections(served);
     const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
+    const decisions = new Decisions(clock);
     const canary = new Canary(config.ports, podUid, clock);
     const captures: Capture[] = [];
     for (const port of config.ports) {
-      const parts = { port, served, redirect, passed, canary, podName, podIps, clock, log };
+      const parts = { port, served, redirect, passed, decisions, canary, podName, podIps, clock, log };
       captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen(parts)));
     }
 
@@ -96,6 +99,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         port: settings.ports.introduction,
         identity: { fingerprint: identity.fingerprint, ...facts },
         links,
+        why: (question) => explainWhy({ ports: config.ports, served, decisions, clock }, question),
         canary,
         onWanted: () => idle?.touch(),
         retire: () => retire({ idle, served, redirect, openConnections: openConnections() }),
@@ -104,6 +108,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log,
       }),
     );
+    const revoke: typeof links.revoke = (revocation, signal) => links.revoke(revocation, signal);
+    scope.use(await openContainerDoor({ name: settings.doorName, revoke, clock, log }));
     const health = scope.use(await startHealthServer(settings.ports.health, () => !scope.disposed, clock));
     // A part is enough to tell keys apart.
     log.info("agent started", { pod: podName, ports: captures.length, fingerprint: identity.fingerprint.slice(0, 12) });

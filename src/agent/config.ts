@@ -11,6 +11,7 @@ import {
   appEnvironmentPrefix,
 } from "#wire/agent-api.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
+import { agentDoorName } from "#wire/agent-door.ts";
 
 export interface AgentSettings {
   readonly config: AgentConfig;
@@ -22,6 +23,8 @@ export interface AgentSettings {
   readonly drainMs: number;
   /** 0 takes any free port (tests). */
   readonly ports: { readonly introduction: number; readonly health: number };
+  /** Where programs in this container ask; another one in tests. */
+  readonly doorName: string;
 }
 
 const logLevels: readonly LogLevel[] = ["trace", "debug", "info", "warn", "error", "silent"];
@@ -38,6 +41,7 @@ export function parseAgentSettings(env: NodeJS.ProcessEnv = process.env): AgentS
     logLevel: parseLogLevel(env["TELEPRESENCE_LOG_LEVEL"]),
     drainMs: parseSeconds("TELEPRESENCE_DRAIN_SECONDS", env["TELEPRESENCE_DRAIN_SECONDS"]) * 1000,
     ports: { introduction: agentIntroductionPort, health: agentHealthPort },
+    doorName: agentDoorName,
   });
 }
 

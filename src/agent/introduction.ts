@@ -11,7 +11,7 @@ import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import type { Hello } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
-import type { ResultOf } from "#wire/rpc.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import type { Canary } from "./canary.ts";
 import type { ManagerLinks } from "./manager-link.ts";
 
@@ -28,6 +28,7 @@ export interface IntroductionOptions {
   readonly identity: ResultOf<typeof introductionApi, "identify">;
   readonly links: ManagerLinks;
   readonly canary: Canary;
+  readonly why: (question: ParamsOf<typeof introductionApi, "why">) => ResultOf<typeof introductionApi, "why">;
   /** A laptop wants this agent. */
   readonly onWanted: () => void;
   /** Nobody does any more; gives the connections that it still carries, or throws why it stays. */
@@ -98,6 +99,7 @@ function accept(incoming: IncomingStream, options: IntroductionOptions): void {
           return { connected: true, canaries: true } as const;
         },
         "canary.expect": () => ({ ports: options.canary.expect() }),
+        why: (question) => options.why(question),
         retire: () => ({ connections: options.retire() }),
       },
     },

@@ -1,10 +1,11 @@
 // The traffic-agent's program: `traffic-agent` serves until SIGTERM; `traffic-agent environment`, run by pods/exec,
-// prints the application's environment as JSON.
+// prints the application's environment as JSON, and `traffic-agent revoke ID BY`, run likewise, ends an intercept.
 import { deadline } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
 import { formatError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
+import { agentDoorName, revokeCommand } from "#wire/agent-door.ts";
 import { applicationEnvironment, parseAgentSettings } from "./config.ts";
 
 type EphemeralConfig = NonNullable<AgentConfig["ephemeral"]>;
@@ -12,6 +13,13 @@ type EphemeralConfig = NonNullable<AgentConfig["ephemeral"]>;
 async function main(): Promise<void> {
   if (process.argv[2] === "environment") {
     process.stdout.write(`${JSON.stringify(applicationEnvironment())}\n`);
+    return;
+  }
+  if (process.argv[2] === revokeCommand) {
+    const { askToRevoke } = await import("./container-door.ts");
+    const [id = "", by = ""] = process.argv.slice(3);
+    const answer = await askToRevoke(agentDoorName, { id, by }, systemClock);
+    process.stdout.write(`${JSON.stringify(answer)}\n`);
     return;
   }
   const settings = parseAgentSettings();

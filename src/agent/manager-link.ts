@@ -14,6 +14,7 @@ import { openSession } from "#tunnel/session.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
 import type { CallersOfPort, ServedIntercept } from "#wire/agent-api.ts";
+import type { Revocation } from "#wire/agent-door.ts";
 import type { Hello } from "#wire/hello.ts";
 import { agentBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
@@ -112,6 +113,22 @@ export class ManagerLinks implements AsyncDisposable {
     await link.name(sessionId, limit.signal);
   }
 
+  /** Ends an intercept of this agent's workload at the manager that has it. */
+  async revoke({ id, by }: Revocation, signal: AbortSignal): Promise<void> {
+    let failure = new AppError("link_lost", "this agent is not connected to a traffic-manager");
+    for (const link of this.#links.values()) {
+      if (!link.connected) continue;
+      try {
+        await link.revoke({ id, by }, signal);
+        return;
+      } catch (error) {
+        failure = toAppError(error);
+        if (!isAppError(failure, "intercept_not_found")) throw failure;
+      }
+    }
+    throw failure;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#scope[Symbol.asyncDispose]();
   }
@@ -169,6 +186,11 @@ class ManagerLink implements InboundOpener {
       if (isAppError(error, "denied")) this.#introducers.delete(sessionId);
       throw error;
     }
+  }
+
+  async revoke(revocation: Revocation, signal: AbortSignal): Promise<void> {
+    if (this.#rpc === undefined) throw new AppError("link_lost", "the traffic-manager's link ended");
+    await this.#rpc.call("intercept.revoke", revocation, signal);
   }
 
   // What a connection needs

@@ -23,6 +23,8 @@ export interface InboundOpener {
 /** An active intercept of one port. */
 export interface Taken {
   readonly interceptId: string;
+  /** Whose it is: `user@host`. */
+  readonly client: string;
   readonly opener: InboundOpener;
   /** Undefined takes every connection, whatever it speaks. */
   readonly filter: Filter | undefined;
@@ -30,23 +32,22 @@ export interface Taken {
   readonly existing: ExistingMode;
   /** Who answers when the laptop's process does not take a connection. */
   readonly onRefused: "app" | "fail";
-}
-
   /** How connections that speak TLS are read. */
   readonly tls?: InterceptTls | undefined;
+}
+
 export interface Refused {
   readonly id: string;
   readonly message: string;
 }
 
-type Protocol = AgentPort["protocol"];
-type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
 /** Why a filter would never match on this port, in one sentence. */
 export type WhyUnreadable = (port: AgentPort, tls: InterceptTls | undefined) => string | undefined;
 
-type Entry = Taken & { readonly client: string };
+type Protocol = AgentPort["protocol"];
+type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
 
-const nobody: readonly Entry[] = [];
+const nobody: readonly Taken[] = [];
 
 export class ServedIntercepts {
   readonly #ports: readonly AgentPort[];
@@ -56,8 +57,8 @@ export class ServedIntercepts {
 
   constructor(ports: readonly AgentPort[], whyUnreadable: WhyUnreadable = () => undefined) {
     this.#ports = ports;
-  }
     this.#whyUnreadable = whyUnreadable;
+  }
 
   /** In the order in which they are asked; only the last may be without a filter. */
   of({ containerPort, protocol }: PortKey): readonly Taken[] {
@@ -71,11 +72,11 @@ export class ServedIntercepts {
     const last = this.#entries(containerPort, protocol).at(-1);
     return last?.filter === undefined ? last : undefined;
   }
-  /** Of several wishes the one that goes furthest. */
   /** Somebody wants to choose among its requests. */
   isFiltered({ containerPort, protocol }: PortKey): boolean {
     return this.#entries(containerPort, protocol)[0]?.filter !== undefined;
   }
+  /** Of several wishes the one that goes furthest. */
   existingOf({ containerPort, protocol }: PortKey): ExistingMode | undefined {
     const modes = new Set(this.#entries(containerPort, protocol).map(({ existing }) => existing));
     return existingModes.findLast((mode) => modes.has(mode));
@@ -115,17 +116,17 @@ export class ServedIntercepts {
     if (this.#release(opener)) this.#changed();
   }
 
-  #entries(containerPort: number, protocol: Protocol): readonly Entry[] {
+  #entries(containerPort: number, protocol: Protocol): readonly Taken[] {
     return this.#taken.get(keyOf(containerPort, protocol)) ?? nobody;
   }
 
-  #add({ containerPort, protocol }: PortKey, entry: Entry): void {
+  #add({ containerPort, protocol }: PortKey, entry: Taken): void {
     const all = [...this.#entries(containerPort, protocol), entry];
     const ordered = [...all.filter(({ filter }) => filter !== undefined), ...all.filter((one) => !one.filter)];
     this.#taken.set(keyOf(containerPort, protocol), ordered);
   }
 
-  #obstacle(entry: Entry, ports: readonly PortKey[]): string | undefined {
+  #obstacle(entry: Taken, ports: readonly PortKey[]): string | undefined {
     for (const { containerPort, protocol } of ports) {
       const name = `port ${containerPort}/${protocol}`;
       const own = this.#ports.find((port) => port.containerPort === containerPort && port.protocol === protocol);
@@ -134,9 +135,9 @@ export class ServedIntercepts {
         return `${name} is not taken over by the pod's agent, which has ${all || "none"}`;
       }
       if (entry.filter !== undefined && protocol !== "tcp") return `${name} has no requests to choose from`;
-      const other = this.#entries(containerPort, protocol).find((one) => excludes(one, entry));
       const unreadable = entry.filter === undefined ? undefined : this.#whyUnreadable(own, entry.tls);
       if (unreadable !== undefined) return unreadable;
+      const other = this.#entries(containerPort, protocol).find((one) => excludes(one, entry));
       if (other !== undefined) {
         const through = other.opener === entry.opener ? "" : " through another traffic-manager";
         return `${name} is intercepted by ${other.client}${through}`;
@@ -170,13 +171,13 @@ function entryOf(opener: InboundOpener, { id, client, existing, onRefused, filte
     filter: filter === undefined ? undefined : compileFilter(filter),
     existing: existing ?? "keep",
     onRefused: onRefused ?? "app",
-    client,
     tls,
+    client,
   };
 }
 
 /** One manager has judged its own; two do not know of each other. */
-function excludes(one: Entry, other: Entry): boolean {
+function excludes(one: Taken, other: Taken): boolean {
   if (one.filter === undefined && other.filter === undefined) return true;
   if (one.opener === other.opener) return false;
   return one.filter === undefined || other.filter === undefined || mayOverlap(one.filter, other.filter).mayOverlap;

@@ -41,6 +41,8 @@ export interface ManagerOptions {
   readonly log: Logger;
   /** The real guard but in tests that dial loopback. */
   readonly guard?: DialGuard;
+  /** How long an owner may be away before others may have its requests; ten minutes but in tests. */
+  readonly idleOwnerMs?: number;
   /** Port of the nameservers; 53 but in tests. */
   readonly dnsPort?: number;
 }
@@ -61,7 +63,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
     const resolvConf = parseResolvConf(await readFile(config.resolvConfPath, "utf8"));
     const identity = createIdentity("traffic-manager");
     const refusals = new RefusalLog(clock, log);
-    const registry = scope.use(new Registry({ clock, log }));
+    const registry = scope.use(new Registry({ idleOwnerMs: options.idleOwnerMs, clock, log }));
     const ownGuard = guardOf(config);
     if (config.nodesFile !== undefined) {
       const path = config.nodesFile;

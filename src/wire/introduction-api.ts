@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { agentConfigSchema, maxSessionIdLength } from "./agent-api.ts";
 import { method } from "./rpc.ts";
+import { whyAnswerSchema, whyParamsSchema } from "./why.ts";
 
 export const introductionApi = {
   /** Who the agent is: the key that the manager must pin. */
@@ -58,6 +59,8 @@ export const introductionApi = {
         .max(64),
     }),
   ),
+  /** What became of the last requests at this pod, and what would become of one. */
+  why: method(whyParamsSchema, whyAnswerSchema),
   /**
    * An ephemeral agent ends when no connection that came through it is left; a later introduction keeps it. `busy` while
    * it serves somebody's intercept, `unsupported` of a sidecar, which would only be started again.

@@ -20,6 +20,7 @@ import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { Canary } from "#agent/canary.ts";
+import type { Decision, Decisions } from "#agent/decisions.ts";
 import type { PassedConnections } from "#agent/passed-connections.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
@@ -45,6 +46,7 @@ export interface CaptureOptions {
   readonly served: ServedIntercepts;
   readonly redirect: Redirect;
   readonly passed: PassedConnections;
+  readonly decisions: Decisions;
   readonly canary: Canary;
   readonly podName: string;
   readonly podIps: readonly string[];
@@ -63,7 +65,7 @@ export class TcpCapture implements AsyncDisposable {
   private constructor(options: CaptureOptions) {
     this.#options = options;
     this.#dialer = new AppDialer({ ...options, containerPort: options.port.containerPort });
-    this.#routes = routesOf(options.served, options.port);
+    this.#routes = routesOf(options.served, options.port, options.decisions);
     options.served.onChange(() => {
       for (const connection of this.#http) connection.routesChanged();
     });
@@ -141,7 +143,11 @@ export class TcpCapture implements AsyncDisposable {
       return;
     }
     const end = ready ?? (await this.#openEnd(caller, this.#find(), signal));
-    if (end === undefined) throw new AppError("refused", "the laptop's process did not take the connection");
+    if (end === undefined) {
+      const refusal = new AppError("refused", "the laptop's process did not take the connection");
+      this.#began(caller, this.#find()).cut(refusal.message);
+      throw refusal;
+    }
     this.#join(caller, first.bytes, end);
   }
 
@@ -178,9 +184,10 @@ export class TcpCapture implements AsyncDisposable {
         if (taken.onRefused === "fail" && isAppError(reason, "refused")) return undefined;
         const { interceptId } = taken;
         this.#options.log.info("connection left to the application", { interceptId, reason: reason.message });
+        return { duplex: await this.#dial(caller, signal), refused: taken, reason: reason.message };
       }
     }
-    return { duplex: await this.#dial(caller, signal), refused: taken };
+    return { duplex: await this.#dial(caller, signal) };
   }
 
   async #openLaptop(caller: Socket, taken: Taken, signal: AbortSignal): Promise<TunnelStream> {
@@ -219,11 +226,20 @@ export class TcpCapture implements AsyncDisposable {
     return new HttpConnection({ ...parts, onPassed: (application) => passed.track(port, { caller, application }) });
   }
 
-  #join(caller: Socket, bytes: Buffer, { duplex }: ReadyEnd): void {
+  #began(caller: Socket, taken: Taken | undefined): Decision {
+    const { port, served, decisions } = this.#options;
+    const source = plainAddress(caller.remoteAddress ?? "");
+    return decisions.add({ containerPort: port.containerPort, source, asked: served.of(port), taken });
+  }
+
+  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd): void {
     if (caller.destroyed) {
       duplex.destroy();
       return;
     }
+    const decision = this.#began(caller, taken ?? refused);
+    if (reason !== undefined) decision.leftToApplication(reason);
+    caller.once("close", () => decision.answered(undefined));
     if (duplex instanceof Socket) this.#options.passed.track(this.#options.port, { caller, application: duplex });
     if (bytes.length > 0) duplex.write(bytes);
     joinDuplex(caller, duplex);

@@ -16,6 +16,7 @@ import type { Logger } from "#base/log.ts";
 import { encodeAnswer } from "#http/answer.ts";
 import { recogniseHttp } from "#http/recognise.ts";
 import { staysOpen } from "#http/head.ts";
+import type { Decision } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
@@ -39,6 +40,8 @@ export interface ReadyEnd {
   readonly duplex: Socket | TunnelStream;
   readonly taken?: Taken | undefined;
   readonly refused?: Taken | undefined;
+  /** Why it did not. */
+  readonly reason?: string | undefined;
 }
 
 export interface HttpConnectionOptions extends HttpEndsOptions {
@@ -58,6 +61,8 @@ export class HttpConnection implements HttpEndListener {
   readonly #ends: HttpEnds;
   readonly #intake: HttpIntake;
   #exchange: Exchange | undefined;
+  /** About the last request. */
+  #decision: Decision | undefined;
   /** Read from the caller, and not yet looked at. */
   #waiting: Buffer | undefined;
   #callerEnded = false;
@@ -124,6 +129,7 @@ export class HttpConnection implements HttpEndListener {
   };
   readonly #onCallerClose = (): void => {
     if (this.#over) return;
+    this.#decision?.cut("the caller left");
     this.#leave();
     this.#ends.finishAll(this.#exchange?.end);
   };
@@ -151,10 +157,14 @@ export class HttpConnection implements HttpEndListener {
     this.#caller.pause();
   }
 
-  #begin({ head, body, bytes, taken }: TakenIn): void {
+  #begin({ head, asked, body, bytes, taken }: TakenIn): void {
+    const { routes, ready } = this.#options;
     const refused = this.#refused;
     this.#refused = undefined;
-    const decided = refused !== undefined && sameIntercept(refused, taken) ? undefined : taken;
+    this.#decision = routes.began(asked, taken);
+    const isRefused = refused !== undefined && sameIntercept(refused, taken);
+    if (isRefused) this.#decision.leftToApplication(ready?.reason ?? "");
+    const decided = isRefused ? undefined : taken;
     this.#exchange = new Exchange(head, body, bytes, decided);
     this.#send(this.#exchange);
   }
@@ -248,6 +258,7 @@ export class HttpConnection implements HttpEndListener {
       return;
     }
     this.#log("request left to the application", taken, reason);
+    this.#decision?.leftToApplication(reason.message);
     exchange.takeBack(undefined);
     this.#send(exchange);
     if (exchange.end !== undefined) this.#readOn();
@@ -265,6 +276,7 @@ export class HttpConnection implements HttpEndListener {
     const again = end.used && !exchange.retried && this.#options.routes.isCurrent(taken);
     exchange.retried = true;
     this.#log(again ? "request sent again" : "request left to the application", taken, error);
+    if (!again) this.#decision?.leftToApplication(error.message);
     exchange.takeBack(again ? taken : undefined);
     this.#send(exchange);
     if (exchange.end !== undefined) this.#readOn();
@@ -352,6 +364,7 @@ export class HttpConnection implements HttpEndListener {
     this.#exchange = undefined;
     if (end === undefined || answer.head === undefined) return;
     this.#ends.answered(end);
+    this.#decision?.answered(answer.head.status);
     this.#idleSinceMs = this.#options.clock.now();
     // The application closes by itself when it means to; a laptop's closing is not heard by the caller.
     const closes = end.taken !== undefined && !(staysOpen(request) && staysOpen(answer.head) && !answer.saidClose);
@@ -364,6 +377,7 @@ export class HttpConnection implements HttpEndListener {
     const close = !exchange.requestDone || !staysOpen(exchange.request);
     this.#options.log.info("request answered by the agent", { method: exchange.request.method, reason: text });
     this.#exchange = undefined;
+    this.#decision?.answeredByAgent(502, text);
     this.#caller.write(encodeAnswer(exchange.request, { status: 502, text: `telepresence: ${text}`, close }));
     if (close) this.#linger();
     else this.#readOn();
@@ -378,6 +392,7 @@ export class HttpConnection implements HttpEndListener {
       this.#join(end);
     } else if (exchange.answer.head === undefined) {
       const text = "telepresence: the request's body is malformed";
+      this.#decision?.answeredByAgent(400, "the request's body is malformed");
       this.#caller.write(encodeAnswer(exchange.request, { status: 400, text, close: true }));
       this.#linger();
     } else {
@@ -399,6 +414,9 @@ export class HttpConnection implements HttpEndListener {
   }
 
   #closeAll(): void {
+    const status = this.#exchange?.answer.head?.status;
+    if (status === undefined) this.#decision?.cut("the connection was closed without an answer");
+    else this.#decision?.answered(status);
     this.#leave();
     this.#ends.finishAll();
     this.#caller.destroySoon();
@@ -407,6 +425,7 @@ export class HttpConnection implements HttpEndListener {
   #cut(error: unknown): void {
     const reason = toAppError(error).message;
     this.#options.log.debug("connection cut", { reason });
+    this.#decision?.cut(reason);
     this.#leave();
     this.#ends.finishAll(this.#exchange?.end);
     this.#caller.resetAndDestroy();
@@ -414,11 +433,12 @@ export class HttpConnection implements HttpEndListener {
 
   /** From here on not messages but bytes, both ways, until both have ended. */
   #join(end: HttpEnd): void {
+    this.#decision?.answered(this.#exchange?.answer.head?.status);
     this.#leave();
     this.#ends.forget(end);
     this.#ends.finishAll();
     const duplex = end.detach();
-    if (duplex instanceof Socket) this.#options.onPassed(duplex);
+    if (end.taken === undefined && duplex instanceof Socket) this.#options.onPassed(duplex);
     if (this.#waiting !== undefined) duplex.write(this.#waiting);
     joinDuplex(this.#caller, duplex);
   }
@@ -426,6 +446,7 @@ export class HttpConnection implements HttpEndListener {
   /** The application gets what is not understood, with all that follows. */
   #giveUp(reason: string): void {
     this.#options.log.debug("connection not understood", { reason });
+    this.#decision = this.#options.routes.gaveUp(`its requests cannot be read: ${reason}`);
     this.#waiting = this.#intake.held;
     void this.#joinApplication();
   }

@@ -3,14 +3,12 @@
 import { valuesOf } from "#http/head.ts";
 import type { RequestHead } from "#http/head.ts";
 import type { FilterRequest } from "#filter/request-view.ts";
+import type { AskedRequest, Decision, Decisions } from "#agent/decisions.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 
 /** Kubelet, over HTTP or gRPC, and the program that probes gRPC for older ones. */
 const proberAgent = /^(?:kube-probe\/|grpc[-_]health[-_]probe)/;
-
-/** What is asked of a request, whatever the version of HTTP: names in lower case, no `:fields`. */
-export type AskedRequest = Omit<FilterRequest, "body">;
 
 /** What is known of a request's body. */
 export interface KnownBody {
@@ -25,10 +23,25 @@ export interface HttpRoutes {
   decide(request: AskedRequest, body: KnownBody): Taken | undefined | "needs-body";
   /** Whether this is still an intercept that may take requests. */
   isCurrent(taken: Taken): boolean;
+  /** Written down for `why`; what becomes of it is told to what is returned. */
+  began(request: AskedRequest, taken: Taken | undefined): Decision;
+  /** The application gets the whole connection, because its requests cannot be told apart. */
+  gaveUp(reason: string): Decision;
 }
 
-export function routesOf(served: ServedIntercepts, port: AgentPort): HttpRoutes {
+export function routesOf(served: ServedIntercepts, port: AgentPort, decisions: Decisions): HttpRoutes {
+  const { containerPort } = port;
   return {
+    began: (request, taken) => {
+      const asked = served.of(port);
+      const probe = taken === undefined && asked.length > 0 && isProbe(request);
+      return decisions.add({ containerPort, request, asked, taken, isProbe: probe });
+    },
+    gaveUp: (reason) => {
+      const decision = decisions.add({ containerPort, asked: [], taken: undefined });
+      decision.leftToApplication(reason);
+      return decision;
+    },
     decide: (request, body) => (isProbe(request) ? undefined : firstMatch(served.of(port), request, body)),
     isCurrent: (taken) => served.of(port).some((other) => sameIntercept(taken, other)),
   };
@@ -58,6 +71,6 @@ function firstMatch(asked: readonly Taken[], request: AskedRequest, body: KnownB
 }
 
 /** Kubelet asks how the pod is, not the laptop: a breakpoint there must not have the pod restarted. */
-function isProbe({ headers }: AskedRequest): boolean {
+export function isProbe({ headers }: AskedRequest): boolean {
   return headers.some(({ name, value }) => name === "user-agent" && proberAgent.test(value));
 }

@@ -8,19 +8,19 @@ import type { TakenIn } from "./http-intake.ts";
 
 const taken: Taken = {
   interceptId: "s:hello",
+  client: "ann@laptop",
   opener: { open: () => Promise.reject(new Error("no")), countRefused: () => undefined },
   filter: compileFilter('request.body.contains("ann")'),
   existing: "keep",
   onRefused: "app",
 };
-const routes: HttpRoutes = {
+const routes: Pick<HttpRoutes, "decide"> = {
   decide: ({ method, target }, { bytes, final }) => {
     const view = { method, target, authority: "", headers: [], body: bytes };
     const verdict = final ? taken.filter?.evaluate(view) : taken.filter?.decide(view);
     if (verdict === "needs-body") return verdict;
     return verdict === true ? taken : undefined;
   },
-  isCurrent: () => true,
 };
 
 function setup() {

@@ -14,6 +14,7 @@ import { decodeChunked } from "#http/chunked-body.ts";
 import { HeadScanner } from "#http/head-scanner.ts";
 import { Unclear, listHolds, parseRequestHead } from "#http/head.ts";
 import type { RequestHead } from "#http/head.ts";
+import type { AskedRequest } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
 import { askedOf } from "./http-decision.ts";
 import type { HttpRoutes } from "./http-decision.ts";
@@ -24,7 +25,7 @@ const headMs = 60_000;
 export const bodyMs = 10_000;
 
 export interface HttpIntakeOptions {
-  readonly routes: HttpRoutes;
+  readonly routes: Pick<HttpRoutes, "decide">;
   readonly clock: Clock;
   readonly onRequest: (request: TakenIn) => void;
   readonly onUnclear: (reason: string) => void;
@@ -35,6 +36,8 @@ export interface HttpIntakeOptions {
 /** A request that is decided. */
 export interface TakenIn {
   readonly head: RequestHead;
+  /** As filters see it. */
+  readonly asked: AskedRequest;
   readonly body: BodyScanner;
   /** All that was read of it. */
   readonly bytes: Buffer;
@@ -135,9 +138,10 @@ export class HttpIntake {
     const { routes, onRequest } = this.#options;
     const final = isLast || body.done || isTooLong(request);
     // Most requests are decided without; the body is only put together when somebody may look at it.
-    const quick = isLast ? "needs-body" : routes.decide(askedOf(head), { bytes: undefined, final: false });
+    const asked = askedOf(head);
+    const quick = isLast ? "needs-body" : routes.decide(asked, { bytes: undefined, final: false });
     const bytes = quick === "needs-body" && body.done ? contentOf(request) : undefined;
-    const taken = quick === "needs-body" && final ? routes.decide(askedOf(head), { bytes, final }) : quick;
+    const taken = quick === "needs-body" && final ? routes.decide(asked, { bytes, final }) : quick;
     if (taken === "needs-body") {
       this.#wait(request);
       return;
@@ -145,7 +149,7 @@ export class HttpIntake {
     this.stop();
     this.#undecided = undefined;
     const [first = Buffer.alloc(0)] = pieces;
-    onRequest({ head, body, bytes: pieces.length === 1 ? first : Buffer.concat(pieces), taken });
+    onRequest({ head, asked, body, bytes: pieces.length === 1 ? first : Buffer.concat(pieces), taken });
   }
 
   #wait(request: Undecided): void {

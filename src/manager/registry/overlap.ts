@@ -68,13 +68,12 @@ export function describeOverlaps(record: InterceptRecord): InterceptInfo["overla
 export interface Now {
   readonly nowMs: number;
   readonly nowWallMs: number;
+  /** An owner whose laptop has been away for so long loses a conflict. */
+  readonly idleOwnerMs: number;
 }
 
-/** protocol: an owner whose laptop has been away for so long loses a conflict. */
-export const idleOwnerMs = 10 * 60_000;
-
 /** Away means without a link. Whether requests come says nothing of an owner who is there. */
-export function isIdle({ lostAtMs }: SessionRecord, { nowMs }: Now): boolean {
+export function isIdle({ lostAtMs }: SessionRecord, { nowMs, idleOwnerMs }: Now): boolean {
   return lostAtMs !== undefined && nowMs - lostAtMs >= idleOwnerMs;
 }
 
@@ -105,7 +104,7 @@ function nameOf(session: SessionRecord, other: InterceptRecord, { nowWallMs }: N
   return `${other.session.client} (intercept "${name}", since ${formatAge(nowWallMs - other.createdAtMs)})`;
 }
 
-function askFor({ session }: InterceptRecord, { nowMs }: Now): string {
+function askFor({ session }: InterceptRecord, { nowMs, idleOwnerMs }: Now): string {
   const ask = `ask ${session.client} to leave it`;
   if (session.lostAtMs === undefined) return ask;
   const awayMs = nowMs - session.lostAtMs;

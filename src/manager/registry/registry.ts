@@ -32,7 +32,12 @@ const maxAgents = 5000;
 /** chosen: as many as a session may have intercepts. */
 const maxEnded = 200;
 
+/** protocol: an owner whose laptop has been away for so long loses a conflict. */
+const defaultIdleOwnerMs = 10 * 60_000;
+
 export interface RegistryOptions {
+  /** Tests shorten it. */
+  readonly idleOwnerMs?: number | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -48,6 +53,7 @@ export interface Route {
 export class Registry implements Disposable {
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #idleOwnerMs: number;
   readonly #sessions: SessionTable;
   readonly #intercepts = new InterceptTable();
   readonly #agents = new Map<string, AgentRecord>();
@@ -58,6 +64,7 @@ export class Registry implements Disposable {
   constructor(options: RegistryOptions) {
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#idleOwnerMs = options.idleOwnerMs ?? defaultIdleOwnerMs;
     this.#sessions = new SessionTable(options.clock);
     this.#sweeper = options.clock.every(sweepMs, () => this.#sweep()).unref();
   }
@@ -133,7 +140,7 @@ export class Registry implements Disposable {
     createdAtMs?: number,
   ): Promise<InterceptInfo> {
     if (session.link === undefined) throw new AppError("link_lost", "this session has ended");
-    const now = { nowMs: this.#clock.now(), nowWallMs: this.#clock.wallMs() };
+    const now = { nowMs: this.#clock.now(), nowWallMs: this.#clock.wallMs(), idleOwnerMs: this.#idleOwnerMs };
     const { record, displaced } = this.#intercepts.add({ session, spec, createdAtMs, ...now });
     for (const old of displaced) {
       this.#log.info("intercept lost its port to another laptop", { interceptId: old.id });

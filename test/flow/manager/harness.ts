@@ -50,7 +50,13 @@ export class LogLines {
 export const anything: DialGuard = { check: () => undefined };
 
 export async function testManager(
-  options: { guard?: DialGuard; log?: Logger; config?: Partial<ManagerConfig>; dnsPort?: number } = {},
+  options: {
+    guard?: DialGuard;
+    log?: Logger;
+    config?: Partial<ManagerConfig>;
+    dnsPort?: number;
+    idleOwnerMs?: number;
+  } = {},
 ): Promise<Manager> {
   return await startManager({
     config: {
@@ -71,8 +77,11 @@ export async function testManager(
     log: options.log ?? silentLogger,
     ...(options.guard === undefined ? {} : { guard: options.guard }),
     ...(options.dnsPort === undefined ? {} : { dnsPort: options.dnsPort }),
+    ...(options.idleOwnerMs === undefined ? {} : { idleOwnerMs: options.idleOwnerMs }),
   });
 }
+
+let doors = 0;
 
 /** One pod: its agent, in front of the given application port. */
 export interface TestAgentOptions {
@@ -109,6 +118,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
     logLevel: "silent",
     drainMs: 1000,
     ports: { introduction: 0, health: 0 },
+    doorName: `telepresence-test-${process.pid}-${(doors += 1)}`,
   };
   return await startAgent({
     settings,

@@ -241,7 +241,7 @@ describe("an intercept", () => {
   });
 
   test("of one laptop excludes another's on the same port, and tells it who has it", async () => {
-    await using manager = await testManager();
+    await using manager = await testManager({ idleOwnerMs: 0 });
     await using app = await namedServer("app");
     await using laptop = await TestLaptop.connect(manager, "ada@laptop");
     await using other = await TestLaptop.connect(manager, "bob@desk");

@@ -1,0 +1,167 @@
+// The answer to `telepresence why`: what became of the last requests, and of one that nobody has sent. Filters say why
+// here, when somebody asks, and all they may cost for one question is bounded, because callers wait meanwhile.
+// Invariant: of a request no header's value, no body, and unless it is asked for no query leaves this process; reasons
+// are texts of the filters and of ours.
+import type { Clock } from "#base/clock.ts";
+import { explanationMeter } from "#filter/compile.ts";
+import type { ConditionValue } from "#filter/compile.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
+import type { introductionApi } from "#wire/introduction-api.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+import type { DecisionInfo, Rule, SupposedRequest, Verdict } from "#wire/why.ts";
+import type { AskedRequest, Decision, Decisions } from "./decisions.ts";
+import { isProbe } from "./inbound/http-decision.ts";
+import type { ServedIntercepts, Taken } from "./served.ts";
+
+type Meter = ReturnType<typeof explanationMeter>;
+
+/** chosen: a line of a terminal has room for less. */
+const maxConditions = 64;
+const maxTextChars = 500;
+/** chosen: more than one question can be about. */
+const maxRules = 200;
+
+export interface WhyOptions {
+  readonly ports: readonly AgentPort[];
+  readonly served: ServedIntercepts;
+  readonly decisions: Decisions;
+  readonly clock: Clock;
+}
+
+export function explainWhy(
+  { ports, served, decisions, clock }: WhyOptions,
+  { limit, withQuery = false, suppose }: ParamsOf<typeof introductionApi, "why">,
+): ResultOf<typeof introductionApi, "why"> {
+  const nowMs = clock.now();
+  const explaining = { asked: new AskedList(), meter: explanationMeter() };
+  const verdicts = suppose === undefined ? [] : ports.flatMap((port) => supposeAt(port, served, suppose, explaining));
+  // The latest first, should what explanations may cost be spent.
+  const told = decisions.last(limit).toReversed();
+  const infos = told.map((decision) => tell(decision, { ...explaining, nowMs, withQuery }));
+  return { intercepts: explaining.asked.list, decisions: infos.toReversed(), verdicts };
+}
+
+interface Explaining {
+  readonly asked: AskedList;
+  readonly meter: Meter;
+}
+
+function tell(
+  decision: Decision,
+  how: Explaining & { readonly nowMs: number; readonly withQuery: boolean },
+): DecisionInfo {
+  const { line, taken } = decision;
+  return {
+    ageMs: how.nowMs - decision.atMs,
+    containerPort: decision.containerPort,
+    refused: decision.isProbe ? [] : refusals(decision, how),
+    ...(line === undefined ? {} : { method: line.method, target: withoutQuery(line.target, how.withQuery) }),
+    ...(decision.source === undefined ? {} : { source: decision.source }),
+    ...(decision.isProbe ? { isProbe: true } : {}),
+    ...(taken === undefined ? {} : { taken: how.asked.indexOf(taken) }),
+    ...(decision.left === undefined ? {} : { left: decision.left }),
+    ...(decision.answeredBy === undefined ? {} : { answeredBy: decision.answeredBy }),
+    ...(decision.status === undefined ? {} : { status: decision.status }),
+    ...(decision.durationMs === undefined ? {} : { durationMs: decision.durationMs }),
+    ...(decision.failure === undefined ? {} : { failure: decision.failure }),
+  };
+}
+
+function withoutQuery(target: string, withQuery: boolean): string {
+  const shown = withQuery ? target : target.replace(/\?.*$/s, "");
+  return shown.slice(0, 2 * maxTextChars);
+}
+
+/** Those that were asked before the one that took it. */
+function refusals({ asked, taken, request, isRequest }: Decision, how: Explaining): Rule[] {
+  const before = asked.slice(0, taken === undefined ? undefined : asked.indexOf(taken));
+  return before.slice(0, maxRules).map((other) => {
+    const intercept = how.asked.indexOf(other);
+    if (request === undefined) return { intercept, conditions: [], ...(isRequest ? {} : { matched: false }) };
+    const { matched, joined, conditions } = explain(other, request, how.meter);
+    const decisive = joined === "&&" ? decisiveOf(conditions) : conditions;
+    return { intercept, joined, conditions: decisive.map(told), ...(matched === undefined ? {} : { matched }) };
+  });
+}
+
+/** Of conditions that must all hold: one that does not, else those of which that is not known. */
+function decisiveOf(conditions: readonly ConditionValue[]): readonly ConditionValue[] {
+  const wrong = conditions.find(({ value }) => value === false);
+  return wrong === undefined ? conditions.filter(({ value }) => value === undefined) : [wrong];
+}
+
+function supposeAt(
+  port: AgentPort,
+  served: ServedIntercepts,
+  suppose: SupposedRequest,
+  { asked, meter }: Explaining,
+): readonly Verdict[] {
+  const all = served.of(port);
+  if (port.protocol !== "tcp" || all.length === 0) return [];
+  const request = asRequest(suppose);
+  const probe = isProbe(request);
+  // Where nobody speaks HTTP no filter is asked.
+  const questioned = probe ? [] : port.http === false ? all.filter(({ filter }) => filter === undefined) : all;
+  const rules: Rule[] = [];
+  let taken: number | undefined;
+  let undecided: number | undefined;
+  for (const one of questioned.slice(0, maxRules)) {
+    const intercept = asked.indexOf(one);
+    const { matched, joined, conditions } = explain(one, request, meter);
+    rules.push({ intercept, joined, conditions: conditions.map(told), ...(matched === undefined ? {} : { matched }) });
+    if (matched === undefined) undecided ??= intercept;
+    if (matched === true) taken ??= intercept;
+  }
+  return [
+    {
+      containerPort: port.containerPort,
+      rules,
+      ...(taken === undefined ? {} : { taken }),
+      ...(undecided === undefined ? {} : { undecided }),
+      ...(probe ? { isProbe: true } : {}),
+    },
+  ];
+}
+
+function asRequest({ method, target, headers }: SupposedRequest): AskedRequest {
+  const lower = headers.map(({ name, value }) => ({ name: name.toLowerCase(), value: asReceived(value) }));
+  const authority = lower.find(({ name }) => name === "host")?.value ?? "";
+  return { method, target: asReceived(target), authority, headers: lower };
+}
+
+/** A request's bytes are read as Latin-1 first, whatever they are. */
+function asReceived(text: string): string {
+  return Buffer.from(text).toString("latin1");
+}
+
+function explain({ filter }: Taken, request: AskedRequest, meter: Meter) {
+  if (filter === undefined) return { matched: true, joined: "&&", conditions: [] } as const;
+  const { matched, joined, conditions } = filter.explain(request, meter);
+  return { matched, joined, conditions: conditions.slice(0, maxConditions) };
+}
+
+function told({ text, value, reason }: ConditionValue): Rule["conditions"][number] {
+  return {
+    text: text.slice(0, maxTextChars),
+    ...(value === undefined ? {} : { value }),
+    ...(reason === undefined ? {} : { reason: reason.slice(0, maxTextChars) }),
+  };
+}
+
+/** Each intercept once, however often it was asked. */
+class AskedList {
+  readonly list: ResultOf<typeof introductionApi, "why">["intercepts"] = [];
+  readonly #indexes = new Map<string, number>();
+
+  indexOf({ interceptId, client, filter }: Taken): number {
+    // One that was made again has the id of the one before, and perhaps another filter.
+    const key = JSON.stringify([interceptId, client, filter?.text]);
+    let index = this.#indexes.get(key);
+    if (index === undefined) {
+      index = this.list.length;
+      this.#indexes.set(key, index);
+      this.list.push({ id: interceptId, client, ...(filter === undefined ? {} : { filter: filter.text }) });
+    }
+    return index;
+  }
+}
