@@ -1,5 +1,4 @@
 // The flags that choose requests, as one text of CEL. What is wrong in them fails here, before anything is started.
-import { AppError, isAppError } from "#base/error.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
 
@@ -8,18 +7,8 @@ export async function readFilter(name: string, flags: InterceptFlags): Promise<s
   if (!choosesRequests(flags)) return undefined;
   const { compileFlags, matchAll } = await import("#filter/flags.ts");
   const httpHeader = [...(flags.httpHeader ?? []), ...(flags.httpMatch ?? [])];
-  try {
-    const text = compileFlags({ ...flags, httpHeader }, `${unknownSessionId}:${name}`);
-    return text === matchAll ? undefined : text;
-  } catch (error) {
-    throw withPlace(error);
-  }
-}
-
-/** What is wrong with a command line is told without a hint; the caret under the expression is worth its lines. */
-function withPlace(error: unknown): unknown {
-  if (!isAppError(error, "usage") || error.hint === undefined) return error;
-  return new AppError("usage", `${error.message}\n${error.hint}`, { cause: error, fields: error.fields });
+  const text = compileFlags({ ...flags, httpHeader }, `${unknownSessionId}:${name}`);
+  return text === matchAll ? undefined : text;
 }
 
 export function choosesRequests(flags: InterceptFlags): boolean {

@@ -38,7 +38,7 @@ export async function runCli(options: RunOptions): Promise<number> {
     return await runAction(options, plan);
   } catch (error) {
     const reported = toAppError(error);
-    if (reported.code === "usage") return usageFailure(options, name, reported.message);
+    if (reported.code === "usage") return usageFailure(options, name, reported);
     options.stderr.write(`telepresence: error: ${formatError(reported)}\n`);
     return errorCodes[reported.code].exit;
   }
@@ -64,13 +64,15 @@ function parseCommandLine(options: RunOptions): Action | number {
       getOutHasColors: () => false,
     },
     onUsage: (path, error) => {
-      if (error.exitCode !== 0) exitCode = usageFailure(options, path, describe(error));
+      if (error.exitCode !== 0) exitCode = usageFailure(options, path, { message: describe(error) });
       throw stop;
     },
   });
   if (own.length === 0) {
     program.outputHelp();
-    return command.length === 0 ? 0 : usageFailure(options, "telepresence", "expected a command before --");
+    return command.length === 0
+      ? 0
+      : usageFailure(options, "telepresence", { message: "expected a command before --" });
   }
   try {
     program.parse([...own], { from: "user" });
@@ -80,7 +82,7 @@ function parseCommandLine(options: RunOptions): Action | number {
   }
   if (chosen === undefined) return exitCode;
   const wrong = words && describeCommand(chosen.name, words);
-  return wrong === undefined ? chosen : usageFailure(options, `telepresence ${chosen.name}`, wrong);
+  return wrong === undefined ? chosen : usageFailure(options, `telepresence ${chosen.name}`, { message: wrong });
 }
 
 /** What is wrong with the words after `--`. */
@@ -98,8 +100,15 @@ function describe(error: CommanderError): string {
     .replace(/\.$/, "");
 }
 
-function usageFailure({ stderr }: RunOptions, path: string, message: string): number {
-  stderr.write(`${path}: ${message}\nSee '${path} --help'.\n`);
+interface WrongUsage {
+  readonly message: string;
+  readonly hint?: string | undefined;
+}
+
+/** The hint has lines of its own: it may be a caret below an expression. */
+function usageFailure({ stderr }: RunOptions, path: string, { message, hint }: WrongUsage): number {
+  const next = hint === undefined ? "" : `${hint}\n`;
+  stderr.write(`${path}: ${message}\n${next}See '${path} --help'.\n`);
   return errorCodes.usage.exit;
 }
 

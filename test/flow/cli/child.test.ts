@@ -232,6 +232,17 @@ describe("usage", () => {
         "See 'telepresence list --help'.\n",
     ],
     [["connect", "--"], "telepresence connect: expected a command after --\nSee 'telepresence connect --help'.\n"],
+    // The next step was left out, but for the caret, which had been made a part of the sentence.
+    [
+      ["intercept", "hello", "--mechanism", "http"],
+      'telepresence intercept: --mechanism is "http" without a filter, expected one\n' +
+        "give --http-header auto, say, or leave --mechanism out\nSee 'telepresence intercept --help'.\n",
+    ],
+    [
+      ["intercept", "hello", "--match", "request.path = '/'"],
+      "telepresence intercept: --match is wrong at column 14: expected == to compare\nmend it here:\n" +
+        "    request.path = '/'\n                 ^\nSee 'telepresence intercept --help'.\n",
+    ],
     [
       ["connect", "foo"],
       `telepresence connect: unexpected argument "foo"; did you mean "-- foo"?\nSee 'telepresence connect --help'.\n`,
