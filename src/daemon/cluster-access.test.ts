@@ -68,6 +68,24 @@ describe("listWorkloads()", () => {
     expect(await list([podWith({ running: { startedAt: "now" } })])).toEqual(["1.2.3"]);
     expect(await list([podWith({ terminated: { exitCode: 0 } })])).toEqual([undefined]);
   });
+  // `list -n nope` said "No Workloads".
+  test("names a namespace that does not exist", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.answer = ({ path }, response) => {
+      if (path.endsWith("/namespaces/nope")) sendStatus(response, 404, "NotFound", "no such namespace");
+      else sendJson(response, { items: [], metadata: { name: "shop", resourceVersion: "1" } });
+    };
+    const access = new KubeAccess({
+      kube: server.open({ namespace: "shop" }),
+      managerNamespace: "telepresence",
+      image,
+    });
+    await expect(access.listWorkloads("nope", signal)).rejects.toMatchObject({
+      code: "namespace_missing",
+      message: "namespace nope does not exist",
+    });
+    expect(await access.listWorkloads("shop", signal)).toEqual([]);
+  });
   test("goes without where pods may not be listed", async () => {
     expect(await list(undefined)).toEqual([undefined]);
   });

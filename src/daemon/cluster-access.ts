@@ -33,6 +33,7 @@ import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
 import type {
   InterceptRequest,
+import { requireNamespace } from "./missing-namespaces.ts";
   Injected,
   Progress,
   ResolvedIntercept,
@@ -114,6 +115,7 @@ export class KubeAccess implements ClusterAccess {
     return found
       .filter((item) => !(item.name === "traffic-manager" && item.namespace === this.#managerNamespace))
       .map((item) => this.#toListed(item, attached, whyNotInterceptable(item, known?.items)));
+    if (found.length === 0) await requireNamespace(this.#kube, namespace, signal);
   }
 
   /** Pods with an ephemeral agent, where they can be seen. */

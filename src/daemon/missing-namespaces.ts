@@ -1,5 +1,7 @@
-// A namespace that is misspelled gives a connection in which no name is found: said at `connect`, where it can be seen.
+// A namespace that is misspelled gives a connection in which no name is found, and an empty list: said
+// where it can be seen.
 import { deadline } from "#base/abort.ts";
+import { AppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { namespaces } from "#kube/objects.ts";
 
@@ -25,4 +27,11 @@ export async function warnOfMissingNamespaces(
     ),
   );
   return wanted.filter((_, index) => known[index] === false).map((name) => `namespace ${name} does not exist`);
+}
+
+/** For a list that came back empty, which is what the cluster answers for a namespace that it does not have, too. */
+export async function requireNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<void> {
+  const [missing] = await warnOfMissingNamespaces(kube, [name], signal);
+  if (missing === undefined) return;
+  throw new AppError("namespace_missing", missing, { hint: "`kubectl get namespaces` shows those there are" });
 }
