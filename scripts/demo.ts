@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { AppError, formatError, toAppError } from "#base/error.ts";
 import * as cluster from "#testbed/cluster.ts";
+import { instanceSuffix } from "#testbed/layout.ts";
 import { build } from "./build.ts";
 import { imageFile } from "./image.ts";
 
@@ -77,8 +78,11 @@ async function run(): Promise<void> {
 
 async function finish(): Promise<void> {
   if (keep) {
-    say("\nThe cluster stays up. A shell on its laptop, with telepresence and kubectl:  npm run cluster -- laptop");
-    say("To remove it:  npm run cluster -- down");
+    // Elsewhere the same words would be about another cluster (testbed/README.md).
+    const which = instanceSuffix === "" ? "" : `TELEPRESENCE_TESTBED=${instanceSuffix.replace(/^-/, "")} `;
+    const npm = `${which}npm run cluster --`;
+    say(`\nThe cluster stays up. A shell on its laptop, with telepresence and kubectl:  ${npm} laptop`);
+    say(`To remove it:  ${npm} down`);
   } else if (process.getuid?.() === 0) {
     say("");
     await cluster.down({ say });
