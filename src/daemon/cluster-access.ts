@@ -2,38 +2,44 @@
 import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError, invariant, isAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
 import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
 import { ensureManager, findManager, managerNamespaces } from "#installer/manager.ts";
 import { managerSelectorText } from "#installer/marks.ts";
 import { attachPod } from "#installer/attach.ts";
+import { chooseTls } from "#installer/certificate-choice.ts";
 import { currentAgent, lacksMemory } from "#installer/ephemeral.ts";
 import { provideAgent } from "#installer/provide-agent.ts";
 import type { Kube } from "#kube/client.ts";
-import { execInPod } from "#kube/exec.ts";
-import { watchPods } from "#kube/live-set.ts";
-import { formatSelector, pods, services, type Pod, type Service } from "#kube/objects.ts";
+import { pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
 import { openPortForward } from "#kube/port-forward.ts";
+import { resolveWorkload, type ResolvedWorkload } from "#kube/resolve-workload.ts";
 import { recordWorkloadEvent } from "#kube/workload-event.ts";
+import { watchWorkloadPods } from "#kube/workload-pods.ts";
 import {
   findWorkload,
   listWorkloads,
-  resolveWorkload,
   selects,
   selectsPod,
+  describeWorkload,
   type FoundWorkload,
 } from "#kube/workloads.ts";
-import { agentContainerName, agentIntroductionPort } from "#wire/agent-api.ts";
+import { agentContainerName, agentIntroductionPort, type AppPort } from "#wire/agent-api.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
+import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
+import { PolicyCheck, type JudgedWorkload } from "./network-policies.ts";
 import { explainByPass, findServicePods } from "./by-pass.ts";
+import { requireNamespace } from "./missing-namespaces.ts";
+import { readPodEnvironment, type EnvironmentPlace, type PodEnvironment } from "./pod-environment.ts";
 import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
+import { copyVolumes, type CopiedVolumes, type VolumeTarget, type VolumeWish } from "./volumes/volume-copies.ts";
 import type {
   InterceptRequest,
-import { requireNamespace } from "./missing-namespaces.ts";
   Injected,
   Progress,
   ResolvedIntercept,
@@ -45,6 +51,9 @@ export interface ClusterAccessOptions {
   readonly kube: Kube;
   readonly managerNamespace: string;
   readonly image: ImageChoice;
+  /** The user's directory for sockets: copies of volumes go beside them. */
+  readonly runtime: string;
+  readonly log: Logger;
 }
 
 /** chosen: a person waits, perhaps without a network. */
@@ -59,17 +68,17 @@ export class KubeAccess implements ClusterAccess {
   readonly #kube: Kube;
   readonly #managerNamespace: string;
   readonly #image: ImageChoice;
+  readonly #volumes: Pick<ClusterAccessOptions, "runtime" | "log">;
   #managerOpened = false;
+  #managerPod: Pod | undefined;
   /** What each resolved intercept wants, until it is injected. */
-  readonly #wishes = new WeakMap<
-    ResolvedIntercept,
-    { readonly services: readonly Service[]; readonly agent: AgentMode | undefined }
-  >();
+  readonly #wishes = new WeakMap<ResolvedIntercept, JudgedWorkload & { readonly agent: AgentMode | undefined }>();
 
   constructor(options: ClusterAccessOptions) {
     this.#kube = options.kube;
     this.#managerNamespace = options.managerNamespace;
     this.#image = options.image;
+    this.#volumes = options;
     const { contextName, server, namespace } = options.kube.target;
     this.context = contextName;
     this.server = server;
@@ -90,6 +99,7 @@ export class KubeAccess implements ClusterAccess {
         { hint: `see \`kubectl describe pods -n ${namespace} -l ${managerSelectorText}\`` },
       );
     }
+    this.#managerPod = pod;
     const name = pod.metadata.name ?? "";
     return await openPortForward(this.#kube, { namespace, pod: name, port: managerLaptopPort, signal });
   }
@@ -112,10 +122,10 @@ export class KubeAccess implements ClusterAccess {
         throw error;
       }),
     ]);
+    if (found.length === 0) await requireNamespace(this.#kube, namespace, signal);
     return found
       .filter((item) => !(item.name === "traffic-manager" && item.namespace === this.#managerNamespace))
       .map((item) => this.#toListed(item, attached, whyNotInterceptable(item, known?.items)));
-    if (found.length === 0) await requireNamespace(this.#kube, namespace, signal);
   }
 
   /** Pods with an ephemeral agent, where they can be seen. */
@@ -130,10 +140,12 @@ export class KubeAccess implements ClusterAccess {
   async resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept> {
     const resolved = await resolveWorkload(this.#kube, request, { signal, withoutAgent: planRemoval });
     const { kind, name, namespace } = resolved.workload;
+    const tls = request.filter === undefined ? undefined : this.#chooseTls(resolved, request);
     const answer: ResolvedIntercept = {
       workload: { kind, name, namespace },
       containerName: resolved.containerName,
-      warnings: [],
+      warnings: resolved.affected,
+      ...(tls === undefined ? {} : { tls }),
       ports: resolved.ports.map((port) => ({
         containerPort: port.containerPort,
         protocol: port.protocol,
@@ -150,37 +162,54 @@ export class KubeAccess implements ClusterAccess {
         return isThere ? [{ name, address, port, containerPort }] : [];
       }),
     };
-    this.#wishes.set(answer, { services: resolved.services, agent: request.agent });
+    const { metadata, spec: podSpec } = resolved.workload.object.spec.template;
+    const { workload } = answer;
+    const labels = metadata?.labels ?? {};
+    this.#wishes.set(answer, { workload, labels, spec: podSpec, services: resolved.services, agent: request.agent });
     return answer;
   }
 
-  async inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected> {
-    const { services: selecting, agent } = this.#wishes.get(resolved) ?? { services: [], agent: undefined };
-    const { kind, warnings } = await provideAgent(this.#kube, {
-      workload: resolved.workload,
+  #chooseTls(
+    { workload, services: selecting, ports }: ResolvedWorkload,
+    { tls }: InterceptRequest,
+  ): InterceptTls | undefined {
+    return chooseTls({
+      what: describeWorkload(workload),
+      template: workload.object.spec.template,
       services: selecting,
-      containerPorts: resolved.ports.map((port) => port.containerPort),
+      containerPorts: ports.map((port) => port.containerPort),
+      wish: tls,
+    });
+  }
+
+  async inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected> {
+    const wish = this.#wishes.get(resolved);
+    invariant(wish !== undefined, "what is injected was resolved here");
+    const manager = { namespace: this.#managerNamespace, pod: this.#managerPod };
+    const policies = await PolicyCheck.read(this.#kube, wish, manager, signal);
+    const obstacles = policies.cuts;
+    for (const text of obstacles) progress(text);
+    const { kind, started, warnings } = await provideAgent(this.#kube, {
+      workload: resolved.workload,
+      services: wish.services,
+      needed: resolved.ports,
       image: this.#image,
-      mode: agent ?? "auto",
+      mode: wish.agent ?? "auto",
+      beforeRollout: () => policies.lost,
       onProgress: progress,
       signal,
     });
-    return { agent: kind, warnings };
+    return { agent: kind, started, obstacles, warnings: [...obstacles, ...warnings] };
   }
 
-  async attach(
-    workload: WorkloadRef,
-    podName: string,
-    containerPorts: readonly number[],
-    signal: AbortSignal,
-  ): Promise<void> {
+  async attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void> {
     const { namespace } = workload;
     const [pod, known] = await Promise.all([
       this.#kube.get(pods, { namespace, name: podName }, signal),
       this.#kube.list(services, { namespace }, signal),
     ]);
     const selecting = known.items.filter((service) => selectsPod(service, pod));
-    const options = { workload, services: selecting, image: this.#image, containerPorts };
+    const options = { workload, services: selecting, image: this.#image, needed };
     await attachPod(this.#kube, pod, options, signal);
   }
 
@@ -194,9 +223,7 @@ export class KubeAccess implements ClusterAccess {
       onPods([]);
       throw new AppError("workload_not_found", `${workload.kind} ${workload.name} is gone`);
     }
-    const labelSelector = formatSelector(found.object.spec.selector ?? {});
-    const query = { namespace: workload.namespace, labelSelector };
-    await watchPods(this.#kube, query, (items) => onPods(items.flatMap(toWorkloadPod)), signal);
+    await watchWorkloadPods(this.#kube, found, (items) => onPods(items.flatMap(toWorkloadPod)), signal);
   }
 
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex> {
@@ -214,24 +241,18 @@ export class KubeAccess implements ClusterAccess {
     return recordWorkloadEvent(this.#kube, news, signal);
   }
 
-  async readEnvironment(
-    namespace: string,
-    { name: podName, agent }: Pick<WorkloadPod, "name" | "agent">,
-    _container: string,
+  readEnvironment(place: EnvironmentPlace, signal: AbortSignal): Promise<PodEnvironment> {
+    return readPodEnvironment(this.#kube, place, signal);
+  }
+
+  copyVolumes(
+    target: VolumeTarget,
+    wish: VolumeWish,
+    progress: Progress,
     signal: AbortSignal,
-  ): Promise<Readonly<Record<string, string>>> {
-    const { stdout, stderr, exitCode } = await execInPod(this.#kube, {
-      namespace,
-      pod: podName,
-      container: agent ?? agentContainerName,
-      command: ["/telepresence", "traffic-agent", "environment"],
-      signal,
-    });
-    if (exitCode !== 0) {
-      const said = stderr.toString("utf8").trim().split("\n")[0] ?? "";
-      throw new AppError("command_failed", `the traffic-agent in pod ${podName} could not tell it: ${said}`);
-    }
-    return JSON.parse(stdout.toString("utf8")) as Record<string, string>;
+  ): Promise<CopiedVolumes | undefined> {
+    const { runtime, log } = this.#volumes;
+    return copyVolumes({ kube: this.#kube, runtime, log }, { target, wish, progress }, signal);
   }
 
   #toListed(
@@ -274,6 +295,7 @@ function toWorkloadPod(pod: Pod): WorkloadPod[] {
       ready: isReady(pod),
       agent: agent?.container,
       agentRunning: agent?.state === "running",
+      agentComing: agent?.kind === "ephemeral" && agent.state === "waiting" && pod.status?.phase === "Running",
       wantsAgent: agent === undefined && isLive(pod) && !lacksMemory(pod),
       environmentOf: agent?.config?.containerName,
     },

@@ -1,8 +1,19 @@
 // What intercepts need from the cluster's API, as one small contract: cluster-access.ts fulfils it with the user's
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
+import type { AppPort } from "#wire/agent-api.ts";
 import type { AgentMode } from "#wire/control-api.ts";
-import type { AgentKind, ExistingMode, InterceptPort, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
+import type { InterceptTls } from "#wire/intercept-tls.ts";
+import type {
+  AgentKind,
+  ExistingMode,
+  InterceptPort,
+  RefusedMode,
+  WorkloadKind,
+  WorkloadRef,
+} from "#wire/manager-api.ts";
+import type { EnvironmentPlace, PodEnvironment } from "./pod-environment.ts";
+import type { CopiedVolumes, VolumeTarget, VolumeWish } from "./volumes/volume-copies.ts";
 
 /** A pod of an intercepted workload. */
 export interface WorkloadPod {
@@ -11,6 +22,8 @@ export interface WorkloadPod {
   readonly ready: boolean;
   /** Its agent's container runs and has started. */
   readonly agentRunning: boolean;
+  /** It is not said to run yet, and may answer any moment. */
+  readonly agentComing?: boolean | undefined;
   /** Name of that container, also before it runs; a pod may have several one after the other. */
   readonly agent?: string | undefined;
   /** Lives without an agent; what that means depends on how agents come to this workload. */
@@ -25,6 +38,8 @@ export interface InterceptRequest {
   readonly namespace: string;
   readonly service?: string | undefined;
   readonly workload?: string | undefined;
+  /** Of the workload, where the user has said it. */
+  readonly kind?: WorkloadKind | undefined;
   readonly container?: string | undefined;
   /** `local[:service port]`, as the user wrote them. */
   readonly ports: readonly string[];
@@ -38,6 +53,8 @@ export interface InterceptRequest {
   readonly filter?: string | undefined;
   /** It may share requests with others' intercepts. */
   readonly allowOverlap?: boolean | undefined;
+  /** How connections that speak TLS are read, for the filter. */
+  readonly tls?: InterceptTls | undefined;
   /** How the agent comes to the pods when there is none. */
   readonly agent?: AgentMode | undefined;
 }
@@ -54,14 +71,20 @@ export interface ResolvedIntercept {
   readonly workload: WorkloadRef;
   readonly containerName: string;
   readonly ports: readonly InterceptPort[];
+  /** With a filter: what the workload makes of the wish. */
+  readonly tls?: InterceptTls | undefined;
   /** Without those that are headless. */
   readonly services?: readonly ServiceAddress[];
   readonly warnings: readonly string[];
 }
 
 export interface Injected {
+  /** What would keep its agents from the manager, as far as the cluster tells: a sentence each, also in the warnings. */
+  readonly obstacles?: readonly string[] | undefined;
   /** `ephemeral`: pods that come later want an `attach` each. */
   readonly agent: AgentKind;
+  /** Where agents do not run yet: resolves when they are said to, rejects when one will not. They may serve before. */
+  readonly started?: ((signal: AbortSignal) => Promise<void>) | undefined;
   readonly warnings: readonly string[];
 }
 
@@ -77,19 +100,21 @@ export type Progress = (text: string) => void;
 
 export interface WorkloadAccess {
   resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept>;
-  /** Makes sure that the workload's pods have an agent which takes these ports; waits for it. */
+  /** Makes sure that the workload's pods have an agent which takes these ports. */
   inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected>;
   /** An ephemeral agent for one more pod. */
-  attach(workload: WorkloadRef, podName: string, containerPorts: readonly number[], signal: AbortSignal): Promise<void>;
+  attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void>;
   /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */
   watchPods(workload: WorkloadRef, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void>;
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex>;
-  readEnvironment(
-    namespace: string,
-    pod: Pick<WorkloadPod, "name" | "agent">,
-    container: string,
+  readEnvironment(place: EnvironmentPlace, signal: AbortSignal): Promise<PodEnvironment>;
+  /** Undefined when the container has no volume that would be copied. */
+  copyVolumes(
+    target: VolumeTarget,
+    wish: VolumeWish,
+    progress: Progress,
     signal: AbortSignal,
-  ): Promise<Readonly<Record<string, string>>>;
+  ): Promise<CopiedVolumes | undefined>;
   /** Uids of all pods that a service leads to, or did a moment ago. */
   findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]>;
   /** Who may take a port of the pod before its agent, and what to do about it: half a sentence. */

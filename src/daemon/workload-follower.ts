@@ -4,6 +4,7 @@ import type { Clock } from "#base/clock.ts";
 import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
+import type { AppPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { Attachments } from "./attachments.ts";
 import type { PortCount } from "./canary-round.ts";
@@ -53,12 +54,12 @@ export class WorkloadFollower implements AsyncDisposable {
   }
 
   /** From now on pods without an agent get an ephemeral one that takes these ports. */
-  attachTo(containerPorts: readonly number[]): void {
+  attachTo(needed: readonly AppPort[]): void {
     if (this.#attachments !== undefined) return; // an agent takes all ports of its pod's services
     const { access, workload, clock, log, onChange } = this.#options;
     this.#attachments = this.#scope.use(
       new Attachments({
-        attach: (podName, signal) => access.attach(workload, podName, containerPorts, signal),
+        attach: (podName, signal) => access.attach(workload, podName, needed, signal),
         clock,
         log,
         onChange,
@@ -89,7 +90,8 @@ export class WorkloadFollower implements AsyncDisposable {
   }
   /** A pod whose agent runs, for reading the environment. */
   get somePod(): WorkloadPod | undefined {
-    return this.#pods?.find((pod) => pod.ready && pod.agentRunning) ?? this.#pods?.find((pod) => pod.agentRunning);
+    const running = this.#pods?.filter((pod) => pod.agentRunning || this.#introductions.isIntroduced(pod.uid));
+    return running?.find((pod) => pod.ready) ?? running?.[0];
   }
   /** Pods that live first: of one that is ending the manager may still hear, and nobody should call it. */
   liveFirst<T extends { readonly uid: string }>(serving: readonly T[]): T[] {

@@ -5,10 +5,14 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import type { Container, Service, Workload } from "#kube/objects.ts";
+import type { AppPort } from "#wire/agent-api.ts";
 import { agentConfigVariable } from "#wire/agent-api.ts";
 import type { InjectionOptions } from "./agent.ts";
 import { coversPorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
 import { mergePatch } from "./merge-patch.ts";
+
+const tcp = (...ports: readonly number[]): AppPort[] =>
+  ports.map((containerPort) => ({ containerPort, protocol: "tcp" }));
 
 const hello: Workload = {
   apiVersion: "apps/v1",
@@ -172,8 +176,8 @@ describe("planInjection() elsewhere", () => {
       [8080, 24900],
       [9090, 24901],
     ]);
-    expect(coversPorts(one, [8080, 9090])).toBe(true);
-    expect(coversPorts(one, [8081])).toBe(false);
+    expect(coversPorts(one, tcp(8080, 9090))).toBe(true);
+    expect(coversPorts(one, tcp(8081))).toBe(false);
   });
   test("keeps new names within 15 characters and unique", () => {
     const ports = [
@@ -215,9 +219,39 @@ describe("planInjection() elsewhere", () => {
       agentPort: 24901,
     });
   });
-  test("leaves UDP ports to the application", () => {
+  test("asks for no privilege because of a UDP port that nobody needs, and keeps one that somebody did", () => {
     const dns = service("dns", [{ port: 53, targetPort: 5353, protocol: "UDP" }]);
-    expect(readAgentConfig(planInjection(hello, options([named, dns])).spec.template.spec)?.ports).toHaveLength(1);
+    const portsOf = (object: Workload): unknown =>
+      readAgentConfig(object.spec.template.spec)?.ports.map((port) => `${port.containerPort}/${port.protocol}`);
+    expect(portsOf(planInjection(hello, options([named, dns])))).toEqual(["8080/tcp"]);
+    const needed = [{ containerPort: 5353, protocol: "udp" } as const];
+    const both = planInjection(hello, { ...options([named, dns]), needed });
+    expect(portsOf(both)).toEqual(["5353/udp", "8080/tcp"]);
+    expect(planInjection(both, options([named, dns]))).toEqual(both);
+  });
+  test("takes a UDP port over by its name, beside a TCP port of the same number, and gives it back", () => {
+    const ports = [
+      { name: "dns", containerPort: 53, protocol: "UDP" },
+      { name: "dns-tcp", containerPort: 53 },
+    ];
+    const current: Workload = {
+      ...hello,
+      spec: { ...hello.spec, template: { metadata: {}, spec: { containers: [{ name: "server", ports }] } } },
+    };
+    const dns = service("dns", [
+      { name: "dns", port: 53, targetPort: "dns", protocol: "UDP" },
+      { name: "dns-tcp", port: 53, targetPort: "dns-tcp" },
+    ]);
+    const injected = planInjection(current, options([dns]));
+    expect(injected.spec.template.spec.containers[0]?.ports).toEqual([
+      { name: "tm-dns", containerPort: 53, protocol: "UDP" },
+      { name: "tm-dns-tcp", containerPort: 53 },
+    ]);
+    expect(findAgent(injected.spec.template.spec)?.ports).toEqual([
+      { name: "dns-tcp", containerPort: 24900, protocol: "TCP" },
+      { name: "dns", containerPort: 24901, protocol: "UDP" },
+    ]);
+    expect(planRemoval(injected)).toEqual(current);
   });
   test("keeps every volume that holds a token away from the agent", () => {
     const spec = {
@@ -328,7 +362,7 @@ describe("planRemoval()", () => {
         template: { ...injected.spec.template, spec: { ...injected.spec.template.spec, containers } },
       },
     };
-    expect(coversPorts(reset, [8080])).toBe(false);
+    expect(coversPorts(reset, tcp(8080))).toBe(false);
     expect(planInjection(reset, options([named]))).toEqual(injected);
     expect(planRemoval(reset)).toEqual(hello);
   });

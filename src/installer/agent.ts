@@ -17,7 +17,7 @@ export interface InjectionOptions {
   /** Every service that selects the workload's pods. */
   readonly services: readonly Service[];
   /** Ports that the intercept needs: taken where no service leads to the pods. */
-  readonly asked?: readonly AppPort[] | undefined;
+  readonly needed?: readonly AppPort[];
   readonly image: ImageChoice;
   readonly server: { readonly major: number; readonly minor: number };
   /** Labels of the namespace where they can be read: pod security forbids the redirect there. */
@@ -39,7 +39,9 @@ export function planInjection(current: Workload, options: InjectionOptions): Wor
   const pod = template.spec;
   const what = `${options.workload.kind.toLowerCase()} ${options.workload.name}`;
   refuseTemplate(template, what);
-  const { services, asked = [] } = options;
+  const { services, needed = [] } = options;
+  // What the agent has by now somebody else may need.
+  const asked = [...needed, ...(readAgentConfig(current.spec.template.spec)?.ports ?? [])];
   const takeover = planTakeover(pod, { services, asked, what, by: "names" });
   if (takeover.ports.length === 0) {
     throw new AppError("not_interceptable", `${what} has no port that an agent could take`, {

@@ -6,12 +6,13 @@ import type { Kube } from "#kube/client.ts";
 import type { Pod } from "#kube/objects.ts";
 import { pods } from "#kube/objects.ts";
 import { isLive } from "#kube/pod-problems.ts";
+import type { AppPort } from "#wire/agent-api.ts";
+import { describePorts } from "./agent.ts";
 import type { EphemeralOptions, PodAgent } from "./ephemeral.ts";
 import { agentCovers, currentAgent, listEphemeral, planEphemeral } from "./ephemeral.ts";
 
 export interface AttachOptions extends EphemeralOptions {
-  /** Container ports that the intercept needs. */
-  readonly containerPorts: readonly number[];
+  readonly needed: readonly AppPort[];
 }
 
 /** chosen: each refusal means that somebody else was quicker, so the second look nearly always finds an agent. */
@@ -55,11 +56,11 @@ export async function tryAttach(kube: Kube, pod: Pod, options: AttachOptions, si
 /** The agent at work, undefined for none; throws when it is one that stands in the way. */
 export function requireFit(pod: Pod, options: AttachOptions): PodAgent | undefined {
   const agent = currentAgent(pod);
-  if (agent === undefined || agentCovers(agent, options.containerPorts)) return agent;
+  if (agent === undefined || agentCovers(agent, options.needed)) return agent;
   // A second agent could not listen beside it.
   throw new AppError(
     "not_interceptable",
-    `the ${agent.kind} agent in pod ${nameOf(pod)} does not take port ${options.containerPorts.join(", ")}`,
+    `the ${agent.kind} agent in pod ${nameOf(pod)} does not take port ${describePorts(options.needed)}`,
     { hint: `\`telepresence uninstall --agent ${options.workload.name}\`, and then intercept again` },
   );
 }

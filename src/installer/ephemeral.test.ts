@@ -2,10 +2,13 @@
 // must not make two agents in one pod, which could not both listen.
 import { describe, expect, test } from "vitest";
 import type { ContainerStatus, EphemeralContainer, Pod, Service } from "#kube/objects.ts";
+import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigSchema, agentConfigVariable } from "#wire/agent-api.ts";
 import { agentCovers, currentAgent, planEphemeral } from "./ephemeral.ts";
 import { judgeMemory, parseQuantity, podMemoryLimit } from "./memory-room.ts";
 
+const tcp = (...ports: readonly number[]): AppPort[] =>
+  ports.map((containerPort) => ({ containerPort, protocol: "tcp" }));
 const workload = { kind: "Deployment", name: "hello", namespace: "default" } as const;
 const image = { image: "registry.example/telepresence:1" };
 
@@ -61,10 +64,11 @@ describe("planEphemeral()", () => {
     JSON.parse(agent.env?.find((item) => item.name === agentConfigVariable)?.value ?? ""),
   );
 
-  test("takes all TCP service ports by redirect, named ones too", () => {
-    expect(config.ports.map(({ containerPort, takeover }) => [containerPort, takeover])).toEqual([
-      [8080, "redirect"],
-      [9000, "redirect"],
+  test("takes all service ports by redirect, named ones too", () => {
+    expect(config.ports.map(({ containerPort, protocol, takeover }) => [containerPort, protocol, takeover])).toEqual([
+      [53, "udp", "redirect"],
+      [8080, "tcp", "redirect"],
+      [9000, "tcp", "redirect"],
     ]);
     expect(config.ephemeral?.idleExitMs).toBe(600_000);
   });
@@ -129,8 +133,20 @@ describe("planEphemeral()", () => {
     expect(() => planEphemeral(unfit, options)).toThrow(reason);
   });
 
-  test("refuses a pod without TCP service ports", () => {
-    expect(() => planEphemeral(pod, { ...options, services: [] })).toThrow("no TCP service port");
+  test("takes declared ports and those that are needed where no service leads to the pod", () => {
+    const needed = [...tcp(7000), { containerPort: 8080, protocol: "udp" } as const];
+    const { env } = planEphemeral(pod, { ...options, services: [], needed });
+    const { ports } = JSON.parse(env?.find((item) => item.name === agentConfigVariable)?.value ?? "") as AgentConfig;
+    expect(ports.map(({ containerPort, protocol }) => `${containerPort}/${protocol}`)).toEqual([
+      "7000/tcp",
+      "8080/tcp",
+      "8080/udp",
+    ]);
+  });
+
+  test("refuses a pod without ports", () => {
+    const bare = { ...pod, spec: { containers: [{ name: "server" }] } };
+    expect(() => planEphemeral(bare, { ...options, services: [] })).toThrow("no port that an agent could take");
   });
 });
 
@@ -155,8 +171,8 @@ describe("currentAgent()", () => {
 
   test("covers the ports that it was made for", () => {
     const agent = currentAgent(withAgents([first, { running: {} }]));
-    expect(agent !== undefined && agentCovers(agent, [8080, 9000])).toBe(true);
-    expect(agent !== undefined && agentCovers(agent, [8081])).toBe(false);
+    expect(agent !== undefined && agentCovers(agent, tcp(8080, 9000))).toBe(true);
+    expect(agent !== undefined && agentCovers(agent, tcp(8081))).toBe(false);
   });
 });
 

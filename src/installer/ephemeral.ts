@@ -86,8 +86,8 @@ export interface EphemeralOptions {
   /** Every service that selects the pod. */
   readonly services: readonly Service[];
   readonly image: ImageChoice;
-  /** Ports of the application that the intercept needs. */
-  readonly needed: readonly AppPort[];
+  /** Ports of the application that the intercept needs: taken where no service leads to the pod. */
+  readonly needed?: readonly AppPort[];
 }
 
 /** The next ephemeral agent of a pod that has none at work. Throws why it cannot have one. */
@@ -95,7 +95,7 @@ export function planEphemeral(pod: Pod, options: EphemeralOptions): EphemeralCon
   const what = `pod ${pod.metadata.name ?? ""}`;
   const { spec } = pod;
   refusePod(pod, what);
-  const { services, needed } = options;
+  const { services, needed = [] } = options;
   const takeover = planTakeover(spec, { services, asked: needed, what, by: "redirect" });
   if (takeover.ports.length === 0) {
     throw new AppError("not_interceptable", `${what} has no port that an agent could take`, {
@@ -129,8 +129,12 @@ function refusePod({ metadata, spec }: Pod, what: string): void {
   const unfit = whyPodUnfit(spec);
   if (unfit !== undefined) throw new AppError("not_interceptable", `${what} ${unfit.why}`, { hint: unfit.hint });
   if (metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined) {
-    throw new AppError("not_interceptable", `${what} is a static pod of its node, which takes no ephemeral containers`, {
-      hint: "intercept a workload that calls it",
-    });
+    throw new AppError(
+      "not_interceptable",
+      `${what} is a static pod of its node, which takes no ephemeral containers`,
+      {
+        hint: "intercept a workload that calls it",
+      },
+    );
   }
 }

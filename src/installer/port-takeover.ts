@@ -35,7 +35,7 @@ export type TakeoverBy = "names" | "redirect";
 export interface TakeoverOptions {
   /** Every service that selects the pods. */
   readonly services: readonly Service[];
-  /** Ports that are needed where there is no service, also when no container declares them. */
+  /** Ports that are needed: taken also when no service and no container names them. */
   readonly asked: readonly AppPort[];
   /** Names the pod or the workload in errors. */
   readonly what: string;
@@ -65,6 +65,7 @@ export function planTakeover(pod: PodSpec, { services, asked, what, by }: Takeov
     while (used.has(next)) next++;
     const [first] = group;
     const byName = by === "names" && group.every((route) => route.portName !== undefined && !route.headless);
+    if (!byName && by === "names" && !isWorthRedirect(first, asked)) continue;
     const http = speaksHttp(group);
     const common = {
       agentPort: next++,
@@ -84,6 +85,11 @@ export function planTakeover(pod: PodSpec, { services, asked, what, by }: Takeov
     for (const name of names) declared.push({ name, containerPort: common.agentPort, protocol });
   }
   return { ports, declared, renames: planRenames(pod, declared) };
+}
+
+/** A redirect takes a privilege, which is not asked for because of datagrams that nobody wants. */
+function isWorthRedirect({ protocol, containerPort }: TakenRoute, asked: readonly AppPort[]): boolean {
+  return protocol === "tcp" || asked.some((port) => port.protocol === "udp" && port.containerPort === containerPort);
 }
 
 type Group = readonly [TakenRoute, ...TakenRoute[]];

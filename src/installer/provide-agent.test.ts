@@ -117,7 +117,7 @@ const progress: string[] = [];
 const wanted = (change: Partial<ProvideRequest> = {}): ProvideRequest => ({
   workload: { kind: "Deployment", name: "hello", namespace: "default" },
   services,
-  containerPorts: [8000],
+  needed: [{ containerPort: 8000, protocol: "tcp" }],
   image: { image: "telepresence:1" },
   mode: "auto",
   onProgress: (text) => void progress.push(text),
@@ -272,7 +272,7 @@ describe("attachPod()", () => {
 
   test("refuses a second agent beside one that does not take the port", async () => {
     const pod = cluster.add("hello-1", planEphemeral(makePod("hello-1"), wanted()));
-    await expect(attachPod(server.open(), pod, wanted({ containerPorts: [9999] }), signal)).rejects.toThrow(
+    await expect(attachPod(server.open(), pod, wanted({ needed: [{ containerPort: 9999, protocol: "tcp" }] }), signal)).rejects.toThrow(
       "does not take port 9999",
     );
   });

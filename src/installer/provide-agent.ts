@@ -5,10 +5,12 @@ import { deadline } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
-import type { Pod, PodMetrics, Workload } from "#kube/objects.ts";
-import { formatSelector, podMetrics, pods } from "#kube/objects.ts";
+import type { Pod, PodMetrics } from "#kube/objects.ts";
+import { podMetrics, pods } from "#kube/objects.ts";
 import { findContainerProblem, isLive, isReady } from "#kube/pod-problems.ts";
-import { describeWorkload, workloadResources } from "#kube/workloads.ts";
+import { listWorkloadPods, podQuery } from "#kube/workload-pods.ts";
+import type { FoundWorkload } from "#kube/workloads.ts";
+import { describeWorkload, findWorkload, isTemplated } from "#kube/workloads.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import type { AgentKind } from "#wire/manager-api.ts";
 import { findAgent } from "./agent.ts";
@@ -18,10 +20,12 @@ import { currentAgent, lacksMemory, listEphemeral, planEphemeral } from "./ephem
 import { judgeMemory } from "./memory-room.ts";
 import { Patience } from "./patience.ts";
 import type { InjectRequest } from "./rollout.ts";
-import { injectAgent } from "./rollout.ts";
+import { injectAgent, whyNoSidecar } from "./rollout.ts";
 
 export interface ProvideRequest extends InjectRequest {
   readonly mode: AgentMode;
+  /** Asked before the workload's template is changed: what to warn of. */
+  readonly beforeRollout?: () => readonly string[];
 }
 
 export interface ProvidedAgent {
@@ -29,6 +33,11 @@ export interface ProvidedAgent {
   readonly kind: AgentKind;
   /** False when every pod had one already. */
   readonly changed: boolean;
+  /**
+   * Where ephemeral agents do not run yet: resolves when those of the ready pods do, rejects when one will not. An agent
+   * answers up to a second before the cluster tells that it runs, so this is left to the caller.
+   */
+  readonly started?: (signal: AbortSignal) => Promise<void>;
   readonly warnings: readonly string[];
 }
 
@@ -37,18 +46,22 @@ const maxParallel = 8;
 /** chosen: the image is on most nodes; a pull that fails is told in seconds. */
 const startMs = 60_000;
 
-/** Makes sure that the workload's pods have an agent that takes the ports; waits for those of its ready pods. */
+/** Makes sure that the workload's pods have an agent that takes the ports; a rollout is waited for. */
 export async function provideAgent(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {
   const { mode, workload, signal, onProgress } = request;
+  const found = await findWorkload(kube, workload, signal);
+  const inTemplate = found !== undefined && findAgent(found.object.spec.template.spec) !== undefined;
+  if (!isTemplated(workload.kind)) {
+    return inTemplate || mode !== "sidecar" ? await inPods(kube, request, found) : await byRollout(kube, request);
+  }
   if (mode === "sidecar") return await byRollout(kube, request);
-  const object = await kube.find(workloadResources[workload.kind], workload, signal);
   // What is in the template comes with every pod, and leaves no room for a second agent.
-  if (object === undefined || findAgent(object.spec.template.spec) !== undefined) {
+  if (found === undefined || inTemplate) {
     const provided = await byRollout(kube, request);
     return mode === "ephemeral" ? { ...provided, warnings: [sidecarIsThere(request), ...provided.warnings] } : provided;
   }
   try {
-    return await byAttach(kube, request, object);
+    return await byAttach(kube, request, found);
   } catch (error) {
     const failure = toAppError(error);
     if (mode === "ephemeral" || signal.aborted || !isRefusal(failure)) throw failure;
@@ -59,13 +72,31 @@ export async function provideAgent(kube: Kube, request: ProvideRequest): Promise
   }
 }
 
+/** Pods that no rollout replaces: an agent of their manifest, else an ephemeral one. */
+async function inPods(kube: Kube, request: ProvideRequest, found: FoundWorkload | undefined): Promise<ProvidedAgent> {
+  const { workload, signal, mode } = request;
+  const what = describeWorkload(workload);
+  if (found === undefined) throw new AppError("workload_not_found", `${what} is gone`, { hint: "start it again" });
+  try {
+    return await byAttach(kube, request, found);
+  } catch (error) {
+    const failure = toAppError(error);
+    if (mode === "ephemeral" || signal.aborted || !isRefusal(failure)) throw failure;
+    const { code, fields, hint } = failure;
+    const text = `${what} gets no ephemeral agent: ${explain(failure)}; nor a sidecar, since ${whyNoSidecar(workload.kind)}`;
+    throw new AppError(code, text, { fields, cause: failure, ...(hint === undefined ? {} : { hint }) });
+  }
+}
+
 function sidecarIsThere({ workload }: ProvideRequest): string {
   return `the pods of ${describeWorkload(workload)} have a sidecar already; it is used (\`telepresence uninstall --agent ${workload.name}\` takes it out)`;
 }
 
-async function byRollout(kube: Kube, request: InjectRequest): Promise<ProvidedAgent> {
+async function byRollout(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {
+  const foreseen = request.beforeRollout?.() ?? [];
+  for (const text of foreseen) request.onProgress(text);
   const { changed, warnings } = await injectAgent(kube, request);
-  return { kind: "sidecar", changed, warnings };
+  return { kind: "sidecar", changed, warnings: [...foreseen, ...warnings] };
 }
 
 /** What another way of bringing an agent may get around. */
@@ -82,38 +113,44 @@ function explain(failure: AppError): string {
   return failure.message;
 }
 
-async function byAttach(kube: Kube, request: ProvideRequest, object: Workload): Promise<ProvidedAgent> {
+async function byAttach(kube: Kube, request: ProvideRequest, found: FoundWorkload): Promise<ProvidedAgent> {
   const { workload, signal, onProgress } = request;
-  const live = (await listPods(kube, request, object)).filter(isLive);
+  const live = (await listWorkloadPods(kube, found, signal)).filter(isLive);
   if (live.length === 0) {
-    throw new AppError("not_interceptable", `${describeWorkload(workload)} has no running pods to attach to`);
+    throw new AppError("not_interceptable", `${describeWorkload(workload)} has no running pods to attach to`, {
+      ...(workload.kind === "CronJob"
+        ? { hint: "intercept it while one of its jobs runs: later ones are followed" }
+        : {}),
+    });
   }
   const bare = live.filter((pod) => requireFit(pod, request) === undefined);
   for (const pod of bare) planEphemeral(pod, request); // throws what no server needs to be asked for
-  const warnings = await checkMemory(kube, request, { object, bare });
+  const warnings = await checkMemory(kube, request, { found, bare });
   const [first] = bare.toSorted((a, b) => Number(isReady(b)) - Number(isReady(a)));
   if (first !== undefined) {
     await tryAttach(kube, first, request, signal).catch(ignoreGone);
     onProgress(`attaching the traffic-agent to ${describeCount(bare.length)} of ${describeWorkload(workload)}`);
   }
   const attached = await attachAll(kube, bare, request);
-  await waitUntilRunning(kube, request, { object, wanted: live.filter(isReady) });
-  return { kind: "ephemeral", changed: attached > 0, warnings: [...warnings, ...warnOfVersions(live, request)] };
-}
-
-async function listPods(kube: Kube, { workload, signal }: ProvideRequest, object: Workload): Promise<readonly Pod[]> {
-  const labelSelector = formatSelector(object.spec.selector ?? {});
-  return (await kube.list(pods, { namespace: workload.namespace, labelSelector }, signal)).items;
+  const wanted = live.filter((pod) => isReady(pod) && currentAgent(pod)?.state !== "running");
+  return {
+    kind: findAgent(found.object.spec.template.spec) === undefined ? "ephemeral" : "sidecar",
+    changed: attached > 0,
+    ...(wanted.length === 0
+      ? {}
+      : { started: (waiting) => waitUntilRunning(kube, { ...request, signal: waiting }, { found, wanted }) }),
+    warnings: [...warnings, ...warnOfVersions(live, request)],
+  };
 }
 
 /** Throws where an agent could take the application's memory; whoever insists is warned. */
 async function checkMemory(
   kube: Kube,
   request: ProvideRequest,
-  { object, bare }: { readonly object: Workload; readonly bare: readonly Pod[] },
+  { found, bare }: { readonly found: FoundWorkload; readonly bare: readonly Pod[] },
 ): Promise<readonly string[]> {
   if (bare.every((pod) => judgeMemory(pod, undefined).kind === "unlimited")) return [];
-  const usage = await readUsage(kube, request, object);
+  const usage = await readUsage(kube, found, request.signal);
   const worst = bare.map((pod) => whyShort(pod, usage)).find((text) => text !== undefined);
   if (worst === undefined) return [];
   // The kernel ends the agent first, but the application may want more before all of that is freed (seen).
@@ -130,12 +167,11 @@ function whyShort(pod: Pod, usage: ReadonlyMap<string, PodMetrics>): string | un
 
 async function readUsage(
   kube: Kube,
-  { workload: { namespace }, signal }: ProvideRequest,
-  object: Workload,
+  found: FoundWorkload,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, PodMetrics>> {
   try {
-    const labelSelector = formatSelector(object.spec.selector ?? {});
-    const { items } = await kube.list(podMetrics, { namespace, labelSelector }, signal);
+    const { items } = await kube.list(podMetrics, podQuery(found), signal);
     return new Map(items.map((item) => [item.metadata.name ?? "", item]));
   } catch (error) {
     if (signal.aborted) throw error;
@@ -167,7 +203,7 @@ function ignoreGone(error: unknown): undefined {
 async function waitUntilRunning(
   kube: Kube,
   { workload, signal, onProgress }: ProvideRequest,
-  { object, wanted }: { readonly object: Workload; readonly wanted: readonly Pod[] },
+  { found, wanted }: { readonly found: FoundWorkload; readonly wanted: readonly Pod[] },
 ): Promise<void> {
   const what = `starting the traffic-agent in the pods of ${describeWorkload(workload)}`;
   using limit = deadline(kube.clock, startMs, what, signal);
@@ -184,8 +220,7 @@ async function waitUntilRunning(
     }
     return missing.length === 0 ? true : undefined;
   };
-  const labelSelector = formatSelector(object.spec.selector ?? {});
-  const watched = { pods: { kind: pods, query: { namespace: workload.namespace, labelSelector } } };
+  const watched = { pods: { kind: pods, query: podQuery(found) } };
   await waitFor(kube, { watched, evaluate, signal: limit.signal });
 }
 

@@ -29,15 +29,17 @@ export function judgeRollout(view: RolloutView): RolloutState {
   const fresh = live.filter(view.isNew);
   const readyPods = fresh.filter(isReady).length;
   const wantedPods = workload === undefined ? 0 : wantedCount(workload);
-  const observed = (workload?.status?.observedGeneration ?? 0) >= view.generation;
+  const observed = Number(workload?.status?.observedGeneration ?? 0) >= view.generation;
   const replaced = live.length - fresh.length <= (workload === undefined ? 0 : partitionOf(workload));
   const done = observed && replaced && readyPods >= wantedPods && isAvailable(view);
   return { done, readyPods, wantedPods, problem: done ? undefined : findBlock(view, observed, fresh) };
 }
 
-/** Only a Deployment counts availability (minReadySeconds) before it goes on. */
+/** These count availability (minReadySeconds) before they go on. */
 function isAvailable({ kind, workload }: RolloutView): boolean {
-  return kind !== "Deployment" || (workload?.status?.availableReplicas ?? 0) >= (workload?.spec.replicas ?? 1);
+  const { availableReplicas = 0, numberAvailable = 0, desiredNumberScheduled = 0 } = workload?.status ?? {};
+  if (kind === "DaemonSet") return numberAvailable >= desiredNumberScheduled;
+  return (kind !== "Deployment" && kind !== "Rollout") || availableReplicas >= (workload?.spec.replicas ?? 1);
 }
 
 function partitionOf(workload: Workload): number {
@@ -46,7 +48,8 @@ function partitionOf(workload: Workload): number {
 
 /** Pods that will be of the new template: a StatefulSet's partition keeps the lower ones. */
 function wantedCount(workload: Workload): number {
-  return (workload.spec.replicas ?? 1) - partitionOf(workload);
+  // Only a DaemonSet says how many its nodes want.
+  return workload.status?.desiredNumberScheduled ?? (workload.spec.replicas ?? 1) - partitionOf(workload);
 }
 
 function findBlock(view: RolloutView, observed: boolean, fresh: readonly Pod[]): PodProblem | undefined {
@@ -55,6 +58,11 @@ function findBlock(view: RolloutView, observed: boolean, fresh: readonly Pod[]):
     if (problem !== undefined) return problem;
   }
   if (!observed) return undefined;
+  const { phase, message } = view.workload?.status ?? {};
+  if (phase === "Paused") {
+    const text = `its rollout waits at a step until somebody promotes it (${message ?? phase})`;
+    return { severity: "waiting", pod: "", container: undefined, reason: "Paused", text };
+  }
   const refused = refusedPods(view);
   if (refused === undefined) return undefined;
   return {

@@ -3,10 +3,16 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
-import type { KubeEvent, Pod, Workload } from "#kube/objects.ts";
+import type { KubeEvent, Pod, Resource, Workload } from "#kube/objects.ts";
 import { events, formatSelector, pods } from "#kube/objects.ts";
 import type { PodProblem } from "#kube/pod-problems.ts";
-import { describeWorkload, workloadResources } from "#kube/workloads.ts";
+import {
+  describeWorkload,
+  templateHolder,
+  templatedResources,
+  withTemplateOf,
+  workloadResources,
+} from "#kube/workloads.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { Patience, WaitLimit } from "./patience.ts";
 import { replacePodsByHand } from "./pod-replacement.ts";
@@ -35,14 +41,20 @@ export async function waitForRollout(kube: Kube, wait: RolloutWait): Promise<voi
   using limit = new WaitLimit({ clock: kube.clock, ms: wait.timeoutMs, what }, wait.signal);
   await using slow = new SlowPods(kube, namespace);
   await using restarting = replacePodsByHand(kube, wait, limit.signal);
+  const holder = templateHolder(ref, object);
+  const watchedTemplate = {
+    kind: templatedResources[holder.kind],
+    query: { namespace, fieldSelector: `metadata.name=${holder.name}` },
+  };
   const judge = new Judge(wait, { clock: kube.clock, limit, slow });
   try {
     await waitFor(kube, {
       watched: {
         workload: {
-          kind: workloadResources[ref.kind],
+          kind: workloadResources[ref.kind] as Resource<Workload>,
           query: { namespace, fieldSelector: `metadata.name=${ref.name}` },
         },
+        ...(holder.kind === ref.kind ? {} : { template: watchedTemplate }),
         pods: { kind: pods, query: { namespace, labelSelector } },
         events: {
           kind: events,
@@ -53,9 +65,9 @@ export async function waitForRollout(kube: Kube, wait: RolloutWait): Promise<voi
       evaluate: (sets) => {
         restarting.check();
         return judge.look(
-          sets.workload[0] as Workload | undefined,
-          sets.pods as readonly Pod[],
-          sets.events as readonly KubeEvent[],
+          joinTemplate(sets.workload[0], holder.kind === ref.kind ? sets.workload[0] : sets.template?.[0]),
+          sets.pods,
+          sets.events,
         );
       },
       signal: limit.signal,
@@ -69,6 +81,10 @@ export async function waitForRollout(kube: Kube, wait: RolloutWait): Promise<voi
       hint: `kubectl describe ${ref.kind.toLowerCase()} ${ref.name} -n ${namespace}`,
     });
   }
+}
+
+function joinTemplate(own: Workload | undefined, held: Workload | undefined): Workload | undefined {
+  return own === undefined || held === undefined ? undefined : withTemplateOf(own, held);
 }
 
 interface JudgeParts {

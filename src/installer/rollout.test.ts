@@ -97,7 +97,7 @@ class FakeDeployment {
     const request: InjectRequest = {
       workload: { kind: "Deployment", name: "hello", namespace: "default" },
       services: [service],
-      containerPorts: [8080],
+      needed: [{ containerPort: 8080, protocol: "tcp" }],
       image: { image: "telepresence/telepresence:0.1.0" },
       onProgress: (text) => this.said.push(text),
       signal: controller.signal,

@@ -5,12 +5,19 @@ import type { Kube } from "#kube/client.ts";
 import type { Service, Workload } from "#kube/objects.ts";
 import { formatSelector, namespaces, pods } from "#kube/objects.ts";
 import { isLive, isReady } from "#kube/pod-problems.ts";
-import type { FoundWorkload } from "#kube/workloads.ts";
-import { describeWorkload, listWorkloads, workloadResources } from "#kube/workloads.ts";
-import type { AgentConfig } from "#wire/agent-api.ts";
+import type { FoundWorkload, TemplatedName, WorkloadKind } from "#kube/workloads.ts";
+import {
+  describeWorkload,
+  getTemplate,
+  isTemplated,
+  listWorkloads,
+  templatedResources,
+  withTemplateOf,
+} from "#kube/workloads.ts";
+import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
-import { coversPorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
+import { coversPorts, describePorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
 import { mergePatch } from "./merge-patch.ts";
 import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
 
@@ -20,8 +27,8 @@ export interface InjectRequest {
   readonly workload: WorkloadRef;
   /** Every service that selects the workload's pods (`ResolvedWorkload.services`). */
   readonly services: readonly Service[];
-  /** Container ports that the intercept needs. */
-  readonly containerPorts: readonly number[];
+  /** Ports of the application that the intercept needs. */
+  readonly needed: readonly AppPort[];
   readonly image: ImageChoice;
   readonly onProgress: Progress;
   readonly signal: AbortSignal;
@@ -45,21 +52,22 @@ export async function injectAgent(kube: Kube, request: InjectRequest): Promise<I
   const server = await kube.serverVersion(signal);
   const namespaceLabels = await readNamespaceLabels(kube, ref.namespace, signal);
   const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
-    coversPorts(current, request.containerPorts)
+    coversPorts(current, request.needed)
       ? current
       : planInjection(current, {
           workload: ref,
           services: request.services,
+          needed: request.needed,
           image: request.image,
           server,
           namespaceLabels,
         }),
   );
   const config = readAgentConfig(object.spec.template.spec);
-  if (config === undefined || !coversPorts(object, request.containerPorts)) {
+  if (config === undefined || !coversPorts(object, request.needed)) {
     throw new AppError(
       "not_interceptable",
-      `port ${request.containerPorts.join(", ")} of ${describeWorkload(ref)} is not a TCP port of any of its services`,
+      `port ${describePorts(request.needed)} of ${describeWorkload(ref)} is not a port of any of its services`,
       { hint: "choose a port of one of its services" },
     );
   }
@@ -88,7 +96,22 @@ function planWarnings(object: Workload, request: InjectRequest, changed: boolean
   return warnings;
 }
 
-/** What to change, given the current object; the same object means nothing. */
+/** Throws why the workload's pods cannot get an agent by its template. */
+function requireTemplated(ref: WorkloadRef): TemplatedName {
+  if (isTemplated(ref.kind)) return { ...ref, kind: ref.kind };
+  throw new AppError("not_interceptable", `${describeWorkload(ref)} takes no sidecar: ${whyNoSidecar(ref.kind)}`, {
+    hint: "take --agent ephemeral, or make the agent part of its manifest with `telepresence genyaml`",
+  });
+}
+
+export function whyNoSidecar(kind: WorkloadKind): string {
+  if (kind === "Pod") return "the containers of a pod that runs cannot be changed";
+  return kind === "Job"
+    ? "the pod template of a Job cannot be changed"
+    : "a change to its template reaches none of the pods that run";
+}
+
+/** What to change, given the object that has the template; the same object means nothing. */
 type Plan = (current: Workload) => Workload;
 
 async function applyPlan(
@@ -97,23 +120,25 @@ async function applyPlan(
   signal: AbortSignal,
   plan: Plan,
 ): Promise<{ readonly object: Workload; readonly changed: boolean }> {
-  const kind = workloadResources[ref.kind];
+  const own = requireTemplated(ref);
   for (let attempt = 0; ; attempt++) {
-    const current = await kube.get(kind, ref, signal).catch((error: unknown) => {
+    const template = await getTemplate(kube, own, signal).catch((error: unknown) => {
       if (!isAppError(error, "not_found")) throw error;
       throw new AppError("workload_not_found", `${describeWorkload(ref)} was not found in namespace ${ref.namespace}`, {
         cause: error,
         hint: `see \`telepresence list -n ${ref.namespace}\``,
       });
     });
-    const difference = mergePatch(current.spec.template, plan(current).spec.template);
-    if (difference === undefined) return { object: current, changed: false };
+    const { holder, held } = template;
+    const difference = mergePatch(held.spec.template, plan(held).spec.template);
+    if (difference === undefined) return { object: withTemplateOf(template.own, held), changed: false };
     const patch = {
-      metadata: { resourceVersion: current.metadata.resourceVersion },
+      metadata: { resourceVersion: held.metadata.resourceVersion },
       spec: { template: difference },
     };
     try {
-      return { object: await kube.patch(kind, ref, patch, signal), changed: true };
+      const patched = await kube.patch(templatedResources[holder.kind], holder, patch, signal);
+      return { object: held === template.own ? patched : withTemplateOf(template.own, patched), changed: true };
     } catch (error) {
       if (!isAppError(error, "conflict") || attempt >= maxConflicts) throw error;
       await kube.clock.sleep(20 * 2 ** Math.min(attempt, 5), signal);

@@ -1,8 +1,7 @@
 // The current objects of a watch, and a wait over several of them: the shape of every "until it is ready" here.
 import { AppError } from "#base/error.ts";
 import type { Kube, ListQuery } from "./client.ts";
-import type { KubeObject, Pod, Resource } from "./objects.ts";
-import { pods } from "./objects.ts";
+import type { KubeObject, Resource } from "./objects.ts";
 import type { WatchEvent } from "./watch.ts";
 import { watch } from "./watch.ts";
 
@@ -26,17 +25,17 @@ function keyOf(object: KubeObject): string {
   return object.metadata.uid ?? `${object.metadata.namespace ?? ""}/${object.metadata.name ?? ""}`;
 }
 
-/** Calls back with all pods that match, at once and after each change. Returns when the signal aborts. */
-export async function watchPods(
+/** Calls back with all objects that match, at once and after each change. Returns when the signal aborts. */
+export async function watchAll<T extends KubeObject>(
   kube: Kube,
-  query: ListQuery,
-  onPods: (items: readonly Pod[]) => void,
+  { kind, query }: Pick<Watched<T>, "kind" | "query">,
+  onItems: (items: readonly T[]) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const live = new LiveSet<Pod>();
-  for await (const event of watch(kube, pods, query, signal)) {
+  const live = new LiveSet<T>();
+  for await (const event of watch(kube, kind, query, signal)) {
     live.apply(event);
-    onPods(live.items);
+    onItems(live.items);
   }
 }
 

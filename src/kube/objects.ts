@@ -193,9 +193,22 @@ export interface Workload extends KubeObject {
     readonly selector?: LabelSelector;
     readonly updateStrategy?: { readonly type?: string; readonly rollingUpdate?: { readonly partition?: number } };
     readonly template: PodTemplate;
+    /** Of Argo's Rollout: whose template it uses instead of one of its own. */
+    readonly workloadRef?: { readonly apiVersion?: string; readonly kind?: string; readonly name?: string };
+    /** Of a Job. */
+    readonly suspend?: boolean;
   };
   readonly status?: {
-    readonly observedGeneration?: number;
+    /** Argo writes it as text. */
+    readonly observedGeneration?: number | string;
+    /** Of Argo's Rollout: the generation of the workload it refers to. */
+    readonly workloadObservedGeneration?: number | string;
+    /** Of Argo's Rollout: `Paused` while a step waits. */
+    readonly phase?: string;
+    readonly message?: string;
+    /** Of a DaemonSet, as the next. */
+    readonly desiredNumberScheduled?: number;
+    readonly numberAvailable?: number;
     readonly replicas?: number;
     readonly updatedReplicas?: number;
     readonly readyReplicas?: number;
@@ -203,6 +216,15 @@ export interface Workload extends KubeObject {
     readonly currentRevision?: string;
     readonly updateRevision?: string;
     readonly conditions?: readonly Condition[];
+  };
+}
+
+/** Makes Jobs, whose pods are the ones that are meant. */
+export interface CronJob extends KubeObject {
+  readonly spec: {
+    readonly schedule: string;
+    readonly suspend?: boolean;
+    readonly jobTemplate: { readonly spec: { readonly template: PodTemplate } };
   };
 }
 
@@ -328,6 +350,13 @@ const resource = <T extends KubeObject>(
 export const deployments = resource<Workload>("apps", "deployments", "Deployment");
 export const statefulSets = resource<Workload>("apps", "statefulsets", "StatefulSet");
 export const replicaSets = resource<Workload>("apps", "replicasets", "ReplicaSet");
+export const daemonSets = resource<Workload>("apps", "daemonsets", "DaemonSet");
+export const jobs = resource<Workload>("batch", "jobs", "Job");
+export const cronJobs = resource<CronJob>("batch", "cronjobs", "CronJob");
+export const rollouts: Resource<Workload> = {
+  ...resource<Workload>("argoproj.io", "rollouts", "Rollout"),
+  version: "v1alpha1",
+};
 export const pods = resource<Pod>("", "pods", "Pod");
 export const services = resource<Service>("", "services", "Service");
 export const namespaces = resource<Namespace>("", "namespaces", "Namespace", false);

@@ -1,18 +1,24 @@
 // Pure: how a Service's ports lead to a pod's containers, in the rules the endpoints controller uses. A named
-// targetPort is looked up by name and protocol over the containers in order; a number needs no declaration.
+// targetPort is looked up by name and protocol over the containers in order; a number needs no declaration. Where no
+// Service leads, the ports that the containers declare are all that can be known.
 import type { Container, PodSpec, Service, ServicePort } from "./objects.ts";
 
 export interface PortRoute {
-  readonly service: Service;
-  readonly servicePort: ServicePort;
+  /** Both undefined for a port of a pod that no service leads to. */
+  readonly service: Service | undefined;
+  readonly servicePort: ServicePort | undefined;
   readonly containerName: string;
   readonly containerPort: number;
   readonly protocol: "tcp" | "udp" | "sctp";
-  /** Set when the Service finds the container by this name. */
+  /** Set when the Service finds the container by this name; without one, the name that the container gives it. */
   readonly portName: string | undefined;
-  /** Callers of a headless service dial the pod's port itself. */
+  /** Callers of a headless service dial the pod's port itself, and so they do without a service. */
   readonly headless: boolean;
 }
+
+/** What an agent can take: SCTP it cannot. */
+export type TakenRoute = PortRoute & { readonly protocol: "tcp" | "udp" };
+export const canBeTaken = (route: PortRoute): route is TakenRoute => route.protocol !== "sctp";
 
 export interface UnroutedPort {
   readonly service: Service;
@@ -37,6 +43,32 @@ export function routeServicePorts(pod: PodSpec, services: readonly Service[]): R
     }
   }
   return { routes, unrouted };
+}
+
+/** Ports of a pod that no service leads to: those its containers declare, and those that are asked for by number. */
+export function routeDeclaredPorts(pod: PodSpec, asked: readonly AskedPort[] = []): readonly PortRoute[] {
+  const direct = { service: undefined, servicePort: undefined, headless: true } as const;
+  const routes: PortRoute[] = pod.containers.flatMap(({ name, ports }) =>
+    (ports ?? []).map((port) => ({
+      ...direct,
+      containerName: name,
+      containerPort: port.containerPort,
+      protocol: lowerProtocol(port.protocol),
+      portName: port.name,
+    })),
+  );
+  for (const { containerPort, protocol } of asked) {
+    const known = routes.some((route) => route.containerPort === containerPort && route.protocol === protocol);
+    const containerName = pod.containers[0]?.name;
+    if (known || containerName === undefined) continue;
+    routes.push({ ...direct, containerName, containerPort, protocol, portName: undefined });
+  }
+  return routes;
+}
+
+export interface AskedPort {
+  readonly containerPort: number;
+  readonly protocol: "tcp" | "udp";
 }
 
 function routePort(pod: PodSpec, service: Service, servicePort: ServicePort): PortRoute | string {

@@ -5,7 +5,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
 import type { Kube } from "./client.ts";
-import { LiveSet, waitFor, watchPods } from "./live-set.ts";
+import { LiveSet, waitFor, watchAll } from "./live-set.ts";
 import type { Pod } from "./objects.ts";
 import { pods } from "./objects.ts";
 import { watch } from "./watch.ts";
@@ -98,9 +98,9 @@ describe("watch()", () => {
     const controller = new AbortController();
     let resets = 0;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const done = watchPods(
+    const done = watchAll(
       server.open({}, { clock }),
-      {},
+      { kind: pods, query: {} },
       () => {
         if (++resets === 3) resolve();
       },
@@ -118,7 +118,9 @@ describe("watch()", () => {
     await using server = await new FakeApiServer().listen();
     server.answer = (_request, response) =>
       sendStatus(response, 403, "Forbidden", 'User "x" cannot list resource "pods"');
-    await expect(watchPods(server.open(), {}, () => undefined, new AbortController().signal)).rejects.toMatchObject({
+    await expect(
+      watchAll(server.open(), { kind: pods, query: {} }, () => undefined, new AbortController().signal),
+    ).rejects.toMatchObject({
       code: "forbidden",
     });
   });
@@ -143,7 +145,7 @@ describe("watch()", () => {
     const kube = server.open({}, { clock });
     const controller = new AbortController();
     const seen: number[] = [];
-    const done = watchPods(kube, {}, (items) => void seen.push(items.length), controller.signal);
+    const done = watchAll(kube, { kind: pods, query: {} }, (items) => void seen.push(items.length), controller.signal);
     await silent.promise;
     happen(kube, clock);
     while (seen.length < 2 && clock.now() < 10_000) await clock.advance(100);
@@ -155,14 +157,19 @@ describe("watch()", () => {
     await using server = await new FakeApiServer().listen();
     script(server, () => [pod("a")], []);
     const kube = server.open();
-    const watching = watchPods(kube, {}, () => setImmediate(() => kube.close()), new AbortController().signal);
+    const watching = watchAll(
+      kube,
+      { kind: pods, query: {} },
+      () => setImmediate(() => kube.close()),
+      new AbortController().signal,
+    );
     await expect(watching).rejects.toMatchObject({ code: "cancelled" });
   });
   test("ends at once when the signal aborts", async () => {
     await using server = await new FakeApiServer().listen();
     script(server, () => [pod("a")], []);
     const controller = new AbortController();
-    await watchPods(server.open(), {}, () => controller.abort(), controller.signal);
+    await watchAll(server.open(), { kind: pods, query: {} }, () => controller.abort(), controller.signal);
     expect(controller.signal.aborted).toBe(true);
   });
 });

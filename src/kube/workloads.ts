@@ -1,24 +1,55 @@
-// From a name to what is intercepted: the workload, its services, and which container port each choice of the user
-// means. Choices that are not unique are errors that list them.
+// The kinds of workload that can be intercepted, and how each is found and read. Whatever the kind, the rest of the
+// product sees an object with a pod template: a CronJob's is that of its Jobs, a pod is its own, and a Rollout of Argo
+// may use a Deployment's.
 import { AppError, isAppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
-import type { KubeObject, Pod, Resource, Service, Workload } from "./objects.ts";
-import { deployments, matchesLabels, pods, replicaSets, services, statefulSets } from "./objects.ts";
-import { planPorts } from "./port-choice.ts";
-import type { ChosenPort } from "./port-choice.ts";
+import type { CronJob, KubeObject, Pod, Resource, Service, Workload } from "./objects.ts";
+import {
+  cronJobs,
+  daemonSets,
+  deployments,
+  jobs,
+  matchesLabels,
+  pods,
+  replicaSets,
+  rollouts,
+  statefulSets,
+} from "./objects.ts";
 
-export const workloadResources = {
+/** Their pods are replaced, by a controller or by us, when the template changes. */
+export const templatedResources = {
+  Rollout: rollouts,
   Deployment: deployments,
   StatefulSet: statefulSets,
+  DaemonSet: daemonSets,
   ReplicaSet: replicaSets,
 } as const satisfies Record<string, Resource<Workload>>;
-export type WorkloadKind = keyof typeof workloadResources;
-const kinds = Object.keys(workloadResources) as readonly WorkloadKind[];
+export type TemplatedKind = keyof typeof templatedResources;
 
-export interface FoundWorkload {
+export const workloadResources = {
+  ...templatedResources,
+  CronJob: cronJobs,
+  Job: jobs,
+  Pod: pods,
+} as const satisfies Record<string, Resource<KubeObject>>;
+export type WorkloadKind = keyof typeof workloadResources;
+
+export const templatedKinds = Object.keys(templatedResources) as readonly TemplatedKind[];
+/** Looked for only where nothing of the kinds above is meant. */
+export const otherKinds: readonly WorkloadKind[] = ["CronJob", "Job", "Pod"];
+
+export function isTemplated(kind: WorkloadKind): kind is TemplatedKind {
+  return kind in templatedResources;
+}
+
+export interface WorkloadName {
   readonly kind: WorkloadKind;
   readonly name: string;
   readonly namespace: string;
+}
+
+export interface FoundWorkload extends WorkloadName {
+  /** As the rest of the product sees it; to be changed is only what is in the cluster. */
   readonly object: Workload;
 }
 
@@ -27,279 +58,152 @@ export function describeWorkload(workload: { readonly kind: string; readonly nam
   return `${workload.kind.toLowerCase()} ${workload.name}`;
 }
 
-/** Every workload that can be intercepted: those without an owner. All namespaces when none is given. */
+/** Every workload of these kinds that can be intercepted: those that no other of them owns. All namespaces when none is given. */
 export async function listWorkloads(
   kube: Kube,
   namespace: string | undefined,
   signal: AbortSignal,
+  kinds: readonly WorkloadKind[] = templatedKinds,
 ): Promise<readonly FoundWorkload[]> {
   const lists = await Promise.all(
-    kinds.map((kind) => settled(kube.list(workloadResources[kind], { namespace }, signal))),
+    kinds.map((kind) => settled<{ readonly items: readonly KubeObject[] }>(listKind(kube, kind, namespace, signal))),
   );
-  const refused = lists.find((list) => list instanceof AppError);
+  const refused = lists.find((list) => list instanceof AppError && list.code === "forbidden");
   if (refused instanceof AppError && lists.every((list) => list instanceof AppError)) throw refused;
-  return kinds.flatMap((kind, index) => {
+  const raw = kinds.flatMap((kind, index) => {
     const list = lists[index];
-    return list === undefined || list instanceof AppError
-      ? []
-      : list.items.flatMap((object) => toFound(kind, object) ?? []);
+    return list === undefined || list instanceof AppError ? [] : list.items.map((object) => ({ kind, object }));
   });
+  const known = raw.filter((item) => item.kind === "Deployment").map(({ object }) => object as Workload);
+  return raw.flatMap(({ kind, object }) => toFound(kind, object, (name) => known.find(hasName(name))) ?? []);
 }
 
-/** One workload by kind and name; undefined when there is none. */
+function listKind(kube: Kube, kind: WorkloadKind, namespace: string | undefined, signal: AbortSignal) {
+  const resource: Resource<KubeObject> = workloadResources[kind];
+  return kube.list(resource, { namespace }, signal);
+}
+
+/** One workload by kind and name; undefined when there is none, or another one owns it. */
 export async function findWorkload(
   kube: Kube,
-  ref: { readonly kind: WorkloadKind; readonly namespace: string; readonly name: string },
+  { kind, namespace, name }: WorkloadName,
   signal: AbortSignal,
 ): Promise<FoundWorkload | undefined> {
-  const object = await kube.find(workloadResources[ref.kind], ref, signal);
-  return object === undefined ? undefined : toFound(ref.kind, object);
+  const resource: Resource<KubeObject> = workloadResources[kind];
+  const object = await kube.find(resource, { namespace, name }, signal);
+  if (object === undefined) return undefined;
+  const holder = templateHolder({ kind, namespace, name }, object as Workload);
+  if (holder.kind === kind) return toFound(kind, object);
+  const referred = await kube.find(templatedResources[holder.kind], holder, signal);
+  return toFound(kind, object, () => referred);
 }
 
-function toFound(kind: WorkloadKind, object: Workload): FoundWorkload | undefined {
-  const { name, namespace, ownerReferences } = object.metadata;
-  if (name === undefined || namespace === undefined) return undefined;
-  if (ownerReferences?.some((owner) => owner.controller === true) === true) return undefined;
-  return { kind, name, namespace, object };
+function hasName(name: string): (object: KubeObject) => boolean {
+  return (object) => object.metadata.name === name;
+}
+
+export type TemplatedName = WorkloadName & { readonly kind: TemplatedKind };
+
+export interface HeldTemplate {
+  readonly own: Workload;
+  /** Where the template is, and its object. */
+  readonly holder: TemplatedName;
+  readonly held: Workload;
+}
+
+export async function getTemplate(kube: Kube, ref: TemplatedName, signal: AbortSignal): Promise<HeldTemplate> {
+  const own = await kube.get(templatedResources[ref.kind], ref, signal);
+  const holder = templateHolder(ref, own);
+  const held = holder.kind === ref.kind ? own : await kube.get(templatedResources[holder.kind], holder, signal);
+  return { own, holder, held };
+}
+
+/** The object whose template makes the workload's pods: itself, but for a Rollout that refers to a Deployment. */
+export function templateHolder(ref: WorkloadName, object: Workload): TemplatedName {
+  const { workloadRef } = ref.kind === "Rollout" ? object.spec : {};
+  const kind = workloadRef?.kind;
+  if (workloadRef?.name !== undefined && (kind === "Deployment" || kind === "ReplicaSet")) {
+    return { ...ref, kind, name: workloadRef.name };
+  }
+  return ref as TemplatedName;
+}
+
+/** The workload itself, or a Rollout with the template, the selector and the generation of the Deployment that it refers to. */
+export function withTemplateOf(rollout: Workload, holder: Workload): Workload {
+  const { selector = holder.spec.selector } = rollout.spec;
+  if (holder === rollout) return rollout;
+  return {
+    ...rollout,
+    metadata: { ...rollout.metadata, generation: holder.metadata.generation ?? 0 },
+    spec: { ...rollout.spec, ...(selector === undefined ? {} : { selector }), template: holder.spec.template },
+    status: { ...rollout.status, observedGeneration: rollout.status?.workloadObservedGeneration ?? 0 },
+  };
+}
+
+function toFound(
+  kind: WorkloadKind,
+  raw: KubeObject,
+  referred: (name: string) => Workload | undefined = () => undefined,
+): FoundWorkload | undefined {
+  const { name, namespace } = raw.metadata;
+  if (name === undefined || namespace === undefined || ownerOf(raw) !== undefined) return undefined;
+  const object = readObject(kind, raw, referred);
+  return object === undefined ? undefined : { kind, name, namespace, object };
+}
+
+function readObject(
+  kind: WorkloadKind,
+  raw: KubeObject,
+  referred: (name: string) => Workload | undefined,
+): Workload | undefined {
+  if (kind === "CronJob") return readCronJob(raw as CronJob);
+  if (kind === "Pod") return readPod(raw as Pod);
+  const object = raw as Workload;
+  const { metadata } = raw;
+  const ref = { kind, name: metadata.name ?? "", namespace: metadata.namespace ?? "" };
+  const holder = templateHolder(ref, object);
+  if (holder.kind === kind) return object;
+  const found = referred(holder.name);
+  return found === undefined ? undefined : withTemplateOf(object, found);
+}
+
+function readCronJob({ spec, ...rest }: CronJob): Workload {
+  return { ...rest, spec: { template: spec.jobTemplate.spec.template } };
+}
+
+function readPod({ metadata, spec, status }: Pod): Workload {
+  const { labels, annotations } = metadata;
+  const template = { metadata: { ...(labels && { labels }), ...(annotations && { annotations }) }, spec };
+  return { metadata, spec: { template }, status: { ...(status?.phase && { phase: status.phase }) } };
+}
+
+/** Kinds by which a pod or a workload belongs to another one; any other owner (an operator's object) is none of ours. */
+const owningKinds = new Set([...Object.keys(workloadResources), "ReplicationController", "Node"]);
+
+/** The workload that owns this object, as `ReplicaSet hello-7d9`; undefined for one that stands for itself. */
+export function ownerOf({ metadata }: KubeObject): string | undefined {
+  const owner = metadata.ownerReferences?.find((item) => item.controller === true && owningKinds.has(item.kind));
+  return owner === undefined ? undefined : `${owner.kind} ${owner.name}`;
+}
+
+/** Why there will be no pods any more, as a clause; undefined for what goes on. */
+export function whyEnded({ kind, object }: Pick<FoundWorkload, "kind" | "object">): string | undefined {
+  if (kind === "Job") {
+    const { conditions = [] } = object.status ?? {};
+    const done = conditions.find((item) => ["Complete", "Failed"].includes(item.type) && item.status === "True");
+    return done === undefined ? undefined : done.type === "Complete" ? "is finished" : "has failed";
+  }
+  if (kind !== "Pod") return undefined;
+  const phase = object.status?.phase;
+  return phase === "Succeeded" ? "is finished" : phase === "Failed" ? "has failed" : undefined;
 }
 
 /** A refusal (missing right or kind) as a value; anything else is thrown. */
-async function settled<T>(promise: Promise<T>): Promise<T | AppError> {
+export async function settled<T>(promise: Promise<T>): Promise<T | AppError> {
   return await promise.catch((error: unknown) => {
     if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return error;
     throw error;
   });
-}
-
-export interface InterceptQuery {
-  /** A service or a workload; only a label when `service` or `workload` is given. */
-  readonly name: string;
-  readonly namespace: string;
-  readonly service?: string | undefined;
-  readonly workload?: string | undefined;
-  /** Container whose environment the laptop wants. */
-  readonly container?: string | undefined;
-  /** `local[:service port name or number]`. */
-  readonly ports: readonly string[];
-}
-
-export interface ResolvedWorkload {
-  readonly workload: FoundWorkload;
-  /** Every service that selects the workload's pods: the agent takes the ports of all. */
-  readonly services: readonly Service[];
-  readonly containerName: string;
-  readonly ports: readonly ChosenPort[];
-}
-
-export interface ResolveOptions {
-  readonly signal: AbortSignal;
-  /** Gives a workload as it is without our agent (installer/), so that names mean what the user knows. */
-  readonly withoutAgent: (object: Workload) => Workload;
-}
-
-export async function resolveWorkload(
-  kube: Kube,
-  query: InterceptQuery,
-  { signal, withoutAgent }: ResolveOptions,
-): Promise<ResolvedWorkload> {
-  const { namespace } = query;
-  const all = (await kube.list(services, { namespace }, signal)).items;
-  const picked = await pickWorkload(kube, query, all, signal);
-  const object = withoutAgent(picked.workload.object);
-  const workload = { ...picked.workload, object };
-  refuseUnfit(workload);
-  const selecting = all.filter((service) => selects(service, object));
-  const wanted = picked.service === undefined ? selecting : selecting.filter((item) => nameOf(item) === picked.service);
-  if (wanted.length === 0) {
-    throw new AppError("not_interceptable", `${describeWorkload(workload)} in namespace ${namespace} has no service`, {
-      hint: "create a Service that selects its pods",
-    });
-  }
-  const ports = planPorts(object.spec.template.spec, wanted, query.ports, describeWorkload(workload));
-  const containerName = query.container ?? ports[0]?.containerName ?? "";
-  const known = object.spec.template.spec.containers.map((container) => container.name);
-  if (!known.includes(containerName)) {
-    throw new AppError("not_found", `${describeWorkload(workload)} has no container ${JSON.stringify(containerName)}`, {
-      hint: `choose with --container: ${known.join(", ")}`,
-    });
-  }
-  return { workload, services: selecting, containerName, ports };
-}
-
-interface Picked {
-  readonly workload: FoundWorkload;
-  /** Set when only this service's ports were meant. */
-  readonly service: string | undefined;
-}
-
-async function pickWorkload(
-  kube: Kube,
-  query: InterceptQuery,
-  all: readonly Service[],
-  signal: AbortSignal,
-): Promise<Picked> {
-  const { namespace } = query;
-  const service = pickService(query, all);
-  const named = await pickNamed(kube, query, signal);
-  if (service === undefined) {
-    if (named === undefined) throw workloadMissing(query.name, namespace);
-    return { workload: named, service: undefined };
-  }
-  if (named !== undefined && selects(service, named.object)) return { workload: named, service: nameOf(service) };
-  refuseService(service);
-  if (query.workload !== undefined && named !== undefined) throw notSelected(service, named);
-  const workload = await behindService(kube, service, namespace, signal);
-  if (named !== undefined) throw namesDiffer(query.name, workload, named);
-  return { workload, service: nameOf(service) };
-}
-
-/** The workload that is meant by name; one asked for by --workload must exist. */
-async function pickNamed(kube: Kube, query: InterceptQuery, signal: AbortSignal): Promise<FoundWorkload | undefined> {
-  const wanted = query.workload ?? (query.service === undefined ? query.name : undefined);
-  if (wanted === undefined) return undefined;
-  const named = await findByName(kube, query.namespace, wanted, signal);
-  if (query.workload !== undefined && named === undefined) throw workloadMissing(query.workload, query.namespace);
-  return named;
-}
-
-/** The service that is meant: the one asked for, or one that has the name. */
-function pickService(query: InterceptQuery, all: readonly Service[]): Service | undefined {
-  const wanted = query.service ?? (query.workload === undefined ? query.name : undefined);
-  const service = all.find((item) => nameOf(item) === wanted);
-  if (query.service === undefined || service !== undefined) return service;
-  throw new AppError("not_found", `service ${query.service} was not found in namespace ${query.namespace}`, {
-    hint: all.length === 0 ? "the namespace has no services" : `there are: ${names(all.map(nameOf))}`,
-  });
-}
-
-async function findByName(
-  kube: Kube,
-  namespace: string,
-  name: string,
-  signal: AbortSignal,
-): Promise<FoundWorkload | undefined> {
-  const found = await Promise.all(kinds.map((kind) => settled(findWorkload(kube, { kind, namespace, name }, signal))));
-  const first = found.find((item) => item !== undefined && !(item instanceof AppError));
-  if (first !== undefined && !(first instanceof AppError)) return first;
-  const refused = found.find((item) => item instanceof AppError);
-  if (refused instanceof AppError) throw refused;
-  return undefined;
-}
-
-async function behindService(
-  kube: Kube,
-  service: Service,
-  namespace: string,
-  signal: AbortSignal,
-): Promise<FoundWorkload> {
-  const selected = (await listWorkloads(kube, namespace, signal)).filter((item) => selects(service, item.object));
-  const running = selected.filter((item) => item.object.spec.replicas !== 0);
-  const candidates = running.length > 0 ? running : selected;
-  const [only, ...others] = candidates;
-  if (only === undefined) throw await nothingBehind(kube, service, namespace, signal);
-  if (others.length > 0) {
-    throw new AppError(
-      "ambiguous",
-      `service ${nameOf(service)} leads to ${candidates.length} workloads: ${names(candidates.map(describeWorkload))}`,
-      { hint: "choose one with --workload", fields: { workloads: candidates.map((item) => item.name) } },
-    );
-  }
-  return only;
-}
-
-async function nothingBehind(kube: Kube, service: Service, namespace: string, signal: AbortSignal): Promise<AppError> {
-  const selector = Object.entries(service.spec.selector ?? {}).map(([key, value]) => `${key}=${value}`);
-  const found = await settled(kube.list(pods, { namespace, labelSelector: selector.join(",") }, signal));
-  const pod = found instanceof AppError ? undefined : found.items[0];
-  if (pod === undefined) {
-    return new AppError("not_interceptable", `service ${nameOf(service)} in namespace ${namespace} has no pods`, {
-      hint: `deploy something that carries its labels (${selector.join(", ")})`,
-    });
-  }
-  return new AppError(
-    "not_interceptable",
-    `service ${nameOf(service)} in namespace ${namespace} leads to ${describeOwner(pod)}, expected a Deployment, StatefulSet or ReplicaSet`,
-    { hint: "intercept a workload of one of those kinds" },
-  );
-}
-
-function describeOwner(pod: Pod): string {
-  const owner = pod.metadata.ownerReferences?.find((item) => item.controller === true);
-  return owner === undefined ? `pod ${pod.metadata.name ?? ""} without a workload` : `${owner.kind} ${owner.name}`;
-}
-
-function refuseService(service: Service): void {
-  const name = nameOf(service);
-  if (service.spec.type === "ExternalName") {
-    throw new AppError(
-      "not_interceptable",
-      `service ${name} is an ExternalName for ${service.spec.externalName ?? "another host"}: no pod of this cluster serves it`,
-      { hint: "intercept the workload behind it" },
-    );
-  }
-  if (Object.keys(service.spec.selector ?? {}).length === 0) {
-    throw new AppError("not_interceptable", `service ${name} has no selector, so no pods of its own`, {
-      hint: "intercept a workload, or give the service a selector",
-    });
-  }
-}
-
-function refuseUnfit(workload: FoundWorkload): void {
-  const { spec } = workload.object;
-  const what = describeWorkload(workload);
-  if (spec.template.spec.hostNetwork === true) {
-    throw new AppError(
-      "not_interceptable",
-      `${what} uses the node's network (hostNetwork), where an agent's ports would be the node's own`,
-      { hint: "run it without hostNetwork" },
-    );
-  }
-  if (spec.replicas === 0) {
-    throw new AppError(
-      "not_interceptable",
-      `${what} in namespace ${workload.namespace} is scaled to 0: it has no pods`,
-      {
-        hint: `kubectl scale ${workload.kind.toLowerCase()} ${workload.name} -n ${workload.namespace} --replicas=1`,
-      },
-    );
-  }
-  if (spec.paused === true) {
-    throw new AppError(
-      "not_interceptable",
-      `${what} in namespace ${workload.namespace} is paused: its pods are not replaced`,
-      {
-        hint: `kubectl rollout resume ${workload.kind.toLowerCase()} ${workload.name} -n ${workload.namespace}`,
-      },
-    );
-  }
-}
-
-function workloadMissing(name: string, namespace: string): AppError {
-  return new AppError(
-    "workload_not_found",
-    `no service and no workload ${JSON.stringify(name)} in namespace ${namespace}`,
-    {
-      hint: `see \`telepresence list -n ${namespace}\``,
-    },
-  );
-}
-
-function notSelected(service: Service, workload: FoundWorkload): AppError {
-  return new AppError(
-    "not_interceptable",
-    `service ${nameOf(service)} does not lead to ${describeWorkload(workload)}`,
-    {
-      hint: "leave out --service or --workload",
-    },
-  );
-}
-
-function namesDiffer(name: string, behind: FoundWorkload, named: FoundWorkload): AppError {
-  return new AppError(
-    "ambiguous",
-    `${JSON.stringify(name)} is a service that leads to ${describeWorkload(behind)}, and also ${describeWorkload(named)}`,
-    { hint: `choose with --service ${name} or --workload ${name}` },
-  );
 }
 
 /** Whether a service's traffic reaches the workload's pods. */
@@ -312,12 +216,4 @@ export function selects(service: Service, workload: Workload): boolean {
 
 export function selectsPod(service: Service, pod: Pod): boolean {
   return service.spec.type !== "ExternalName" && matchesLabels(service.spec.selector ?? {}, pod.metadata.labels);
-}
-
-function nameOf(object: KubeObject): string {
-  return object.metadata.name ?? "";
-}
-
-function names(items: readonly string[]): string {
-  return items.length <= 20 ? items.join(", ") : `${items.slice(0, 20).join(", ")} and ${items.length - 20} more`;
 }

@@ -11,7 +11,7 @@ import { loadTarget } from "#kube/config.ts";
 import { execInPod } from "#kube/exec.ts";
 import { openPortForward } from "#kube/port-forward.ts";
 import { discoverSubnets } from "#kube/subnets.ts";
-import { resolveWorkload } from "#kube/workloads.ts";
+import { resolveWorkload } from "#kube/resolve-workload.ts";
 
 export interface DriverArgs {
   readonly namespace: string;
@@ -35,7 +35,7 @@ const calls: Readonly<Record<string, (kube: Kube) => Promise<unknown>>> = {
     return await injectAgent(kube, {
       workload: { kind: found.workload.kind, name: found.workload.name, namespace: args.namespace },
       services: found.services,
-      containerPorts: found.ports.map((port) => port.containerPort),
+      needed: found.ports,
       image: args.image,
       onProgress,
       signal,

@@ -2,11 +2,12 @@
 import { describe, expect, test } from "vitest";
 import type { AppError } from "#base/error.ts";
 import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
-import type { Pod, PodSpec, Service, Workload } from "./objects.ts";
-import { parsePort, planPorts } from "./port-choice.ts";
+import type { KubeObject, Pod, PodSpec, Service, Workload } from "./objects.ts";
+import { describeAffected, parsePort, planPorts } from "./port-choice.ts";
+import type { InterceptQuery } from "./resolve-workload.ts";
+import { resolveWorkload } from "./resolve-workload.ts";
 import { routeServicePorts } from "./service-ports.ts";
-import type { InterceptQuery } from "./workloads.ts";
-import { listWorkloads, resolveWorkload } from "./workloads.ts";
+import { findWorkload, listWorkloads } from "./workloads.ts";
 
 const { signal } = new AbortController();
 const service = (name: string, ports: Service["spec"]["ports"], more: object = {}): Service => ({
@@ -86,17 +87,56 @@ describe("planPorts()", () => {
     expect(() => plan([two], "8000:web", "9000:80")).toThrow("twice");
   });
   test("says why nothing can be taken", () => {
-    expect(() => plan([service("hello", [{ port: 53, targetPort: "dns", protocol: "UDP" }])], "53")).toThrow(
-      "only TCP",
+    expect(() => plan([service("hello", [{ port: 53, targetPort: 7, protocol: "SCTP" }])], "53")).toThrow(
+      "its services have no TCP or UDP ports",
     );
     expect(() => plan([service("hello", [{ port: 53, targetPort: "x" }])], "53")).toThrow(
       'port 53 of service hello leads nowhere: no container has a tcp port named "x"',
     );
     expect(() => plan([service("hello", [])], "53")).toThrow("have no ports");
   });
+  const dns = service("dns", [
+    { name: "dns", port: 53, targetPort: "dns", protocol: "UDP" },
+    { name: "dns-tcp", port: 53, targetPort: 8080 },
+  ]);
+  test("takes UDP where it is said or there is nothing else, and TCP of a number that both have", () => {
+    const protocols = (...wanted: string[]): unknown =>
+      planPorts(podSpec, [dns], wanted, "x").map((port) => `${port.containerPort}/${port.protocol}`);
+    expect(protocols("5353:53/udp")).toEqual(["53/udp"]);
+    expect(protocols("5353:dns")).toEqual(["53/udp"]);
+    expect(protocols("5353:53")).toEqual(["8080/tcp"]);
+    expect(protocols("5353:53/udp", "5354:53/tcp")).toEqual(["53/udp", "8080/tcp"]);
+    expect(() => protocols("5353:dns/tcp")).toThrow('has no service port "dns/tcp"');
+    const only = service("dns", [{ port: 53, targetPort: "dns", protocol: "UDP" }]);
+    expect(planPorts(podSpec, [only], ["5353"], "x")).toMatchObject([{ containerPort: 53, protocol: "udp" }]);
+  });
+  test("takes declared ports, or any number, where no service leads", () => {
+    expect(plan([], "8000:metrics")).toEqual(["8000 side:9090 undefined:undefined"]);
+    expect(plan([], "8000:7000")).toEqual(["8000 web:7000 undefined:undefined"]);
+    expect(planPorts(podSpec, [], ["53:53/udp"], "x")).toMatchObject([{ containerPort: 53, protocol: "udp" }]);
+    expect(() => plan([], "8000")).toThrow(
+      "deployment hello has several ports: --port 8000:http (8080 of container web)",
+    );
+    expect(() => plan([], "8000:nope")).toThrow('deployment hello has no port "nope"');
+    const bare = { containers: [{ name: "web" }] };
+    expect(() => planPorts(bare, [], ["8000"], "pod x")).toThrow("pod x has no service, and its containers declare no");
+  });
+  test("describeAffected() names the other services of a port that is taken", () => {
+    const other = service("other", [{ port: 81, targetPort: "http" }]);
+    const third = service("third", [{ port: 82, targetPort: 8080 }]);
+    const chosen = planPorts(podSpec, [two], ["8000:web"], "x");
+    expect(describeAffected(podSpec, [two], chosen)).toEqual([]);
+    expect(describeAffected(podSpec, [two, other], chosen)).toEqual([
+      "port 8080 also serves service other:81: its callers are intercepted too",
+    ]);
+    expect(describeAffected(podSpec, [two, other, third], chosen)).toEqual([
+      "port 8080 also serves services other:81, third:82: their callers are intercepted too",
+    ]);
+  });
   test("parsePort() refuses what is not LOCAL[:PORT]", () => {
-    expect(parsePort("8000:http")).toEqual({ localPort: 8000, identifier: "http" });
-    for (const bad of ["", "http", "0", "70000", "8000:", "1:2:3"])
+    expect(parsePort("8000:http")).toEqual({ localPort: 8000, identifier: "http", protocol: undefined });
+    expect(parsePort("5353:53/UDP")).toEqual({ localPort: 5353, identifier: "53", protocol: "udp" });
+    for (const bad of ["", "http", "0", "70000", "8000:", "1:2:3", "1:2/sctp", "1/udp"])
       expect(() => parsePort(bad)).toThrow("is not LOCAL[:SERVICE-PORT]");
   });
 });
@@ -106,6 +146,10 @@ interface Cluster {
   readonly deployments?: readonly Workload[];
   readonly statefulsets?: readonly Workload[];
   readonly replicasets?: readonly Workload[];
+  readonly daemonsets?: readonly Workload[];
+  readonly rollouts?: readonly Workload[];
+  readonly jobs?: readonly Workload[];
+  readonly cronjobs?: readonly KubeObject[];
   readonly pods?: readonly Pod[];
 }
 
@@ -135,7 +179,22 @@ async function resolve(cluster: Cluster, query: Partial<InterceptQuery> = {}): P
 
 describe("resolveWorkload()", () => {
   const http = service("hello", [{ port: 80, targetPort: "http" }]);
+  const labels = { app: "hello" };
+  const meta = (name: string) => ({ name, namespace: "n", uid: `uid-${name}` });
+  const owned = (name: string, kind: string, owner: string): Pod => ({
+    metadata: {
+      ...meta(name),
+      labels: { app: "hello" },
+      ownerReferences: [{ apiVersion: "apps/v1", kind, name: owner, uid: "1", controller: true }],
+    },
+    spec: podSpec,
+  });
+  const template = (more: object): Workload =>
+    workload("hello", { template: { metadata: { labels }, spec: { ...podSpec, ...more } } });
   const full = { services: [http], deployments: [workload("hello")], statefulsets: [], replicasets: [] };
+
+  const empty = { deployments: [], statefulsets: [], replicasets: [], daemonsets: [], rollouts: [] };
+  const none = { ...empty, services: [http], cronjobs: [], jobs: [], pods: [] };
 
   test("takes a name that is both", async () => {
     expect(await resolve(full)).toBe("Deployment hello web hello:8080 [hello]");
@@ -185,6 +244,57 @@ describe("resolveWorkload()", () => {
       hint: "choose with --service hello or --workload hello",
     });
   });
+  test("takes every kind by its name, with the kind said where two have it", async () => {
+    const cronjobs = [
+      {
+        metadata: meta("hello"),
+        spec: { schedule: "* * * * *", jobTemplate: { spec: { template: { metadata: { labels }, spec: podSpec } } } },
+      },
+    ];
+    const pods: Pod[] = [{ metadata: { ...meta("hello"), labels }, spec: podSpec, status: { phase: "Running" } }];
+    const one = async (cluster: Cluster): Promise<string> =>
+      (await resolve({ ...none, ...cluster })).split(" ")[0] ?? "";
+    expect(await one({ daemonsets: [workload("hello")] })).toBe("DaemonSet");
+    expect(await one({ rollouts: [workload("hello")] })).toBe("Rollout");
+    expect(await one({ jobs: [workload("hello")] })).toBe("Job");
+    expect(await one({ cronjobs })).toBe("CronJob");
+    expect(await one({ pods })).toBe("Pod");
+    // A template's kind goes before those whose pods come and go.
+    expect(await one({ pods, deployments: [workload("hello")] })).toBe("Deployment");
+    const both = { ...none, deployments: [workload("hello")], daemonsets: [workload("hello")] };
+    await expect(resolve(both)).rejects.toMatchObject({
+      code: "ambiguous",
+      hint: "choose one: deployment/hello, daemonset/hello",
+    });
+    expect(await resolve(both, { kind: "DaemonSet", workload: "hello" })).toContain("DaemonSet hello");
+  });
+  test("takes the Rollout with the template of the Deployment it refers to, which is scaled to 0", async () => {
+    const { spec, ...rest } = workload("hello");
+    const rollout = {
+      ...rest,
+      spec: { replicas: 2, workloadRef: { apiVersion: "apps/v1", kind: "Deployment", name: "hello" } },
+      status: { workloadObservedGeneration: "4" },
+    } as unknown as Workload;
+    const deployment = { ...rest, metadata: { ...rest.metadata, generation: 5 }, spec: { ...spec, replicas: 0 } };
+    const cluster = { ...none, rollouts: [rollout], deployments: [deployment] };
+    expect(await resolve(cluster)).toBe("Rollout hello web hello:8080 [hello]");
+    await using server = await new FakeApiServer().listen();
+    serve(server, cluster);
+    const found = await findWorkload(server.open(), { kind: "Rollout", name: "hello", namespace: "n" }, signal);
+    expect(found?.object).toMatchObject({
+      metadata: { generation: 5 },
+      spec: { replicas: 2, selector: { matchLabels: labels } },
+      status: { observedGeneration: "4" },
+    });
+  });
+  test("takes what an operator's own object owns", async () => {
+    const deployments = [{ ...workload("hello"), metadata: owned("hello", "Widget", "w").metadata }];
+    expect(await resolve({ ...none, deployments })).toContain("Deployment hello");
+  });
+  const finished: Workload = {
+    ...workload("hello"),
+    status: { conditions: [{ type: "Complete", status: "True" }] },
+  };
   const refusals: readonly [string, Cluster, string][] = [
     [
       "nothing of the name",
@@ -210,33 +320,33 @@ describe("resolveWorkload()", () => {
       "hostNetwork",
       {
         ...full,
-        deployments: [
-          workload("hello", {
-            template: { metadata: { labels: { app: "hello" } }, spec: { ...podSpec, hostNetwork: true } },
-          }),
-        ],
+        deployments: [template({ hostNetwork: true })],
       },
       "hostNetwork",
     ],
     ["scaled to 0", { ...full, deployments: [workload("hello", { replicas: 0 })] }, "is scaled to 0"],
     ["paused", { ...full, deployments: [workload("hello", { paused: true })] }, "is paused"],
-    ["no service", { ...full, services: [] }, "deployment hello in namespace n has no service"],
+    ["no service and several ports", { ...full, services: [] }, "deployment hello has several ports"],
+    ["finished", { ...none, jobs: [finished] }, "job hello in namespace n is finished: it has no pods"],
+    ["Windows", { ...full, deployments: [template({ nodeSelector: { "kubernetes.io/os": "windows" } })] }, "Windows"],
+    [
+      "no node",
+      { ...none, daemonsets: [{ ...workload("hello"), status: { desiredNumberScheduled: 0 } }] },
+      "daemonset hello in namespace n runs on no node",
+    ],
+    [
+      "a pod of a workload",
+      { ...full, services: [], deployments: [], pods: [owned("hello", "ReplicaSet", "hello-7d9")] },
+      "pod hello in namespace n belongs to ReplicaSet hello-7d9",
+    ],
   ];
   test.each(refusals)("refuses: %s", async (_what, cluster, text) => {
     await expect(resolve(cluster)).rejects.toThrow(text);
   });
   test("names what else a service leads to", async () => {
-    const pods: Pod[] = [
-      {
-        metadata: {
-          name: "x",
-          ownerReferences: [{ apiVersion: "apps/v1", kind: "DaemonSet", name: "agentd", uid: "1", controller: true }],
-        },
-        spec: podSpec,
-      },
-    ];
+    const pods = [owned("x", "DaemonSet", "agentd")];
     await expect(resolve({ ...full, deployments: [], pods })).rejects.toThrow(
-      "leads to DaemonSet agentd, expected a Deployment, StatefulSet or ReplicaSet",
+      "leads to DaemonSet agentd, which could not be read",
     );
   });
   test("names the missing right when no kind may be read", async () => {
