@@ -14,17 +14,23 @@ export interface ActiveWait {
   /** The manager's latest word. */
   readonly info: () => InterceptInfo | undefined;
   readonly follower: WorkloadFollower;
+  /** What would keep agents from the manager: one that cannot reach it for this reason will not at the next attempt. */
+  readonly obstacles?: readonly string[] | undefined;
   /** Woken when either may have changed. */
   readonly changes: Changes;
   readonly clock: Clock;
 }
 
 export async function waitActive(wait: ActiveWait, signal: AbortSignal): Promise<InterceptInfo> {
-  const { follower, changes, clock } = wait;
+  const { follower, changes, clock, obstacles: [obstacle] = [] } = wait;
   using limit = deadline(clock, activeTimeoutMs, "waiting for the traffic-agents", signal);
   let refusedSinceMs: number | undefined;
   for (;;) {
     const info = wait.info();
+    const { failure } = follower;
+    if (obstacle !== undefined && isAppError(failure, "timeout")) {
+      throw new AppError("timeout", `${failure.message}: ${obstacle}`, { cause: failure });
+    }
     // One agent makes it active; a caller may reach any of the pods.
     if (info?.state === "active" && follower.isComplete(info.pods)) return info;
     // An agent of a pod that is being replaced refuses what only its successor knows, and may do so long before the

@@ -215,7 +215,13 @@ export class Intercepts implements AsyncDisposable {
         if (injected.agent === "ephemeral") follower.attachTo(spec.ports.map((port) => port.containerPort));
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
         const active = await waitActive(
-          { info: () => entry.info, follower, changes: this.#changes, clock: this.#options.clock },
+          {
+            info: () => entry.info,
+            obstacles: injected.obstacles,
+            follower,
+            changes: this.#changes,
+            clock: this.#options.clock,
+          },
           signal,
         );
         const [environment, astray] = await Promise.all([
@@ -305,7 +311,7 @@ export class Intercepts implements AsyncDisposable {
       return {
         warnings: [`the pod's environment could not be read: ${message}${hint === undefined ? "" : `; ${hint}`}`],
       };
-    using limit = deadline(this.#options.clock, answerTimeoutMs, "the traffic-manager's answer", signal);
+      using limit = deadline(this.#options.clock, answerTimeoutMs, "the traffic-manager's answer", signal);
     }
   }
 

@@ -1,5 +1,6 @@
 // One intercept for people: the block below `Using Deployment hello` and below a workload in `list`.
 import type { InterceptInfo } from "#wire/manager-api.ts";
+import { describeByPass } from "./caller-path.ts";
 import { filterPairs } from "./filter.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
@@ -30,6 +31,8 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
   if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });
+  const byPass = describeByPass(info);
+  if (byPass !== undefined) pairs.push({ key: "By-passed", value: byPass });
   pairs.push(...callerPairs(info, detail));
   if (info.refusedByLaptop > 0) {
     const value = `${info.refusedByLaptop} ${whither(info)} because nothing accepted them on the laptop`;

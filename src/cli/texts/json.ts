@@ -3,6 +3,7 @@
 import { invariant } from "#base/error.ts";
 import type { Connection, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
+import { callerPathToJson } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
 
 const allConnections = "all TCP connections";
@@ -48,6 +49,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     existing: spec.existing,
     on_refused: spec.onRefused,
     older_connections: info.olderConnections,
+    caller_path: callerPathToJson(info),
     modified_at: new Date(info.createdAtMs).toISOString(),
   };
 }

@@ -3,6 +3,7 @@
 import { formatDuration } from "#base/abort.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort } from "#wire/manager-api.ts";
+import { callerPathToJson, describeCallerPath } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
 import { formatRefused } from "./intercept.ts";
 import type { KeyValue } from "./key-values.ts";
@@ -50,7 +51,10 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     pairs.push({
       key: "Intercepts",
       value: `${intercepts.length} total`,
-      below: intercepts.map(formatInterceptLine),
+      below: intercepts.flatMap((info) => [
+        formatInterceptLine(info),
+        ...describeCallerPath(info).map((text) => `  ${text}`),
+      ]),
     });
   }
   return [`${names.userDaemon}: Running`, ...formatKeyValues(pairs, 2)];
@@ -175,6 +179,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
         message: info.message === "" ? undefined : info.message,
         caller_address_kept: info.callerAddress?.kept,
         older_connections: info.olderConnections,
+        caller_path: callerPathToJson(info),
         refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
         ports: info.spec.ports.map((port) => ({
           container_port: port.containerPort,
