@@ -11,7 +11,7 @@ export interface SoughtName {
   readonly namespace: string | undefined;
 }
 
-/** The error itself, with the nearest workload's name where there is one; never rejects. */
+/** The error itself, with the nearest name of a workload or service where there is one; never rejects. */
 export async function suggestWorkload(
   client: Pick<DaemonClient, "call">,
   error: unknown,
@@ -20,10 +20,8 @@ export async function suggestWorkload(
   if (!isAppError(error, "workload_not_found")) return error;
   try {
     const { workloads } = await client.call("list", { namespace }, listLimitMs);
-    const near = nearestName(
-      name,
-      workloads.map((workload) => workload.name),
-    );
+    const known = workloads.flatMap((workload) => [workload.name, ...(workload.services ?? [])]);
+    const near = nearestName(name, known);
     if (near === undefined) return error;
     const { code, message, fields } = error;
     return new AppError(code, message, { cause: error, fields, hint: `did you mean ${near}?` });

@@ -50,6 +50,10 @@ test("waitUntilEnded() looks until the agent has ended", async () => {
   expect(states).toEqual([]);
 });
 
+function openAccess(server: FakeApiServer): KubeAccess {
+  return new KubeAccess({ kube: server.open({ namespace: "shop" }), managerNamespace: "telepresence", image });
+}
+
 async function list(pods: readonly Pod[] | undefined): Promise<readonly (string | undefined)[]> {
   await using server = await new FakeApiServer().listen();
   server.answer = ({ path }, response) => {
@@ -59,7 +63,7 @@ async function list(pods: readonly Pod[] | undefined): Promise<readonly (string 
     if (items === undefined) sendStatus(response, 403, "Forbidden", "no pods for you");
     else sendJson(response, { items, metadata: { resourceVersion: "1" } });
   };
-  const access = new KubeAccess({ kube: server.open({ namespace: "shop" }), managerNamespace: "telepresence", image });
+  const access = openAccess(server);
   return (await access.listWorkloads("shop", signal)).map((item) => item.agentVersion);
 }
 
@@ -75,16 +79,26 @@ describe("listWorkloads()", () => {
       if (path.endsWith("/namespaces/nope")) sendStatus(response, 404, "NotFound", "no such namespace");
       else sendJson(response, { items: [], metadata: { name: "shop", resourceVersion: "1" } });
     };
-    const access = new KubeAccess({
-      kube: server.open({ namespace: "shop" }),
-      managerNamespace: "telepresence",
-      image,
-    });
+    const access = openAccess(server);
     await expect(access.listWorkloads("nope", signal)).rejects.toMatchObject({
       code: "namespace_missing",
       message: "namespace nope does not exist",
     });
     expect(await access.listWorkloads("shop", signal)).toEqual([]);
+  });
+  test("names the services that select a workload", async () => {
+    await using server = await new FakeApiServer().listen();
+    const other = { ...service, metadata: { name: "other" }, spec: { ...service.spec, selector: { app: "other" } } };
+    server.answer = ({ path }, response) => {
+      const kind = path.split("/").at(-1) ?? "";
+      const lists: Record<string, readonly object[] | undefined> = {
+        deployments: [workload],
+        services: [other, service],
+      };
+      sendJson(response, { items: lists[kind] ?? [], metadata: { resourceVersion: "1" } });
+    };
+    const access = openAccess(server);
+    expect((await access.listWorkloads("shop", signal)).map((item) => item.services)).toEqual([["hello"]]);
   });
   test("goes without where pods may not be listed", async () => {
     expect(await list(undefined)).toEqual([undefined]);

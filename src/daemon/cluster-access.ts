@@ -125,7 +125,10 @@ export class KubeAccess implements ClusterAccess {
     if (found.length === 0) await requireNamespace(this.#kube, namespace, signal);
     return found
       .filter((item) => !(item.name === "traffic-manager" && item.namespace === this.#managerNamespace))
-      .map((item) => this.#toListed(item, attached, whyNotInterceptable(item, known?.items)));
+      .map((item) => ({
+        ...this.#toListed(item, attached, whyNotInterceptable(item, known?.items)),
+        ...(known === undefined ? {} : { services: servicesOf(item, known.items) }),
+      }));
   }
 
   /** Pods with an ephemeral agent, where they can be seen. */
@@ -280,7 +283,12 @@ function whyNotInterceptable(item: FoundWorkload, known: readonly Service[] | un
   const object = planRemoval(item.object);
   if (object.spec.template.spec.hostNetwork === true) return "its pods use the node's network (hostNetwork)";
   if (known === undefined || known.some((service) => selects(service, object))) return undefined;
-  return "No service with matching selector";
+  return routeDeclaredPorts(pod).some(canBeTaken) ? undefined : "No service with matching selector";
+}
+
+function servicesOf({ object }: FoundWorkload, known: readonly Service[]): string[] {
+  const workload = planRemoval(object);
+  return known.filter((service) => selects(service, workload)).map((service) => service.metadata.name ?? "");
 }
 
 /** Live pods only: one that is being deleted takes no new connections that are worth introducing it for. */

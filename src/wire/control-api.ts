@@ -92,6 +92,8 @@ export type ListedWorkload = z.infer<typeof listedWorkloadSchema>;
 export const unknownSessionId = "00000000-0000-0000-0000-000000000000";
 
 /** Methods that the CLI calls. */
+  /** Names of the services that select it; left out where services may not be listed. */
+  services: names.optional(),
 export const controlApi = {
   hello: method(
     z.object({ version: z.string() }),

@@ -657,13 +657,15 @@ describe("intercept", () => {
 
   test.each([
     ["helo", "did you mean hello?"],
+    // Services were not thought of.
+    ["web-svx", "did you mean web-svc?"],
     ["payments", "see the list"],
   ])("suggests a name near to %s, if there is one", async (name, hint) => {
     await start({
       intercept: () => {
         throw new AppError("workload_not_found", `no workload ${name}`, { hint: "see the list" });
       },
-      list: () => ({ workloads: [workload("web"), workload("hello")], warnings: [] }),
+      list: () => ({ workloads: [workload("web", { services: ["web-svc"] }), workload("hello")], warnings: [] }),
     });
     expect(await run("intercept", name)).toEqual({
       code: 1,
