@@ -16,12 +16,10 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { Taken } from "#agent/served.ts";
 import type { HttpRoutes } from "./http-decision.ts";
 import type { ReadyEnd } from "./http-connection.ts";
-import type { Http2End } from "./http2-end.ts";
 import { Http2Ends } from "./http2-ends.ts";
-import type { Http2EndsOptions } from "./http2-ends.ts";
+import type { ApplicationEvent, Http2EndsOptions } from "./http2-ends.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
 import { callerLimits, windows } from "./http2-limits.ts";
 import { Fields, encodeShutdownNotice } from "./http2-messages.ts";
@@ -45,15 +43,15 @@ export class Http2Connection {
   readonly #ends: Http2Ends;
   readonly #exchanges = new Set<Http2Exchange>();
   #session: ServerHttp2Session | undefined;
-  #refused: Taken | undefined;
+  #ready: ReadyEnd | undefined;
   #laptopAnsweredLast = false;
   #isLeaving = false;
 
   constructor(options: Http2ConnectionOptions) {
     this.#options = options;
     this.#caller = options.caller;
-    this.#refused = options.ready?.refused;
-    this.#ends = new Http2Ends(options, (application) => this.#onApplication(application));
+    this.#ready = options.ready;
+    this.#ends = new Http2Ends(options, (event) => this.#onApplication(event));
   }
 
   /** `first` is what the caller has sent so far. */
@@ -95,14 +93,14 @@ export class Http2Connection {
     list: string[],
   ): void => {
     const { routes, clock, log } = this.#options;
-    const refused = this.#refused;
-    this.#refused = undefined;
+    const ready = this.#ready;
+    this.#ready = undefined;
     const exchange = new Http2Exchange({
       stream,
       fields: new Fields(list, headers),
       ends: this.#ends,
       routes,
-      refused,
+      ready,
       onAnswer: ({ taken }) => (this.#laptopAnsweredLast = taken !== undefined),
       onApplicationLost: (lost) => this.#onApplicationLost(lost),
       clock,
@@ -113,18 +111,15 @@ export class Http2Connection {
     exchange.start();
   };
 
-  #onApplication(application: Http2End | undefined): void {
-    if (application === undefined) {
-      if (!this.#laptopAnsweredLast) this.#leave();
-    } else if (application.takesExtendedConnect) {
-      this.#session?.settings({ enableConnectProtocol: true });
-    }
+  #onApplication(event: ApplicationEvent): void {
+    if (event === "takes extended CONNECT") this.#session?.settings({ enableConnectProtocol: true });
+    else if (!this.#laptopAnsweredLast) this.#leave();
   }
 
   /** Without us its caller's connection would be cut; streams of a laptop on the same connection go on. */
   #onApplicationLost(lost: Http2Exchange): void {
     if ([...this.#exchanges].some(({ taken }) => taken !== undefined)) {
-      lost.cut();
+      lost.cut("the application closed the connection");
       return;
     }
     if (this.#caller instanceof Socket) this.#caller.resetAndDestroy();

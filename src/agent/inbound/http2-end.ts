@@ -68,8 +68,9 @@ export class Http2End {
   get lostReason(): string {
     return this.#failure?.message ?? "the connection was closed";
   }
-  /** It takes WebSocket and the like (RFC 8441). */
-  get takesExtendedConnect(): boolean {
+  /** Whether it takes WebSocket and the like (RFC 8441), as it says when it greets. */
+  async takesExtendedConnect(): Promise<boolean> {
+    await this.greeted;
     return !this.isLost && this.#session.remoteSettings.enableConnectProtocol === true;
   }
 

@@ -2,20 +2,22 @@
 // intercept that take new requests, opened when first needed and kept. One that is going away finishes what it has.
 // @from agent/inbound/http2-connection.ts
 // @to agent/inbound/open-stream.ts, agent/inbound/pass.ts
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Taken } from "#agent/served.ts";
-import type { TunnelStream } from "#tunnel/tunnel.ts";
 import { sameIntercept } from "./http-decision.ts";
 import { Http2End } from "./http2-end.ts";
 
 export interface Http2EndsOptions {
-  readonly dialApplication: () => Promise<Socket>;
+  readonly dialApplication: () => Promise<Duplex>;
   /** Rejects when the laptop's process does not take the connection. */
-  readonly openLaptop: (taken: Taken) => Promise<TunnelStream>;
+  readonly openLaptop: (taken: Taken) => Promise<Duplex>;
   readonly clock: Clock;
 }
+
+/** What the caller is to know of the application. */
+export type ApplicationEvent = "takes extended CONNECT" | "leaves";
 
 interface Slot {
   readonly taken: Taken | undefined;
@@ -25,20 +27,19 @@ interface Slot {
 
 export class Http2Ends {
   readonly #options: Http2EndsOptions;
-  readonly #onApplication: (end: Http2End | undefined) => void;
+  readonly #onApplication: (event: ApplicationEvent) => void;
   /** By the intercept's id; the application's is empty. */
   readonly #slots = new Map<string, Slot>();
   readonly #all = new Set<Http2End>();
   #over = false;
 
-  /** `onApplication` hears when the application has greeted, and (undefined) when it takes no more requests. */
-  constructor(options: Http2EndsOptions, onApplication: (end: Http2End | undefined) => void) {
+  constructor(options: Http2EndsOptions, onApplication: (event: ApplicationEvent) => void) {
     this.#options = options;
     this.#onApplication = onApplication;
   }
 
   /** Takes over a connection that was opened before it was known what the caller speaks. */
-  adopt(duplex: Socket | TunnelStream, taken: Taken | undefined): void {
+  adopt(duplex: Duplex, taken: Taken | undefined): void {
     void this.#fill(taken, Promise.resolve(duplex));
   }
 
@@ -68,7 +69,7 @@ export class Http2Ends {
     for (const end of this.#all) end.close();
   }
 
-  #fill(taken: Taken | undefined, duplex: Promise<Socket | TunnelStream>): Promise<Http2End> {
+  #fill(taken: Taken | undefined, duplex: Promise<Duplex>): Promise<Http2End> {
     const opened = this.#open(taken, duplex);
     const slot: Slot = { taken, opened, end: undefined };
     this.#slots.set(idOf(taken), slot);
@@ -83,7 +84,7 @@ export class Http2Ends {
     if (slot !== undefined && this.#slots.get(idOf(slot.taken)) === slot) this.#slots.delete(idOf(slot.taken));
   }
 
-  async #open(taken: Taken | undefined, opening: Promise<Socket | TunnelStream>): Promise<Http2End> {
+  async #open(taken: Taken | undefined, opening: Promise<Duplex>): Promise<Http2End> {
     const duplex = await opening;
     if (this.#over) {
       duplex.destroy();
@@ -93,7 +94,8 @@ export class Http2Ends {
     this.#all.add(end);
     duplex.once("close", () => this.#all.delete(end));
     if (taken === undefined) {
-      end.greeted.then(() => this.#onApplication(end)).catch(() => undefined); // its loss is heard anyway
+      const onGreeting = (extended: boolean): void => void (extended && this.#onApplication("takes extended CONNECT"));
+      end.takesExtendedConnect().then(onGreeting, () => undefined); // its loss is heard anyway
       return end;
     }
     // Nothing is sent before it has greeted: a process that speaks something else has then seen no request.
@@ -112,7 +114,7 @@ export class Http2Ends {
   readonly #onGone = (end: Http2End): void => {
     const slot = this.#slots.get(idOf(end.taken));
     if (slot?.end === end) this.#forget(slot);
-    if (end.taken === undefined && !this.#over) this.#onApplication(undefined);
+    if (end.taken === undefined && !this.#over) this.#onApplication("leaves");
   };
 }
 

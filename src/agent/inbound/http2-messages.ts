@@ -1,14 +1,24 @@
 // Header lists of HTTP/2 as Node gives and takes them: flat lists of names and values, in order, nothing joined. What came
 // goes on as it came, and what must not be kept in tables (RFC 7541 §7.1.3) stays so.
-import { sensitiveHeaders } from "node:http2";
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
-import type { AskedRequest } from "./http-decision.ts";
+import { constants, sensitiveHeaders } from "node:http2";
+import type { Http2Stream, IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
+import type { AskedRequest } from "#agent/decisions.ts";
 
 /** The bit of a HEADERS frame that says that no body follows. */
 const endStreamFlag = 1;
 
 export function endsStream(flags: number): boolean {
   return (flags & endStreamFlag) !== 0;
+}
+
+/** Its 'end' says nothing: a reset, or the end of the connection, came before the last byte. */
+export function isCut(stream: Http2Stream): boolean {
+  return stream.destroyed || (stream.rstCode !== undefined && stream.rstCode !== constants.NGHTTP2_NO_ERROR);
+}
+
+/** Where there are none, Node ends the stream without. */
+export function sendTrailers(stream: Http2Stream, trailers: Fields | undefined): void {
+  if (!stream.closed && !stream.destroyed) stream.sendTrailers(trailers?.byName() ?? {});
 }
 
 /** A header list that goes on. */

@@ -2,7 +2,7 @@
 // cluster would: an application that trusts what comes from loopback must not trust the whole cluster because of us
 // (DESIGN 15). Only an application that listens on nothing but loopback is dialled there. Where the kernel was set up for
 // it, the application even sees its caller's address.
-// @from agent/inbound/capture.ts, agent/inbound/http-ends.ts
+// @from agent/inbound/capture.ts, agent/inbound/http-ends.ts, agent/inbound/http2-ends.ts
 import type { Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
 import { deadline } from "#base/abort.ts";
