@@ -1,11 +1,13 @@
 // `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run.
 import { benchAgent } from "./agent.ts";
+import { benchAttach } from "./attach.ts";
 import { benchProduct } from "./product.ts";
 import { benchTunnel } from "./tunnel.ts";
 import type { Report } from "./tunnel.ts";
 
 const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   agent: benchAgent,
+  attach: benchAttach,
   tunnel: benchTunnel,
   product: benchProduct,
 };

@@ -1,5 +1,5 @@
 // The end of `intercept`: until every ready pod's agent serves it, or refuses for good.
-import { deadline } from "#base/abort.ts";
+import { deadline, linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
@@ -14,6 +14,8 @@ export interface ActiveWait {
   /** The manager's latest word. */
   readonly info: () => InterceptInfo | undefined;
   readonly follower: WorkloadFollower;
+  /** Where agents do not run yet: resolves when they are said to, rejects when one will not. */
+  readonly started?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** What would keep agents from the manager: one that cannot reach it for this reason will not at the next attempt. */
   readonly obstacles?: readonly string[] | undefined;
   /** Woken when either may have changed. */
@@ -22,8 +24,32 @@ export interface ActiveWait {
 }
 
 export async function waitActive(wait: ActiveWait, signal: AbortSignal): Promise<InterceptInfo> {
+  const early = wait.started === undefined ? undefined : await activeBefore(wait.started, wait, signal);
+  if (early !== undefined) return early;
+  using limit = deadline(wait.clock, activeTimeoutMs, "waiting for the traffic-agents", signal);
+  return await untilActive(wait, limit.signal);
+}
+
+/** Agents may serve before the cluster tells that they run; undefined when it told first. No time-out: an image is pulled. */
+async function activeBefore(
+  started: (signal: AbortSignal) => Promise<void>,
+  wait: ActiveWait,
+  signal: AbortSignal,
+): Promise<InterceptInfo | undefined> {
+  const ending = new AbortController();
+  using either = linkSignals(signal, ending.signal);
+  const active = untilActive(wait, either.signal);
+  const running = started(either.signal).then(() => undefined);
+  try {
+    return await Promise.race([active, running]);
+  } finally {
+    ending.abort(new AppError("cancelled", "the other was quicker"));
+    await Promise.allSettled([active, running]);
+  }
+}
+
+async function untilActive(wait: ActiveWait, signal: AbortSignal): Promise<InterceptInfo> {
   const { follower, changes, clock, obstacles: [obstacle] = [] } = wait;
-  using limit = deadline(clock, activeTimeoutMs, "waiting for the traffic-agents", signal);
   let refusedSinceMs: number | undefined;
   for (;;) {
     const info = wait.info();
@@ -40,10 +66,10 @@ export async function waitActive(wait: ActiveWait, signal: AbortSignal): Promise
       const leftMs = refusedSinceMs + refusedMs - clock.now();
       if (leftMs <= 0) throw new AppError("manager_failed", info.message);
       using _settled = clock.after(leftMs, () => changes.wake());
-      await nextChange(wait, limit.signal);
+      await nextChange(wait, signal);
     } else {
       refusedSinceMs = undefined;
-      await nextChange(wait, limit.signal);
+      await nextChange(wait, signal);
     }
   }
 }

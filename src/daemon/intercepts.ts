@@ -217,6 +217,7 @@ export class Intercepts implements AsyncDisposable {
         const active = await waitActive(
           {
             info: () => entry.info,
+            started: injected.started,
             obstacles: injected.obstacles,
             follower,
             changes: this.#changes,
@@ -274,6 +275,7 @@ export class Intercepts implements AsyncDisposable {
   }
 
   async #createAtManager(manager: ManagerConnection, spec: InterceptSpec, signal: AbortSignal): Promise<InterceptInfo> {
+    using limit = deadline(this.#options.clock, answerTimeoutMs, "the traffic-manager's answer", signal);
     try {
       return await createFiltered(manager, spec, limit.signal);
     } catch (error) {
@@ -311,8 +313,7 @@ export class Intercepts implements AsyncDisposable {
       return {
         warnings: [`the pod's environment could not be read: ${message}${hint === undefined ? "" : `; ${hint}`}`],
       };
-      using limit = deadline(this.#options.clock, answerTimeoutMs, "the traffic-manager's answer", signal);
-    }
+      }
   }
 
   async #removeAtManager(own: Own): Promise<void> {

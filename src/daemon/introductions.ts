@@ -17,6 +17,8 @@ export interface AgentPod {
   readonly uid: string;
   /** Its agent's container runs. */
   readonly agentRunning: boolean;
+  /** It is not said to run yet, and may answer any moment. */
+  readonly agentComing?: boolean | undefined;
   /** Which container that is: another one has another key. */
   readonly agent?: string | undefined;
 }
@@ -49,10 +51,16 @@ export interface IntroducedAgent {
 interface State {
   agent?: IntroducedAgent;
   introduced: boolean;
+  /** First attempt. */
+  sinceMs?: number;
 }
 
 /** chosen: a container is said to run a moment before its agent listens. */
 const firstRetryMs = 40;
+/** chosen: a container is often up to a second older than the news of it; one whose image is pulled takes long. */
+const knockMs = 60;
+const promptMs = 3000;
+const seldomMs = 1000;
 
 export class Introductions implements AsyncDisposable {
   readonly #options: IntroductionOptions;
@@ -64,7 +72,7 @@ export class Introductions implements AsyncDisposable {
     this.#attempts = new PodAttempts<AgentPod, State>({
       what: "the introduction to pod",
       initial: () => ({ introduced: false }),
-      isWanted: ({ pod, state }) => manager() !== undefined && pod.agentRunning && !state.introduced,
+      isWanted: ({ pod, state }) => manager() !== undefined && !state.introduced && mayAnswer(pod),
       attempt: (entry, signal) => this.#attempt(entry, signal),
       firstRetryMs,
       restMs: 0,
@@ -106,12 +114,24 @@ export class Introductions implements AsyncDisposable {
     return this.#attempts[Symbol.asyncDispose]();
   }
 
-  async #attempt({ pod, state }: PodEntry<AgentPod, State>, signal: AbortSignal): Promise<void> {
+  async #attempt(entry: PodEntry<AgentPod, State>, signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    const { state } = entry;
     const manager = this.#options.manager();
     if (manager === undefined) return;
-    state.agent = await this.#introduce(pod, manager, signal);
-    if (this.#options.manager() === manager) state.introduced = true;
-    this.#options.log.info("agent introduced", { podName: pod.name });
+    state.sinceMs ??= clock.now();
+    while (!state.introduced) {
+      const { pod } = entry;
+      try {
+        state.agent = await this.#introduce(pod, manager, signal);
+        if (this.#options.manager() !== manager) return;
+        state.introduced = true;
+        log.info("agent introduced", { podName: pod.name });
+      } catch (error) {
+        if (pod.agentRunning || signal.aborted || !mayAnswer(entry.pod)) throw error;
+        await clock.sleep(clock.now() - state.sinceMs < promptMs ? knockMs : seldomMs, signal);
+      }
+    }
   }
 
   async #introduce(pod: AgentPod, manager: ManagerConnection, signal: AbortSignal): Promise<IntroducedAgent> {
@@ -141,4 +161,8 @@ function forget(entry: PodEntry<AgentPod, State>): void {
   entry.state.introduced = false;
   entry.failure = undefined;
   entry.retryMs = firstRetryMs;
+}
+
+function mayAnswer({ agentRunning, agentComing = false }: AgentPod): boolean {
+  return agentRunning || agentComing;
 }

@@ -137,7 +137,8 @@ afterEach(() => server[Symbol.asyncDispose]());
 describe("provideAgent()", () => {
   test("asks the server first, then attaches to each pod without touching the workload", async () => {
     const provided = await provideAgent(server.open(), wanted());
-    expect(provided).toEqual({ kind: "ephemeral", changed: true, warnings: [] });
+    expect(provided).toMatchObject({ kind: "ephemeral", changed: true, warnings: [] });
+    await provided.started?.(signal);
     expect(cluster.dryRuns).toHaveLength(1);
     for (const pod of cluster.pods.values()) expect(currentAgent(pod)?.container).toBe("traffic-agent-1");
     expect(server.requests.filter(({ method, path }) => method === "PATCH" && path.includes("deployments"))).toEqual(
@@ -149,7 +150,7 @@ describe("provideAgent()", () => {
     const kube = server.open();
     await provideAgent(kube, wanted());
     const again = await provideAgent(kube, wanted());
-    expect(again.changed).toBe(false);
+    expect(again).toEqual({ kind: "ephemeral", changed: false, warnings: [] }); // nothing to wait for
     expect([...cluster.pods.values()].map((pod) => pod.spec.ephemeralContainers?.length)).toEqual([1, 1]);
   });
 
@@ -228,7 +229,8 @@ describe("provideAgent()", () => {
 
   test("tells the image that cannot be pulled", async () => {
     cluster.state = { waiting: { reason: "ImagePullBackOff", message: "no such image" } };
-    await expect(provideAgent(server.open(), wanted())).rejects.toMatchObject({
+    const { started } = await provideAgent(server.open(), wanted());
+    await expect(started?.(signal)).rejects.toMatchObject({
       code: "injection_failed",
       message: expect.stringContaining("container traffic-agent-1 cannot be pulled: no such image") as string,
     });
@@ -236,7 +238,8 @@ describe("provideAgent()", () => {
 
   test("tells why an agent ended at once", async () => {
     cluster.state = { terminated: { exitCode: 1, message: "port 24899 is in use" } };
-    await expect(provideAgent(server.open(), wanted())).rejects.toThrow(/ended at once \(exit code 1\): port 24899/);
+    const { started } = await provideAgent(server.open(), wanted());
+    await expect(started?.(signal)).rejects.toThrow(/ended at once \(exit code 1\): port 24899/);
   });
 });
 

@@ -31,6 +31,9 @@ class Cluster implements ClusterAccess {
   readonly news: string[] = [];
   /** Pods that have no agent yet. */
   readonly bare = new Set<string>();
+  /** Pods whose agent is not said to run. */
+  readonly coming = new Set<string>();
+  started: ((signal: AbortSignal) => Promise<void>) | undefined;
   readonly #watchers = new Set<() => void>();
   #toManager: ReturnType<typeof connect> | undefined;
 
@@ -58,7 +61,7 @@ class Cluster implements ClusterAccess {
     return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
   }
   inject(): ReturnType<ClusterAccess["inject"]> {
-    const injected = { agent: this.agentKind, warnings: [] };
+    const injected = { agent: this.agentKind, started: this.started, warnings: [] };
     return this.injectError === undefined ? Promise.resolve(injected) : Promise.reject(this.injectError);
   }
   async attach(...[, podName]: Parameters<ClusterAccess["attach"]>): Promise<void> {
@@ -69,13 +72,15 @@ class Cluster implements ClusterAccess {
       onPods(
         [...this.agents.keys(), ...this.bare].map((name) => {
           const { environmentOf, bare } = this;
-          const agentRunning = !bare.has(name);
-          return { name, uid: `uid-${name}`, ready: true, agentRunning, wantsAgent: !agentRunning, environmentOf };
+          const wantsAgent = bare.has(name);
+          const agentComing = this.coming.has(name);
+          const agentRunning = !wantsAgent && !agentComing;
+          return { name, uid: `uid-${name}`, ready: true, agentRunning, agentComing, wantsAgent, environmentOf };
         }),
       );
     this.#watchers.add(tell);
     tell();
-    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    await ended(signal);
     this.#watchers.delete(tell);
   }
   async openIntroduction(_: string, podName: string): ReturnType<ClusterAccess["openIntroduction"]> {
@@ -99,6 +104,10 @@ class Cluster implements ClusterAccess {
   podsChanged(): void {
     for (const tell of this.#watchers) tell();
   }
+}
+
+async function ended(signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 async function dial(port: number): Promise<ReturnType<typeof connect>> {
@@ -313,6 +322,33 @@ describe("intercept()", () => {
     expect(attached).toEqual(["hello-2"]);
     expect(session.intercepts[0]?.agent).toBe("ephemeral");
     expect(await ask(portOf(cluster.agents.get("hello-2")), "x")).toBe("laptop:x");
+  });
+
+  test("is active as soon as an agent serves, before the cluster tells that it runs", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.agentKind = "ephemeral";
+    cluster.coming.add("hello-1");
+    cluster.started = ended;
+    let knocks = 0;
+    const open = cluster.openIntroduction.bind(cluster);
+    cluster.openIntroduction = async (...args) => {
+      knocks += 1;
+      if (knocks < 3) throw new AppError("refused", "nothing listens there yet");
+      return await open(...args);
+    };
+    const { info, environment } = await session.intercept(params(processPort), quiet, never);
+    expect([info.state, knocks]).toEqual(["active", 3]);
+    expect(environment).toEqual({ GREETING: "hello" });
+  });
+
+  test("tells why an agent that was to come does not start", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.agentKind = "ephemeral";
+    cluster.coming.add("hello-1");
+    cluster.introductionError = new AppError("refused", "nothing listens there yet");
+    cluster.started = () => Promise.reject(new AppError("injection_failed", "its image cannot be pulled"));
+    await expect(session.intercept(params(processPort), quiet, never)).rejects.toThrow("its image cannot be pulled");
+    expect(session.intercepts).toEqual([]);
   });
 
   test("attaches nothing where the agents come with the workload's template", async () => {
