@@ -337,7 +337,8 @@ describe("intercept()", () => {
       return await open(...args);
     };
     const { info, environment } = await session.intercept(params(processPort), quiet, never);
-    expect([info.state, knocks]).toEqual(["active", 3]);
+    expect(info.state).toBe("active");
+    expect(knocks).toBeGreaterThanOrEqual(3);
     expect(environment).toEqual({ GREETING: "hello" });
   });
 
