@@ -33,6 +33,7 @@ export async function openLaptop(
   const helperLog = join(paths.log, "helper.log");
   const privilege = await import("#host/privilege.ts");
   const { hasTerminal, isRoot, privilegedCommand, privilegedCommandLine, sudoHasBegun } = privilege;
+  const { canAnswer, readAnswer } = await import("#host/answer.ts");
   const { isAlive, startInBackground } = await import("#host/process.ts");
 
   const start = async (command: readonly string[], log: string, detached: boolean, stdin?: Socket) => {
@@ -60,6 +61,7 @@ export async function openLaptop(
     get hasTerminal() {
       return hasTerminal();
     },
+    readAnswer: canAnswer() ? (signal) => readAnswer(process.stdin, signal) : undefined,
     helperCommandLine: privilegedCommandLine(commandOf("helper")),
     tryStartLock: () => lock("start.lock"),
     tryHelperLock: () => lock("helper.lock"),

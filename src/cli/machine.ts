@@ -52,6 +52,8 @@ export interface Machine {
   readonly isRoot: boolean;
   /** There is a terminal that sudo can ask on, whatever stdin, stdout and stderr are. */
   readonly hasTerminal: boolean;
+  /** A line that a person types in answer to a question; undefined where there is nobody to ask. */
+  readonly readAnswer: ((signal: AbortSignal) => Promise<string>) | undefined;
   /** The command line that starts the helper, for people; `sudo` included where it is needed. */
   readonly helperCommandLine: string;
   /** In the background, its output in its log. Rejects when it cannot be started at all. */

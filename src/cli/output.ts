@@ -91,6 +91,11 @@ export class Output {
     this.#write(this.#options.stderr, `${text}\n`);
   }
 
+  /** A question; what is typed stands behind it. */
+  ask(text: string): void {
+    this.#write(this.#options.stderr, `${text} `);
+  }
+
   /** Writes what was kept; the last call of a run. */
   async finish(command: string, error?: AppError): Promise<void> {
     this.clearProgress();

@@ -187,7 +187,8 @@ function declareOther(program: Command, options: ProgramOptions): void {
     .option(
       "-e, --everything",
       "remove all traffic-agents and the traffic-manager, and end what runs on this laptop, as quit does",
-    );
+    )
+    .option("-y, --yes", "do not ask when intercepts of other people end with it");
   addConnectFlags(uninstall);
   action(uninstall, options, ([names]) => async (context) => {
     const { runUninstall } = await import("./commands/uninstall.ts");

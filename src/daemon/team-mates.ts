@@ -51,8 +51,8 @@ async function ask(
   return intercepts;
 }
 
-/** One line for each whose agent goes; all when the manager goes, which `going` leaves out. */
-export function warnOfTeamMates(
+/** A phrase for each whose agent goes; all when the manager goes, which `going` leaves out. */
+export function describeTeamMates(
   others: readonly InterceptInfo[],
   going: readonly WorkloadRef[] | undefined,
 ): readonly string[] {
@@ -61,6 +61,6 @@ export function warnOfTeamMates(
     .filter(({ spec }) => keys?.has(workloadKey(spec.workload)) ?? true)
     .map(({ client, createdAtMs, spec: { name, workload } }) => {
       const since = new Date(createdAtMs).toISOString();
-      return `the intercept ${name} of ${client} (${workload.kind} ${workload.name}, namespace ${workload.namespace}, since ${since}) has ended with it`;
+      return `the intercept ${name} of ${client} (${workload.kind} ${workload.name}, namespace ${workload.namespace}, since ${since})`;
     });
 }

@@ -15,7 +15,7 @@ import { defaultImage, openUserKube } from "./cluster-session.ts";
 import type { Caller } from "./control/server.ts";
 import { describeRetired, findEphemeralPods, retireAgent, waitUntilEnded, type EphemeralPod } from "./retire-agents.ts";
 import type { Session } from "./session.ts";
-import { findTeamMates, warnOfTeamMates } from "./team-mates.ts";
+import { describeTeamMates, findTeamMates } from "./team-mates.ts";
 
 type Params = ParamsOf<typeof controlApi, "uninstall">;
 type Result = ResultOf<typeof controlApi, "uninstall">;
@@ -38,9 +38,10 @@ export async function uninstall(
   const { agents, ephemeral } = await findAgents(kube, params, place.namespace, signal);
   const going = [...agents, ...ephemeral.map((pod) => pod.workload)];
   const others = await askManager(kube, place, session, signal);
+  const ending = describeTeamMates(others, params.mode === "everything" ? undefined : going);
+  if (params.unlessOthers === true && ending.length > 0) return { removed: [], others: [...ending], warnings: [] };
   await leaveIntercepts(session, going, signal);
-  const warnings = [...warnOfTeamMates(others, params.mode === "everything" ? undefined : going)];
-  const outcome: Result = { removed: [], warnings };
+  const outcome: Result = { removed: [], warnings: ending.map((intercept) => `${intercept} has ended with it`) };
   await retireAll(kube, ephemeral, outcome, signal);
   await inParallel(agents, async (workload) => {
     try {

@@ -202,3 +202,7 @@ export const controlNotifications = {
   /** An intercept that this connection owns is over, whoever ended it; once. */
   "intercept.ended": z.object({ name: z.string() }),
 } as const;
+      /** Does nothing, and names them, when intercepts of other people would end. */
+      unlessOthers: z.boolean().optional(),
+      /** Intercepts of other people, a phrase each, because of which nothing was done. */
+      others: z.array(z.string()).optional(),

@@ -1,10 +1,15 @@
 // `uninstall`: takes agents, or everything, out of the cluster with the user's own credentials. Needs no connection,
 // so neither helper nor manager is started for it, and a daemon that was started for it ends with it.
 import { AppError } from "#base/error.ts";
+import { isAgreed } from "#cli/agreement.ts";
 import { readConfig } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
+import type { OpenedDaemon } from "#cli/daemon-socket.ts";
 import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
 import { connectOptions } from "#cli/flags.ts";
+import type { controlApi } from "#wire/control-api.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
+import { readTargetName } from "#cli/target-name.ts";
 
 /** chosen: rollouts are waited for. */
 const uninstallLimitMs = 300_000;
@@ -14,6 +19,8 @@ export interface UninstallFlags {
   readonly agent?: true | readonly string[];
   readonly allAgents?: boolean;
   readonly everything?: boolean;
+  /** Nobody is asked. */
+  readonly yes?: boolean;
 }
 
 type Mode = "agents" | "all-agents" | "everything";
@@ -31,7 +38,12 @@ export async function runUninstall(
   using daemon = await openOrStartDaemon(context, () => output.progress("Launching Telepresence User Daemon"));
   try {
     const params = { target, mode, workloads: [...workloads], namespace };
-    const { removed, warnings } = await daemon.client.call("uninstall", params, uninstallLimitMs);
+    const { removed, warnings, others } = await uninstall(context, daemon, { params, ask: flags.yes !== true });
+    if (others !== undefined) {
+      output.line("Nothing was uninstalled");
+      if (daemon.started) await quitDaemon(context, daemon);
+      return 1;
+    }
     for (const warning of warnings) output.warn(warning);
     output.lines(removed.length > 0 ? removed : ["Nothing to uninstall"]);
     output.data({ removed });
@@ -43,11 +55,30 @@ export async function runUninstall(
   return 0;
 }
 
+interface Wish {
+  readonly params: ParamsOf<typeof controlApi, "uninstall">;
+  readonly ask: boolean;
+}
+
+/** With `others` nothing was done: they have intercepts that would end, and the person did not agree. */
+async function uninstall(
+  context: CommandContext,
+  { client }: OpenedDaemon,
+  { params, ask }: Wish,
+): Promise<ResultOf<typeof controlApi, "uninstall">> {
+  if (ask && context.machine.readAnswer !== undefined) {
+    const first = await client.call("uninstall", { ...params, unlessOthers: true }, uninstallLimitMs);
+    if (first.others === undefined || !(await isAgreed(context, first.others.join(", ")))) return first;
+  }
+  return await client.call("uninstall", params, uninstallLimitMs);
+}
+
 function chooseTarget(
   names: readonly string[],
   flags: UninstallFlags,
 ): { readonly mode: Mode; readonly workloads: readonly string[] } {
-  const workloads = [...new Set([...(Array.isArray(flags.agent) ? (flags.agent as readonly string[]) : []), ...names])];
+  const said = [...(Array.isArray(flags.agent) ? (flags.agent as readonly string[]) : []), ...names];
+  const workloads = [...new Set(said.map((text) => readTargetName(text).name))];
   const wanted: Mode[] = [];
   if (flags.agent !== undefined || workloads.length > 0) wanted.push("agents");
   if (flags.allAgents === true) wanted.push("all-agents");

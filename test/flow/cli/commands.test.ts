@@ -749,3 +749,35 @@ describe("leave, uninstall, quit", () => {
     expect((await run("quit")).code).toBe(0);
   });
 });
+  describe("uninstall that would end intercepts of others", () => {
+    const others = ["the intercept hello of bob@desk (Deployment hello, namespace shop, since 2026)"];
+    const begin = (): Promise<ScriptedDaemon> =>
+      start({ uninstall: ({ unlessOthers }) => ({ removed: [], warnings: [], ...(unlessOthers ? { others } : {}) }) });
+    const runWith = (answer: string | undefined, ...argv: string[]): Promise<Outcome> => {
+      const readAnswer = answer === undefined ? undefined : () => Promise.resolve(answer);
+      return runHere(["uninstall", ...argv], { env: home.env, machine: (real) => ({ ...real, readAnswer }) });
+    };
+
+    // It told of them when they had ended.
+    test.each(["n", "", "yesterday"])("asks first, and does nothing when the answer is %j", async (answer) => {
+      const running = await begin();
+      expect(await runWith(answer, "--everything")).toEqual({
+        code: 1,
+        stdout: "Nothing was uninstalled\n",
+        stderr: `This ends ${others[0]}.\nGo on? (y/N) `,
+      });
+      expect(running.methods()).toEqual(["uninstall"]);
+    });
+    test.each(["y", "Yes "])("goes on when the answer is %j", async (answer) => {
+      const running = await begin();
+      expect((await runWith(answer, "--everything")).stdout).toBe("Nothing to uninstall\n");
+      expect(running.methods()).toEqual(["uninstall", "uninstall", "quit"]);
+    });
+    test("does not ask with --yes, nor where nobody can answer", async () => {
+      const running = await begin();
+      expect((await runWith("n", "--everything", "--yes")).code).toBe(0);
+      expect((await runWith(undefined, "--all-agents")).code).toBe(0);
+      expect(running.methods()).toEqual(["uninstall", "quit", "uninstall"]);
+    });
+  });
+

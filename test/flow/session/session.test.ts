@@ -8,7 +8,7 @@ import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
-import { findTeamMates, warnOfTeamMates } from "#daemon/team-mates.ts";
+import { findTeamMates, describeTeamMates } from "#daemon/team-mates.ts";
 import type { InterceptRequest, ResolvedIntercept, WorkloadNews, WorkloadPod } from "#daemon/workload-access.ts";
 import type { Manager } from "#manager/manager.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
@@ -624,10 +624,10 @@ describe("a session", () => {
     for (const options of [connected, { ...connected, listed: undefined }]) {
       const others = await findTeamMates(options, never);
       const since = new Date(info.createdAtMs).toISOString();
-      const line = `the intercept hello of ada@laptop (Deployment hello, namespace shop, since ${since}) has ended with it`;
-      expect(warnOfTeamMates(others, undefined)).toEqual([line]);
-      expect(warnOfTeamMates(others, [workload])).toEqual([line]);
-      expect(warnOfTeamMates(others, [])).toEqual([]);
+      const line = `the intercept hello of ada@laptop (Deployment hello, namespace shop, since ${since})`;
+      expect(describeTeamMates(others, undefined)).toEqual([line]);
+      expect(describeTeamMates(others, [workload])).toEqual([line]);
+      expect(describeTeamMates(others, [])).toEqual([]);
     }
     expect(await findTeamMates({ ...connected, own: new Set([info.id]) }, never)).toEqual([]);
     const gone = { ...connected, listed: undefined, openManager: () => Promise.reject(new AppError("not_found", "")) };
