@@ -2,15 +2,26 @@
 // honoured: said clearly, never ignored in silence.
 import { AppError } from "#base/error.ts";
 import type { FilterFlags } from "#filter/flags.ts";
+import { readEnvironmentSyntax } from "./environment-syntax.ts";
 import { choosesRequests } from "./intercept-filter.ts";
-import type { TargetName } from "./target-name.ts";
+import { readTargetName, type TargetName } from "./target-name.ts";
+import { readVolumeWish, type VolumeFlags } from "./volume-flags.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
-import { existingModes, refusedModes, type ExistingMode, type RefusedMode } from "#wire/manager-api.ts";
+import { parseCertificateChoice, type InterceptTls } from "#wire/intercept-tls.ts";
+import {
+  existingModes,
+  refusedModes,
+  type ExistingMode,
+  type RefusedMode,
+  type WorkloadKind,
+} from "#wire/manager-api.ts";
 
-export interface InterceptFlags extends FilterFlags {
+export interface InterceptFlags extends FilterFlags, VolumeFlags {
   readonly port?: readonly string[];
   readonly service?: string;
   readonly workload?: string;
+  /** Of the workload, where it was said: `deploy/hello`. */
+  readonly kind?: WorkloadKind;
   readonly deployment?: string;
   readonly container?: string;
   readonly address?: string;
@@ -19,11 +30,15 @@ export interface InterceptFlags extends FilterFlags {
   readonly onRefused?: string;
   readonly envFile?: string;
   readonly envJson?: string;
+  readonly envSyntax?: string;
+  readonly envExclude?: readonly string[];
   readonly detailedOutput?: boolean;
-  readonly mount?: string;
   readonly mechanism?: string;
   readonly httpMatch?: readonly string[];
   readonly allowOverlap?: boolean;
+  readonly tlsCert?: string;
+  readonly plaintext?: boolean;
+  readonly httpPlaintext?: boolean;
   readonly previewUrl?: boolean;
 }
 
@@ -37,8 +52,11 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   readAgentMode(flags.agent, undefined);
   readExisting(flags.existing);
   readOnRefused(flags.onRefused);
+  readTls(flags);
   refuseAbsent(flags);
-  return [...checkMount(flags.mount), ...warnOfGrpc(flags)];
+  readEnvironmentSyntax(flags.envSyntax);
+  readVolumeWish(flags, "/");
+  return warnOfGrpc(flags);
 }
 
 /** A host name or an address, by its letters; whether somebody listens there is seen when a caller comes. */
@@ -69,6 +87,22 @@ export function readOnRefused(flag: string | undefined): RefusedMode | undefined
   throw new AppError("usage", `--on-refused is "${flag}", expected one of ${refusedModes.join(", ")}`);
 }
 
+/** How connections that speak TLS are read; without a filter they are not. */
+export function readTls(flags: InterceptFlags): InterceptTls | undefined {
+  const { tlsCert } = flags;
+  const plaintext = flags.plaintext === true || flags.httpPlaintext === true;
+  const certificate = tlsCert === undefined ? undefined : parseCertificateChoice(tlsCert);
+  if (tlsCert !== undefined && certificate === undefined) {
+    throw new AppError("usage", `--tls-cert is "${tlsCert}", expected VOLUME[:CERTIFICATE,KEY], for example web-tls`);
+  }
+  if (tlsCert === undefined && !plaintext) return undefined;
+  if (!choosesRequests(flags)) {
+    const flag = tlsCert === undefined ? "--plaintext" : "--tls-cert";
+    throw new AppError("usage", `${flag} goes with a filter: without one, connections reach the laptop as they are`);
+  }
+  return { ...(certificate === undefined ? {} : { certificate }), ...(plaintext ? { plaintext } : {}) };
+}
+
 /** `local[:service port]`; what the second part means is known in the cluster. */
 function checkPort(text: string): void {
   const [local = "", remote, ...rest] = text.split(":");
@@ -81,12 +115,22 @@ function checkPort(text: string): void {
   }
 }
 
-/** `deploy/hello` and `svc/hello` say what `--workload` and `--service` say. */
-export function applyTarget({ name, as }: TargetName, flags: InterceptFlags): InterceptFlags {
+/** `deploy/hello` and `svc/hello` say what `--workload` and `--service` say; `--workload` takes a kind as well. */
+export function applyTarget({ name, as, kind }: TargetName, given: InterceptFlags): InterceptFlags {
+  const flags = readWorkloadFlag(given);
   if (as === undefined) return flags;
-  const given = as === "service" ? flags.service : (flags.workload ?? flags.deployment);
-  if (given === undefined || given === name) return { ...flags, [as]: name };
-  throw new AppError("usage", `${as} ${name} and --${as} ${given} exclude each other`);
+  const named = as === "service" ? flags.service : (flags.workload ?? flags.deployment);
+  const sameKind = kind === undefined || flags.kind === undefined || kind === flags.kind;
+  if ((named === undefined || named === name) && sameKind) {
+    return { ...flags, [as]: name, ...(kind === undefined ? {} : { kind }) };
+  }
+  throw new AppError("usage", `${as} ${name} and --${as} ${named} exclude each other`);
+}
+
+function readWorkloadFlag(flags: InterceptFlags): InterceptFlags {
+  const { name, as, kind } = readTargetName(flags.workload ?? "");
+  if (as === "service") throw new AppError("usage", `--workload is "${flags.workload}", expected a workload`);
+  return kind === undefined ? flags : { ...flags, workload: name, kind };
 }
 
 function refuseAbsent(flags: InterceptFlags): void {
@@ -110,10 +154,4 @@ function warnOfGrpc({ grpcMethod }: InterceptFlags): readonly string[] {
 
 function unsupported(subject: string, hint: string): AppError {
   return new AppError("unsupported", `${subject} is not available in this version`, { hint });
-}
-
-/** Volumes are mounted when nothing is said, once they are; asked for, their absence is told. */
-function checkMount(mount: string | undefined): readonly string[] {
-  if (mount === undefined || ["false", "0", "f"].includes(mount.toLowerCase())) return [];
-  return [`--mount=${mount} has no effect: volumes are not mounted in this version`];
 }

@@ -1,3 +1,3 @@
 // The YAML library by its names: imported late (it costs more than the rest of the command line), and a late import of
 // the library itself has no names once it is bundled.
-export { parse, stringify } from "yaml";
+export { parse, parseAllDocuments, stringify } from "yaml";

@@ -21,7 +21,13 @@ const workload: Workload = {
   },
 };
 const bare: Pod = {
-  metadata: { name: "hello-1", namespace: "shop", uid: "u", labels },
+  metadata: {
+    name: "hello-1",
+    namespace: "shop",
+    uid: "u",
+    labels,
+    ownerReferences: [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: "hello-7d9", uid: "r", controller: true }],
+  },
   spec: { containers: [{ name: "a" }] },
 };
 const agent = planEphemeral(bare, {

@@ -3,7 +3,6 @@ import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import { AppError, invariant, isAppError } from "#base/error.ts";
-import type { Logger } from "#base/log.ts";
 import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
 import { ensureManager, findManager, managerNamespaces } from "#installer/manager.ts";
@@ -16,18 +15,22 @@ import type { Kube } from "#kube/client.ts";
 import { pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
 import { openPortForward } from "#kube/port-forward.ts";
-import { resolveWorkload, type ResolvedWorkload } from "#kube/resolve-workload.ts";
+import { resolveWorkload, whyPodUnfit, type ResolvedWorkload } from "#kube/resolve-workload.ts";
+import { canBeTaken, routeDeclaredPorts } from "#kube/service-ports.ts";
 import { recordWorkloadEvent } from "#kube/workload-event.ts";
 import { watchWorkloadPods } from "#kube/workload-pods.ts";
 import {
+  allKinds,
   findWorkload,
   listWorkloads,
   selects,
   selectsPod,
   describeWorkload,
+  whyEnded,
   type FoundWorkload,
 } from "#kube/workloads.ts";
-import { agentContainerName, agentIntroductionPort, type AppPort } from "#wire/agent-api.ts";
+import { agentIntroductionPort, type AppPort } from "#wire/agent-api.ts";
+import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
@@ -36,8 +39,10 @@ import { explainByPass, findServicePods } from "./by-pass.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
 import { readPodEnvironment, type EnvironmentPlace, type PodEnvironment } from "./pod-environment.ts";
 import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
+import { execRevocation } from "./revocation.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
-import { copyVolumes, type CopiedVolumes, type VolumeTarget, type VolumeWish } from "./volumes/volume-copies.ts";
+import { copyVolumes } from "./volumes/volume-copies.ts";
+import type { CopiedVolumes, VolumeOptions, VolumeTarget, VolumeWish } from "./volumes/volume-copies.ts";
 import type {
   InterceptRequest,
   Injected,
@@ -51,9 +56,8 @@ export interface ClusterAccessOptions {
   readonly kube: Kube;
   readonly managerNamespace: string;
   readonly image: ImageChoice;
-  /** The user's directory for sockets: copies of volumes go beside them. */
-  readonly runtime: string;
-  readonly log: Logger;
+  /** Without it no volume is copied. */
+  readonly volumes?: Omit<VolumeOptions, "kube">;
 }
 
 /** chosen: a person waits, perhaps without a network. */
@@ -68,7 +72,7 @@ export class KubeAccess implements ClusterAccess {
   readonly #kube: Kube;
   readonly #managerNamespace: string;
   readonly #image: ImageChoice;
-  readonly #volumes: Pick<ClusterAccessOptions, "runtime" | "log">;
+  readonly #volumes: ClusterAccessOptions["volumes"];
   #managerOpened = false;
   #managerPod: Pod | undefined;
   /** What each resolved intercept wants, until it is injected. */
@@ -78,7 +82,7 @@ export class KubeAccess implements ClusterAccess {
     this.#kube = options.kube;
     this.#managerNamespace = options.managerNamespace;
     this.#image = options.image;
-    this.#volumes = options;
+    this.#volumes = options.volumes;
     const { contextName, server, namespace } = options.kube.target;
     this.context = contextName;
     this.server = server;
@@ -115,7 +119,7 @@ export class KubeAccess implements ClusterAccess {
 
   async listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]> {
     const [found, attached, known] = await Promise.all([
-      listWorkloads(this.#kube, namespace, signal),
+      listWorkloads(this.#kube, namespace, signal, allKinds),
       this.#listAttached(namespace, signal),
       this.#kube.list(services, { namespace }, signal).catch((error: unknown) => {
         if (isAppError(error, "forbidden")) return undefined;
@@ -192,7 +196,7 @@ export class KubeAccess implements ClusterAccess {
     const policies = await PolicyCheck.read(this.#kube, wish, manager, signal);
     const obstacles = policies.cuts;
     for (const text of obstacles) progress(text);
-    const { kind, started, warnings } = await provideAgent(this.#kube, {
+    const { kind, started, replaced, warnings } = await provideAgent(this.#kube, {
       workload: resolved.workload,
       services: wish.services,
       needed: resolved.ports,
@@ -202,7 +206,7 @@ export class KubeAccess implements ClusterAccess {
       onProgress: progress,
       signal,
     });
-    return { agent: kind, started, obstacles, warnings: [...obstacles, ...warnings] };
+    return { agent: kind, started, replacedPods: replaced, obstacles, warnings: [...obstacles, ...warnings] };
   }
 
   async attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void> {
@@ -240,6 +244,10 @@ export class KubeAccess implements ClusterAccess {
     return explainByPass(this.#kube, { namespace, podName, port }, signal);
   }
 
+  revoke(namespace: string, pod: WorkloadPod, revocation: Revocation, signal: AbortSignal): Promise<void> {
+    return execRevocation(this.#kube, { namespace, pod }, revocation, signal);
+  }
+
   recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<boolean> {
     return recordWorkloadEvent(this.#kube, news, signal);
   }
@@ -254,8 +262,8 @@ export class KubeAccess implements ClusterAccess {
     progress: Progress,
     signal: AbortSignal,
   ): Promise<CopiedVolumes | undefined> {
-    const { runtime, log } = this.#volumes;
-    return copyVolumes({ kube: this.#kube, runtime, log }, { target, wish, progress }, signal);
+    if (this.#volumes === undefined) return Promise.resolve(undefined);
+    return copyVolumes({ kube: this.#kube, ...this.#volumes }, { target, wish, progress }, signal);
   }
 
   #toListed(
@@ -281,7 +289,9 @@ export class KubeAccess implements ClusterAccess {
 /** In the words of the original's `list`; undefined when nothing is in the way, or when services may not be listed. */
 function whyNotInterceptable(item: FoundWorkload, known: readonly Service[] | undefined): string | undefined {
   const object = planRemoval(item.object);
-  if (object.spec.template.spec.hostNetwork === true) return "its pods use the node's network (hostNetwork)";
+  const pod = object.spec.template.spec;
+  const unfit = whyPodUnfit(pod)?.why ?? whyEnded(item);
+  if (unfit !== undefined) return `it ${unfit}`;
   if (known === undefined || known.some((service) => selects(service, object))) return undefined;
   return routeDeclaredPorts(pod).some(canBeTaken) ? undefined : "No service with matching selector";
 }
@@ -296,18 +306,16 @@ function toWorkloadPod(pod: Pod): WorkloadPod[] {
   const { name, uid } = pod.metadata;
   if (name === undefined || uid === undefined || isTerminating(pod)) return [];
   const agent = currentAgent(pod);
-  return [
-    {
-      name,
-      uid,
-      ready: isReady(pod),
-      agent: agent?.container,
-      agentRunning: agent?.state === "running",
-      agentComing: agent?.kind === "ephemeral" && agent.state === "waiting" && pod.status?.phase === "Running",
-      wantsAgent: agent === undefined && isLive(pod) && !lacksMemory(pod),
-      environmentOf: agent?.config?.containerName,
-    },
-  ];
+  const state =
+    agent === undefined
+      ? { agentRunning: false, wantsAgent: isLive(pod) && !lacksMemory(pod) }
+      : {
+          agent: agent.container,
+          agentRunning: agent.state === "running",
+          agentComing: agent.kind === "ephemeral" && agent.state === "waiting" && pod.status?.phase === "Running",
+          environmentOf: agent.config?.containerName,
+        };
+  return [{ name, uid, ready: isReady(pod), ended: !isLive(pod), ...state }];
 }
 
 function tagOf(image: string): string {

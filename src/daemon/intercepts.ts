@@ -9,6 +9,7 @@ import { unknownSessionId } from "#wire/control-api.ts";
 import {
   workloadKey,
   type AgentKind,
+  type EndedIntercept,
   type InterceptInfo,
   type InterceptPort,
   type InterceptSpec,
@@ -17,8 +18,11 @@ import {
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
+import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import { readBelongings, together, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
+import type { CopiedVolumes } from "./volumes/volume-copies.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
 
 export interface InterceptsOptions {
@@ -35,6 +39,7 @@ export interface InterceptsOptions {
 export interface CreateResult {
   readonly info: InterceptInfo;
   readonly environment?: Record<string, string>;
+  readonly volumes?: { root: string; mounts: string[] };
   readonly warnings: string[];
 }
 
@@ -44,14 +49,10 @@ interface Own {
   readonly follower: WorkloadFollower;
   readonly agent: AgentKind;
   readonly path: CallerPath;
-  readonly ended: PromiseWithResolvers<void>;
+  readonly volumes: CopiedVolumes | undefined;
+  /** With why, when somebody else ended it. */
+  readonly ended: PromiseWithResolvers<string | undefined>;
 }
-
-interface ReadEnvironment {
-  readonly values?: Readonly<Record<string, string>>;
-  readonly warnings?: readonly string[];
-}
-const noEnvironment: ReadEnvironment = {};
 
 interface Creating {
   readonly spec: InterceptSpec;
@@ -68,19 +69,25 @@ export class Intercepts implements AsyncDisposable {
   readonly #creating = new Map<string, Creating>();
   readonly #followers = new Map<string, { follower: WorkloadFollower; users: number }>();
   readonly #changes = new Changes();
+  readonly #endedByOthers: EndedByOthers;
   readonly #canarySecret = newCanarySecret();
 
   constructor(options: InterceptsOptions) {
     this.#options = options;
+    this.#endedByOthers = new EndedByOthers(options.clock);
   }
 
   get infos(): readonly InterceptInfo[] {
     return [...this.#own.values()].map(shown);
   }
+  /** Those that are over by somebody else's hand. */
+  get endedByOthers(): readonly InterceptInfo[] {
+    return this.#endedByOthers.infos;
+  }
 
   async create(
     request: InterceptRequest,
-    wantEnvironment: boolean,
+    wants: PodWants,
     progress: Progress,
     signal: AbortSignal,
   ): Promise<CreateResult> {
@@ -99,7 +106,8 @@ export class Intercepts implements AsyncDisposable {
     try {
       const created = await this.#createAtManager(manager, spec, signal);
       entry.info ??= created; // news of it may have been quicker than the answer
-      return await this.#establish({ entry, resolved, wantEnvironment, progress, signal });
+      const result = await this.#establish({ entry, resolved, wants, progress, signal });
+      return { ...result, warnings: [...takeOverWarnings(created, this.#options.clock.wallMs()), ...result.warnings] };
     } finally {
       this.#creating.delete(name);
     }
@@ -122,26 +130,44 @@ export class Intercepts implements AsyncDisposable {
       );
     }
     await this.#removeAtManager(own);
-    if (this.#own.get(name) !== own) return; // another `leave` was quicker, and has let go of the follower
-    this.#own.delete(name);
-    own.ended.resolve();
-    this.#told();
-    await own.path[Symbol.asyncDispose]();
-    await this.#release(own.spec.workload);
+    await this.#letGo(own);
   }
 
-  /** Resolves when there is no such intercept any more, whoever ended it; never rejects. */
-  ended(name: string): Promise<void> {
-    return this.#own.get(name)?.ended.promise ?? Promise.resolve();
+  /** Resolves when there is no such intercept any more, with why when somebody else ended it; never rejects. */
+  ended(name: string): Promise<string | undefined> {
+    return this.#own.get(name)?.ended.promise ?? Promise.resolve(undefined);
+  }
+
+  /** The manager's news of an intercept that somebody else ended: it is not announced again. */
+  onEnded(ended: EndedIntercept): void {
+    const own = [...this.#own.values()].find(({ info }) => info.id === ended.id);
+    if (own === undefined) return;
+    const reason = this.#endedByOthers.add(shown(own), ended);
+    this.#options.log.warn("intercept ended by somebody else", { name: own.spec.name, reason });
+    this.#letGo(own, reason).catch((error: unknown) => {
+      this.#options.log.error("an intercept's parts could not be undone", { error: String(error) });
+    });
+  }
+
+  async #letGo(own: Own, reason?: string): Promise<void> {
+    const { name, workload } = own.spec;
+    if (this.#own.get(name) !== own) return; // somebody was quicker, and has let go of the follower
+    this.#own.delete(name);
+    own.ended.resolve(reason);
+    this.#told();
+    await own.volumes?.[Symbol.asyncDispose]();
+    await own.path[Symbol.asyncDispose]();
+    await this.#release(workload);
   }
 
   /** On each new link, before it is used: the manager may have been restarted and know nothing. */
   async announce(manager: ManagerConnection): Promise<void> {
     using limit = deadline(this.#options.clock, activeTimeoutMs, "announcing the intercepts");
+    for (const ended of manager.arrival.ended ?? []) this.onEnded(ended);
     for (const own of [...this.#own.values(), ...this.#creating.values()]) {
       if (own.info === undefined) continue; // its create is failing on the old link
       try {
-        const info = await createFiltered(manager, renewed(own.spec), limit.signal);
+        const info = await createFiltered(manager, renewed(own.spec), limit.signal, own.info.createdAtMs);
         const { name } = own.spec;
         if (this.#own.get(name)?.spec === own.spec || this.#creating.get(name)?.spec === own.spec) own.info = info;
         // Left meanwhile, when there was no link to say it through.
@@ -185,12 +211,13 @@ export class Intercepts implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const paths = [...this.#own.values()].map(({ path }) => path);
-    for (const own of this.#own.values()) own.ended.resolve();
+    const volumes = [...this.#own.values()].map((own) => own.volumes?.[Symbol.asyncDispose]());
+    for (const own of this.#own.values()) own.ended.resolve(undefined);
     this.#own.clear();
     await Promise.all(paths.map((path) => path[Symbol.asyncDispose]()));
     const followers = [...this.#followers.values()];
     this.#followers.clear();
-    await Promise.all(followers.map(({ follower }) => follower[Symbol.asyncDispose]()));
+    await Promise.all([...volumes, ...followers.map(({ follower }) => follower[Symbol.asyncDispose]())]);
   }
 
   #told(): void {
@@ -200,11 +227,11 @@ export class Intercepts implements AsyncDisposable {
   async #establish(step: {
     entry: Creating;
     resolved: ResolvedIntercept;
-    wantEnvironment: boolean;
+    wants: PodWants;
     progress: Progress;
     signal: AbortSignal;
   }): Promise<CreateResult> {
-    const { entry, resolved, progress, signal } = step;
+    const { entry, resolved, wants, progress, signal } = step;
     const { spec } = entry;
     try {
       // Before the agents come: each is introduced as soon as it runs.
@@ -212,33 +239,32 @@ export class Intercepts implements AsyncDisposable {
       const path = this.#openPath(entry, resolved, follower);
       try {
         const injected = await this.#options.access.inject(resolved, progress, signal);
-        if (injected.agent === "ephemeral") follower.attachTo(spec.ports.map((port) => port.containerPort));
+        if (injected.agent === "ephemeral") follower.attachTo(spec.ports);
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
+        const { started, obstacles } = injected;
         const active = await waitActive(
-          {
-            info: () => entry.info,
-            started: injected.started,
-            obstacles: injected.obstacles,
-            follower,
-            changes: this.#changes,
-            clock: this.#options.clock,
-          },
+          { info: () => entry.info, started, obstacles, follower, changes: this.#changes, clock: this.#options.clock },
           signal,
         );
-        const [environment, astray] = await Promise.all([
-          step.wantEnvironment ? this.#environment(spec, follower, signal) : noEnvironment,
+        const { access } = this.#options;
+        const [given, astray] = await together(
+          readBelongings({ access, spec, follower, wants, progress }, signal),
           path.start(signal),
-        ]);
+        );
+        const { environment, volumes } = given;
         const info = entry.info ?? active;
         const { agent } = injected;
-        const own: Own = { spec, info, follower, agent, path, ended: Promise.withResolvers() };
+        const own: Own = { spec, info, follower, agent, path, volumes, ended: Promise.withResolvers() };
         this.#own.set(spec.name, own);
         this.#told();
-        const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? []), ...astray];
+        this.#endedByOthers.forget(spec.name);
+        const warnings = [...resolved.warnings, ...injected.warnings, ...given.warnings, ...astray];
+        const { replacedPods = 0 } = injected;
         return {
-          info: shown(own),
+          info: { ...shown(own), ...(replacedPods > 0 ? { replacedPods } : {}) },
           warnings,
-          ...(environment.values === undefined ? {} : { environment: { ...environment.values } }),
+          ...(environment === undefined ? {} : { environment: { ...environment } }),
+          ...(volumes === undefined ? {} : { volumes: { root: volumes.root, mounts: [...volumes.mounts] } }),
         };
       } catch (error) {
         await path[Symbol.asyncDispose]();
@@ -294,26 +320,6 @@ export class Intercepts implements AsyncDisposable {
     } catch (error) {
       this.#options.log.warn("failed intercept could not be removed", { id, error: String(error) });
     }
-  }
-
-  async #environment(spec: InterceptSpec, follower: WorkloadFollower, signal: AbortSignal): Promise<ReadEnvironment> {
-    const pod = follower.somePod;
-    if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
-    const { containerName } = spec;
-    if (pod.environmentOf !== undefined && pod.environmentOf !== containerName) {
-      const known = `the traffic-agent in pod ${pod.name} knows that of container ${pod.environmentOf}`;
-      return { warnings: [`the environment of container ${containerName} could not be read: ${known}`] };
-    }
-    try {
-      const { namespace } = spec.workload;
-      return { values: await this.#options.access.readEnvironment(namespace, pod, containerName, signal) };
-    } catch (error) {
-      if (signal.aborted) throw error;
-      const { message, hint } = toAppError(error);
-      return {
-        warnings: [`the pod's environment could not be read: ${message}${hint === undefined ? "" : `; ${hint}`}`],
-      };
-      }
   }
 
   async #removeAtManager(own: Own): Promise<void> {
@@ -384,10 +390,13 @@ export class Intercepts implements AsyncDisposable {
   }
 }
 
-function shown({ info, agent, follower, path }: Own): InterceptInfo {
+function shown({ info, agent, follower, path, volumes }: Own): InterceptInfo {
   const { state: callerPath } = path;
   const known = callerPath === undefined ? {} : { callerPath };
-  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known };
+  const { absence } = follower;
+  const why = info.state === "waiting" && absence !== undefined ? { message: absence } : {};
+  const mount = volumes === undefined ? {} : { mountPoint: volumes.root };
+  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known, ...why, ...mount };
 }
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */
@@ -403,6 +412,7 @@ function specOf(request: InterceptRequest, resolved: ResolvedIntercept, sessionI
     ...(onRefused === undefined ? {} : { onRefused }),
     ...(filter === undefined ? {} : { filter }),
     ...(allowOverlap === undefined ? {} : { allowOverlap }),
+    ...(resolved.tls === undefined ? {} : { tls: resolved.tls }),
   };
 }
 
@@ -411,11 +421,13 @@ async function createFiltered(
   { rpc }: ManagerConnection,
   spec: InterceptSpec,
   signal: AbortSignal,
+  createdAtMs?: number,
 ): Promise<InterceptInfo> {
-  const info = await rpc.call("intercept.create", { spec }, signal);
-  if (info.spec.filter === spec.filter) return info;
+  const info = await rpc.call("intercept.create", { spec, createdAtMs }, signal);
+  const what = info.spec.filter === spec.filter ? "read TLS" : "choose requests";
+  if (info.spec.filter === spec.filter && (spec.tls === undefined || info.spec.tls !== undefined)) return info;
   await rpc.call("intercept.remove", { id: info.id }, signal);
-  throw new AppError("version_mismatch", "the traffic-manager is of an older version, which cannot choose requests", {
+  throw new AppError("version_mismatch", `the traffic-manager is of an older version, which cannot ${what}`, {
     hint: "upgrade it, or leave out the filter",
   });
 }

@@ -138,6 +138,10 @@ export class Supervisor implements AsyncDisposable {
     return result;
   }
 
+  get session(): Session | undefined {
+    return this.#session?.session;
+  }
+
   /** The session that stands, or the error that tells how to get one. */
   require(): Session {
     if (this.#session !== undefined) return this.#session.session;

@@ -35,13 +35,17 @@ export async function uninstall(
   using limit = deadline(clock, uninstallTimeoutMs, "uninstalling", caller.gone);
   const { signal } = limit;
   const place = placeOf(params, session, kube);
-  const { agents, ephemeral } = await findAgents(kube, params, place.namespace, signal);
+  const { agents, kept, ephemeral } = await findAgents(kube, params, place.namespace, signal);
   const going = [...agents, ...ephemeral.map((pod) => pod.workload)];
   const others = await askManager(kube, place, session, signal);
   const ending = describeTeamMates(others, params.mode === "everything" ? undefined : going);
   if (params.unlessOthers === true && ending.length > 0) return { removed: [], others: [...ending], warnings: [] };
   await leaveIntercepts(session, going, signal);
-  const outcome: Result = { removed: [], warnings: ending.map((intercept) => `${intercept} has ended with it`) };
+  const warnings = [
+    ...ending.map((intercept) => `${intercept} has ended with it`),
+    ...kept.map(({ kind, name }) => `${kind} ${name} keeps its traffic-agent, which is part of its manifest`),
+  ];
+  const outcome: Result = { removed: [], warnings };
   await retireAll(kube, ephemeral, outcome, signal);
   await inParallel(agents, async (workload) => {
     try {
@@ -111,6 +115,8 @@ async function askManager(
 interface FoundAgents {
   /** Workloads whose template has one. */
   readonly agents: readonly WorkloadRef[];
+  /** Those whose manifest has it, which are left alone. */
+  readonly kept: readonly WorkloadRef[];
   readonly ephemeral: readonly EphemeralPod[];
 }
 
@@ -124,7 +130,9 @@ async function findAgents(kube: Kube, params: Params, namespace: string, signal:
   }
   const found = await allAgents(kube, namespace, signal);
   if (params.mode !== "agents") return found;
-  const known = [...found.agents, ...found.ephemeral.map((pod) => pod.workload)].map((workload) => workload.name);
+  const known = [...found.agents, ...found.kept, ...found.ephemeral.map((pod) => pod.workload)].map(
+    (workload) => workload.name,
+  );
   for (const name of params.workloads) {
     if (known.includes(name)) continue;
     throw new AppError("workload_not_found", `No agent found for ${name} in namespace ${namespace}`, {
@@ -133,6 +141,7 @@ async function findAgents(kube: Kube, params: Params, namespace: string, signal:
   }
   return {
     agents: found.agents.filter((workload) => params.workloads.includes(workload.name)),
+    kept: found.kept.filter((workload) => params.workloads.includes(workload.name)),
     ephemeral: found.ephemeral.filter((pod) => params.workloads.includes(pod.workload.name)),
   };
 }
@@ -142,7 +151,11 @@ async function allAgents(kube: Kube, namespace: string | undefined, signal: Abor
     listAgents(kube, namespace, signal),
     findEphemeralPods(kube, namespace, signal),
   ]);
-  return { agents: installed.map((agent) => agent.workload), ephemeral };
+  const [kept, agents] = [
+    installed.filter((agent) => agent.inManifest),
+    installed.filter((agent) => !agent.inManifest),
+  ];
+  return { agents: agents.map(({ workload }) => workload), kept: kept.map(({ workload }) => workload), ephemeral };
 }
 
 /** Before sidecars are rolled out and the manager goes: an agent is asked while its pod is there. */

@@ -2,6 +2,7 @@
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
 import type { AppPort } from "#wire/agent-api.ts";
+import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import type {
@@ -26,6 +27,8 @@ export interface WorkloadPod {
   readonly agentComing?: boolean | undefined;
   /** Name of that container, also before it runs; a pod may have several one after the other. */
   readonly agent?: string | undefined;
+  /** Its containers have finished, and will not start again. */
+  readonly ended?: boolean | undefined;
   /** Lives without an agent; what that means depends on how agents come to this workload. */
   readonly wantsAgent?: boolean | undefined;
   /** The container whose environment its agent was given; undefined when that cannot be seen. */
@@ -83,6 +86,8 @@ export interface Injected {
   readonly obstacles?: readonly string[] | undefined;
   /** `ephemeral`: pods that come later want an `attach` each. */
   readonly agent: AgentKind;
+  /** Pods that a rollout replaced for it; none when left out. */
+  readonly replacedPods?: number | undefined;
   /** Where agents do not run yet: resolves when they are said to, rejects when one will not. They may serve before. */
   readonly started?: ((signal: AbortSignal) => Promise<void>) | undefined;
   readonly warnings: readonly string[];
@@ -94,6 +99,8 @@ export interface WorkloadNews {
   readonly reason: string;
   readonly message: string;
   readonly type: "Normal" | "Warning";
+  /** When it happened, by the wall clock: it may be told much later. */
+  readonly atMs: number;
 }
 
 export type Progress = (text: string) => void;
@@ -119,6 +126,8 @@ export interface WorkloadAccess {
   findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]>;
   /** Who may take a port of the pod before its agent, and what to do about it: half a sentence. */
   explainByPass(namespace: string, podName: string, port: number, signal: AbortSignal): Promise<string>;
+  /** Has the agent in this pod end an intercept of its workload, by a program in the agent's container. */
+  revoke(namespace: string, pod: WorkloadPod, revocation: Revocation, signal: AbortSignal): Promise<void>;
   /** An event on the workload, where the user may write one. */
   recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<unknown>;
 }

@@ -98,6 +98,15 @@ export class WorkloadFollower implements AsyncDisposable {
     const live = new Set(this.#pods?.map((pod) => pod.uid));
     return serving.toSorted((a, b) => Number(live.has(b.uid)) - Number(live.has(a.uid)));
   }
+  /** Why nobody can serve it now: it has no pod that runs. */
+  get absence(): string | undefined {
+    if (this.#pods === undefined || this.#pods.some((pod) => pod.ended !== true)) return undefined;
+    const { kind, name } = this.#options.workload;
+    if (kind === "CronJob") return `no job of cronjob ${name} runs now: the pods of its next one will be taken`;
+    if (kind === "Job" || kind === "Pod")
+      return `${kind.toLowerCase()} ${name} has ended: \`telepresence leave\` ends the intercept`;
+    return `${kind.toLowerCase()} ${name} has no pod that runs`;
+  }
   get failure(): AppError | undefined {
     return this.#attachments?.failure ?? this.#introductions.failure;
   }

@@ -1,6 +1,6 @@
 // Names by which our things in a cluster are found again. They are stable: an older version must find what a newer
 // one installed and the other way round.
-import type { ObjectMeta } from "#kube/objects.ts";
+import type { ObjectMeta, PodTemplate } from "#kube/objects.ts";
 
 /** On the pod template: what an injection changed, for its inverse (agent.ts). */
 export const agentRecordAnnotation = "telepresence.io/traffic-agent";
@@ -9,6 +9,17 @@ export const injectAnnotations = [
   "telepresence.io/inject-traffic-agent",
   "telepresence.getambassador.io/inject-traffic-agent",
 ];
+/** `true` on a pod template whose agent is part of the manifest: it is used, and never changed or removed by us. */
+export const inManifestAnnotation = "telepresence.io/manually-injected";
+/** The same in the original. */
+const olderInManifestAnnotation = "telepresence.getambassador.io/manually-injected";
+
+/** Whether the agent of a pod template is somebody's to keep: it stands in a manifest. */
+export function isInManifest({ metadata }: PodTemplate): boolean {
+  const { annotations = {} } = metadata ?? {};
+  return annotations[inManifestAnnotation] === "true" || annotations[olderInManifestAnnotation] === "true";
+}
+
 export const managerName = "traffic-manager";
 /** ConfigMap of the nodes' addresses, and its only key. */
 export const nodeListName = "traffic-manager-nodes";

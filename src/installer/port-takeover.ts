@@ -46,18 +46,7 @@ export interface TakeoverOptions {
 export function planTakeover(pod: PodSpec, { services, asked, what, by }: TakeoverOptions): Takeover {
   const all = services.length === 0 ? routeDeclaredPorts(pod, asked) : routeServicePorts(pod, services).routes;
   const routes = all.filter(canBeTaken);
-  const used = new Set(allContainers(pod).flatMap((item) => (item.ports ?? []).map((port) => port.containerPort)));
-  for (const route of routes) used.add(route.containerPort);
-  for (const reserved of [agentHealthPort, agentIntroductionPort]) {
-    if (!used.has(reserved)) continue;
-    throw new AppError(
-      "not_interceptable",
-      `${what} uses port ${reserved}, which the traffic-agent needs in its pods`,
-      {
-        hint: "give the application another containerPort",
-      },
-    );
-  }
+  const used = usedPorts(pod, routes, what);
   const ports: AgentPort[] = [];
   const declared: ContainerPort[] = [];
   let next = agentFirstPort;
@@ -66,15 +55,7 @@ export function planTakeover(pod: PodSpec, { services, asked, what, by }: Takeov
     const [first] = group;
     const byName = by === "names" && group.every((route) => route.portName !== undefined && !route.headless);
     if (!byName && by === "names" && !isWorthRedirect(first, asked)) continue;
-    const http = speaksHttp(group);
-    const common = {
-      agentPort: next++,
-      containerPort: first.containerPort,
-      containerName: first.containerName,
-      protocol: first.protocol,
-      ...(http === undefined ? {} : { http }),
-      ...(speaksTls(group) ? { tls: true } : {}),
-    };
+    const common = { agentPort: next++, ...describeGroup(group) };
     if (!byName) {
       ports.push({ ...common, takeover: "redirect" });
       continue;
@@ -85,6 +66,29 @@ export function planTakeover(pod: PodSpec, { services, asked, what, by }: Takeov
     for (const name of names) declared.push({ name, containerPort: common.agentPort, protocol });
   }
   return { ports, declared, renames: planRenames(pod, declared) };
+}
+
+/** Numbers that the application has; throws when one of them is the agent's. */
+function usedPorts(pod: PodSpec, routes: readonly TakenRoute[], what: string): ReadonlySet<number> {
+  const declared = allContainers(pod).flatMap((item) => (item.ports ?? []).map((port) => port.containerPort));
+  const used = new Set([...declared, ...routes.map((route) => route.containerPort)]);
+  const reserved = [agentHealthPort, agentIntroductionPort].find((port) => used.has(port));
+  if (reserved === undefined) return used;
+  throw new AppError("not_interceptable", `${what} uses port ${reserved}, which the traffic-agent needs in its pods`, {
+    hint: "give the application another containerPort",
+  });
+}
+
+function describeGroup(group: Group): Omit<AgentPort, "agentPort" | "takeover"> {
+  const [{ containerPort, containerName, protocol }] = group;
+  const http = speaksHttp(group);
+  return {
+    containerPort,
+    containerName,
+    protocol,
+    ...(http === undefined ? {} : { http }),
+    ...(speaksTls(group) ? { tls: true } : {}),
+  };
 }
 
 /** A redirect takes a privilege, which is not asked for because of datagrams that nobody wants. */

@@ -33,6 +33,8 @@ export interface ProvidedAgent {
   readonly kind: AgentKind;
   /** False when every pod had one already. */
   readonly changed: boolean;
+  /** Pods that a rollout replaced for it. */
+  readonly replaced: number;
   /**
    * Where ephemeral agents do not run yet: resolves when those of the ready pods do, rejects when one will not. An agent
    * answers up to a second before the cluster tells that it runs, so this is left to the caller.
@@ -48,18 +50,22 @@ const startMs = 60_000;
 
 /** Makes sure that the workload's pods have an agent that takes the ports; a rollout is waited for. */
 export async function provideAgent(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {
-  const { mode, workload, signal, onProgress } = request;
+  const { mode, workload, signal } = request;
   const found = await findWorkload(kube, workload, signal);
   const inTemplate = found !== undefined && findAgent(found.object.spec.template.spec) !== undefined;
-  if (!isTemplated(workload.kind)) {
-    return inTemplate || mode !== "sidecar" ? await inPods(kube, request, found) : await byRollout(kube, request);
-  }
+  const inPlace = !isTemplated(workload.kind) && (inTemplate || mode !== "sidecar");
+  if (inPlace) return await inPods(kube, request, found);
   if (mode === "sidecar") return await byRollout(kube, request);
   // What is in the template comes with every pod, and leaves no room for a second agent.
   if (found === undefined || inTemplate) {
     const provided = await byRollout(kube, request);
     return mode === "ephemeral" ? { ...provided, warnings: [sidecarIsThere(request), ...provided.warnings] } : provided;
   }
+  return await byAttachElseRollout(kube, request, found);
+}
+
+async function byAttachElseRollout(kube: Kube, request: ProvideRequest, found: FoundWorkload): Promise<ProvidedAgent> {
+  const { mode, workload, signal, onProgress } = request;
   try {
     return await byAttach(kube, request, found);
   } catch (error) {
@@ -95,8 +101,8 @@ function sidecarIsThere({ workload }: ProvideRequest): string {
 async function byRollout(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {
   const foreseen = request.beforeRollout?.() ?? [];
   for (const text of foreseen) request.onProgress(text);
-  const { changed, warnings } = await injectAgent(kube, request);
-  return { kind: "sidecar", changed, warnings: [...foreseen, ...warnings] };
+  const { changed, replaced, warnings } = await injectAgent(kube, request);
+  return { kind: "sidecar", changed, replaced, warnings: [...foreseen, ...warnings] };
 }
 
 /** What another way of bringing an agent may get around. */
@@ -117,11 +123,11 @@ async function byAttach(kube: Kube, request: ProvideRequest, found: FoundWorkloa
   const { workload, signal, onProgress } = request;
   const live = (await listWorkloadPods(kube, found, signal)).filter(isLive);
   if (live.length === 0) {
-    throw new AppError("not_interceptable", `${describeWorkload(workload)} has no running pods to attach to`, {
-      ...(workload.kind === "CronJob"
-        ? { hint: "intercept it while one of its jobs runs: later ones are followed" }
-        : {}),
-    });
+    const hint =
+      workload.kind === "CronJob"
+        ? "intercept it while one of its jobs runs: later ones are followed"
+        : "start it, and try again";
+    throw new AppError("not_interceptable", `${describeWorkload(workload)} has no running pods to attach to`, { hint });
   }
   const bare = live.filter((pod) => requireFit(pod, request) === undefined);
   for (const pod of bare) planEphemeral(pod, request); // throws what no server needs to be asked for
@@ -136,6 +142,7 @@ async function byAttach(kube: Kube, request: ProvideRequest, found: FoundWorkloa
   return {
     kind: findAgent(found.object.spec.template.spec) === undefined ? "ephemeral" : "sidecar",
     changed: attached > 0,
+    replaced: 0,
     ...(wanted.length === 0
       ? {}
       : { started: (waiting) => waitUntilRunning(kube, { ...request, signal: waiting }, { found, wanted }) }),

@@ -2,7 +2,7 @@
 // replaced, and undo our own fields when they cannot come up.
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
-import type { Service, Workload } from "#kube/objects.ts";
+import type { Pod, Service, Workload } from "#kube/objects.ts";
 import { formatSelector, namespaces, pods } from "#kube/objects.ts";
 import { isLive, isReady } from "#kube/pod-problems.ts";
 import type { FoundWorkload, TemplatedName, WorkloadKind } from "#kube/workloads.ts";
@@ -17,7 +17,10 @@ import {
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
+import type { InjectionOptions } from "./agent.ts";
 import { coversPorts, describePorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
+import { keptCount, refuseKept, replacedCount, warnOfKept } from "./kept-pods.ts";
+import { isInManifest } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
 import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
 
@@ -39,6 +42,8 @@ export interface InjectRequest {
 export interface InjectResult {
   /** False when an agent that serves was there already. */
   readonly changed: boolean;
+  /** Pods that were replaced for it. */
+  readonly replaced: number;
   readonly config: AgentConfig;
   readonly warnings: readonly string[];
 }
@@ -52,16 +57,7 @@ export async function injectAgent(kube: Kube, request: InjectRequest): Promise<I
   const server = await kube.serverVersion(signal);
   const namespaceLabels = await readNamespaceLabels(kube, ref.namespace, signal);
   const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
-    coversPorts(current, request.needed)
-      ? current
-      : planInjection(current, {
-          workload: ref,
-          services: request.services,
-          needed: request.needed,
-          image: request.image,
-          server,
-          namespaceLabels,
-        }),
+    planAgent(current, { ...request, server, namespaceLabels }),
   );
   const config = readAgentConfig(object.spec.template.spec);
   if (config === undefined || !coversPorts(object, request.needed)) {
@@ -78,8 +74,27 @@ export async function injectAgent(kube: Kube, request: InjectRequest): Promise<I
     if (!changed || signal.aborted) throw error;
     throw await afterFailure(kube, object, request, error);
   }
-  return { changed, config, warnings: planWarnings(object, request, changed) };
+  const warnings = [...planWarnings(object, request, changed), ...(await findKept(kube, object, config, request))];
+  return { changed, replaced: changed ? replacedCount(object) : 0, config, warnings };
 }
+
+function planAgent(
+  current: Workload,
+  { workload, services, needed, image, server, namespaceLabels }: InjectRequest & Surroundings,
+): Workload {
+  if (coversPorts(current, needed)) return current;
+  if (isInManifest(current.spec.template) && findAgent(current.spec.template.spec) !== undefined) {
+    throw new AppError(
+      "not_interceptable",
+      `the traffic-agent in the manifest of ${describeWorkload(workload)} does not take port ${describePorts(needed)}`,
+      { hint: "print the manifest again with `telepresence genyaml`, and apply it" },
+    );
+  }
+  refuseKept(current, describeWorkload(workload));
+  return planInjection(current, { workload, services, needed, image, server, namespaceLabels });
+}
+
+type Surroundings = Pick<InjectionOptions, "server" | "namespaceLabels">;
 
 function planWarnings(object: Workload, request: InjectRequest, changed: boolean): readonly string[] {
   const warnings: string[] = [];
@@ -90,10 +105,24 @@ function planWarnings(object: Workload, request: InjectRequest, changed: boolean
       `${what} has the agent ${installed}, this version brings ${request.image.image}; \`telepresence uninstall --agent ${request.workload.name}\` and a new intercept replace it`,
     );
   }
-  const partition = object.spec.updateStrategy?.rollingUpdate?.partition ?? 0;
-  if (partition > 0)
-    warnings.push(`${what} updates only pods from number ${partition} on (partition): the others have no agent`);
   return warnings;
+}
+
+/** Which pods go without the agent, because the workload leaves them as they are. */
+async function findKept(
+  kube: Kube,
+  object: Workload,
+  config: AgentConfig,
+  { workload, signal }: InjectRequest,
+): Promise<readonly string[]> {
+  if (keptCount(object) === 0) return [];
+  const labelSelector = formatSelector(object.spec.selector ?? {});
+  const { items } = await kube.list(pods, { namespace: workload.namespace, labelSelector }, signal);
+  return warnOfKept(object, describeWorkload(workload), { pods: items, hasAgent: (pod) => isOf(pod, config) });
+}
+
+function isOf(pod: Pod, config: AgentConfig): boolean {
+  return JSON.stringify(readAgentConfig(pod.spec)) === JSON.stringify(config);
 }
 
 /** Throws why the workload's pods cannot get an agent by its template. */
@@ -165,7 +194,7 @@ async function waitForAgents(kube: Kube, object: Workload, config: AgentConfig, 
   await waitForRollout(kube, {
     ref: request.workload,
     object,
-    isNew: (pod) => JSON.stringify(readAgentConfig(pod.spec)) === wanted,
+    isNew: (pod) => isOf(pod, config),
     stillWanted: (current) => JSON.stringify(readAgentConfig(current.spec.template.spec)) === wanted,
     what: `injecting the traffic-agent into ${describeWorkload(request.workload)}`,
     onProgress: request.onProgress,
@@ -213,10 +242,12 @@ export interface RemoveRequest {
   readonly wait?: boolean;
 }
 
-/** Takes our own fields out of the current workload. False when there was nothing of ours. */
+/** Takes our own fields out of the current workload. False when there was nothing of ours, or it is in the manifest. */
 export async function removeAgent(kube: Kube, request: RemoveRequest): Promise<boolean> {
   const { workload: ref, signal } = request;
-  const { object, changed } = await applyPlan(kube, ref, signal, planRemoval);
+  const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
+    isInManifest(current.spec.template) ? current : planRemoval(current),
+  );
   if (!changed || request.wait === false || object.spec.replicas === 0 || object.spec.paused === true) return changed;
   await waitForRollout(kube, {
     ref,
@@ -235,6 +266,8 @@ export interface InstalledAgent {
   readonly workload: WorkloadRef;
   readonly config: AgentConfig | undefined;
   readonly image: string;
+  /** It stays: whoever owns the manifest takes it out. */
+  readonly inManifest: boolean;
 }
 
 /** Workloads whose template has our agent. All namespaces when none is given. */
@@ -252,5 +285,6 @@ export function toInstalled(item: FoundWorkload): InstalledAgent | undefined {
   const agent = findAgent(pod);
   if (agent === undefined) return undefined;
   const { kind, name, namespace } = item;
-  return { workload: { kind, name, namespace }, config: readAgentConfig(pod), image: agent.image ?? "" };
+  const inManifest = isInManifest(item.object.spec.template);
+  return { workload: { kind, name, namespace }, config: readAgentConfig(pod), image: agent.image ?? "", inManifest };
 }

@@ -121,9 +121,20 @@ function pickService(query: InterceptQuery, all: readonly Service[]): Service | 
   });
 }
 
+/** A workload by its name alone; throws when there is none, or several. */
+export async function resolveName(
+  kube: Kube,
+  query: Pick<InterceptQuery, "namespace" | "kind" | "name">,
+  signal: AbortSignal,
+): Promise<FoundWorkload> {
+  const found = await findByName(kube, query, query.name, signal);
+  if (found === undefined) throw await whyMissing(kube, query.name, query.namespace, signal);
+  return found;
+}
+
 async function findByName(
   kube: Kube,
-  { namespace, kind }: InterceptQuery,
+  { namespace, kind }: Pick<InterceptQuery, "namespace" | "kind">,
   name: string,
   signal: AbortSignal,
 ): Promise<FoundWorkload | undefined> {

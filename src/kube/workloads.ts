@@ -38,6 +38,8 @@ export const templatedKinds = Object.keys(templatedResources) as readonly Templa
 /** Looked for only where nothing of the kinds above is meant. */
 export const otherKinds: readonly WorkloadKind[] = ["CronJob", "Job", "Pod"];
 
+export const allKinds: readonly WorkloadKind[] = [...templatedKinds, ...otherKinds];
+
 export function isTemplated(kind: WorkloadKind): kind is TemplatedKind {
   return kind in templatedResources;
 }

@@ -1,9 +1,18 @@
 // CLI ↔ user daemon (PROTOCOL §8.4): JSON-RPC over a Unix socket 0600 whose peer is checked by SO_PEERCRED.
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
+import { interceptTlsSchema } from "./intercept-tls.ts";
 import { kubeFlagsSchema } from "./kube-flags.ts";
-import { existingModes, filterTextSchema, interceptInfoSchema, onRefusedSchema, workloadKinds } from "./manager-api.ts";
+import {
+  existingModes,
+  filterTextSchema,
+  interceptInfoSchema,
+  onRefusedSchema,
+  workloadKinds,
+  workloadSchema,
+} from "./manager-api.ts";
 import { method } from "./rpc.ts";
+import { whyAnswerSchema, whyParamsSchema } from "./why.ts";
 
 const empty = z.object({});
 const name = z.string().min(1).max(253);
@@ -83,17 +92,26 @@ export const listedWorkloadSchema = z.object({
   notInterceptableReason: z.string().optional(),
   /** Version of the traffic-agent in the workload's pod template, or of one that runs in its pods; absent without. */
   agentVersion: z.string().optional(),
+  /** Names of the services that select it; left out where services may not be listed. */
+  services: names.optional(),
   /** Everybody's intercepts of the workload; one's own have `mine`. */
   intercepts: z.array(interceptInfoSchema.extend({ mine: z.boolean() })),
 });
 export type ListedWorkload = z.infer<typeof listedWorkloadSchema>;
 
+/** What `why` says of one workload. */
+export const whyWorkloadSchema = z.object({
+  workload: workloadSchema,
+  pods: z.array(whyAnswerSchema.extend({ podName: z.string() })),
+  /** Everybody's intercepts of it, those whose laptops are away too. */
+  intercepts: z.array(interceptInfoSchema.extend({ mine: z.boolean() })),
+});
+export type WhyWorkload = z.infer<typeof whyWorkloadSchema>;
+
 /** Stands for the id that the session gets when it connects: an intercept's own is `<session id>:<name>`. */
 export const unknownSessionId = "00000000-0000-0000-0000-000000000000";
 
 /** Methods that the CLI calls. */
-  /** Names of the services that select it; left out where services may not be listed. */
-  services: names.optional(),
 export const controlApi = {
   hello: method(
     z.object({ version: z.string() }),
@@ -129,6 +147,8 @@ export const controlApi = {
       name,
       service: name.optional(),
       workload: name.optional(),
+      /** Of the workload, when its kind was said as well. */
+      kind: z.enum(workloadKinds).optional(),
       namespace: namespace.optional(),
       /** Container whose port and environment are meant, when there are several. */
       container: name.optional(),
@@ -146,18 +166,82 @@ export const controlApi = {
       /** Which requests of HTTP it takes, everything when left out; `unknownSessionId` in place of the session's id. */
       filter: filterTextSchema.optional(),
       allowOverlap: z.boolean().optional(),
+      /** How connections that speak TLS are read, for the filter. */
+      tls: interceptTlsSchema.optional(),
       wantEnvironment: z.boolean(),
+      /** Wants the container's volumes as files; without it nothing is copied. */
+      volumes: z
+        .object({
+          /** Where they go; left out: a folder of the daemon's. */
+          path: z.string().max(4096).optional(),
+          /** Names or mount paths of those that only the container has. */
+          copy: names,
+          /** Of each of these. */
+          limitBytes: z.number().int().positive(),
+        })
+        .optional(),
     }),
     z.object({
       info: interceptInfoSchema,
       /** Present when it was wanted and could be read. */
       environment: z.record(z.string(), z.string()).optional(),
+      /** Present when there was something to copy: each mount is `root` and its path. */
+      volumes: z.object({ root: z.string(), mounts: z.array(z.string()) }).optional(),
       warnings,
     }),
   ),
   leave: method(z.object({ name, namespace: namespace.optional() }), empty),
+  /** What the agents of a workload tell of its requests. */
+  why: method(
+    z.object({
+      /** An intercept, or a workload that is intercepted; one's own intercepts when left out. */
+      name: name.optional(),
+      namespace: namespace.optional(),
+      ...whyParamsSchema.shape,
+    }),
+    z.object({ workloads: z.array(whyWorkloadSchema), warnings }),
+  ),
+  /** Ends somebody else's intercept. */
+  revoke: method(
+    z.object({
+      /** Its name, or its id. */
+      name: z.string().min(1).max(400),
+      /** Whose, when several people have one of that name: `user@host`, or `user`. */
+      user: z.string().min(1).max(300).optional(),
+      namespace: namespace.optional(),
+      /** Only says which it would be. */
+      find: z.boolean(),
+    }),
+    z.object({ info: interceptInfoSchema }),
+  ),
   /** Ends intercepts and traffic, then daemon and helper; answered just before the daemon exits. */
   quit: method(empty, z.object({ wasConnected: z.boolean() })),
+  /** Manifests with the agent in them; needs no connection and changes nothing. */
+  genyaml: method(
+    z.object({
+      target: connectOptionsSchema,
+      namespace: namespace.optional(),
+      /** May be left out where the input has one workload. */
+      workload: name.optional(),
+      kind: z.enum(workloadKinds).optional(),
+      /** Documents of a manifest; without them the workload is read from the cluster. */
+      input: z.array(z.looseObject({ metadata: z.looseObject({}) })).max(1000).optional(),
+    }),
+    z.object({
+      /** The documents of the input, or the workload, with the agent. */
+      objects: z.array(z.unknown()),
+      parts: z.object({
+        config: z.unknown(),
+        container: z.unknown(),
+        initcontainer: z.unknown(),
+        annotations: z.unknown(),
+        volume: z.unknown(),
+      }),
+      /** What remains to be done by those who put the parts in, a sentence each. */
+      byHand: warnings,
+      warnings,
+    }),
+  ),
   /** Needs no connection: works with the user's credentials alone. */
   uninstall: method(
     z.object({
@@ -166,10 +250,14 @@ export const controlApi = {
       /** Workloads, for mode `agents`. */
       workloads: names,
       namespace: namespace.optional(),
+      /** Does nothing, and names them, when intercepts of other people would end. */
+      unlessOthers: z.boolean().optional(),
     }),
     z.object({
       /** What was removed, a line each: `Deployment hello: traffic-agent removed`. */
       removed: z.array(z.string()),
+      /** Intercepts of other people, a phrase each, because of which nothing was done. */
+      others: z.array(z.string()).optional(),
       warnings,
     }),
   ),
@@ -200,9 +288,5 @@ export const controlNotifications = {
   /** One line for people about what is going on now, while a call is open. */
   progress: z.object({ text: z.string() }),
   /** An intercept that this connection owns is over, whoever ended it; once. */
-  "intercept.ended": z.object({ name: z.string() }),
+  "intercept.ended": z.object({ name: z.string(), reason: z.string().optional() }),
 } as const;
-      /** Does nothing, and names them, when intercepts of other people would end. */
-      unlessOthers: z.boolean().optional(),
-      /** Intercepts of other people, a phrase each, because of which nothing was done. */
-      others: z.array(z.string()).optional(),

@@ -6,11 +6,19 @@ import { AppError, toAppError } from "#base/error.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import type { Environment } from "#cli/environment-file.ts";
-import { formatComposeEnvironment, formatJsonEnvironment, writePrivateFile } from "#cli/environment-file.ts";
+import { writePrivateFile } from "#cli/environment-file.ts";
+import { formatEnvironment, readEnvironmentSyntax, withoutNames } from "#cli/environment-syntax.ts";
+import type { Environment } from "#cli/environment-syntax.ts";
 import { runForeground } from "#cli/foreground.ts";
 import { readFilter } from "#cli/intercept-filter.ts";
-import { applyTarget, checkInterceptFlags, readAgentMode, readExisting, readOnRefused } from "#cli/intercept-flags.ts";
+import {
+  applyTarget,
+  checkInterceptFlags,
+  readAgentMode,
+  readExisting,
+  readOnRefused,
+  readTls,
+} from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { watchIntercept } from "#cli/intercept-watch.ts";
 import { watchListening } from "#cli/listen-watch.ts";
@@ -18,11 +26,19 @@ import { findTakenPorts } from "#cli/local-ports.ts";
 import { suggestWorkload } from "#cli/near-workload.ts";
 import { requireCommand } from "#cli/own-command.ts";
 import { readTargetName } from "#cli/target-name.ts";
+import { readVolumeWish } from "#cli/volume-flags.ts";
 import { overlapWarnings } from "#cli/texts/filter.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
 import { olderWarnings } from "#cli/texts/older-connections.ts";
+import { describeUnread } from "#cli/texts/unread-connections.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
+
+/** Where the container's volumes are on this laptop, and which. */
+interface Volumes {
+  readonly root: string;
+  readonly mounts: readonly string[];
+}
 
 /** chosen: a first intercept rolls the workload out. */
 const interceptLimitMs = 300_000;
@@ -34,6 +50,7 @@ const notAFailureOfItsOwn = 126;
 
 interface Established {
   readonly info: InterceptInfo;
+  readonly volumes: Volumes | undefined;
   readonly environment: Environment | undefined;
 }
 
@@ -84,7 +101,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
   const ports = flags.port ?? [String(config.defaultPort ?? 8080)];
   const wantEnvironment =
     owned || flags.envFile !== undefined || flags.envJson !== undefined || flags.detailedOutput === true;
-  const { info, environment, warnings } = await daemon.client.call(
+  const { info, environment, volumes, warnings } = await daemon.client.call(
     "intercept",
     {
       name,
@@ -95,25 +112,33 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       onRefused: readOnRefused(flags.onRefused),
       filter: wish.filter,
       allowOverlap: flags.allowOverlap,
+      tls: readTls(flags),
       ownedByConnection: owned,
       wantEnvironment,
+      volumes: readVolumeWish(flags, context.environment.cwd),
       service: flags.service,
       workload: flags.workload ?? flags.deployment,
+      kind: flags.kind,
       container: flags.container,
       namespace: context.flags.namespace,
     },
     config.interceptTimeoutMs ?? interceptLimitMs,
   );
-  for (const warning of [...warnings, ...overlapWarnings(info), ...olderWarnings(info)]) context.output.warn(warning);
-  return { info, environment: environment && interceptEnvironment(info, environment) };
+  for (const warning of [...warnings, ...overlapWarnings(info), ...olderWarnings(info), ...describeUnread(info)])
+    context.output.warn(warning);
+  const told = tellProgram(info, volumes);
+  const given = environment && { ...withoutNames(environment, flags.envExclude ?? []), ...told };
+  return { info, volumes, environment: given };
 }
 
-/** What the pod's processes see, and what tells a program that it stands in for them. */
-function interceptEnvironment(info: InterceptInfo, environment: Environment): Environment {
+/** What tells a program in whose place it is. */
+function tellProgram(info: InterceptInfo, volumes: Volumes | undefined): Environment {
   return {
     TELEPRESENCE_CONTAINER: info.spec.containerName,
-    ...environment,
     TELEPRESENCE_INTERCEPT_ID: info.id,
+    ...(volumes === undefined
+      ? {}
+      : { TELEPRESENCE_ROOT: volumes.root, TELEPRESENCE_MOUNTS: volumes.mounts.join(":") }),
   };
 }
 
@@ -132,7 +157,7 @@ function checkContainer({ info, environment }: Established, flags: InterceptFlag
 async function writeEnvironmentFiles(
   context: CommandContext,
   { info, environment }: Established,
-  { envFile, envJson }: InterceptFlags,
+  { envFile, envJson, envSyntax }: InterceptFlags,
 ): Promise<void> {
   if (envFile === undefined && envJson === undefined) return;
   if (environment === undefined) {
@@ -142,20 +167,25 @@ async function writeEnvironmentFiles(
     });
   }
   const { cwd } = context.environment;
-  if (envFile !== undefined) await writePrivateFile(resolve(cwd, envFile), formatComposeEnvironment(environment));
-  if (envJson !== undefined) await writePrivateFile(resolve(cwd, envJson), formatJsonEnvironment(environment));
+  const syntax = readEnvironmentSyntax(envSyntax);
+  const { text, leftOut } = formatEnvironment(environment, syntax);
+  if (envFile !== undefined && leftOut.length > 0) {
+    context.output.warn(`${envFile} lacks ${leftOut.join(", ")}, which --env-syntax ${syntax} cannot express`);
+  }
+  if (envFile !== undefined) await writePrivateFile(resolve(cwd, envFile), text);
+  if (envJson !== undefined) await writePrivateFile(resolve(cwd, envJson), formatEnvironment(environment, "json").text);
 }
 
 function report(
   { output }: CommandContext,
-  { info, environment }: Established,
+  { info, environment, volumes }: Established,
   flags: InterceptFlags,
   startsCommand: boolean,
 ): void {
   output.line(`Using ${info.spec.workload.kind} ${info.spec.workload.name}`);
   const shown = startsCommand ? { ...info, refusedByLaptop: 0 } : info; // refused because the command is yet to start
   output.lines(formatIntercept(shown, { debug: false, foreign: false }));
-  const detail = interceptDetailToJson(info, environment);
+  const detail = interceptDetailToJson(info, { environment, volumes });
   if (flags.detailedOutput === true) output.data(detail, { bare: true });
   else if (output.mode.kind === "object") output.data(detail);
 }
@@ -163,12 +193,11 @@ function report(
 async function runWithChild(
   context: CommandContext,
   connected: Connected,
-  { info, environment }: Established,
+  { info, environment, volumes }: Established,
   command: readonly [string, ...string[]],
 ): Promise<number> {
   const { client } = connected.daemon;
-  const always = { TELEPRESENCE_INTERCEPT_ID: info.id, TELEPRESENCE_CONTAINER: info.spec.containerName };
-  const env = { ...context.environment.all, ...(environment ?? always) };
+  const env = { ...context.environment.all, ...(environment ?? tellProgram(info, volumes)) };
   const watch = watchIntercept(client, info);
   const over = new AbortController();
   const { machine, output, clock } = context;

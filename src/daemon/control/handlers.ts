@@ -1,6 +1,7 @@
 // The control API's methods, a few lines each: what they do lives in the supervisor and its session.
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
+import { genyaml } from "#daemon/genyaml.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import type { Handlers } from "#tunnel/rpc.ts";
 import type { controlApi } from "#wire/control-api.ts";
@@ -31,7 +32,10 @@ export function createHandlers(
         await supervisor.require().leave(name, signal, namespace);
         return {};
       },
+      why: (params, signal) => supervisor.require().why(params, signal),
+      revoke: async (params, signal) => ({ info: await supervisor.require().revoke(params, signal) }),
       quit: () => supervisor.quit(),
+      genyaml: (params) => genyaml(params, supervisor.session, caller, clock),
       uninstall: (params) => supervisor.uninstall(params, caller),
     };
   };

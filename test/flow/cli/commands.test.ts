@@ -468,6 +468,7 @@ describe("intercept", () => {
       address: "127.0.0.1",
       ownedByConnection: false,
       wantEnvironment: false,
+      volumes: { copy: [], limitBytes: 256 * 2 ** 20 },
     });
   });
 
@@ -552,6 +553,52 @@ describe("intercept", () => {
     expect(statSync(join(home.path, "new.json")).mode & 0o777).toBe(0o600);
   });
 
+  test("writes them in the language that is asked for, and says what it cannot express", async () => {
+    await start({
+      intercept: ({ name }) => ({
+        info: interceptInfo(name),
+        environment: { A: "it's", LINES: "a\nb", "my.key": "1", DB_HOST: "x", DB_PORT: "1" },
+        warnings: [],
+      }),
+    });
+    const flags = ["--env-file", "my.env", "--env-exclude", "TELEPRESENCE_*,DB_*", "--env-syntax"];
+    const sh = await run("intercept", "hello", ...flags, "sh:export");
+    expect(sh.stderr).toBe("Warning: my.env lacks my.key, which --env-syntax sh:export cannot express\n");
+    const text = readFileSync(join(home.path, "my.env"), "utf8");
+    expect(text).toBe(
+      "export A='it'\\''s'\nexport LINES='a\nb'\nexport TELEPRESENCE_CONTAINER='app'\n" +
+        "export TELEPRESENCE_INTERCEPT_ID='session-1:hello'\n",
+    );
+    expect((await run("intercept", "hello", ...flags, "docker")).stderr).toContain("lacks LINES, which");
+    expect(await run("intercept", "hello", ...flags, "fish")).toMatchObject({ code: 2 });
+  });
+
+  test("says where the volumes are, to people, scripts and programs", async () => {
+    const volumes = { root: "/run/copies/hello", mounts: ["/etc/app", "/var/run/secrets"] };
+    await start({
+      intercept: ({ name }) => ({
+        info: { ...interceptInfo(name), mountPoint: volumes.root },
+        environment: {},
+        volumes,
+        warnings: [],
+      }),
+    });
+    const wish = ["--mount", "there:ro", "--copy-volume", "data", "--copy-volume", "/cache", "--copy-limit", "1Gi"];
+    const { stdout } = await run("intercept", "hello", ...wish, "--env-json", "my.json");
+    expect(stdout).toContain("Volume Mount Point: /run/copies/hello\n");
+    expect(daemon?.paramsOf("intercept")).toMatchObject({
+      volumes: { path: join(home.path, "there"), copy: ["data", "/cache"], limitBytes: 2 ** 30 },
+    });
+    expect(JSON.parse(readFileSync(join(home.path, "my.json"), "utf8"))).toMatchObject({
+      TELEPRESENCE_ROOT: "/run/copies/hello",
+      TELEPRESENCE_MOUNTS: "/etc/app:/var/run/secrets",
+    });
+    const detailed = await run("intercept", "hello", "--detailed-output", "--output", "json");
+    expect(JSON.parse(detailed.stdout)).toMatchObject({ mount: { local_dir: volumes.root, mounts: volumes.mounts } });
+    await run("intercept", "hello", "--mount=false");
+    expect((daemon?.paramsOf("intercept") as { volumes?: unknown }).volumes).toBeUndefined();
+  });
+
   // What did not fit the schema of the call ended as a mistake of the program itself, exit code 70.
   test.each([
     [["intercept", ""], "telepresence intercept: the name is empty\n"],
@@ -615,9 +662,9 @@ describe("intercept", () => {
     expect((await run("intercept", "deploy/hello")).code).toBe(0);
     expect(daemon?.paramsOf("intercept")).toMatchObject({ name: "hello", workload: "hello" });
     expect((await run("leave", "deploy/hello")).code).toBe(0);
-    expect(await run("intercept", "pod/hello")).toMatchObject({
+    expect(await run("intercept", "node/hello")).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('the name is "pod/hello", expected that of a service or workload') as string,
+      stderr: expect.stringContaining('the name is "node/hello", expected that of a service or workload') as string,
     });
     expect(await run("intercept", "svc/hello", "--service", "other")).toMatchObject({
       code: 2,
@@ -652,7 +699,6 @@ describe("intercept", () => {
       stderr: expect.stringMatching(/^telepresence intercept: --mechanism is "magic", expected tcp, or/) as string,
     });
     expect((await run("intercept", "hello", "--preview-url=false")).code).toBe(0);
-    expect((await run("intercept", "hello", "--mount=true")).stderr).toMatch(/^Warning: --mount=true has no effect/);
   });
 
   test.each([
@@ -729,26 +775,6 @@ describe("leave, uninstall, quit", () => {
     expect(running.methods()).not.toContain("quit");
   });
 
-  test("uninstall --everything also quits", async () => {
-    const running = await start();
-    expect((await run("uninstall", "--everything")).code).toBe(0);
-    expect(running.methods()).toEqual(["uninstall", "quit"]);
-  });
-
-  test("quit ends the daemons, with -s too, and takes a hang-up for an answer", async () => {
-    const running = await start();
-    expect(await run("quit", "-s")).toEqual({ code: 0, stdout: "Telepresence Daemons quitting...done\n", stderr: "" });
-    expect(running.methods()).toEqual(["quit"]);
-    await running[Symbol.asyncDispose]();
-    await start({
-      quit: () => {
-        setImmediate(() => void daemon?.kill());
-        return new Promise(() => undefined);
-      },
-    });
-    expect((await run("quit")).code).toBe(0);
-  });
-});
   describe("uninstall that would end intercepts of others", () => {
     const others = ["the intercept hello of bob@desk (Deployment hello, namespace shop, since 2026)"];
     const begin = (): Promise<ScriptedDaemon> =>
@@ -781,3 +807,23 @@ describe("leave, uninstall, quit", () => {
     });
   });
 
+  test("uninstall --everything also quits", async () => {
+    const running = await start();
+    expect((await run("uninstall", "--everything")).code).toBe(0);
+    expect(running.methods()).toEqual(["uninstall", "quit"]);
+  });
+
+  test("quit ends the daemons, with -s too, and takes a hang-up for an answer", async () => {
+    const running = await start();
+    expect(await run("quit", "-s")).toEqual({ code: 0, stdout: "Telepresence Daemons quitting...done\n", stderr: "" });
+    expect(running.methods()).toEqual(["quit"]);
+    await running[Symbol.asyncDispose]();
+    await start({
+      quit: () => {
+        setImmediate(() => void daemon?.kill());
+        return new Promise(() => undefined);
+      },
+    });
+    expect((await run("quit")).code).toBe(0);
+  });
+});

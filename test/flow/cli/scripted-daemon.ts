@@ -199,10 +199,18 @@ export class ScriptedDaemon implements AsyncDisposable {
         this.intercepts = left;
         return {};
       },
+      why: () => ({ workloads: [], warnings: [] }),
+      revoke: ({ name }) => ({ info: interceptInfo(name) }),
       quit: () => {
         setImmediate(this.#onQuit);
         return { wasConnected: this.connected };
       },
+      genyaml: ({ input = [] }) => ({
+        objects: input,
+        parts: { config: {}, container: { name: "traffic-agent" }, initcontainer: {}, annotations: {}, volume: [] },
+        byHand: ["the agent takes the name http: call port 80 of container a tm-http, in its probes too"],
+        warnings: [],
+      }),
       uninstall: ({ workloads }) => ({
         removed: workloads.map((name) => `Deployment ${name}: traffic-agent removed`),
         warnings: [],
