@@ -14,6 +14,7 @@ import { performServerHandshake } from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { HttpRoutes } from "./http-decision.ts";
@@ -72,8 +73,9 @@ export class Http2Connection {
     session.on("error", (error) => this.#options.log.debug("connection of HTTP/2 ended", { reason: error.message }));
     session.once("connect", () => session.setLocalWindowSize(windows.callerConnectionBytes));
     session.on("stream", this.#onStream);
-    if (caller.readableEnded) this.#onCallerEnd();
-    else caller.once("end", () => this.#onCallerEnd());
+    // A caller that cannot open windows any more can get no answers either: every server ends its streams then.
+    if (caller.readableEnded) session.destroy();
+    else caller.once("end", () => session.destroy());
   }
 
   /** What is intercepted has changed. Streams under way go on. */
@@ -122,14 +124,9 @@ export class Http2Connection {
       lost.cut("the application closed the connection");
       return;
     }
-    if (this.#caller instanceof Socket) this.#caller.resetAndDestroy();
-    else this.#caller.destroy(new AppError("peer_reset", "the application closed the connection"));
-  }
-
-  #onCallerEnd(): void {
-    this.#isLeaving = true;
-    for (const exchange of this.#exchanges) exchange.callerEnded();
-    this.#close();
+    const caller = this.#caller;
+    if (caller instanceof Socket && !(caller instanceof TLSSocket)) caller.resetAndDestroy();
+    else caller.destroy(new AppError("peer_reset", "the application closed the connection"));
   }
 
   /** The caller is to open no more streams here. Those that are on their way are taken. */
@@ -137,7 +134,11 @@ export class Http2Connection {
     const session = this.#session;
     if (this.#isLeaving || session === undefined || session.destroyed) return;
     this.#isLeaving = true;
-    // Between two frames of Node's: it writes whole ones.
+    // Between two frames of Node's, which writes whole ones. TLS takes no second writer: its callers hear once only.
+    if (this.#caller instanceof TLSSocket) {
+      this.#close();
+      return;
+    }
     this.#caller.write(encodeShutdownNotice());
     const timer = this.#options.clock.after(noticeMs, () => this.#close()).unref();
     session.ping(() => {

@@ -77,11 +77,6 @@ export class Http2Exchange {
     });
   }
 
-  /** The caller's connection has ended: what it has not said yet will never come. */
-  callerEnded(): void {
-    if (!this.#request.isDone) this.#stream.close(cancel);
-  }
-
   /** For what cannot go on. */
   cut(reason: string): void {
     this.#decision?.cut(reason);
