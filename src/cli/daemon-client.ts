@@ -58,7 +58,7 @@ export class DaemonClient implements Disposable {
   readonly #rpc: Rpc<Api, typeof controlNotifications, typeof controlCallerNotifications>;
   readonly #options: DaemonClientOptions;
   /** This connection owns one intercept at most. */
-  readonly #interceptEnded = Promise.withResolvers<void>();
+  readonly #interceptEnded = Promise.withResolvers<string | undefined>();
 
   constructor(socket: Socket, options: DaemonClientOptions) {
     this.#options = options;
@@ -70,7 +70,7 @@ export class DaemonClient implements Disposable {
       log: silent,
     });
     this.#rpc.onNotification("progress", ({ text }) => options.onProgress(text));
-    this.#rpc.onNotification("intercept.ended", () => this.#interceptEnded.resolve());
+    this.#rpc.onNotification("intercept.ended", ({ reason }) => this.#interceptEnded.resolve(reason));
   }
 
   /** Resolves when the daemon has hung up. */
@@ -78,8 +78,8 @@ export class DaemonClient implements Disposable {
     return this.#rpc.closed.then(() => undefined);
   }
 
-  /** Resolves when the intercept that this connection owns has ended, whoever ended it. */
-  get interceptEnded(): Promise<void> {
+  /** Resolves when the intercept that this connection owns has ended, with why when somebody else ended it. */
+  get interceptEnded(): Promise<string | undefined> {
     return this.#interceptEnded.promise;
   }
 

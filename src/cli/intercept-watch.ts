@@ -15,7 +15,7 @@ export function watchIntercept(client: DaemonClient, { spec }: InterceptInfo): I
     return reason;
   };
   const gone = client.gone.then(() => `the user daemon ended, and the intercept ${spec.name} with it`);
-  const left = client.interceptEnded.then(() => `the intercept ${spec.name} was ended by another command`);
+  const left = client.interceptEnded.then((why) => why ?? `the intercept ${spec.name} was ended by another command`);
   return {
     reason: Promise.race([left, gone]).then(end),
     get ended() {

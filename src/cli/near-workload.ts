@@ -29,3 +29,13 @@ export async function suggestWorkload(
     return error; // what went wrong first counts
   }
 }
+
+/** The same for a name among those that the error itself knows. */
+export function suggestKnown(error: unknown, name: string | undefined): unknown {
+  if (!isAppError(error, "intercept_not_found") || name === undefined) return error;
+  const { code, message, hint, fields } = error;
+  const known = Array.isArray(fields["known"]) ? fields["known"].filter((item) => typeof item === "string") : [];
+  const near = nearestName(name, known);
+  if (near === undefined) return error;
+  return new AppError(code, message, { cause: error, fields, hint: `did you mean ${near}?${hint ? ` ${hint}` : ""}` });
+}

@@ -31,6 +31,8 @@ interface Conversation<Api extends keyof typeof apis> extends Disposable {
   readonly rpc: Rpc<(typeof apis)[Api]>;
 }
 
+export type IntroductionRpc = Rpc<typeof introductionApi>;
+
 /** A session for a few questions to whoever is at the other end; whoever asks for it ends it, and the transport with it. */
 export async function openConversation<Api extends keyof typeof apis>(
   transport: Duplex,

@@ -11,10 +11,13 @@ import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
 import { linkSilenceMs } from "#wire/limits.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
-import type { ParamsOf } from "#wire/rpc.ts";
+import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
 import { Intercepts, type CreateResult } from "./intercepts.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
+import { chooseOthers, type Everybody } from "./named-intercepts.ts";
+import { revokeIntercept } from "./revocation.ts";
+import { askWhy } from "./why.ts";
 import { WorkloadEvents } from "./workload-events.ts";
 import type { Progress, WorkloadAccess } from "./workload-access.ts";
 
@@ -135,6 +138,7 @@ export class Session implements AsyncDisposable {
           }),
         );
         connection.rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
+        connection.rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
         connection.rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));
         await intercepts.announce(connection);
       },
@@ -195,8 +199,8 @@ export class Session implements AsyncDisposable {
     return { ...result, warnings: [...restored.warnings, ...result.warnings] };
   }
 
-  /** Resolves when there is no such intercept of ours any more, whoever ended it; never rejects. */
-  interceptEnded(name: string): Promise<void> {
+  /** Resolves when there is no such intercept of ours any more, with why when somebody else ended it; never rejects. */
+  interceptEnded(name: string): Promise<string | undefined> {
     return this.#intercepts.ended(name);
   }
 
@@ -231,6 +235,31 @@ export class Session implements AsyncDisposable {
   }
 
   /** Every line is tried now: the link by a question to the manager, the device and the resolver by use. */
+  /** What became of requests, by the agents of the workload that they came to. */
+  async why(
+    question: ParamsOf<typeof controlApi, "why">,
+    signal: AbortSignal,
+  ): Promise<ResultOf<typeof controlApi, "why">> {
+    const { access, clock } = this.#options;
+    const namespace = question.namespace ?? this.connection.namespace;
+    return await askWhy({ access, everybody: await this.#everybodys(signal), namespace, clock }, question, signal);
+  }
+
+  /** Ends somebody else's intercept, or only says which it would be. */
+  async revoke(
+    { name, user, namespace = this.connection.namespace, find }: ParamsOf<typeof controlApi, "revoke">,
+    signal: AbortSignal,
+  ): Promise<InterceptInfo> {
+    const info = chooseOthers(await this.#everybodys(signal), { name, user, namespace });
+    const { access, client: by, clock } = this.#options;
+    if (!find) await revokeIntercept({ access, by, clock }, info, signal);
+    return info;
+  }
+
+  async #everybodys(signal: AbortSignal): Promise<Everybody> {
+    return { infos: await this.everybody(signal), own: new Set(this.intercepts.map(({ id }) => id)) };
+  }
+
   async status(signal: AbortSignal): Promise<SessionStatus> {
     const [network, roundTripMs] = await Promise.all([this.#network.status(signal), this.#measureLink(signal)]);
     const current = this.#link.current;
@@ -240,7 +269,7 @@ export class Session implements AsyncDisposable {
       state: current === undefined ? "Reconnecting" : "Connected",
       connection: this.connection,
       transport: "port-forward",
-      intercepts: [...this.intercepts],
+      intercepts: [...this.intercepts, ...this.#intercepts.endedByOthers],
       ...network,
       ...(problem === undefined ? {} : { problem }),
       ...(roundTripMs === undefined ? {} : { roundTrip: { value: roundTripMs, ageMs: 0 } }),

@@ -48,6 +48,6 @@ function personalId(filter: string): string | undefined {
   )?.[1];
 }
 
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, " ");
 }

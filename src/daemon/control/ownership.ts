@@ -40,9 +40,9 @@ export class Ownership {
       return;
     }
     this.#intercepts.set(name, session);
-    void session.interceptEnded(name).then(() => {
+    void session.interceptEnded(name).then((reason) => {
       this.#intercepts.delete(name); // one of that name may be somebody else's from here on
-      this.#caller.interceptEnded(name);
+      this.#caller.interceptEnded(name, reason);
     });
   }
 

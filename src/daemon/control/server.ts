@@ -22,7 +22,7 @@ export interface Caller {
 export interface OwningCaller extends Caller {
   /** Its child, while it runs. */
   readonly command: OwnedCommand | undefined;
-  readonly interceptEnded: (name: string) => void;
+  readonly interceptEnded: (name: string, reason: string | undefined) => void;
 }
 
 export interface ControlServerOptions {
@@ -87,7 +87,7 @@ function serve(socket: Socket, options: ControlServerOptions, ending: () => bool
   const caller: OwningCaller = {
     gone: controller.signal,
     progress: (text) => rpc.notify("progress", { text }),
-    interceptEnded: (name) => rpc.notify("intercept.ended", { name }),
+    interceptEnded: (name, reason) => rpc.notify("intercept.ended", { name, reason }),
     get command() {
       return command;
     },

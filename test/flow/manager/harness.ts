@@ -2,6 +2,7 @@
 //
 //   caller ──► agent port ──► agent ──TLS──► manager ──► laptop (this file) ──► process
 //                               └──► application
+import { randomUUID } from "node:crypto";
 import { createServer, connect } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { once } from "node:events";
@@ -22,7 +23,7 @@ import { openRpc } from "#tunnel/rpc.ts";
 import type { Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
-import type { AgentPort } from "#wire/agent-api.ts";
+import type { AgentPort, CertificateVolume } from "#wire/agent-api.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
@@ -81,8 +82,6 @@ export async function testManager(
   });
 }
 
-let doors = 0;
-
 /** One pod: its agent, in front of the given application port. */
 export interface TestAgentOptions {
   readonly number?: number;
@@ -96,6 +95,8 @@ export interface TestAgentOptions {
 }
 
 export async function testAgent(options: TestAgentOptions): Promise<Agent> {
+  /** Where programs in its container would ask; nobody does when left out. */
+  readonly doorName?: string;
   const number = options.number ?? 1;
   const settings: AgentSettings = {
     config: {
@@ -118,7 +119,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
     logLevel: "silent",
     drainMs: 1000,
     ports: { introduction: 0, health: 0 },
-    doorName: `telepresence-test-${process.pid}-${(doors += 1)}`,
+    doorName: options.doorName ?? `telepresence-test-${randomUUID()}`,
   };
   return await startAgent({
     settings,
@@ -233,10 +234,15 @@ export async function introduce(
   const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
   const session = await openSession({ ...options, role: "opener" });
   try {
+  const target = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint, namespace: "telepresence" };
+  await askAgent(agent, (rpc) => rpc.call("introduce", { manager: target, ...who }, never));
+}
+
+/** As a laptop that may port-forward to the agent's pod. */
+export async function askAgent<T>(agent: Agent, ask: (rpc: Rpc<typeof introductionApi>) => Promise<T>): Promise<T> {
     const stream = await session.open({ kind: "rpc", api: "introduction" }, never);
     const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
-    const target = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint, namespace: "telepresence" };
-    await rpc.call("introduce", { manager: target, ...who }, never);
+    return await ask(rpc);
   } finally {
     session.destroy();
   }

@@ -1,8 +1,10 @@
 // The daemon's session with a real manager and real agents in one process; only the Kubernetes API and the device are
 // stood in for. What the cluster tier shows with pods is shown here within milliseconds, at each step's failure too.
+import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Agent } from "#agent/agent.ts";
+import { askToRevoke } from "#agent/container-door.ts";
 import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
@@ -25,6 +27,8 @@ class Cluster implements ClusterAccess {
   agentKind: "sidecar" | "ephemeral" = "sidecar";
   onAttach: (podName: string) => Promise<void> = () => Promise.resolve();
   environmentError: AppError | undefined;
+  execError: AppError | undefined;
+  readonly #id = randomUUID();
   environmentOf: string | undefined;
   introductionError: AppError | undefined;
   /** Events on the workload. */
@@ -90,6 +94,15 @@ class Cluster implements ClusterAccess {
   async recordEvent(news: WorkloadNews): Promise<void> {
     this.news.push(`${news.reason} on ${news.workload.name}`);
   }
+  /** As a program in the pod's agent container does it, where the user may run one. */
+  async revoke(...[, pod, revocation]: Parameters<ClusterAccess["revoke"]>): Promise<void> {
+    if (this.execError !== undefined) throw this.execError;
+    const { error } = await askToRevoke(this.doorOf(pod.name), revocation, systemClock);
+    if (error !== undefined) throw new AppError(error.code, error.message);
+  }
+  doorOf(podName: string): string {
+    return `telepresence-test-${this.#id}-${podName}`;
+  }
   readEnvironment(): Promise<Readonly<Record<string, string>>> {
     return this.environmentError === undefined
       ? Promise.resolve({ GREETING: "hello" })
@@ -134,13 +147,17 @@ interface Lab {
   addPod(name: string): Promise<Agent>;
 }
 
-async function lab(pods: readonly string[] = ["hello-1"]): Promise<Lab> {
+async function lab(pods: readonly string[] = ["hello-1"], idleOwnerMs?: number): Promise<Lab> {
   const application = stack.use(await namedServer("application"));
   const laptopProcess = stack.use(await namedServer("laptop"));
-  const manager = stack.use(await testManager({ guard: anything }));
+  const manager = stack.use(
+    await testManager({ guard: anything, ...(idleOwnerMs === undefined ? {} : { idleOwnerMs }) }),
+  );
   const cluster = new Cluster(manager);
   const addPod = async (name: string): Promise<Agent> => {
-    const agent = stack.use(await testAgent({ number: Number(name.split("-")[1]), containerPort: application.port }));
+    const number = Number(name.split("-")[1]);
+    const doorName = cluster.doorOf(name);
+    const agent = stack.use(await testAgent({ number, containerPort: application.port, doorName }));
     cluster.agents.set(name, agent);
     return agent;
   };
@@ -664,41 +681,41 @@ describe("a session", () => {
     await cluster.manager[Symbol.asyncDispose]();
     await expect.poll(async () => (await session.status(never)).state).toBe("Reconnecting");
     expect(session.intercepts.map((info) => info.state)).toEqual(["suspended"]);
-  // Right after the manager was deleted its link looked up still: `connect` said nothing.
-  test("asks the manager on restore() whether the link that looks up is", async () => {
-    const { cluster, session } = await lab();
-    let restored = 0;
-    cluster.restoreManager = () => {
-      restored += 1;
-      return Promise.resolve({ installed: true, warnings: [] });
-    };
-    cluster.cutManager();
-    expect((await session.restore(quiet, never)).installed).toBe(true);
-    expect(restored).toBe(1);
-    expect((await session.status(never)).state).toBe("Connected");
-    expect((await session.restore(quiet, never)).installed).toBe(false);
-  });
+    // Right after the manager was deleted its link looked up still: `connect` said nothing.
+    test("asks the manager on restore() whether the link that looks up is", async () => {
+      const { cluster, session } = await lab();
+      let restored = 0;
+      cluster.restoreManager = () => {
+        restored += 1;
+        return Promise.resolve({ installed: true, warnings: [] });
+      };
+      cluster.cutManager();
+      expect((await session.restore(quiet, never)).installed).toBe(true);
+      expect(restored).toBe(1);
+      expect((await session.status(never)).state).toBe("Connected");
+      expect((await session.restore(quiet, never)).installed).toBe(false);
+    });
 
-  // `intercept` waited for as long as the command may.
-  test("waits for no manager that stands and says nothing", async () => {
-    const manager = stack.use(await testManager({ guard: anything }));
-    const cluster = new Cluster(manager);
-    const clock = new FakeClock();
-    const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, clock));
-    const { registry } = manager;
-    const create = registry.create.bind(registry);
-    registry.create = () => new Promise<never>(() => undefined);
-    const failed = session.intercept(params(1), quiet, never).catch((error: unknown) => error);
-    let over = false;
-    void failed.then(() => (over = true));
-    for (let passedMs = 0; passedMs < 20_000 && !over; passedMs += 500) {
-      await clock.advance(500);
-      await session.everybody(never); // a question and its answer: the link is heard
-    }
-    expect(over).toBe(true);
-    expect(String(await failed)).toMatch("the traffic-manager's answer took longer than 10 s");
-    registry.create = create;
-  });
+    // `intercept` waited for as long as the command may.
+    test("waits for no manager that stands and says nothing", async () => {
+      const manager = stack.use(await testManager({ guard: anything }));
+      const cluster = new Cluster(manager);
+      const clock = new FakeClock();
+      const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, clock));
+      const { registry } = manager;
+      const create = registry.create.bind(registry);
+      registry.create = () => new Promise<never>(() => undefined);
+      const failed = session.intercept(params(1), quiet, never).catch((error: unknown) => error);
+      let over = false;
+      void failed.then(() => (over = true));
+      for (let passedMs = 0; passedMs < 20_000 && !over; passedMs += 500) {
+        await clock.advance(500);
+        await session.everybody(never); // a question and its answer: the link is heard
+      }
+      expect(over).toBe(true);
+      expect(String(await failed)).toMatch("the traffic-manager's answer took longer than 10 s");
+      registry.create = create;
+    });
 
     await expect(session.intercept(params(1, "other"), quiet, never)).rejects.toMatchObject({
       code: "manager_unavailable",
@@ -708,5 +725,141 @@ describe("a session", () => {
     expect(warnings).toHaveLength(1);
     await session.leave("hello", never);
     expect(session.intercepts).toEqual([]);
+  });
+});
+
+describe("revoke()", () => {
+  test("ends another person's intercept, whose owner is told who did it", async () => {
+    const { cluster, session: ada, processPort } = await lab();
+    await ada.intercept(params(processPort), quiet, never);
+    const over = ada.interceptEnded("hello");
+    const bob = stack.use(await openSession(cluster, "bob@desk"));
+    expect((await bob.revoke({ name: "hello", find: true }, never)).client).toBe("ada@laptop");
+    expect(ada.intercepts).toHaveLength(1);
+    await bob.revoke({ name: "hello", user: "ada", find: false }, never);
+    expect(await over).toMatch(/^the intercept hello was revoked by bob@desk at \d\d:\d\d$/);
+    expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("application:x");
+    expect(ada.intercepts).toEqual([]);
+    expect((await ada.status(never)).intercepts).toMatchObject([
+      { state: "removed", message: expect.stringMatching(/^was revoked by bob@desk at /) },
+    ]);
+    expect(cluster.news).toContain("InterceptRevoked on hello");
+    // Nobody keeps ada from asking for it again, and then there is nothing to tell any more.
+    await ada.intercept(params(processPort), quiet, never);
+    expect((await ada.status(never)).intercepts).toMatchObject([{ state: "active" }]);
+  });
+
+  test("is for those who may run programs in the pods, and says so to the others", async () => {
+    const { cluster, session: ada, processPort } = await lab();
+    await ada.intercept(params(processPort), quiet, never);
+    const bob = stack.use(await openSession(cluster, "bob@desk"));
+    cluster.execError = new AppError("forbidden", 'user "bob" may not create pods/exec in namespace shop');
+    await expect(bob.revoke({ name: "hello", find: false }, never)).rejects.toMatchObject({
+      code: "forbidden",
+      hint: expect.stringContaining("`pods/exec` in namespace shop"),
+    });
+    expect(ada.intercepts).toMatchObject([{ state: "active" }]);
+  });
+
+  test("is not for one's own, and names what there is when the name is unknown", async () => {
+    const { cluster, session: ada, processPort } = await lab();
+    await ada.intercept(params(processPort), quiet, never);
+    await expect(ada.revoke({ name: "hello", find: false }, never)).rejects.toMatchObject({
+      message: expect.stringContaining("telepresence leave hello"),
+    });
+    const bob = stack.use(await openSession(cluster, "bob@desk"));
+    await expect(bob.revoke({ name: "helo", find: false }, never)).rejects.toMatchObject({
+      code: "intercept_not_found",
+      hint: "intercepted now: hello (Deployment hello in namespace shop) by ada@laptop",
+      fields: { known: ["hello"] },
+    });
+  });
+
+  test("of a laptop that is away is told when it is back, and is not announced again", async () => {
+    const { cluster, session: ada, processPort } = await lab();
+    await ada.intercept(params(processPort), quiet, never);
+    const over = ada.interceptEnded("hello");
+    const { manager } = cluster;
+    const { openManager } = cluster;
+    const away = Promise.withResolvers<void>();
+    cluster.openManager = async () => {
+      await away.promise;
+      return await openManager.call(cluster);
+    };
+    cluster.cutManager();
+    await expect.poll(() => manager.registry.list()[0]?.state).toBe("suspended");
+    const others = new Cluster(manager);
+    others.doorOf = (podName) => cluster.doorOf(podName);
+    for (const [name, agent] of cluster.agents) others.agents.set(name, agent);
+    const bob = stack.use(await openSession(others, "bob@desk"));
+    await bob.revoke({ name: "hello", find: false }, never);
+    away.resolve();
+    expect(await over).toContain("was revoked by bob@desk");
+    expect(manager.registry.list()).toEqual([]);
+  });
+});
+
+describe("an owner who has been away for long", () => {
+  test("makes way, and both are told", async () => {
+    const { cluster, session: ada, processPort } = await lab(["hello-1"], 0);
+    await ada.intercept(params(processPort), quiet, never);
+    const over = ada.interceptEnded("hello");
+    const { openManager } = cluster;
+    const away = Promise.withResolvers<void>();
+    cluster.openManager = async () => {
+      await away.promise;
+      return await openManager.call(cluster);
+    };
+    cluster.cutManager();
+    await expect.poll(() => cluster.manager.registry.list()[0]?.state).toBe("suspended");
+    const others = new Cluster(cluster.manager);
+    others.resolve = cluster.resolve;
+    for (const [name, agent] of cluster.agents) others.agents.set(name, agent);
+    const bob = stack.use(await openSession(others, "bob@desk"));
+    const { warnings } = await bob.intercept(params(processPort, "mine"), quiet, never);
+    expect(warnings).toMatchObject([
+      expect.stringMatching(
+        /^it took over from the intercept hello of ada@laptop, whose laptop has been away since \d/,
+      ),
+    ]);
+    away.resolve();
+    expect(await over).toMatch(
+      /^the intercept hello was taken over by bob@desk at .*, because this laptop had been away$/,
+    );
+    expect(cluster.manager.registry.list().map(({ client }) => client)).toEqual(["bob@desk"]);
+  });
+});
+
+describe("why()", () => {
+  test("asks every pod of the intercept, of a team mate's too, and names what could not answer", async () => {
+    const { cluster, session: ada, processPort } = await lab(["hello-1", "hello-2"]);
+    await ada.intercept(params(processPort), quiet, never);
+    await ask(portOf(cluster.agents.get("hello-2")), "x");
+    const question = { limit: 20 };
+    const { workloads, warnings } = await ada.why(question, never);
+    expect(warnings).toEqual([]);
+    expect(workloads).toMatchObject([
+      {
+        workload,
+        intercepts: [{ client: "ada@laptop", mine: true }],
+        pods: [
+          { podName: "hello-1", decisions: [] },
+          { podName: "hello-2", decisions: [{ answeredBy: "laptop" }] },
+        ],
+      },
+    ]);
+    const bob = stack.use(await openSession(cluster, "bob@desk"));
+    await expect(bob.why(question, never)).rejects.toMatchObject({ code: "intercept_not_found" });
+    expect((await bob.why({ ...question, name: "hello" }, never)).workloads).toMatchObject([
+      { intercepts: [{ client: "ada@laptop", mine: false }] },
+    ]);
+    await expect(bob.why({ ...question, name: "other" }, never)).rejects.toMatchObject({
+      message: "nothing intercepts other in namespace shop, so its application gets all requests",
+      hint: expect.stringContaining("`telepresence intercept other` would"),
+    });
+    await cluster.agents.get("hello-1")?.[Symbol.asyncDispose]();
+    expect((await ada.why(question, never)).warnings).toMatchObject([
+      expect.stringMatching(/^the traffic-agent in pod hello-1 did not answer: /),
+    ]);
   });
 });
