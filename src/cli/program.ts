@@ -6,6 +6,7 @@ import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
 import type { CommandContext } from "./context.ts";
+import type { GenyamlFlags } from "./commands/genyaml.ts";
 import type { ListFlags } from "./commands/list.ts";
 import type { RevokeFlags } from "./commands/revoke.ts";
 import type { UninstallFlags } from "./commands/uninstall.ts";
@@ -55,6 +56,7 @@ export function buildProgram(options: ProgramOptions): Command {
   declareTraffic(program, options);
   declareLooking(program, options);
   declareOther(program, options);
+  declareGenyaml(program, options);
   prepare(program, options);
   for (const command of program.commands) prepare(command, options);
   // The first page shows commands, each command's own page its flags. Only while help is shown: suggestions for a
@@ -245,6 +247,25 @@ function declareOther(program: Command, options: ProgramOptions): void {
   }
 }
 
+function declareGenyaml(program: Command, options: ProgramOptions): void {
+  const genyaml = program
+    .command("genyaml")
+    .argument("[part]", "workload (default: the whole), config, container, initcontainer, annotations or volume")
+    .helpGroup(groups.other)
+    .summary("Print a manifest with the traffic-agent in it")
+    .description(
+      "Print a workload's manifest with the traffic-agent in it, for manifests that are kept elsewhere (GitOps). Changes nothing.",
+    )
+    .usage("[part] (--workload <name> | --input <file>) [flags]")
+    .option("-w, --workload <name>", "workload, read from the cluster or chosen from the input")
+    .option("-i, --input <file>", "manifest, with the workload's services if they are new; - for standard input");
+  addConnectFlags(genyaml);
+  action(genyaml, options, ([part]) => async (context) => {
+    const { runGenyaml } = await import("./commands/genyaml.ts");
+    return runGenyaml(context, part as string | undefined, genyaml.opts<GenyamlFlags>());
+  });
+}
+
 function showHelp(program: Command, help: Command, name: string | undefined): void {
   const shown = name === undefined ? program : program.commands.find((command) => matches(command, name));
   if (shown !== undefined) shown.help();
@@ -264,11 +285,14 @@ function addInterceptFlags(command: Command): void {
     .addOption(
       new Option(
         "-p, --port <local[:port]>",
-        "local port (default: 8080), and the service's port by name or number when it has several",
+        "local port (default: 8080), and the service's port by name or number when it has several; 5353:53/udp; repeatable",
       ).argParser(appendValue),
     )
     .option("--service <name>", "service to intercept, when the workload has several")
-    .option("-w, --workload <name>", "workload to intercept, when it has another name than the intercept")
+    .option(
+      "-w, --workload <name>",
+      "workload to intercept, when it has another name than the intercept; KIND/NAME too",
+    )
     .addOption(hidden("-d, --deployment <name>", "older spelling of --workload"))
     .option("--container <name>", "container whose environment is meant, when there are several")
     .option(
@@ -278,11 +302,28 @@ function addInterceptFlags(command: Command): void {
     .option("--existing <what>", "connections that are open already: keep (default), drain (close when idle) or reset")
     .option("--on-refused <who>", "when the local process does not take a connection: app (answers, default) or fail")
     .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
-    .option("-e, --env-file <path>", "write the pod's environment to a file in the syntax of docker-compose")
+    .option("-e, --env-file <path>", "write the pod's environment to a file")
+    .option(
+      "--env-syntax <name>",
+      "of that file: compose (default), docker, sh, csh, ps (each of these three also with :export), cmd or json",
+    )
     .option("-j, --env-json <path>", "write the pod's environment to a file as JSON")
+    .addOption(
+      new Option("--env-exclude <list>", "variables that are left out, * for any letters").argParser(appendList),
+    )
     .option("--detailed-output", "with --output or --format: one object with everything, the pod's environment too")
     .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")
-    .option("--mount <bool|path>", "volumes are not mounted in this version; false is accepted")
+    .option(
+      "--mount <bool|path>",
+      "where the container's volumes are copied to (default: true, a directory of its own)",
+    )
+    .addOption(
+      new Option(
+        "--copy-volume <name>",
+        "also copy a volume that only the container has, once; by its name or mount path",
+      ).argParser(appendValue),
+    )
+    .option("--copy-limit <size>", "the most that one --copy-volume may be (default: 256Mi)")
     .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
     .addOption(hidden("-u, --preview-url", "not available"))
     .addOption(hidden("--no-preview-url", "accepted"));
@@ -307,6 +348,9 @@ function addFilterFlags(command: Command): void {
       repeatable("--grpc-method <SERVICE/METHOD>", "requests of a gRPC method; SERVICE/* for all of a service"),
     )
     .addOption(repeatable("--match <CEL>", "requests for which the expression is true"))
+    .option("--tls-cert <VOLUME[:CERT,KEY]>", "the pod's volume or Secret with the certificate, to read TLS by")
+    .option("--plaintext", "send what was read from TLS to the local process as plain HTTP")
+    .addOption(new Option("--http-plaintext", "older spelling of --plaintext").hideHelp())
     .option("--allow-overlap", "also when somebody else's intercept may take the same requests");
 }
 

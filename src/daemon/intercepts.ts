@@ -20,7 +20,9 @@ import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import { readBelongings, together, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
+import type { CopiedVolumes } from "./volumes/volume-copies.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
 
 export interface InterceptsOptions {
@@ -37,6 +39,7 @@ export interface InterceptsOptions {
 export interface CreateResult {
   readonly info: InterceptInfo;
   readonly environment?: Record<string, string>;
+  readonly volumes?: { root: string; mounts: string[] };
   readonly warnings: string[];
 }
 
@@ -46,15 +49,10 @@ interface Own {
   readonly follower: WorkloadFollower;
   readonly agent: AgentKind;
   readonly path: CallerPath;
+  readonly volumes: CopiedVolumes | undefined;
   /** With why, when somebody else ended it. */
   readonly ended: PromiseWithResolvers<string | undefined>;
 }
-
-interface ReadEnvironment {
-  readonly values?: Readonly<Record<string, string>>;
-  readonly warnings?: readonly string[];
-}
-const noEnvironment: ReadEnvironment = {};
 
 interface Creating {
   readonly spec: InterceptSpec;
@@ -89,7 +87,7 @@ export class Intercepts implements AsyncDisposable {
 
   async create(
     request: InterceptRequest,
-    wantEnvironment: boolean,
+    wants: PodWants,
     progress: Progress,
     signal: AbortSignal,
   ): Promise<CreateResult> {
@@ -108,7 +106,7 @@ export class Intercepts implements AsyncDisposable {
     try {
       const created = await this.#createAtManager(manager, spec, signal);
       entry.info ??= created; // news of it may have been quicker than the answer
-      const result = await this.#establish({ entry, resolved, wantEnvironment, progress, signal });
+      const result = await this.#establish({ entry, resolved, wants, progress, signal });
       return { ...result, warnings: [...takeOverWarnings(created, this.#options.clock.wallMs()), ...result.warnings] };
     } finally {
       this.#creating.delete(name);
@@ -157,6 +155,7 @@ export class Intercepts implements AsyncDisposable {
     this.#own.delete(name);
     own.ended.resolve(reason);
     this.#told();
+    await own.volumes?.[Symbol.asyncDispose]();
     await own.path[Symbol.asyncDispose]();
     await this.#release(workload);
   }
@@ -212,12 +211,13 @@ export class Intercepts implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const paths = [...this.#own.values()].map(({ path }) => path);
+    const volumes = [...this.#own.values()].map((own) => own.volumes?.[Symbol.asyncDispose]());
     for (const own of this.#own.values()) own.ended.resolve(undefined);
     this.#own.clear();
     await Promise.all(paths.map((path) => path[Symbol.asyncDispose]()));
     const followers = [...this.#followers.values()];
     this.#followers.clear();
-    await Promise.all(followers.map(({ follower }) => follower[Symbol.asyncDispose]()));
+    await Promise.all([...volumes, ...followers.map(({ follower }) => follower[Symbol.asyncDispose]())]);
   }
 
   #told(): void {
@@ -227,11 +227,11 @@ export class Intercepts implements AsyncDisposable {
   async #establish(step: {
     entry: Creating;
     resolved: ResolvedIntercept;
-    wantEnvironment: boolean;
+    wants: PodWants;
     progress: Progress;
     signal: AbortSignal;
   }): Promise<CreateResult> {
-    const { entry, resolved, progress, signal } = step;
+    const { entry, resolved, wants, progress, signal } = step;
     const { spec } = entry;
     try {
       // Before the agents come: each is introduced as soon as it runs.
@@ -239,34 +239,32 @@ export class Intercepts implements AsyncDisposable {
       const path = this.#openPath(entry, resolved, follower);
       try {
         const injected = await this.#options.access.inject(resolved, progress, signal);
-        if (injected.agent === "ephemeral") follower.attachTo(spec.ports.map((port) => port.containerPort));
+        if (injected.agent === "ephemeral") follower.attachTo(spec.ports);
         progress(`Waiting for the traffic-agents of ${spec.workload.kind} ${spec.workload.name}`);
+        const { started, obstacles } = injected;
         const active = await waitActive(
-          {
-            info: () => entry.info,
-            started: injected.started,
-            obstacles: injected.obstacles,
-            follower,
-            changes: this.#changes,
-            clock: this.#options.clock,
-          },
+          { info: () => entry.info, started, obstacles, follower, changes: this.#changes, clock: this.#options.clock },
           signal,
         );
-        const [environment, astray] = await Promise.all([
-          step.wantEnvironment ? this.#environment(spec, follower, signal) : noEnvironment,
+        const { access } = this.#options;
+        const [given, astray] = await together(
+          readBelongings({ access, spec, follower, wants, progress }, signal),
           path.start(signal),
-        ]);
+        );
+        const { environment, volumes } = given;
         const info = entry.info ?? active;
         const { agent } = injected;
-        const own: Own = { spec, info, follower, agent, path, ended: Promise.withResolvers() };
+        const own: Own = { spec, info, follower, agent, path, volumes, ended: Promise.withResolvers() };
         this.#own.set(spec.name, own);
         this.#told();
         this.#endedByOthers.forget(spec.name);
-        const warnings = [...resolved.warnings, ...injected.warnings, ...(environment.warnings ?? []), ...astray];
+        const warnings = [...resolved.warnings, ...injected.warnings, ...given.warnings, ...astray];
+        const { replacedPods = 0 } = injected;
         return {
-          info: shown(own),
+          info: { ...shown(own), ...(replacedPods > 0 ? { replacedPods } : {}) },
           warnings,
-          ...(environment.values === undefined ? {} : { environment: { ...environment.values } }),
+          ...(environment === undefined ? {} : { environment: { ...environment } }),
+          ...(volumes === undefined ? {} : { volumes: { root: volumes.root, mounts: [...volumes.mounts] } }),
         };
       } catch (error) {
         await path[Symbol.asyncDispose]();
@@ -321,26 +319,6 @@ export class Intercepts implements AsyncDisposable {
       await current.rpc.call("intercept.remove", { id }, limit.signal);
     } catch (error) {
       this.#options.log.warn("failed intercept could not be removed", { id, error: String(error) });
-    }
-  }
-
-  async #environment(spec: InterceptSpec, follower: WorkloadFollower, signal: AbortSignal): Promise<ReadEnvironment> {
-    const pod = follower.somePod;
-    if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
-    const { containerName } = spec;
-    if (pod.environmentOf !== undefined && pod.environmentOf !== containerName) {
-      const known = `the traffic-agent in pod ${pod.name} knows that of container ${pod.environmentOf}`;
-      return { warnings: [`the environment of container ${containerName} could not be read: ${known}`] };
-    }
-    try {
-      const { namespace } = spec.workload;
-      return { values: await this.#options.access.readEnvironment(namespace, pod, containerName, signal) };
-    } catch (error) {
-      if (signal.aborted) throw error;
-      const { message, hint } = toAppError(error);
-      return {
-        warnings: [`the pod's environment could not be read: ${message}${hint === undefined ? "" : `; ${hint}`}`],
-      };
     }
   }
 
@@ -412,10 +390,13 @@ export class Intercepts implements AsyncDisposable {
   }
 }
 
-function shown({ info, agent, follower, path }: Own): InterceptInfo {
+function shown({ info, agent, follower, path, volumes }: Own): InterceptInfo {
   const { state: callerPath } = path;
   const known = callerPath === undefined ? {} : { callerPath };
-  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known };
+  const { absence } = follower;
+  const why = info.state === "waiting" && absence !== undefined ? { message: absence } : {};
+  const mount = volumes === undefined ? {} : { mountPoint: volumes.root };
+  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known, ...why, ...mount };
 }
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */
@@ -431,6 +412,7 @@ function specOf(request: InterceptRequest, resolved: ResolvedIntercept, sessionI
     ...(onRefused === undefined ? {} : { onRefused }),
     ...(filter === undefined ? {} : { filter }),
     ...(allowOverlap === undefined ? {} : { allowOverlap }),
+    ...(resolved.tls === undefined ? {} : { tls: resolved.tls }),
   };
 }
 
@@ -442,9 +424,10 @@ async function createFiltered(
   createdAtMs?: number,
 ): Promise<InterceptInfo> {
   const info = await rpc.call("intercept.create", { spec, createdAtMs }, signal);
-  if (info.spec.filter === spec.filter) return info;
+  const what = info.spec.filter === spec.filter ? "read TLS" : "choose requests";
+  if (info.spec.filter === spec.filter && (spec.tls === undefined || info.spec.tls !== undefined)) return info;
   await rpc.call("intercept.remove", { id: info.id }, signal);
-  throw new AppError("version_mismatch", "the traffic-manager is of an older version, which cannot choose requests", {
+  throw new AppError("version_mismatch", `the traffic-manager is of an older version, which cannot ${what}`, {
     hint: "upgrade it, or leave out the filter",
   });
 }

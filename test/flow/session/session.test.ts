@@ -29,7 +29,8 @@ class Cluster implements ClusterAccess {
   environmentError: AppError | undefined;
   execError: AppError | undefined;
   readonly #id = randomUUID();
-  environmentOf: string | undefined;
+  volumesError: AppError | undefined;
+  volumesRemoved = 0;
   introductionError: AppError | undefined;
   /** Events on the workload. */
   readonly news: string[] = [];
@@ -75,11 +76,10 @@ class Cluster implements ClusterAccess {
     const tell = (): void =>
       onPods(
         [...this.agents.keys(), ...this.bare].map((name) => {
-          const { environmentOf, bare } = this;
-          const wantsAgent = bare.has(name);
+          const wantsAgent = this.bare.has(name);
           const agentComing = this.coming.has(name);
           const agentRunning = !wantsAgent && !agentComing;
-          return { name, uid: `uid-${name}`, ready: true, agentRunning, agentComing, wantsAgent, environmentOf };
+          return { name, uid: `uid-${name}`, ready: true, agentRunning, agentComing, wantsAgent };
         }),
       );
     this.#watchers.add(tell);
@@ -103,10 +103,20 @@ class Cluster implements ClusterAccess {
   doorOf(podName: string): string {
     return `telepresence-test-${this.#id}-${podName}`;
   }
-  readEnvironment(): Promise<Readonly<Record<string, string>>> {
+  readEnvironment(): ReturnType<ClusterAccess["readEnvironment"]> {
     return this.environmentError === undefined
-      ? Promise.resolve({ GREETING: "hello" })
+      ? Promise.resolve({ values: { GREETING: "hello" }, warnings: [] })
       : Promise.reject(this.environmentError);
+  }
+  copyVolumes(): ReturnType<ClusterAccess["copyVolumes"]> {
+    return this.volumesError === undefined
+      ? Promise.resolve({
+          root: "/run/copies",
+          mounts: ["/etc/app"],
+          warnings: [],
+          [Symbol.asyncDispose]: async () => void (this.volumesRemoved += 1),
+        })
+      : Promise.reject(this.volumesError);
   }
   findServicePods(): Promise<readonly string[]> {
     return Promise.resolve([...this.agents.keys(), ...this.bare].map((name) => `uid-${name}`));
@@ -470,15 +480,28 @@ describe("intercept()", () => {
     expect(warnings).toEqual(["the pod's environment could not be read: create pods/exec is forbidden; ask for it"]);
   });
 
-  // With --container, or a second container's port, the first container's environment came under the other's name.
-  test("gives no container another's environment", async () => {
-    const { cluster, session, processPort } = await lab();
-    cluster.environmentOf = "sidecar";
-    const { environment, warnings } = await session.intercept(params(processPort), quiet, never);
-    expect(environment).toBeUndefined();
-    expect(warnings).toEqual([
-      "the environment of container app could not be read: the traffic-agent in pod hello-1 knows that of container sidecar",
-    ]);
+  test("copies the volumes that are wanted, and removes them with the intercept", async () => {
+    const { session, processPort, cluster } = await lab();
+    const volumes = { copy: [], limitBytes: 1 };
+    const wanted = await session.intercept({ ...params(processPort), volumes }, quiet, never);
+    expect(wanted.volumes).toEqual({ root: "/run/copies", mounts: ["/etc/app"] });
+    expect(cluster.volumesRemoved).toBe(0);
+    await session.leave("hello", never);
+    expect(cluster.volumesRemoved).toBe(1);
+    await session.intercept({ ...params(processPort), volumes }, quiet, never);
+    await session[Symbol.asyncDispose]();
+    expect(cluster.volumesRemoved).toBe(2);
+  });
+  test("goes on without volumes and warns when they may not be read, unless they were asked for by name", async () => {
+    const { session, processPort, cluster } = await lab();
+    cluster.volumesError = new AppError("forbidden", "no secrets", { hint: "ask for it" });
+    const volumes = { copy: [], limitBytes: 1 };
+    const { warnings } = await session.intercept({ ...params(processPort), volumes }, quiet, never);
+    expect(warnings).toEqual(["the pod's volumes could not be copied: no secrets; ask for it"]);
+    await session.leave("hello", never);
+    const named = { ...params(processPort), volumes: { ...volumes, copy: ["data"] } };
+    await expect(session.intercept(named, quiet, never)).rejects.toThrow("no secrets");
+    expect(session.intercepts).toEqual([]);
   });
 
   test("tells when an intercept has ended, whoever ended it", async () => {
@@ -675,48 +698,48 @@ describe("a session", () => {
     await expect.poll(() => session.intercepts.map(({ state }) => state), { timeout: 10_000 }).toEqual(["active"]);
   });
 
+  // Right after the manager was deleted its link looked up still: `connect` said nothing.
+  test("asks the manager on restore() whether the link that looks up is", async () => {
+    const { cluster, session } = await lab();
+    let restored = 0;
+    cluster.restoreManager = () => {
+      restored += 1;
+      return Promise.resolve({ installed: true, warnings: [] });
+    };
+    cluster.cutManager();
+    expect((await session.restore(quiet, never)).installed).toBe(true);
+    expect(restored).toBe(1);
+    expect((await session.status(never)).state).toBe("Connected");
+    expect((await session.restore(quiet, never)).installed).toBe(false);
+  });
+
+  // `intercept` waited for as long as the command may.
+  test("waits for no manager that stands and says nothing", async () => {
+    const manager = stack.use(await testManager({ guard: anything }));
+    const cluster = new Cluster(manager);
+    const clock = new FakeClock();
+    const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, clock));
+    const { registry } = manager;
+    const create = registry.create.bind(registry);
+    registry.create = () => new Promise<never>(() => undefined);
+    const failed = session.intercept(params(1), quiet, never).catch((error: unknown) => error);
+    let over = false;
+    void failed.then(() => (over = true));
+    for (let passedMs = 0; passedMs < 20_000 && !over; passedMs += 500) {
+      await clock.advance(500);
+      await session.everybody(never); // a question and its answer: the link is heard
+    }
+    expect(over).toBe(true);
+    expect(String(await failed)).toMatch("the traffic-manager's answer took longer than 10 s");
+    registry.create = create;
+  });
+
   test("tells that it is reconnecting while the manager is away, and refuses an intercept with the reason", async () => {
     const { cluster, session, processPort } = await lab();
     await session.intercept(params(processPort), quiet, never);
     await cluster.manager[Symbol.asyncDispose]();
     await expect.poll(async () => (await session.status(never)).state).toBe("Reconnecting");
     expect(session.intercepts.map((info) => info.state)).toEqual(["suspended"]);
-    // Right after the manager was deleted its link looked up still: `connect` said nothing.
-    test("asks the manager on restore() whether the link that looks up is", async () => {
-      const { cluster, session } = await lab();
-      let restored = 0;
-      cluster.restoreManager = () => {
-        restored += 1;
-        return Promise.resolve({ installed: true, warnings: [] });
-      };
-      cluster.cutManager();
-      expect((await session.restore(quiet, never)).installed).toBe(true);
-      expect(restored).toBe(1);
-      expect((await session.status(never)).state).toBe("Connected");
-      expect((await session.restore(quiet, never)).installed).toBe(false);
-    });
-
-    // `intercept` waited for as long as the command may.
-    test("waits for no manager that stands and says nothing", async () => {
-      const manager = stack.use(await testManager({ guard: anything }));
-      const cluster = new Cluster(manager);
-      const clock = new FakeClock();
-      const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, clock));
-      const { registry } = manager;
-      const create = registry.create.bind(registry);
-      registry.create = () => new Promise<never>(() => undefined);
-      const failed = session.intercept(params(1), quiet, never).catch((error: unknown) => error);
-      let over = false;
-      void failed.then(() => (over = true));
-      for (let passedMs = 0; passedMs < 20_000 && !over; passedMs += 500) {
-        await clock.advance(500);
-        await session.everybody(never); // a question and its answer: the link is heard
-      }
-      expect(over).toBe(true);
-      expect(String(await failed)).toMatch("the traffic-manager's answer took longer than 10 s");
-      registry.create = create;
-    });
-
     await expect(session.intercept(params(1, "other"), quiet, never)).rejects.toMatchObject({
       code: "manager_unavailable",
     });
