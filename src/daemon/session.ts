@@ -195,7 +195,8 @@ export class Session implements AsyncDisposable {
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
     const restored = await this.restore(progress, signal);
     const namespace = params.namespace ?? this.connection.namespace;
-    const result = await this.#intercepts.create({ ...params, namespace }, params.wantEnvironment, progress, signal);
+    const wants = { environment: params.wantEnvironment, volumes: params.volumes };
+    const result = await this.#intercepts.create({ ...params, namespace }, wants, progress, signal);
     return { ...result, warnings: [...restored.warnings, ...result.warnings] };
   }
 
@@ -217,14 +218,14 @@ export class Session implements AsyncDisposable {
     const warnings: string[] = [];
     const workloads = await this.#options.access.listWorkloads(namespace ?? this.connection.namespace, signal);
     const everybody = await this.#everybody(warnings, signal);
-    const own = new Set(this.intercepts.map((info) => info.id));
+    const own = new Map(this.intercepts.map((info) => [info.id, info]));
     return {
       warnings,
       workloads: workloads.map((workload) => ({
         ...workload,
         intercepts: everybody
           .filter(({ spec }) => workloadKey(spec.workload) === workloadKey(workload))
-          .map((info) => ({ ...info, mine: own.has(info.id) })),
+          .map((info) => ({ ...info, ...own.get(info.id), mine: own.has(info.id) })),
       })),
     };
   }
@@ -234,7 +235,6 @@ export class Session implements AsyncDisposable {
     return (await this.#link.require().rpc.call("intercept.list", {}, signal)).intercepts;
   }
 
-  /** Every line is tried now: the link by a question to the manager, the device and the resolver by use. */
   /** What became of requests, by the agents of the workload that they came to. */
   async why(
     question: ParamsOf<typeof controlApi, "why">,
@@ -260,6 +260,7 @@ export class Session implements AsyncDisposable {
     return { infos: await this.everybody(signal), own: new Set(this.intercepts.map(({ id }) => id)) };
   }
 
+  /** Every line is tried now: the link by a question to the manager, the device and the resolver by use. */
   async status(signal: AbortSignal): Promise<SessionStatus> {
     const [network, roundTripMs] = await Promise.all([this.#network.status(signal), this.#measureLink(signal)]);
     const current = this.#link.current;

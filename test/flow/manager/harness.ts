@@ -89,19 +89,23 @@ export interface TestAgentOptions {
   readonly protocol?: "tcp" | "udp";
   readonly takeover?: AgentPort["takeover"];
   readonly http?: boolean | undefined;
+  /** The port speaks TLS by its service's word. */
+  readonly tls?: boolean | undefined;
+  readonly certificateVolumes?: readonly CertificateVolume[];
   readonly podIps?: readonly string[];
   readonly log?: Logger;
   readonly openTable?: () => Promise<RedirectTable>;
+  /** Where programs in its container would ask; nobody does when left out. */
+  readonly doorName?: string;
 }
 
 export async function testAgent(options: TestAgentOptions): Promise<Agent> {
-  /** Where programs in its container would ask; nobody does when left out. */
-  readonly doorName?: string;
   const number = options.number ?? 1;
   const settings: AgentSettings = {
     config: {
       workload,
       containerName: "app",
+      certificateVolumes: [...(options.certificateVolumes ?? [])],
       ports: [
         {
           agentPort: 0,
@@ -110,6 +114,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
           protocol: options.protocol ?? "tcp",
           takeover: options.takeover ?? "name",
           ...(options.http === undefined ? {} : { http: options.http }),
+          ...(options.tls === undefined ? {} : { tls: options.tls }),
         },
       ],
     },
@@ -229,17 +234,17 @@ export async function introduce(
   of: { readonly sessionId: string; readonly fingerprint?: string; readonly canarySecret?: string },
 ): Promise<void> {
   const { fingerprint = manager.fingerprint, ...who } = of;
-  const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
-  transport.on("error", () => undefined);
-  const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
-  const session = await openSession({ ...options, role: "opener" });
-  try {
   const target = { podIps: ["127.0.0.1"], port: manager.agentPort, fingerprint, namespace: "telepresence" };
   await askAgent(agent, (rpc) => rpc.call("introduce", { manager: target, ...who }, never));
 }
 
 /** As a laptop that may port-forward to the agent's pod. */
 export async function askAgent<T>(agent: Agent, ask: (rpc: Rpc<typeof introductionApi>) => Promise<T>): Promise<T> {
+  const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
+  transport.on("error", () => undefined);
+  const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
+  const session = await openSession({ ...options, role: "opener" });
+  try {
     const stream = await session.open({ kind: "rpc", api: "introduction" }, never);
     const rpc = openRpc({ stream, calls: introductionApi, log: silentLogger });
     return await ask(rpc);
