@@ -1,5 +1,6 @@
-// The traffic-agent's program: `traffic-agent` serves until SIGTERM; `traffic-agent environment`, run by pods/exec,
-// prints the application's environment as JSON, and `traffic-agent revoke ID BY`, run likewise, ends an intercept.
+// The traffic-agent's program: `traffic-agent` serves until SIGTERM. Run by pods/exec, `traffic-agent environment`
+// prints the application's environment as JSON, `traffic-agent revoke ID BY` ends an intercept, and
+// `traffic-agent files FOLDER NAME` sends files as tar.
 import { deadline } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
 import { formatError, toAppError } from "#base/error.ts";
@@ -13,6 +14,14 @@ type EphemeralConfig = NonNullable<AgentConfig["ephemeral"]>;
 async function main(): Promise<void> {
   if (process.argv[2] === "environment") {
     process.stdout.write(`${JSON.stringify(applicationEnvironment())}\n`);
+    return;
+  }
+  if (process.argv[2] === "files") {
+    const { sendFiles } = await import("./send-files.ts");
+    const write = (bytes: Buffer): Promise<void> =>
+      new Promise((resolve, reject) => process.stdout.write(bytes, (error) => (error ? reject(error) : resolve())));
+    const unreadable = await sendFiles(process.argv[3] ?? "", process.argv[4] ?? "", write);
+    if (unreadable.length > 0) throw new AppError("denied", `${unreadable.length} cannot be read: ${unreadable[0]}`);
     return;
   }
   if (process.argv[2] === revokeCommand) {

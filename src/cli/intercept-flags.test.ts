@@ -23,10 +23,10 @@ describe("checkInterceptFlags()", () => {
   test("tells that gRPC over HTTP/2 is not chosen yet", () => {
     expect(checkInterceptFlags({ grpcMethod: ["shop.Cart/*"] })).toEqual([expect.stringContaining("HTTP/2")]);
   });
-  test("tells that volumes are not mounted, when they were asked for", () => {
-    expect(checkInterceptFlags({ mount: "false" })).toEqual([]);
-    expect(checkInterceptFlags({ mount: "/mnt" })).toHaveLength(1);
-  });
+  test.each([{ mount: "false", copyVolume: ["data"] }, { copyLimit: "much" }, { envSyntax: "fish" }])(
+    "refuses %j",
+    (flags) => expect(() => checkInterceptFlags(flags)).toThrow(expect.objectContaining({ code: "usage" })),
+  );
   test.each(["keep", "drain", "reset"])("takes --existing %s", (existing) => {
     expect(checkInterceptFlags({ existing })).toEqual([]);
   });

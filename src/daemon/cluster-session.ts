@@ -37,6 +37,8 @@ export interface ClusterSessionContext {
   readonly failures: HelperFailures;
   readonly client: string;
   readonly installId: string;
+  /** The user's directory for sockets. */
+  readonly runtime: string;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -73,7 +75,7 @@ export async function openClusterSession(
   context: ClusterSessionContext,
   signal: AbortSignal,
 ): Promise<{ session: Session; installed: boolean }> {
-  const { clock, log } = context;
+  const { clock, log, runtime } = context;
   const target = await loadTarget(options.kube);
   const kube = openUserKube(target, clock);
   using limit = deadline(clock, connectTimeoutMs, "connecting", signal);
@@ -92,7 +94,7 @@ export async function openClusterSession(
       signal: limit.signal,
       onProgress: progress,
     });
-    const access = new KubeAccess({ kube, managerNamespace: manager.namespace, image });
+    const access = new KubeAccess({ kube, managerNamespace: manager.namespace, image, volumes: { runtime, log } });
     const session = await Session.open(
       {
         access,

@@ -8,6 +8,7 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { tryLock } from "#host/lock.ts";
 import { ensureDirectory, ensureRuntimeDirectory } from "#host/paths.ts";
+import { removeAbandonedFolders } from "#host/volume-folder.ts";
 import { identifyTarget, openClusterSession } from "./cluster-session.ts";
 import { readDaemonConfig } from "./config.ts";
 import { createHandlers } from "./control/handlers.ts";
@@ -60,11 +61,13 @@ async function openParts(
   const clock = systemClock;
   const { paths, client } = config;
   const installId = readInstallId(paths.cache);
+  const abandoned = await removeAbandonedFolders(paths.runtime);
+  if (abandoned > 0) log.info("copies of volumes removed that another daemon left", { folders: abandoned });
   const failures = new HelperFailures();
   // What was told of an earlier attempt must not end the `connect` that waits for this one.
   const onCandidate = (): void => failures.forget();
   const door = scope.use(await openHelperDoor({ path: paths.helperSocket, onCandidate, clock, log }));
-  const context = { door, failures, client, installId, clock, log };
+  const context = { door, failures, client, installId, runtime: paths.runtime, clock, log };
   const supervisor = scope.use(
     new Supervisor({
       openSession: (options, caller, signal) => openClusterSession(options, caller.progress, context, signal),

@@ -116,7 +116,7 @@ describe("a process that is killed", () => {
       await vanishes(`/proc/${pid}`);
     }
     expect([dead, chosen, alive].map(({ folder }) => readFileSync(join(folder, "secret"), "utf8"))).toHaveLength(3);
-    expect(await removeAbandonedFolders(place)).toBe(2);
+    await removeAbandonedFolders(place); // how many is not ours to say: the place in memory is all processes'
     expect([dead, chosen, alive].map(({ folder }) => existsSync(join(folder, "secret")))).toEqual([false, false, true]);
     process.kill(alive.pid, "SIGKILL");
     await vanishes(alive.folder);

@@ -4,6 +4,7 @@ import { buffer } from "node:stream/consumers";
 import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import type { WebSocket } from "ws";
+import { AppError } from "#base/error.ts";
 import { FakeApiServer } from "./api-server.fake.ts";
 import { parseOutcome, execInPod } from "./exec.ts";
 import { forwardError, openPortForward } from "./port-forward.ts";
@@ -183,6 +184,26 @@ describe("execInPod()", () => {
     const result = await run(server, { stdin });
     expect(result.exitCode).toBe(0);
     expect(result.stdout.equals(stdin)).toBe(true);
+  });
+  test("hands the output over piece by piece, and waits for its reader", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.onUpgrade = (socket) => {
+      for (const letter of "abcd") socket.send(Buffer.from(`\u0001${letter}`));
+      socket.send(Buffer.from('\u0003{"status":"Success"}'));
+      socket.close(1000);
+    };
+    const seen: string[] = [];
+    const onOutput = async (piece: Buffer): Promise<void> => {
+      seen.push(`${piece.toString()}(`);
+      await new Promise((resolve) => setImmediate(resolve));
+      seen.push(")");
+    };
+    const { exitCode, stdout } = await run(server, { onOutput });
+    expect([seen.join(""), exitCode, stdout.length]).toEqual(["a()b()c()d()", 0, 0]);
+    const failing = (): never => {
+      throw new AppError("command_failed", "no room");
+    };
+    await expect(run(server, { onOutput: failing })).rejects.toThrow("no room");
   });
   test("bounds the output", async () => {
     await using server = await new FakeApiServer().listen();

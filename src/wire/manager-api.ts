@@ -124,6 +124,10 @@ export const interceptInfoSchema = z.object({
     .optional(),
   /** How its agents came to the pods: known to the laptop that brought them, not to the manager. */
   agent: z.enum(agentKinds).optional(),
+  /** Pods that a rollout replaced for them; told once, to whoever made it. */
+  replacedPods: z.number().int().optional(),
+  /** Where its container's volumes are on the laptop. Not known to the manager. */
+  mountPoint: z.string().optional(),
   /**
    * Whether callers reach the agents, as the laptop that intercepts has tried it from the manager's pod: `by-passed` when
    * somebody else answered or nobody listened, `unknown` when it could not be tried. Not known to the manager.

@@ -27,7 +27,8 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (detail.foreign) pairs.push({ key: "Client", value: info.client });
   if (detail.debug) pairs.push(...debugPairs(info));
   pairs.push(...portPairs(info), ...filterPairs(info));
-  if (info.agent === "ephemeral") pairs.push({ key: "Agent", value: "ephemeral container, no pod was restarted" });
+  if (info.mountPoint !== undefined) pairs.push({ key: "Volume Mount Point", value: info.mountPoint });
+  pairs.push(...agentPairs(info));
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
   if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });

@@ -50,6 +50,9 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     on_refused: spec.onRefused,
     older_connections: info.olderConnections,
     caller_path: callerPathToJson(info),
+    tls: spec.tls,
+    unread_connections: info.unreadConnections,
+    client_mount_point: info.mountPoint,
     modified_at: new Date(info.createdAtMs).toISOString(),
   };
 }
@@ -112,10 +115,16 @@ export function workloadToJson(item: ListedWorkload): Readonly<Record<string, un
   };
 }
 
+/** What a program on the laptop is given of the pod. */
+interface ProgramGets {
+  readonly environment: Readonly<Record<string, string>> | undefined;
+  readonly volumes: { readonly root: string; readonly mounts: readonly string[] } | undefined;
+}
+
 /** `intercept --detailed-output`. */
 export function interceptDetailToJson(
   info: InterceptInfo,
-  environment: Readonly<Record<string, string>> | undefined,
+  { environment, volumes }: ProgramGets,
 ): Readonly<Record<string, unknown>> {
   const { spec } = info;
   const port = firstPort(spec);
@@ -135,6 +144,7 @@ export function interceptDetailToJson(
     container_port: port.containerPort,
     protocol: port.protocol.toUpperCase(),
     environment,
+    mount: volumes && { local_dir: volumes.root, mounts: volumes.mounts },
     filter_desc: formatFilter(spec.filter) || allConnections,
     filter: spec.filter,
     global: spec.filter === undefined,

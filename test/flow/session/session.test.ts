@@ -379,6 +379,17 @@ describe("intercept()", () => {
     expect(session.intercepts).toEqual([]);
   });
 
+  // It waited for the pods below a StatefulSet's partition until its time was over.
+  test("waits for no pod that its workload keeps without an agent, and tells how many were replaced", async () => {
+    const { cluster, session, processPort } = await lab();
+    cluster.inject = () => Promise.resolve({ agent: "sidecar", replacedPods: 1, warnings: [] });
+    cluster.bare.add("hello-0");
+    cluster.podsChanged();
+    const { info } = await session.intercept(params(processPort), quiet, never);
+    expect(info).toMatchObject({ state: "active", replacedPods: 1 });
+    expect(session.intercepts[0]?.replacedPods).toBeUndefined();
+  });
+
   test("attaches nothing where the agents come with the workload's template", async () => {
     const { cluster, session, processPort } = await lab();
     let attached = 0;

@@ -1,0 +1,78 @@
+// What a laptop's process is given of the pod in whose place it answers: its environment and its volumes. An intercept
+// goes on without what may not be read, and says so; what was asked for by name has to come.
+import { toAppError } from "#base/error.ts";
+import type { InterceptSpec } from "#wire/manager-api.ts";
+import type { CopiedVolumes, VolumeWish } from "./volumes/volume-copies.ts";
+import type { Progress, WorkloadAccess } from "./workload-access.ts";
+import type { WorkloadFollower } from "./workload-follower.ts";
+
+export interface PodWants {
+  readonly environment: boolean;
+  /** Nothing is copied when left out. */
+  readonly volumes?: VolumeWish | undefined;
+}
+
+export interface Belongings {
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly volumes?: CopiedVolumes | undefined;
+  readonly warnings: readonly string[];
+}
+
+interface Reading {
+  readonly access: WorkloadAccess;
+  readonly spec: InterceptSpec;
+  readonly follower: Pick<WorkloadFollower, "somePod">;
+  readonly wants: PodWants;
+  readonly progress: Progress;
+}
+
+export async function readBelongings(reading: Reading, signal: AbortSignal): Promise<Belongings> {
+  const [volumes, environment] = await together(copyVolumes(reading, signal), readEnvironment(reading, signal));
+  return { ...environment, ...volumes, warnings: [...environment.warnings, ...volumes.warnings] };
+}
+
+/** Both, or neither: copies do not outlive the failure of what was done beside them. */
+export async function together<T>(first: Promise<Belongings>, second: Promise<T>): Promise<readonly [Belongings, T]> {
+  const [copied, other] = await Promise.allSettled([first, second]);
+  if (copied.status === "rejected") throw copied.reason;
+  if (other.status === "fulfilled") return [copied.value, other.value];
+  await copied.value.volumes?.[Symbol.asyncDispose]();
+  throw other.reason;
+}
+
+async function readEnvironment({ access, spec, follower, wants }: Reading, signal: AbortSignal): Promise<Belongings> {
+  if (!wants.environment) return { warnings: [] };
+  const pod = follower.somePod;
+  if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
+  try {
+    const { workload, containerName } = spec;
+    const place = { namespace: workload.namespace, pod, containerName };
+    const { values, warnings } = await access.readEnvironment(place, signal);
+    return { environment: values, warnings };
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return { warnings: [`the pod's environment could not be read: ${describe(error)}`] };
+  }
+}
+
+async function copyVolumes(reading: Reading, signal: AbortSignal): Promise<Belongings> {
+  const { access, spec, follower, wants, progress } = reading;
+  if (wants.volumes === undefined) return { warnings: [] };
+  if (follower.somePod === undefined)
+    return { warnings: ["the volumes could not be copied: no pod's agent is running"] };
+  const { name, workload, containerName } = spec;
+  const target = { interceptName: name, namespace: workload.namespace, containerName, pod: () => follower.somePod };
+  try {
+    const volumes = await access.copyVolumes(target, wants.volumes, progress, signal);
+    return { volumes, warnings: volumes?.warnings ?? [] };
+  } catch (error) {
+    const named = wants.volumes.path !== undefined || wants.volumes.copy.length > 0;
+    if (signal.aborted || named) throw error;
+    return { warnings: [`the pod's volumes could not be copied: ${describe(error)}`] };
+  }
+}
+
+function describe(error: unknown): string {
+  const { message, hint } = toAppError(error);
+  return hint === undefined ? message : `${message}; ${hint}`;
+}
