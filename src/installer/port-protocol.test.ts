@@ -18,7 +18,9 @@ describe("speaksHttp()", () => {
     [{ appProtocol: "http" }, undefined, true],
     [{ appProtocol: "HTTP" }, undefined, true],
     [{ appProtocol: "kubernetes.io/ws" }, undefined, true],
-    [{ appProtocol: "kubernetes.io/h2c", name: "http" }, undefined, false],
+    [{ appProtocol: "kubernetes.io/h2c", name: "tls" }, undefined, true],
+    [{ appProtocol: "grpc" }, undefined, true],
+    [{ appProtocol: "http2" }, undefined, true],
     [{ appProtocol: "https" }, undefined, false],
     [{ appProtocol: "example.com/own", name: "http" }, undefined, undefined],
     [{ appProtocol: "constructor" }, undefined, undefined],
@@ -28,8 +30,9 @@ describe("speaksHttp()", () => {
     [{ name: "web" }, "http", true],
     [{}, "http", true],
     [{ name: "https" }, undefined, false],
-    [{ name: "http2-api" }, undefined, false],
-    [{ name: "grpc" }, undefined, false],
+    [{ name: "http2-api" }, undefined, true],
+    [{ name: "grpc" }, undefined, true],
+    [{ name: "api-h2c" }, undefined, true],
     [{ name: "httpd" }, undefined, undefined],
     [{ name: "web" }, "web", undefined],
   ] as const)("of %j, found by %j, is %s", (port, portName, expected) => {
@@ -37,7 +40,8 @@ describe("speaksHttp()", () => {
   });
 
   test("leaves it to the first bytes where services contradict each other", () => {
-    expect(speaksHttp([route({ name: "http" }), route({ name: "grpc" })])).toBe(undefined);
+    expect(speaksHttp([route({ name: "http" }), route({ name: "tls" })])).toBe(undefined);
+    expect(speaksHttp([route({ name: "http" }), route({ name: "grpc" })])).toBe(true);
     expect(speaksHttp([route({ name: "http" }), route({ name: "web" })])).toBe(true);
   });
 });

@@ -1,4 +1,4 @@
-// Pure: whether a port speaks HTTP/1.1, or TLS, as far as its services say so: by `appProtocol`, else by the names of the
+// Pure: whether a port speaks HTTP (of any version), or TLS, as far as its services say so: by `appProtocol`, else by the names of the
 // ports in the usual form (`http`, `http-metrics`, `admin-http`). Where they say nothing, or not the same, the agent
 // tells by the first bytes of each caller.
 import type { PortRoute } from "#kube/service-ports.ts";
@@ -9,11 +9,11 @@ const appProtocols: ReadonlyMap<string, boolean> = new Map(
     http: true,
     "kubernetes.io/ws": true,
     https: false,
-    http2: false,
-    h2c: false,
-    "kubernetes.io/h2c": false,
+    http2: true,
+    h2c: true,
+    "kubernetes.io/h2c": true,
     "kubernetes.io/wss": false,
-    grpc: false,
+    grpc: true,
     tls: false,
     tcp: false,
   }),
@@ -34,8 +34,8 @@ function saidBy({ servicePort, portName }: PortRoute): boolean | undefined {
 
 function saidByName(name: string | undefined): boolean | undefined {
   if (name === undefined) return undefined;
-  if (/^(https|http2|grpc|tls)(-|$)|-(https|http2|grpc|tls)$/.test(name)) return false;
-  return /^http(-|$)|-http$/.test(name) ? true : undefined;
+  if (/^(https|tls)(-|$)|-(https|tls)$/.test(name)) return false;
+  return /^(http|http2|h2c|grpc)(-|$)|-(http|http2|h2c|grpc)$/.test(name) ? true : undefined;
 }
 
 const tlsProtocols = new Set(["https", "tls", "wss", "kubernetes.io/wss"]);

@@ -37,7 +37,7 @@ export const agentPortSchema = z.object({
   takeover: z.enum(["name", "redirect"]),
   /** The port's name before the take-over. */
   portName: z.string().optional(),
-  /** Its service says that it speaks HTTP/1.1, or that it does not; left out where only the first bytes can tell. */
+  /** Its service says that it speaks HTTP, or that it does not; left out where only the first bytes can tell. */
   http: z.boolean().optional(),
   /** Its service says that callers speak TLS. */
   tls: z.boolean().optional(),
