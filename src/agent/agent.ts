@@ -7,7 +7,7 @@ import { softwareVersion } from "#base/version.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
-import type { AgentPort, CallersOfPort } from "#wire/agent-api.ts";
+import type { AgentConfig, AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { Canary } from "./canary.ts";
 import { startHealthServer } from "./health.ts";
@@ -15,6 +15,7 @@ import { openContainerDoor } from "./container-door.ts";
 import { Decisions } from "./decisions.ts";
 import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
+import type { CaptureOptions } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
 import { TlsCertificates, whyUnreadable } from "./inbound/tls-certificates.ts";
 import { startIntroductions } from "./introduction.ts";
@@ -62,32 +63,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const hello: Hello = { protocol: protocolVersions, software: softwareVersion, role: "agent", features: [] };
   const scope = new Scope(log);
   try {
-    const certificates = new TlsCertificates({ volumes: config.certificateVolumes ?? [], clock });
-    const served = new ServedIntercepts(config.ports, (port, tls) => whyUnreadable(certificates, port, tls));
-    const unread = new UnreadConnections(served);
+    const { served, ...reading } = serve(config, clock);
     const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
     const decisions = new Decisions(clock);
     const canary = new Canary(config.ports, podUid, clock);
-    const captures: Capture[] = [];
-    for (const port of config.ports) {
-      const parts = { port, served, redirect, passed, decisions, canary, podName, podIps, clock, log };
-      captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen(parts)));
-    }
-
+    const parts = { served, redirect, passed, decisions, canary, ...reading, podName, podIps, clock, log };
+    const captures = await listenOn(config.ports, parts, scope);
     const identity = createIdentity("traffic-agent");
-    const listening = config.ports.map((port, index) => ({ ...port, agentPort: captures[index]?.port ?? 0 }));
-    const facts = {
-      podName,
-      podUid,
-      podIps: [...podIps],
-      version: softwareVersion,
-      config: { ...config, ports: listening },
-    };
+    const facts = factsOf(settings, captures);
     const older = scope.use(openOlder({ passed, podIps, ports: config.ports, clock, log }, served, redirect));
     const applyRedirects = (): Promise<void> => older.during(() => redirect.update());
     const callers = (): readonly CallersOfPort[] => describeCallers(config.ports, redirect.callers);
-    const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, unread, clock, log };
+    const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, ...reading, clock, log };
     const links = scope.use(new ManagerLinks(linkParts));
     const openConnections = (): number => countOpen(captures);
     const isNeeded = (): boolean => served.size > 0 || redirect.inPlace || openConnections() > 0;
@@ -133,6 +121,28 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 type Capture = TcpCapture | UdpCapture;
+type CaptureParts = Omit<CaptureOptions, "port">;
+
+/** What is served, and what it takes to read it. */
+function serve({ ports, certificateVolumes = [] }: AgentConfig, clock: Clock) {
+  const certificates = new TlsCertificates({ volumes: certificateVolumes, clock });
+  const served = new ServedIntercepts(ports, (port, tls) => whyUnreadable(certificates, port, tls));
+  return { served, certificates, unread: new UnreadConnections(served) };
+}
+
+async function listenOn(ports: readonly AgentPort[], parts: CaptureParts, scope: Scope): Promise<readonly Capture[]> {
+  const captures: Capture[] = [];
+  for (const port of ports) {
+    captures.push(scope.use(await (port.protocol === "tcp" ? TcpCapture : UdpCapture).listen({ ...parts, port })));
+  }
+  return captures;
+}
+
+/** As laptops and managers are told. */
+function factsOf({ config, podName, podUid, podIps }: AgentSettings, captures: readonly Capture[]) {
+  const ports = config.ports.map((port, index) => ({ ...port, agentPort: captures[index]?.port ?? 0 }));
+  return { podName, podUid, podIps: [...podIps], version: softwareVersion, config: { ...config, ports } };
+}
 
 function countOpen(captures: readonly Capture[]): number {
   return captures.reduce((sum, capture) => sum + (capture instanceof TcpCapture ? capture.openConnections : 0), 0);

@@ -6,9 +6,10 @@
 //        └──intercept──► open-stream ──refused, lost, 5 s──► pass ──┤──application refuses──► reset
 //                             └──accepted───────────────────────────┴──first byte of either side──► http | http2 | joined
 //
+// TLS is one of the others, unless the port has a filter and the pod a certificate: then what is inside is decided.
 // Invariants: the caller's bytes are held until the decision, so none is lost; an intercepted connection that is not
 // HTTP goes on after a detach until one of its ends closes.
-// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts
+// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts, agent/inbound/tls-port.ts
 import { once } from "node:events";
 import { Socket, createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
@@ -24,6 +25,7 @@ import type { Decision, Decisions } from "#agent/decisions.ts";
 import type { PassedConnections } from "#agent/passed-connections.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
+import type { UnreadConnections } from "#agent/unread-connections.ts";
 import { answerCanary, takeCanary } from "./canary-caller.ts";
 import { FirstMove } from "./first-move.ts";
 import type { Protocol } from "./first-move.ts";
@@ -35,6 +37,9 @@ import { Http2Connection } from "./http2-connection.ts";
 import { openInbound } from "./open-stream.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
+import type { TlsCertificates } from "./tls-certificates.ts";
+import { TlsPort } from "./tls-port.ts";
+import type { Ways } from "./tls-port.ts";
 
 /** chosen: finds callers that vanished without a word. */
 const keepAliveMs = 60_000;
@@ -48,10 +53,20 @@ export interface CaptureOptions {
   readonly passed: PassedConnections;
   readonly decisions: Decisions;
   readonly canary: Canary;
+  readonly certificates: TlsCertificates;
+  readonly unread: UnreadConnections;
   readonly podName: string;
   readonly podIps: readonly string[];
   readonly clock: Clock;
   readonly log: Logger;
+}
+
+/** A caller as far as it is known, and what was opened for it meanwhile. */
+interface Met {
+  readonly caller: Socket;
+  readonly first: FirstMove;
+  readonly ready: ReadyEnd | undefined;
+  readonly ways: Ways;
 }
 
 export class TcpCapture implements AsyncDisposable {
@@ -59,6 +74,7 @@ export class TcpCapture implements AsyncDisposable {
   readonly #server: Server;
   readonly #dialer: AppDialer;
   readonly #routes: HttpRoutes;
+  readonly #tls: TlsPort;
   readonly #open = new Set<Socket>();
   readonly #http = new Set<HttpConnection | Http2Connection>();
 
@@ -66,6 +82,7 @@ export class TcpCapture implements AsyncDisposable {
     this.#options = options;
     this.#dialer = new AppDialer({ ...options, containerPort: options.port.containerPort });
     this.#routes = routesOf(options.served, options.port, options.decisions);
+    this.#tls = new TlsPort(options);
     options.served.onChange(() => {
       for (const connection of this.#http) connection.routesChanged();
     });
@@ -119,30 +136,61 @@ export class TcpCapture implements AsyncDisposable {
   }
 
   async #serve(caller: Socket, signal: AbortSignal): Promise<void> {
-    const { port, canary, clock } = this.#options;
-    const first = new FirstMove(caller, port.http !== false, clock);
+    const { port, served, canary, clock } = this.#options;
+    const readsTls = (): boolean => served.isFiltered(port);
+    const first = new FirstMove(caller, { mayBeHttp: port.http !== false, readsTls, clock });
     if (await takeCanary(caller, first, port, canary)) return;
+    const ways = this.#waysOf(caller, signal);
     const taken = this.#find();
-    // A caller known to speak HTTP is asked first: kubelet's probes, for one, are nothing for the laptop.
-    const open = taken === undefined || port.http !== true;
-    const opened = open ? await this.#openEnd(caller, taken, signal) : undefined;
+    // A caller known to speak first is asked: kubelet's probes, for one, are nothing for the laptop.
+    const speaksFirst = port.http === true ? taken !== undefined : port.tls === true && readsTls();
+    const open = !speaksFirst;
+    const opened = open ? await this.#openEnd(ways, taken, signal) : undefined;
     const limitMs = open && opened === undefined ? refusedMs : undefined;
     const { protocol, ready } = await this.#protocolOf(first, opened, limitMs, () =>
-      this.#openEnd(caller, undefined, signal),
+      this.#openEnd(ways, undefined, signal),
     );
-    if (protocol !== "other") {
-      // One whose address was changed on its way.
-      if (protocol === "http1" && answerCanary(caller, first.bytes, canary)) {
-        ready?.duplex.destroy();
-        return;
-      }
-      const connection = this.#httpConnection(protocol, caller, ready, signal);
+    // One whose address was changed on its way.
+    if (protocol === "http1" && answerCanary(caller, first.bytes, canary)) {
+      ready?.duplex.destroy();
+      return;
+    }
+    if (protocol === "tls") await this.#serveTls({ caller, first, ready, ways }, signal);
+    else await this.#serveAs(protocol, { caller, first, ready, ways }, signal);
+  }
+
+  /** What is inside is decided; where it cannot be read, the bytes go on as they are. */
+  async #serveTls(met: Met, signal: AbortSignal): Promise<void> {
+    const { caller: socket, first, ready, ways } = met;
+    const application = ready?.duplex instanceof Socket ? ready.duplex : undefined;
+    const { hello } = first;
+    if (hello === undefined) throw new AppError("internal", "TLS without a ClientHello");
+    const read = await this.#tls.read({ socket, hello, first: first.bytes, ready: application, ...ways, signal });
+    if (read === undefined) {
+      await this.#serveAs("other", { ...met, ready: application === undefined ? ready : undefined }, signal);
+      return;
+    }
+    if (application === undefined) ready?.duplex.destroy();
+    const { caller, protocol } = read;
+    const inside = new FirstMove(caller, { mayBeHttp: true, readsTls: () => false, clock: this.#options.clock });
+    const duplex = read.application;
+    const next = { caller, first: inside, ready: duplex && { duplex }, ways: read };
+    await this.#serveAs(protocol === "h2" ? "http2" : await inside.protocol(duplex), next, signal);
+  }
+
+  async #serveAs(protocol: Protocol, { caller, first, ready, ways }: Met, signal: AbortSignal): Promise<void> {
+    if (protocol === "http1" || protocol === "http2") {
+      const connection = this.#httpConnection(protocol, caller, ready, ways);
       this.#http.add(connection);
       caller.once("close", () => this.#http.delete(connection));
       connection.start(first.bytes);
       return;
     }
-    const end = ready ?? (await this.#openEnd(caller, this.#find(), signal));
+    const { port, unread } = this.#options;
+    // Where nobody has said anything, somebody wanted to know whether the port is open.
+    const spoken = first.bytes.length > 0 || (ready?.duplex.readableLength ?? 0) > 0;
+    if (spoken && first.hello === undefined) unread.count(port, "other");
+    const end = ready ?? (await this.#openEnd(ways, this.#find(), signal));
     if (end === undefined) {
       const refusal = new AppError("refused", "the laptop's process did not take the connection");
       this.#began(caller, this.#find()).cut(refusal.message);
@@ -174,20 +222,27 @@ export class TcpCapture implements AsyncDisposable {
   }
 
   /** Undefined when the laptop's process refused and the application is not to answer instead. */
-  async #openEnd(caller: Socket, taken: Taken | undefined, signal: AbortSignal): Promise<ReadyEnd | undefined> {
+  async #openEnd(ways: Ways, taken: Taken | undefined, signal: AbortSignal): Promise<ReadyEnd | undefined> {
     if (taken !== undefined) {
       try {
-        return { duplex: await this.#openLaptop(caller, taken, signal), taken };
+        return { duplex: await ways.openLaptop(taken), taken };
       } catch (error) {
         signal.throwIfAborted();
         const reason = toAppError(error);
         if (taken.onRefused === "fail" && isAppError(reason, "refused")) return undefined;
         const { interceptId } = taken;
         this.#options.log.info("connection left to the application", { interceptId, reason: reason.message });
-        return { duplex: await this.#dial(caller, signal), refused: taken, reason: reason.message };
+        return { duplex: await ways.dialApplication(), refused: taken, reason: reason.message };
       }
     }
-    return { duplex: await this.#dial(caller, signal) };
+    return { duplex: await ways.dialApplication() };
+  }
+
+  #waysOf(caller: Socket, signal: AbortSignal): Ways {
+    return {
+      dialApplication: () => this.#dial(caller, signal),
+      openLaptop: (taken) => this.#openLaptop(caller, taken, signal),
+    };
   }
 
   async #openLaptop(caller: Socket, taken: Taken, signal: AbortSignal): Promise<TunnelStream> {
@@ -210,18 +265,10 @@ export class TcpCapture implements AsyncDisposable {
     protocol: "http1" | "http2",
     caller: Socket,
     ready: ReadyEnd | undefined,
-    signal: AbortSignal,
+    { dialApplication, openLaptop }: Ways,
   ): HttpConnection | Http2Connection {
     const { port, passed, clock, log } = this.#options;
-    const parts = {
-      caller,
-      ready,
-      routes: this.#routes,
-      dialApplication: () => this.#dial(caller, signal),
-      openLaptop: (taken: Taken) => this.#openLaptop(caller, taken, signal),
-      clock,
-      log,
-    };
+    const parts = { caller, ready, routes: this.#routes, dialApplication, openLaptop, clock, log };
     if (protocol === "http2") return new Http2Connection(parts);
     return new HttpConnection({ ...parts, onPassed: (application) => passed.track(port, { caller, application }) });
   }
@@ -240,7 +287,8 @@ export class TcpCapture implements AsyncDisposable {
     const decision = this.#began(caller, taken ?? refused);
     if (reason !== undefined) decision.leftToApplication(reason);
     caller.once("close", () => decision.answered(undefined));
-    if (duplex instanceof Socket) this.#options.passed.track(this.#options.port, { caller, application: duplex });
+    if (taken === undefined && duplex instanceof Socket)
+      this.#options.passed.track(this.#options.port, { caller, application: duplex });
     if (bytes.length > 0) duplex.write(bytes);
     joinDuplex(caller, duplex);
   }

@@ -7,27 +7,42 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { recogniseHttp } from "#http/recognise.ts";
+import { parseClientHello } from "./tls-hello.ts";
+import type { ClientHello } from "./tls-hello.ts";
 
 /** chosen: bytes that may become a request line, with an end at hand that could make something else of them. */
 const ambiguousMs = 1000;
+/** chosen: a ClientHello is one write as a rule, and may be cut in two. */
+const helloMs = 10_000;
 
-export type Protocol = "http1" | "http2" | "other";
+export type Protocol = "http1" | "http2" | "tls" | "other";
+
+export interface FirstMoveOptions {
+  readonly mayBeHttp: boolean;
+  /** Asked when bytes come. Where it is not to be read, TLS is something other. */
+  readonly readsTls: () => boolean;
+  readonly clock: Clock;
+}
 
 export class FirstMove {
   readonly #caller: Socket;
-  readonly #clock: Clock;
-  readonly #mayBeHttp: boolean;
+  readonly #options: FirstMoveOptions;
   #bytes: Buffer = Buffer.alloc(0);
+  #hello: ClientHello | undefined;
 
-  constructor(caller: Socket, mayBeHttp: boolean, clock: Clock) {
+  constructor(caller: Socket, options: FirstMoveOptions) {
     this.#caller = caller;
-    this.#mayBeHttp = mayBeHttp;
-    this.#clock = clock;
+    this.#options = options;
   }
 
   /** What the caller has sent so far. */
   get bytes(): Buffer {
     return this.#bytes;
+  }
+
+  /** Of a caller that speaks TLS. */
+  get hello(): ClientHello | undefined {
+    return this.#hello;
   }
 
   /** Rejects when the other end fails before anybody spoke. `waitMs` bounds the caller's silence. */
@@ -36,7 +51,8 @@ export class FirstMove {
     const caller = this.#caller;
     const onBytes = (): void => {
       const kind = this.#look();
-      if (kind !== "more") resolve(kind);
+      if (kind === "part of a hello") timer ??= this.#after(helloMs, resolve);
+      else if (kind !== "more") resolve(kind);
       else if (this.#bytes.length > 0 && other !== undefined) timer ??= this.#after(ambiguousMs, resolve);
     };
     const onOther = (): void => resolve("other");
@@ -58,14 +74,22 @@ export class FirstMove {
     }
   }
 
-  #look(): Protocol | "more" {
+  #look(): Protocol | "more" | "part of a hello" {
     const chunk = this.#caller.read() as Buffer | null;
     if (chunk !== null) this.#bytes = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk]);
-    if (!this.#mayBeHttp && this.#bytes.length > 0) return "other";
+    if (this.#bytes.length > 0 && this.#options.readsTls()) {
+      const hello = parseClientHello(this.#bytes);
+      if (hello === "more") return "part of a hello";
+      if (hello !== "other") {
+        this.#hello = hello;
+        return "tls";
+      }
+    }
+    if (!this.#options.mayBeHttp && this.#bytes.length > 0) return "other";
     return recogniseHttp(this.#bytes);
   }
 
   #after(ms: number, resolve: (protocol: Protocol) => void): Disposable {
-    return this.#clock.after(ms, () => resolve("other")).unref();
+    return this.#options.clock.after(ms, () => resolve("other")).unref();
   }
 }

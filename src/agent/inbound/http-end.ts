@@ -49,7 +49,7 @@ export class HttpEnd {
   finish(): void {
     this.detach();
     const { duplex } = this;
-    if (duplex instanceof Socket) {
+    if (this.taken === undefined && duplex instanceof Socket) {
       duplex.destroySoon();
       return;
     }

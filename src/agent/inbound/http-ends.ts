@@ -18,7 +18,7 @@ const surelyOpenMs = 1000;
 export interface HttpEndsOptions {
   readonly dialApplication: () => Promise<Socket>;
   /** Rejects when the laptop's process does not take the connection. */
-  readonly openLaptop: (taken: Taken) => Promise<TunnelStream>;
+  readonly openLaptop: (taken: Taken) => Promise<Socket | TunnelStream>;
   readonly clock: Clock;
 }
 

@@ -1,8 +1,8 @@
 // The certificates that the pod has mounted, and their keys: read from the application's own volumes, which the agent
 // has mounted as well, so that no key ever leaves the pod. Which of them a caller is shown is not chosen here: it is the
 // one whose key the application itself shows (`find`).
-// Invariants: files are read again when they change (the kubelet swaps a link), and never more often than `freshMs`; what
-// was read before stays good for an application that still shows it. No key and no certificate is ever logged.
+// Invariants: files are read again when they change (the kubelet swaps a link), and looked at no oftener than is said
+// below; what was read before stays good for an application that still shows it. No key and no certificate is ever logged.
 import { X509Certificate, createPrivateKey } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -14,8 +14,10 @@ import type { CertificateChoice, InterceptTls } from "#wire/intercept-tls.ts";
 
 /** What the Secrets of Kubernetes' type `kubernetes.io/tls` hold. */
 const usualFiles = { certificateFile: "tls.crt", keyFile: "tls.key" } as const;
-/** chosen: a pair in use is looked at this often at most. */
+/** chosen: a pair in use is looked at this often at most … */
 const freshMs = 1000;
+/** … unless the application shows a key that is not known yet. */
+const unknownMs = 10;
 /** chosen: an application that has not taken a new certificate for so many changes is not served. */
 const keptPairs = 4;
 /** chosen: a chain of many certificates. */
@@ -48,9 +50,12 @@ export class TlsCertificates {
 
   /** The pair whose key this is; undefined when the pod has none. */
   find(fingerprint: string, choices: readonly CertificateChoice[]): PodCertificate | undefined {
-    for (const source of [...this.#named(choices), ...this.#usual()]) {
-      const found = source.pairs().find((pair) => pair.fingerprint === fingerprint);
-      if (found !== undefined) return found;
+    const sources = [...this.#named(choices), ...this.#usual()];
+    for (const maxAgeMs of [freshMs, unknownMs]) {
+      for (const source of sources) {
+        const found = source.pairs(maxAgeMs).find((pair) => pair.fingerprint === fingerprint);
+        if (found !== undefined) return found;
+      }
     }
     return undefined;
   }
@@ -113,7 +118,7 @@ export function whyUnreadable(
   if (named === undefined && spokenByName !== true) return undefined;
   const obstacle = certificates.obstacle(named === undefined ? [] : [named]);
   if (obstacle === undefined) return undefined;
-  const say = named === undefined ? "; --tls-cert names the volume that holds it" : "";
+  const say = named === undefined ? "; --tls-cert names the volume and the files that hold it" : "";
   return `port ${containerPort} speaks TLS, which a filter cannot read: ${obstacle}${say}`;
 }
 
@@ -153,8 +158,8 @@ class CertificateSource {
   }
 
   /** That which is mounted first, then what was before it and may still be shown. */
-  pairs(): readonly PodCertificate[] {
-    this.#refresh();
+  pairs(maxAgeMs = freshMs): readonly PodCertificate[] {
+    this.#refresh(maxAgeMs);
     return this.#pairs.filter((pair) => this.#isInDate(pair));
   }
 
@@ -162,9 +167,9 @@ class CertificateSource {
     return notAfterMs > this.#clock.wallMs();
   }
 
-  #refresh(): void {
+  #refresh(maxAgeMs: number): void {
     const nowMs = this.#clock.now();
-    if (this.#lookedMs !== undefined && nowMs - this.#lookedMs < freshMs) return;
+    if (this.#lookedMs !== undefined && nowMs - this.#lookedMs < maxAgeMs) return;
     this.#lookedMs = nowMs;
     try {
       const stamp = this.#stampOf();

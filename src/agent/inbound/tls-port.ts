@@ -7,7 +7,7 @@
 // Invariants: a caller meets the certificate and the protocol that it would meet without us, or the application itself;
 // why a connection was not read is counted (`UnreadConnections`), never silent.
 // @from agent/inbound/capture.ts
-// @to agent/inbound/http-connection.ts
+// @to agent/inbound/tls-ends.ts
 import type { Socket } from "node:net";
 import { isIP } from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -33,11 +33,12 @@ import type { TlsWish } from "./tls-ends.ts";
 import type { ClientHello } from "./tls-hello.ts";
 
 /** What can be read inside of TLS. */
-const readProtocols: readonly string[] = ["http/1.1"];
+const readProtocols: readonly string[] = ["h2", "http/1.1"];
 /** protocol: the oldest that both our ends speak. */
 const tls12 = 0x0303;
 /** chosen: an application that was found unreadable is asked again after this. */
-const knownMs = 10_000;
+const knownMs = 1000;
+const nameIt = "--tls-cert names the volume and the files that hold it";
 /** chosen: names that callers may make up. */
 const maxKnown = 1000;
 
@@ -50,27 +51,30 @@ export interface TlsPortOptions {
   readonly log: Logger;
 }
 
+/** How a caller's connection goes on. */
+export interface Ways {
+  readonly dialApplication: () => Promise<Socket>;
+  /** Rejects when the laptop's process does not take the connection. */
+  readonly openLaptop: (taken: Taken) => Promise<Socket | TunnelStream>;
+}
+
 /** A caller that spoke first, with a ClientHello. */
-export interface TlsCaller {
+export interface TlsCaller extends Ways {
   readonly socket: Socket;
   readonly hello: ClientHello;
   /** All that it has sent so far. */
   readonly first: Buffer;
   /** A connection to the application on which nothing was said yet; used up. */
   readonly ready: Socket | undefined;
-  readonly dialApplication: () => Promise<Socket>;
-  readonly openLaptop: (taken: Taken) => Promise<TunnelStream>;
   readonly signal: AbortSignal;
 }
 
-/** A caller that is read: what it says inside, and the ends that it can be given to. */
-export interface ReadTls {
+/** A caller that is read: what it says inside, and how that goes on. */
+export interface ReadTls extends Ways {
   readonly caller: Socket;
   /** By ALPN; undefined when nothing was agreed. */
   readonly protocol: string | undefined;
   readonly application: Socket | undefined;
-  readonly dialApplication: () => Promise<Socket>;
-  readonly openLaptop: (taken: Taken) => Promise<Socket | TunnelStream>;
 }
 
 /** What an application showed to a caller with this wish. */
@@ -134,7 +138,7 @@ export class TlsPort {
     }
     if (this.#acceptor.isFull) throw new AppError("busy", "too many callers were amid their TLS handshakes");
     const obstacle = this.#options.certificates.obstacle(this.#choices());
-    if (obstacle !== undefined) throw new AppError("unsupported", obstacle);
+    if (obstacle !== undefined) throw new AppError("unsupported", `${obstacle}; ${nameIt}`);
     const known = this.#unreadable.get(keyOf(wish));
     if (known !== undefined && known.untilMs > this.#options.clock.now())
       throw new AppError("unsupported", known.reason);
@@ -189,18 +193,17 @@ export class TlsPort {
     if (certificate !== undefined && !asksForCertificate(socket)) return { application: socket, certificate };
     socket.destroy();
     if (certificate !== undefined) throw new ClientCertificateWanted();
-    throw new AppError("unsupported", "the key of the application's certificate is in none of the pod's volumes");
+    throw new AppError(
+      "unsupported",
+      `the key of the application's certificate is in none of the pod's volumes; ${nameIt}`,
+    );
   }
 
   #choices(): readonly CertificateChoice[] {
     return this.#options.served.of(this.#options.port).flatMap(({ tls }) => tls?.certificate ?? []);
   }
 
-  #ends(
-    caller: TlsCaller,
-    { serverName }: TlsWish,
-    { protocol }: Shown,
-  ): Pick<ReadTls, "dialApplication" | "openLaptop"> {
+  #ends(caller: TlsCaller, { serverName }: TlsWish, { protocol }: Shown): Ways {
     const { clock } = this.#options;
     const wish = { serverName, protocols: protocol === undefined ? [] : [protocol] };
     return {
@@ -216,7 +219,12 @@ export class TlsPort {
   }
 
   /** The process is spoken to as the application is, which it stands in for. */
-  async #secureLaptop(stream: TunnelStream, taken: Taken, wish: TlsWish, signal: AbortSignal): Promise<Socket> {
+  async #secureLaptop(
+    stream: Socket | TunnelStream,
+    taken: Taken,
+    wish: TlsWish,
+    signal: AbortSignal,
+  ): Promise<Socket> {
     using limit = deadline(this.#options.clock, laptopMs, "the process' TLS handshake", signal);
     try {
       return await originateTls(stream, wish, limit.signal);

@@ -5,6 +5,7 @@ import { filterPairs } from "./filter.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
+import { describeUnread } from "./unread-connections.ts";
 
 const blockIndent = 3;
 /** chosen: pods named on the line; the rest are counted. */
@@ -32,6 +33,7 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
   if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });
+  pairs.push(...describeUnread(info).map((value) => ({ key: "Not filtered", value })));
   const byPass = describeByPass(info);
   if (byPass !== undefined) pairs.push({ key: "By-passed", value: byPass });
   pairs.push(...callerPairs(info, detail));

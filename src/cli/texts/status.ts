@@ -9,6 +9,7 @@ import { formatRefused } from "./intercept.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
+import { describeUnread } from "./unread-connections.ts";
 
 const names = {
   client: "OSS Client",
@@ -53,7 +54,7 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
       value: `${intercepts.length} total`,
       below: intercepts.flatMap((info) => [
         formatInterceptLine(info),
-        ...describeCallerPath(info).map((text) => `  ${text}`),
+        ...[...describeCallerPath(info), ...describeUnread(info)].map((text) => `  ${text}`),
       ]),
     });
   }
@@ -180,6 +181,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
         caller_address_kept: info.callerAddress?.kept,
         older_connections: info.olderConnections,
         caller_path: callerPathToJson(info),
+        unread_connections: info.unreadConnections,
         refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
         ports: info.spec.ports.map((port) => ({
           container_port: port.containerPort,

@@ -1,0 +1,22 @@
+// What people read about connections that an intercept's filter could not see into: they went by it.
+import type { InterceptInfo } from "#wire/manager-api.ts";
+
+const counted = (count: number): string => `${count} connection${count === 1 ? "" : "s"}`;
+
+/** A sentence for each kind; none where the filter saw everything. */
+export function describeUnread({ unreadConnections }: InterceptInfo): readonly string[] {
+  if (unreadConnections === undefined) return [];
+  const { tls, other, reason } = unreadConnections;
+  const sentences: string[] = [];
+  if (tls > 0) {
+    const why = reason === undefined ? "" : `: ${printable(reason)}`;
+    sentences.push(`${counted(tls)} spoke TLS, which the filter could not read${why}`);
+  }
+  if (other > 0) sentences.push(`${counted(other)} spoke something other than HTTP, which the filter cannot read`);
+  return sentences;
+}
+
+/** It comes from a pod. */
+function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, " ");
+}
