@@ -80,13 +80,13 @@ export class WorkloadFollower implements AsyncDisposable {
   }
   /** Every ready pod is introduced, and there is at least one. */
   get isIntroduced(): boolean {
-    const ready = this.#pods?.filter((pod) => pod.ready) ?? [];
+    const ready = this.#expected;
     return ready.length > 0 && ready.every(({ uid }) => this.#introductions.isIntroduced(uid));
   }
   /** … and is among those that serve. */
   isComplete(serving: readonly { readonly uid: string }[]): boolean {
     const uids = new Set(serving.map((pod) => pod.uid));
-    return this.isIntroduced && (this.#pods ?? []).every((pod) => !pod.ready || uids.has(pod.uid));
+    return this.isIntroduced && this.#expected.every((pod) => uids.has(pod.uid));
   }
   /** A pod whose agent runs, for reading the environment. */
   get somePod(): WorkloadPod | undefined {
@@ -113,11 +113,11 @@ export class WorkloadFollower implements AsyncDisposable {
   /** One sentence on what is still missing. */
   describe(): string {
     if (this.#pods === undefined) return "the pods could not be listed yet";
-    const ready = this.#pods.filter((pod) => pod.ready);
-    if (ready.length === 0) return `none of its ${this.#pods.length} pods is ready`;
-    const introduced = ready.filter((pod) => this.#introductions.isIntroduced(pod.uid)).length;
+    const expected = this.#expected;
+    if (expected.length === 0) return `none of its ${this.#pods.length} pods is ready and has an agent`;
+    const introduced = expected.filter((pod) => this.#introductions.isIntroduced(pod.uid)).length;
     const why = this.failure === undefined ? "" : `: ${this.failure.message}`;
-    return `${introduced} of ${ready.length} ready pods are introduced${why}`;
+    return `${introduced} of ${expected.length} ready pods are introduced${why}`;
   }
   again(podUid?: string): void {
     this.#introductions.again(podUid);
@@ -125,6 +125,12 @@ export class WorkloadFollower implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#scope[Symbol.asyncDispose]();
+  }
+
+  /** Ready pods that have an agent or get one: where it comes with the template, some may keep one without. */
+  get #expected(): readonly WorkloadPod[] {
+    const attaches = this.#attachments !== undefined;
+    return (this.#pods ?? []).filter((pod) => pod.ready && (attaches || pod.agentRunning || pod.agent !== undefined));
   }
 
   async #watch(): Promise<void> {

@@ -150,7 +150,7 @@ describe("provideAgent()", () => {
     const kube = server.open();
     await provideAgent(kube, wanted());
     const again = await provideAgent(kube, wanted());
-    expect(again).toEqual({ kind: "ephemeral", changed: false, warnings: [] }); // nothing to wait for
+    expect(again).toEqual({ kind: "ephemeral", changed: false, replaced: 0, warnings: [] }); // nothing to wait for
     expect([...cluster.pods.values()].map((pod) => pod.spec.ephemeralContainers?.length)).toEqual([1, 1]);
   });
 
@@ -275,9 +275,9 @@ describe("attachPod()", () => {
 
   test("refuses a second agent beside one that does not take the port", async () => {
     const pod = cluster.add("hello-1", planEphemeral(makePod("hello-1"), wanted()));
-    await expect(attachPod(server.open(), pod, wanted({ needed: [{ containerPort: 9999, protocol: "tcp" }] }), signal)).rejects.toThrow(
-      "does not take port 9999",
-    );
+    await expect(
+      attachPod(server.open(), pod, wanted({ needed: [{ containerPort: 9999, protocol: "tcp" }] }), signal),
+    ).rejects.toThrow("does not take port 9999");
   });
 
   test("gives a mistake of our own back instead of trying for ever", async () => {

@@ -51,6 +51,12 @@ describe("judgeRollout()", () => {
         .done,
     ).toBe(true);
   });
+  // Such a rollout was waited for until its time was over.
+  test("leaves the pods alone that are replaced only when they are deleted", () => {
+    const object = workload({}, { updateStrategy: { type: "OnDelete" } });
+    const pods = [pod("old-0"), pod("new-1")];
+    expect(judgeRollout(view({ kind: "StatefulSet", workload: object, pods })).done).toBe(true);
+  });
   test("names a quota and pod security out of the Deployment's condition", () => {
     const message =
       'pods "hello-7d9f8-" is forbidden: exceeded quota: tiny, requested: limits.memory=256Mi, used: limits.memory=0, limited: limits.memory=128Mi';

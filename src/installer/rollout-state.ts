@@ -3,6 +3,7 @@ import type { KubeEvent, Pod, Workload } from "#kube/objects.ts";
 import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
 import type { PodProblem } from "#kube/pod-problems.ts";
 import type { WorkloadKind } from "#kube/workloads.ts";
+import { keptCount, replacedCount } from "./kept-pods.ts";
 
 export interface RolloutView {
   readonly kind: WorkloadKind;
@@ -28,9 +29,9 @@ export function judgeRollout(view: RolloutView): RolloutState {
   const live = view.pods.filter(isLive);
   const fresh = live.filter(view.isNew);
   const readyPods = fresh.filter(isReady).length;
-  const wantedPods = workload === undefined ? 0 : wantedCount(workload);
+  const wantedPods = workload === undefined ? 0 : replacedCount(workload);
   const observed = Number(workload?.status?.observedGeneration ?? 0) >= view.generation;
-  const replaced = live.length - fresh.length <= (workload === undefined ? 0 : partitionOf(workload));
+  const replaced = live.length - fresh.length <= (workload === undefined ? 0 : keptCount(workload));
   const done = observed && replaced && readyPods >= wantedPods && isAvailable(view);
   return { done, readyPods, wantedPods, problem: done ? undefined : findBlock(view, observed, fresh) };
 }
@@ -40,16 +41,6 @@ function isAvailable({ kind, workload }: RolloutView): boolean {
   const { availableReplicas = 0, numberAvailable = 0, desiredNumberScheduled = 0 } = workload?.status ?? {};
   if (kind === "DaemonSet") return numberAvailable >= desiredNumberScheduled;
   return (kind !== "Deployment" && kind !== "Rollout") || availableReplicas >= (workload?.spec.replicas ?? 1);
-}
-
-function partitionOf(workload: Workload): number {
-  return Math.min(workload.spec.updateStrategy?.rollingUpdate?.partition ?? 0, workload.spec.replicas ?? 1);
-}
-
-/** Pods that will be of the new template: a StatefulSet's partition keeps the lower ones. */
-function wantedCount(workload: Workload): number {
-  // Only a DaemonSet says how many its nodes want.
-  return workload.status?.desiredNumberScheduled ?? (workload.spec.replicas ?? 1) - partitionOf(workload);
 }
 
 function findBlock(view: RolloutView, observed: boolean, fresh: readonly Pod[]): PodProblem | undefined {

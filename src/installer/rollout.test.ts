@@ -185,7 +185,7 @@ describe("injectAgent() while a pod takes its time", () => {
     hello.pods = [unschedulable];
     hello.podEvents = [{ metadata: { name: "e" }, reason, message: "soon" }];
     const result = await hello.inject(300_000, { 200_000: () => (hello.pods = [ready]) });
-    expect(result?.changed).toBe(true);
+    expect(result).toMatchObject({ changed: true, replaced: 1 });
     expect(hello.said).toContain(
       "deployment hello: 0 of 1 pods ready, pod new-0 finds no node: 0/1 nodes are available: too full., an autoscaler is making one",
     );

@@ -49,6 +49,16 @@ describe("formatIntercept()", () => {
     expect(text(failing)).toContain("Connections refused: 3 failed because");
   });
 
+  // An intercept that restarted the pods did not say so.
+  test("tells how the agent came, to whoever brought it", () => {
+    const text = (more: Partial<InterceptInfo>): string => formatIntercept({ ...info, ...more }, mine).join("\n");
+    expect(text({ agent: "ephemeral" })).toContain("Agent         : ephemeral container, no pod was restarted");
+    expect(text({ agent: "sidecar" })).not.toContain("Agent");
+    const replaced = text({ agent: "sidecar", replacedPods: 3 });
+    expect(replaced).toContain("Agent         : added to the pods by a rollout, 3 pods were replaced");
+    expect(text({ agent: "sidecar", replacedPods: 1 })).toContain("by a rollout, one pod was replaced");
+  });
+
   test("tells where the application sees the pod's address instead of its callers'", () => {
     const text = (more: Partial<InterceptInfo>, debug = false): string =>
       formatIntercept({ ...info, ...more }, { ...mine, debug }).join("\n");

@@ -44,6 +44,14 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   return formatKeyValues(pairs, blockIndent);
 }
 
+function agentPairs({ agent, replacedPods }: InterceptInfo): readonly KeyValue[] {
+  const key = "Agent";
+  if (agent === "ephemeral") return [{ key, value: "ephemeral container, no pod was restarted" }];
+  if (replacedPods === undefined) return [];
+  const pods = replacedPods === 1 ? "one pod was" : `${replacedPods} pods were`;
+  return [{ key, value: `added to the pods by a rollout, ${pods} replaced` }];
+}
+
 const whither = ({ spec }: InterceptInfo): string => (spec.onRefused === "fail" ? "failed" : "went to the application");
 
 /** For a line that says more. */

@@ -148,6 +148,7 @@ export function interceptDetailToJson(
     filter_desc: formatFilter(spec.filter) || allConnections,
     filter: spec.filter,
     global: spec.filter === undefined,
+    replaced_pods: info.replacedPods,
     pod_ip: info.pods[0]?.ip,
   };
 }
