@@ -108,7 +108,7 @@ export class CallerPath implements AsyncDisposable {
   }
 
   async #round(): Promise<void> {
-    const { log, name } = this.#options;
+    const { clock, log, name } = this.#options;
     const session = this.#options.manager()?.session;
     const agents = this.#options.agents()?.slice(0, maxPods);
     const situation = this.#describe();
@@ -118,11 +118,13 @@ export class CallerPath implements AsyncDisposable {
       this.#results = new Map();
       return;
     }
+    const startMs = clock.now();
     const round = new CanaryRound(this.#options, { session, agents, old: isNew ? new Map() : this.#results });
     const results = await round.run(this.#scope.signal);
     if (this.#describe() !== situation) return; // it was of others
     this.#results = results;
     const { verdict, reason } = this.state ?? {};
     if (verdict === "by-passed") log.warn("callers do not reach the agent", { name, reason });
+    else if (isNew) log.info("canaries sent", { name, verdict, reason, tookMs: Math.round(clock.now() - startMs) });
   }
 }

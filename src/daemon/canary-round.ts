@@ -69,8 +69,9 @@ export class CanaryRound {
     const work = async (): Promise<void> => {
       for (let agent = queue.shift(); agent !== undefined; agent = queue.shift()) await this.#tryAgent(agent, signal);
     };
-    const services = this.#options.services.map((service) => this.#tryService(service, signal));
-    await Promise.all([...Array.from({ length: maxParallel }, work), ...services]);
+    const agents = Promise.all(Array.from({ length: maxParallel }, work));
+    const services = this.#options.services.map((service) => this.#tryService(service, agents, signal));
+    await Promise.all([agents, ...services]);
     return this.#results;
   }
 
@@ -162,20 +163,20 @@ export class CanaryRound {
 
   /**
    * A canary sent to a service must not find a pod without an agent of ours. Where there is one, another round tries it:
-   * pods that are on their way out are gone then.
+   * pods that are on their way out are gone then. Of pods that are by-passed there is nothing more to say.
    */
-  async #tryService(service: ServiceAddress, signal: AbortSignal): Promise<void> {
+  async #tryService(service: ServiceAddress, agents: Promise<unknown>, signal: AbortSignal): Promise<void> {
     const { namespace, access } = this.#options;
-    const where = `${service.name} (ClusterIP)`;
     const uids = new Set(this.#agents.map(({ podUid }) => podUid));
-    const all = this.#agents.every((agent) => agent.canaries && hasHttp(agent, service.containerPort));
-    const old = this.#old.get(where);
-    if (old?.kind === "agent") this.#results.set(where, old);
-    if (!all || old?.kind === "agent") return;
+    if (!this.#agents.every((agent) => agent.canaries && hasHttp(agent, service.containerPort))) return;
+    const where = `${service.name} (ClusterIP)`;
     try {
-      const behind = await access.findServicePods(namespace, service.name, signal);
-      if (behind.length === 0 || !behind.every((uid) => uids.has(uid))) return;
-      this.#note(where, await this.#insist(service, (podUid) => uids.has(podUid), signal));
+      const [behind] = await Promise.all([access.findServicePods(namespace, service.name, signal), agents]);
+      const isReached = [...this.#results.values()].every(({ kind }) => kind === "agent");
+      if (!isReached || behind.length === 0 || !behind.every((uid) => uids.has(uid))) return;
+      const result = await this.#insist(service, (podUid) => uids.has(podUid), signal);
+      const callers = `where callers of service ${service.name} connect`;
+      this.#note(where, result.kind === "agent" ? result : { ...result, reason: `${result.reason}, ${callers}` });
     } catch (error) {
       signal.throwIfAborted();
       this.#note(where, { kind: "unknown", reason: toAppError(error).message });
