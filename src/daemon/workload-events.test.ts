@@ -27,8 +27,11 @@ function infoOf(state: InterceptState, name = "hello", message = ""): InterceptI
   };
 }
 
-function startEvents(record: (news: WorkloadNews, signal: AbortSignal) => Promise<unknown>): WorkloadEvents {
-  return new WorkloadEvents({ record, clock: new FakeClock(), log });
+function startEvents(
+  record: (news: WorkloadNews, signal: AbortSignal) => Promise<unknown>,
+  clock = new FakeClock(),
+): WorkloadEvents {
+  return new WorkloadEvents({ record, clock, log });
 }
 
 describe("WorkloadEvents", () => {
@@ -69,6 +72,35 @@ describe("WorkloadEvents", () => {
     events.update([infoOf("active")]);
     await events[Symbol.asyncDispose]();
     expect(asked).toHaveLength(1);
+  });
+
+  // Story: the loss of a laptop's network was never told, because the laptop itself writes the events.
+  test("tells what happened while the cluster was away when it is back, with the times at which it happened", async () => {
+    const clock = new FakeClock();
+    const told: (readonly [string, number])[] = [];
+    let isAway = false;
+    const record = ({ reason, atMs }: WorkloadNews): Promise<void> => {
+      if (isAway) return Promise.reject(new AppError("cluster_unreachable", "no answer"));
+      told.push([reason, atMs]);
+      return Promise.resolve();
+    };
+    const events = startEvents(record, clock);
+    events.update([infoOf("active")]);
+    await clock.advance(0);
+    const lostMs = clock.wallMs();
+    isAway = true;
+    events.update([infoOf("suspended")]);
+    for (let second = 0; second < 15; second += 1) await clock.advance(1000);
+    isAway = false;
+    const backMs = clock.wallMs();
+    events.update([infoOf("active")]);
+    await clock.advance(20_000);
+    expect(told).toEqual([
+      ["InterceptActive", lostMs],
+      ["InterceptSuspended", lostMs],
+      ["InterceptActive", backMs],
+    ]);
+    await events[Symbol.asyncDispose]();
   });
 
   test("keeps the latest when the cluster takes none", async () => {

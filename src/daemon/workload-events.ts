@@ -1,6 +1,7 @@
 // What happens to one's own intercepts, as events on their workloads: whoever wonders why an application answers
 // strangely finds the intercept, and whose it is, with `kubectl describe`. Best effort, after the fact: an event that
-// cannot be written changes nothing else.
+// cannot be written changes nothing else. Nobody but the laptop may write them, and a laptop that is away is what some
+// of them tell of: those wait until the cluster can be reached, and keep the time at which it happened.
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { isAppError, toAppError } from "#base/error.ts";
@@ -18,6 +19,12 @@ export interface WorkloadEventsOptions {
 /** chosen: a cluster that does not take them for so long has lost the older ones. */
 const maxWaiting = 64;
 const recordMs = 5000;
+/** chosen: what tells of an hour ago is of no use any more; the cluster itself forgets events after that time. */
+const oldestMs = 3_600_000;
+/** How it shows that the cluster cannot be reached for now. */
+const awayCodes = ["cluster_unreachable", "timeout", "link_lost"] as const;
+const firstRetryMs = 500;
+const lastRetryMs = 10_000;
 /** chosen: the last events of a session must not hold up `quit`. */
 const flushMs = 1000;
 
@@ -77,24 +84,44 @@ export class WorkloadEvents implements AsyncDisposable {
     const { workload, name } = spec;
     if (this.#scope.disposed) return;
     if (this.#waiting.length >= maxWaiting) this.#waiting.shift();
-    this.#waiting.push({ workload, reason, message: `intercept ${name} of ${client} ${text}`, type });
+    const atMs = this.#options.clock.wallMs();
+    this.#waiting.push({ workload, reason, message: `intercept ${name} of ${client} ${text}`, type, atMs });
     if (this.#writing !== undefined) return;
     this.#writing = this.#write().finally(() => (this.#writing = undefined));
     this.#scope.background("events", this.#writing);
   }
 
+  /** In order: each waits for the one before it. */
   async #write(): Promise<void> {
-    const { clock, log, record } = this.#options;
-    for (let news = this.#waiting.shift(); news !== undefined; news = this.#waiting.shift()) {
-      if (this.#refused.has(news.workload.namespace)) continue;
-      using limit = deadline(clock, recordMs, "writing an event", this.#scope.signal);
-      try {
-        await record(news, limit.signal);
-      } catch (error) {
-        if (this.#scope.signal.aborted) return;
-        if (isAppError(error, "forbidden")) this.#refused.add(news.workload.namespace);
-        log.info("event not written", { workload: news.workload.name, reason: toAppError(error).message });
+    let retryMs = firstRetryMs;
+    for (let news = this.#waiting[0]; news !== undefined; news = this.#waiting[0]) {
+      const later = await this.#writeOne(news);
+      if (this.#scope.signal.aborted) return;
+      if (!later) {
+        if (this.#waiting[0] === news) this.#waiting.shift(); // it is gone when there were too many
+        retryMs = firstRetryMs;
+        continue;
       }
+      await this.#options.clock.sleep(retryMs, this.#scope.signal).catch(() => undefined); // ended: seen above
+      retryMs = Math.min(retryMs * 2, lastRetryMs);
+    }
+  }
+
+  /** Whether it has to be tried again. */
+  async #writeOne(news: WorkloadNews): Promise<boolean> {
+    const { clock, log, record } = this.#options;
+    if (this.#refused.has(news.workload.namespace)) return false;
+    try {
+      using limit = deadline(clock, recordMs, "writing an event", this.#scope.signal);
+      await record(news, limit.signal);
+      return false;
+    } catch (error) {
+      if (this.#scope.signal.aborted) return false;
+      const away = awayCodes.some((code) => isAppError(error, code)) && clock.wallMs() - news.atMs < oldestMs;
+      if (away) return true;
+      if (isAppError(error, "forbidden")) this.#refused.add(news.workload.namespace);
+      log.info("event not written", { workload: news.workload.name, reason: toAppError(error).message });
+      return false;
     }
   }
 }

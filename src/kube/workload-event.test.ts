@@ -20,9 +20,11 @@ describe("recordWorkloadEvent", () => {
     return created;
   }
 
+  const atMs = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
+
   test("creates an event that kubectl describe finds by the workload's uid", async () => {
     const created = answerWith({ metadata: { name: "hello", namespace: "shop", uid: "u1" } });
-    const event = { workload, reason: "Intercepted", message: "by ann@laptop", type: "Normal" } as const;
+    const event = { workload, reason: "Intercepted", message: "by ann@laptop", type: "Normal", atMs } as const;
     expect(await recordWorkloadEvent(server.open(), event, new AbortController().signal)).toBe(true);
     expect(created).toHaveLength(1);
     expect(created[0]).toMatchObject({
@@ -32,19 +34,32 @@ describe("recordWorkloadEvent", () => {
       type: "Normal",
       count: 1,
     });
-    expect(created[0]?.["firstTimestamp"]).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+    // when it happened, not when it is written
+    expect(created[0]).toMatchObject({ firstTimestamp: "2026-01-02T03:04:05Z", lastTimestamp: "2026-01-02T03:04:05Z" });
+  });
+
+  test("gives an event one name, so that asking twice makes it once", async () => {
+    const created = answerWith({ metadata: { name: "hello", namespace: "shop", uid: "u1" } });
+    const event = { workload, reason: "Intercepted", message: "by ann@laptop", type: "Normal", atMs } as const;
+    const { signal } = new AbortController();
+    for (const one of [event, event, { ...event, atMs: atMs + 1 }]) {
+      await recordWorkloadEvent(server.open(), one, signal);
+    }
+    const [first, second, other] = created.map(({ metadata }) => (metadata as { readonly name: string }).name);
+    expect(second).toBe(first);
+    expect(other).not.toBe(first);
   });
 
   test("records nothing for a workload that is gone", async () => {
     const created = answerWith(undefined);
-    const event = { workload, reason: "Intercepted", message: "by ann@laptop", type: "Normal" } as const;
+    const event = { workload, reason: "Intercepted", message: "by ann@laptop", type: "Normal", atMs } as const;
     expect(await recordWorkloadEvent(server.open(), event, new AbortController().signal)).toBe(false);
     expect(created).toEqual([]);
   });
 
   test("keeps a long message within the API's limit", async () => {
     const created = answerWith({ metadata: { name: "hello", namespace: "shop", uid: "u1" } });
-    const event = { workload, reason: "Intercepted", message: "ü".repeat(2000), type: "Warning" } as const;
+    const event = { workload, reason: "Intercepted", message: "ü".repeat(2000), type: "Warning", atMs } as const;
     await recordWorkloadEvent(server.open(), event, new AbortController().signal);
     expect(Buffer.byteLength(String(created[0]?.["message"]))).toBeLessThanOrEqual(1024);
   });

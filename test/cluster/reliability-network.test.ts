@@ -17,11 +17,17 @@ const holeMs = 15_000;
 afterAll(async () => await cluster.restoreWire());
 stage([lab], namespace);
 
-/** Of one workload, the oldest first. */
-async function eventsOf(workload: string): Promise<readonly { readonly reason: string; readonly message: string }[]> {
+interface Told {
+  readonly reason: string;
+  readonly message: string;
+  readonly lastTimestamp: string;
+}
+
+/** Of one workload. */
+async function eventsOf(workload: string): Promise<readonly Told[]> {
   const selector = `--field-selector=involvedObject.kind=Deployment,involvedObject.name=${workload}`;
   const text = await kubectl("get", "events", "-n", namespace, selector, "-o", "json");
-  const { items } = JSON.parse(text) as { items: { reason: string; message: string; lastTimestamp: string }[] };
+  const { items } = JSON.parse(text) as { items: Told[] };
   return items.filter(({ reason }) => reason.startsWith("Intercept"));
 }
 
@@ -66,7 +72,7 @@ describe("a laptop's network that swallows everything", () => {
       expect(answeredMs).toBeLessThanOrEqual(limitMs);
       expect(longestMs).toBeLessThanOrEqual(limitMs);
 
-      // The laptop writes the events, so those of the loss come late, if at all: nobody else in the cluster may.
+      // The laptop writes the events, so those of the loss come late, with their own times: nobody else may write them.
       await until("the events", async () => {
         const active = (await eventsOf(name)).filter(({ reason }) => reason === "InterceptActive");
         return active.some(({ message }) => message.includes("is active again"));
@@ -75,7 +81,13 @@ describe("a laptop's network that swallows everything", () => {
       const events = described.slice(described.indexOf("Events:"));
       report(`kubectl describe deployment after the black hole, ${agent} agent`, events);
       expect(events).toMatch(/InterceptActive .*is active: port 80 is answered from that laptop/);
+      expect(events).toMatch(/InterceptSuspended .*the application answers until the laptop is back/);
       expect(events).toMatch(/InterceptActive .*is active again: port 80 is answered from that laptop/);
+      const told = await eventsOf(name);
+      const [suspended] = told.filter(({ reason }) => reason === "InterceptSuspended");
+      const suspendedMs = Date.parse(suspended?.lastTimestamp ?? "") - cutMs;
+      expect(suspendedMs).toBeGreaterThan(-1000); // in whole seconds
+      expect(suspendedMs).toBeLessThanOrEqual(limitMs);
       expect(await lab.ok("list", "--intercepts", "-n", namespace)).toMatch(
         new RegExp(`^${name} *: intercepted$`, "m"),
       );
