@@ -49,14 +49,11 @@ async function activeBefore(
 }
 
 async function untilActive(wait: ActiveWait, signal: AbortSignal): Promise<InterceptInfo> {
-  const { follower, changes, clock, obstacles: [obstacle] = [] } = wait;
+  const { follower, changes, clock } = wait;
   let refusedSinceMs: number | undefined;
   for (;;) {
     const info = wait.info();
-    const { failure } = follower;
-    if (obstacle !== undefined && isAppError(failure, "timeout")) {
-      throw new AppError("timeout", `${failure.message}: ${obstacle}`, { cause: failure });
-    }
+    throwIfCutOff(wait);
     // One agent makes it active; a caller may reach any of the pods.
     if (info?.state === "active" && follower.isComplete(info.pods)) return info;
     // An agent of a pod that is being replaced refuses what only its successor knows, and may do so long before the
@@ -72,6 +69,12 @@ async function untilActive(wait: ActiveWait, signal: AbortSignal): Promise<Inter
       await nextChange(wait, signal);
     }
   }
+}
+
+/** Of an agent that did not reach the manager the known reason is told, and no other attempt waited for. */
+function throwIfCutOff({ follower: { failure }, obstacles: [obstacle] = [] }: ActiveWait): void {
+  if (obstacle === undefined || !isAppError(failure, "timeout")) return;
+  throw new AppError("timeout", `${failure.message}: ${obstacle}`, { cause: failure });
 }
 
 async function nextChange({ info, follower, changes }: ActiveWait, signal: AbortSignal): Promise<void> {
