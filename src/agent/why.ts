@@ -94,33 +94,36 @@ function supposeAt(
   port: AgentPort,
   served: ServedIntercepts,
   suppose: SupposedRequest,
-  { asked, meter }: Explaining,
+  explaining: Explaining,
 ): readonly Verdict[] {
   const all = served.of(port);
   if (port.protocol !== "tcp" || all.length === 0) return [];
+  const { containerPort } = port;
   const request = asRequest(suppose);
-  const probe = isProbe(request);
+  if (isProbe(request)) return [{ containerPort, rules: [], isProbe: true }];
   // Where nobody speaks HTTP no filter is asked.
-  const questioned = probe ? [] : port.http === false ? all.filter(({ filter }) => filter === undefined) : all;
-  const rules: Rule[] = [];
-  let taken: number | undefined;
-  let undecided: number | undefined;
-  for (const one of questioned.slice(0, maxRules)) {
-    const intercept = asked.indexOf(one);
-    const { matched, joined, conditions } = explain(one, request, meter);
-    rules.push({ intercept, joined, conditions: conditions.map(told), ...(matched === undefined ? {} : { matched }) });
-    if (matched === undefined) undecided ??= intercept;
-    if (matched === true) taken ??= intercept;
-  }
+  const asked = port.http === false ? all.filter(({ filter }) => filter === undefined) : all;
+  const rules = asked.slice(0, maxRules).map((one) => ruleOf(one, request, explaining));
+  const taken = rules.find(({ matched }) => matched === true)?.intercept;
+  const undecided = rules.find(({ matched }) => matched === undefined)?.intercept;
   return [
     {
-      containerPort: port.containerPort,
+      containerPort,
       rules,
       ...(taken === undefined ? {} : { taken }),
       ...(undecided === undefined ? {} : { undecided }),
-      ...(probe ? { isProbe: true } : {}),
     },
   ];
+}
+
+function ruleOf(one: Taken, request: AskedRequest, { asked, meter }: Explaining): Rule {
+  const { matched, joined, conditions } = explain(one, request, meter);
+  return {
+    intercept: asked.indexOf(one),
+    joined,
+    conditions: conditions.map(told),
+    ...(matched === undefined ? {} : { matched }),
+  };
 }
 
 function asRequest({ method, target, headers }: SupposedRequest): AskedRequest {

@@ -1,5 +1,5 @@
 // `telepresence revoke`: ends another person's intercept. The right to it is `pods/exec` on the workload's pods, which the
-// API server checks (docs/decisions/0009): a program in an agent's container tells the agent, and that the manager.
+// API server checks (docs/decisions/0010): a program in an agent's container tells the agent, and that the manager.
 import type { Clock } from "#base/clock.ts";
 import { deadline } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
