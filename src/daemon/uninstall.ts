@@ -8,7 +8,7 @@ import { listAgents, removeAgent } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import type { controlApi } from "#wire/control-api.ts";
-import type { InterceptInfo, WorkloadRef } from "#wire/manager-api.ts";
+import { workloadKey, type InterceptInfo, type WorkloadRef } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import { defaultImage, openUserKube } from "./cluster-session.ts";
@@ -189,12 +189,9 @@ async function leaveIntercepts(
   agents: readonly WorkloadRef[],
   signal: AbortSignal,
 ): Promise<void> {
+  const going = new Set(agents.map(workloadKey));
   for (const { spec } of session?.intercepts ?? []) {
-    const going = agents.some(
-      ({ kind, name, namespace }) =>
-        kind === spec.workload.kind && name === spec.workload.name && namespace === spec.workload.namespace,
-    );
-    if (!going) continue;
+    if (!going.has(workloadKey(spec.workload))) continue;
     await session?.leave(spec.name, signal).catch((error: unknown) => {
       if (!isAppError(error, "intercept_not_found")) throw error; // its command ended it meanwhile
     });

@@ -1,18 +1,12 @@
 // What intercepts need from the cluster's API, as one small contract: cluster-access.ts fulfils it with the user's
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
+import type { InterceptQuery } from "#kube/resolve-workload.ts";
 import type { AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
-import type {
-  AgentKind,
-  ExistingMode,
-  InterceptPort,
-  RefusedMode,
-  WorkloadKind,
-  WorkloadRef,
-} from "#wire/manager-api.ts";
+import type { AgentKind, ExistingMode, InterceptPort, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
 import type { EnvironmentPlace, PodEnvironment } from "./pod-environment.ts";
 import type { CopiedVolumes, VolumeTarget, VolumeWish } from "./volumes/volume-copies.ts";
 
@@ -35,17 +29,7 @@ export interface WorkloadPod {
   readonly environmentOf?: string | undefined;
 }
 
-export interface InterceptRequest {
-  /** A service or a workload. */
-  readonly name: string;
-  readonly namespace: string;
-  readonly service?: string | undefined;
-  readonly workload?: string | undefined;
-  /** Of the workload, where the user has said it. */
-  readonly kind?: WorkloadKind | undefined;
-  readonly container?: string | undefined;
-  /** `local[:service port]`, as the user wrote them. */
-  readonly ports: readonly string[];
+export interface InterceptRequest extends InterceptQuery {
   /** Host on which the laptop's process listens. */
   readonly address: string;
   /** What becomes of connections that are older. */
