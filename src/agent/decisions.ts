@@ -185,7 +185,7 @@ export class Decisions {
   }
 }
 
-/** A part of a text keeps the whole of it in memory, but for a copy. */
+/** A part of a text keeps the whole of it in memory. Put together anew it is a text of its own; very short ones are. */
 function ownCopy(text: string, maxChars: number): string {
-  return Buffer.from(text.slice(0, maxChars)).toString();
+  return text.length < 13 ? text : ` ${text.slice(0, maxChars)}`.slice(1);
 }
