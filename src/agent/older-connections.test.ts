@@ -78,6 +78,7 @@ async function setup(port: AgentPort = portOf("redirect"), openTable?: () => Pro
   const table = new FakeTable();
   const clock = new FakeClock();
   const passed = new PassedConnections();
+  const work = { perReadMs: 0 };
   const wanted: { mode: ExistingMode | undefined } = { mode: undefined };
   const older = new OlderConnections({
     ports: [port],
@@ -88,6 +89,7 @@ async function setup(port: AgentPort = portOf("redirect"), openTable?: () => Pro
     modeOf: () => wanted.mode,
     isInForce: () => true,
     openTable: openTable ?? (() => Promise.resolve(table)),
+    processorMs: () => table.reads * work.perReadMs,
   });
   open.push(older);
   let changes = 0;
@@ -97,10 +99,26 @@ async function setup(port: AgentPort = portOf("redirect"), openTable?: () => Pro
     return older.during(() => Promise.resolve());
   };
   const counts = () => older.describe().map(({ connections, callers }) => [connections, callers]);
-  return { table, clock, passed, older, take, counts, port, changes: () => changes };
+  return { table, clock, passed, older, take, counts, port, work, changes: () => changes };
 }
 
 describe("connections with the application itself", () => {
+  // Story: on a machine that was busy with others each read seemed to take long, and a drain came seconds late.
+  test("are looked at again in time, unless the read itself takes the processor", async () => {
+    const { table, clock, take, work } = await setup();
+    table.sockets = [connection("10.0.0.1", 1, "busy")];
+    await take("drain");
+    const { reads } = table;
+    await clock.advance(1000);
+    expect(table.reads).toBe(reads + 1);
+    work.perReadMs = 100;
+    await clock.advance(1000); // it costs 100 ms this time, and a fiftieth is the most
+    await clock.advance(4900);
+    expect(table.reads).toBe(reads + 2);
+    await clock.advance(100);
+    expect(table.reads).toBe(reads + 3);
+  });
+
   test("are counted once the redirect is in force, and down to nothing, then looked at no more", async () => {
     const { table, clock, take, counts, changes, older } = await setup();
     table.sockets = [connection("10.0.0.1", 1), connection("10.0.0.1", 2), connection("10.0.0.2", 1)];

@@ -39,6 +39,8 @@ export interface OlderConnectionsOptions {
   readonly isInForce: (port: AgentPort) => boolean;
   /** The kernel's but in tests. */
   readonly openTable?: () => Promise<ConnectionTable>;
+  /** Processor time used so far; this process's but in tests. */
+  readonly processorMs?: () => number;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -47,7 +49,10 @@ export interface OlderConnectionsOptions {
 const countMs = 2000;
 /** chosen: what became idle is closed a second later at most. */
 const drainMs = 1000;
-/** chosen: a read takes at most this part of the time, however large the kernel's table is. */
+/**
+ * chosen: a read takes at most this part of a processor, however large the kernel's table is. By the clock a read of a
+ * few connections would seem long wherever others are busy, and the next one would come seconds late.
+ */
 const maxShare = 1 / 50;
 /** chosen: a caller that does not answer the end of its connection by then is cut off. */
 const closingMs = 5000;
@@ -177,9 +182,9 @@ export class OlderConnections implements Disposable {
   }
 
   #read(): void {
-    const { clock } = this.#options;
+    const { clock, processorMs = ownProcessorMs } = this.#options;
     this.#next?.[Symbol.dispose]();
-    const startMs = clock.now();
+    const startMs = processorMs();
     let waitMs = Infinity;
     for (const watched of this.#watched.values()) {
       if (watched.cookies.size === 0 && watched.passed.length === 0) continue;
@@ -188,7 +193,7 @@ export class OlderConnections implements Disposable {
       else if (watched.count > 0) waitMs = Math.min(waitMs, watched.mode === "keep" ? countMs : drainMs);
     }
     if (waitMs !== Infinity && !this.#disposed) {
-      const leastMs = (clock.now() - startMs) / maxShare;
+      const leastMs = (processorMs() - startMs) / maxShare;
       this.#next = clock.after(Math.max(waitMs, leastMs), () => this.#read()).unref();
     }
     this.#tell();
@@ -300,6 +305,11 @@ function pairOfSocket({ caller }: PassedConnection): string {
   const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0 } = caller;
   const local = { address: plainAddress(localAddress), port: localPort };
   return pairOf(local, { address: plainAddress(remoteAddress), port: remotePort });
+}
+
+function ownProcessorMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 async function openKernelTable(): Promise<ConnectionTable> {
