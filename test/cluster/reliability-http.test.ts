@@ -101,18 +101,12 @@ describe("attach and detach by port take-over under load", () => {
 describe("kill -9 of the laptop's daemon under HTTP load", () => {
   const rounds = 5;
   const limitMs = 500;
-  /** chosen: on a machine that does nothing else, no call takes so long. */
-  const quietMs = 50;
-  /**
-   * The base line of the same run: what nineteen of twenty calls to the laptop stayed below before the kill. They pass
-   * each hop that the news of the laptop's end passes. None where the machine is not busy with other things.
-   */
-  const slownessMs = (calls: readonly Call[], killedMs: number): number => {
+  /** Tells a busy machine from a slow product: what nineteen of twenty calls stayed below before the kill. */
+  const usualMs = (calls: readonly Call[], killedMs: number): number => {
     const before = calls.filter((call) => call.atMs + call.tookMs < killedMs).map((call) => call.tookMs);
-    const usual = before.toSorted((a, b) => a - b)[Math.floor(before.length * 0.95)] ?? 0;
-    return usual > quietMs ? usual : 0;
+    return before.toSorted((a, b) => a - b)[Math.floor(before.length * 0.95)] ?? 0;
   };
-  const text = `the application answers within ${limitMs} ms and what the busy machine took for a call before`;
+  const text = `the application answers within ${limitMs} ms`;
   test(`loses no request, and ${text}, ${rounds} rounds`, async () => {
     await apply(namespace, ...webApp({ name: "killed" }));
     await rolledOut(namespace, "deployment/killed");
@@ -121,7 +115,7 @@ describe("kill -9 of the laptop's daemon under HTTP load", () => {
     await lab.ok("intercept", "killed", "--port", "18832", "-n", namespace);
     const target = `http://killed.${namespace}/`;
     const load = await Load.start({ namespace, target, perSecond: 100, name: "load-killed" });
-    const figures: { answeredMs: number; machineMs: number; longestMs: number; calls: number; lost: number }[] = [];
+    const figures: { answeredMs: number; usualMs: number; longestMs: number; calls: number; lost: number }[] = [];
     const lost: string[] = [];
     for (let round = 1; round <= rounds; round += 1) {
       if (round > 1) await lab.ok("intercept", "killed", "--port", "18832", "-n", namespace);
@@ -131,18 +125,22 @@ describe("kill -9 of the laptop's daemon under HTTP load", () => {
       for (const pid of lab.pids("daemon")) process.kill(pid, "SIGKILL");
       const doneMs = Date.now();
       await load.answeredBy(/^killed-/, doneMs, { inARow: 50, limitMs: 20_000 });
-      const machineMs = slownessMs(await load.calls(killedMs - 2000), killedMs);
       // a little from before, too: those were under way
       const calls = await load.calls(killedMs - 1000);
       const by = calls.filter((call) => call.who.startsWith("killed-") && call.atMs + call.tookMs >= killedMs);
       const answeredMs = Math.min(...by.map((call) => call.atMs + call.tookMs)) - doneMs;
       const longestMs = Math.max(...calls.map((call) => call.tookMs));
       lost.push(...failures(calls, killedMs));
-      figures.push({ answeredMs, machineMs, longestMs, calls: calls.length, lost: failures(calls).length });
+      figures.push({
+        answeredMs,
+        usualMs: usualMs(await load.calls(killedMs - 5000), killedMs),
+        longestMs,
+        calls: calls.length,
+        lost: failures(calls).length,
+      });
     }
     report(`kill -9 of the daemon, 100 requests/s, ${rounds} rounds, seed ${seed}`, figures);
     expect(lost).toEqual([]);
-    // What the busy machine itself adds is in the figures, and is taken off: `machineMs`.
-    for (const { answeredMs, machineMs } of figures) expect(answeredMs - machineMs).toBeLessThanOrEqual(limitMs);
+    for (const { answeredMs } of figures) expect(answeredMs).toBeLessThanOrEqual(limitMs);
   });
 });
