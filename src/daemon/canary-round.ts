@@ -1,4 +1,4 @@
-// Canaries to all agents of an intercept and to its services, at one time. Ports that speak HTTP/1.1 get a request; any
+// Canaries to all agents of an intercept and to its services, at one time. Ports that speak HTTP get a request; any
 // other port a connection that says nothing, once, since nobody can tell those from callers where they go astray.
 // Invariant: nothing is sent to a service as long as a pod without an agent of ours may answer.
 import type { Clock } from "#base/clock.ts";

@@ -34,7 +34,7 @@ const answerMs = 1500;
 /** The secret of a laptop's canaries. */
 export const newCanarySecret = (): string => randomBytes(32).toString("hex");
 
-/** For ports that speak HTTP/1.1. Never rejects but for the signal. */
+/** For ports that speak HTTP, of any version: an agent knows the request on each. Never rejects but for the signal. */
 export async function sendHttpCanary(options: CanaryOptions & { readonly secret: string }): Promise<CanaryResult> {
   const { secret, target } = options;
   const stream = await connect(options);

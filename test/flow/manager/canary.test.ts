@@ -63,6 +63,8 @@ interface Lab {
   readonly laptop: TestLaptop;
   readonly path: CallerPath;
   readonly changes: Changes;
+  /** The link that the path is told of. */
+  readonly arrival: { sessionId: string };
   /** Those that the path is told of. */
   readonly agents: IntroducedAgent[];
 }
@@ -98,7 +100,8 @@ async function lab(options: LabOptions): Promise<Lab> {
   ];
   const clock = options.clock ?? systemClock;
   const changes = new Changes();
-  const connection = { session: laptop.session, arrival: { sessionId: laptop.sessionId } };
+  const arrival = { sessionId: laptop.sessionId };
+  const connection = { session: laptop.session, arrival };
   const path = stack.use(
     new CallerPath({
       name: "hello",
@@ -125,7 +128,7 @@ async function lab(options: LabOptions): Promise<Lab> {
       ...options.path,
     }),
   );
-  return { manager, agent, agentPort, laptop, path, changes, agents };
+  return { manager, agent, agentPort, laptop, path, changes, arrival, agents };
 }
 
 /** Without its age. */
@@ -224,7 +227,7 @@ describe("a port that speaks HTTP", () => {
     const clock = new FakeClock();
     let dials = 0;
     const guard: DialGuard = { check: () => ((dials += 1), undefined) };
-    const { path, agents, changes } = await lab({ application, http: true, guard, clock });
+    const { path, agents, changes, arrival } = await lab({ application, http: true, guard, clock });
     await path.start(never);
     expect(dials).toBe(1);
     await clock.advance(10_000);
@@ -240,6 +243,13 @@ describe("a port that speaks HTTP", () => {
     await tick();
     await clock.advance(300);
     await expect.poll(() => dials).toBe(3);
+    arrival.sessionId = "on the next manager";
+    changes.wake();
+    const dialled = async (): Promise<number> => {
+      await clock.advance(300);
+      return dials;
+    };
+    await expect.poll(dialled).toBe(4);
     agents.length = 0;
     changes.wake();
     const later = async (): Promise<unknown> => {
