@@ -225,7 +225,10 @@ export const controlApi = {
       workload: name.optional(),
       kind: z.enum(workloadKinds).optional(),
       /** Documents of a manifest; without them the workload is read from the cluster. */
-      input: z.array(z.looseObject({ metadata: z.looseObject({}) })).max(1000).optional(),
+      input: z
+        .array(z.looseObject({ metadata: z.looseObject({}) }))
+        .max(1000)
+        .optional(),
     }),
     z.object({
       /** The documents of the input, or the workload, with the agent. */

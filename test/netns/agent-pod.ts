@@ -62,7 +62,7 @@ async function start({ agentOnly = false, podIps = [podIp], takeover = "redirect
       logLevel: "silent",
       drainMs: 1000,
       ports: { introduction: 0, health: 0 },
-    doorName: "telepresence-test",
+      doorName: "telepresence-test",
     },
   });
   const manager = await testManager();
