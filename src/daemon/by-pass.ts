@@ -4,26 +4,31 @@ import { AppError, isAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { findMesh, findPlugin } from "#kube/mesh.ts";
 import { formatSelector, nodes, pods, services } from "#kube/objects.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
 
 /** Half a sentence: who it is, and what to do about it. */
 export async function explainByPass(
   kube: Kube,
-  of: { readonly namespace: string; readonly podName: string; readonly port: number },
+  of: { readonly namespace: string; readonly podName: string; readonly port: AgentPort },
   signal: AbortSignal,
 ): Promise<string> {
   const { namespace, podName, port } = of;
+  const byName = port.takeover === "name";
+  // A mesh passes connections on to an agent's own port like to any other of the pod.
+  const instead = byName ? [] : ["name the port in the service and use --agent sidecar"];
   const pod = await kube.get(pods, { namespace, name: podName }, signal);
   const mesh = findMesh(pod);
   if (mesh !== undefined) {
     const { name, evidence, exclude } = mesh;
+    const taken = byName ? port.agentPort : port.containerPort;
     const remedy =
-      exclude === undefined ? "take the pod out of it" : `annotate the workload's pods with ${exclude}: "${port}"`;
-    return `${name} (${evidence}) takes the port before the agent: ${remedy}, or name the port in the service and use --agent sidecar`;
+      exclude === undefined ? "take the pod out of it" : `annotate the workload's pods with ${exclude}: "${taken}"`;
+    return `${name} (${evidence}) takes the port before the agent: ${[remedy, ...instead].join(", or ")}`;
   }
   const { nodeName } = pod.spec;
   const plugin = nodeName === undefined ? undefined : await findNodePlugin(kube, nodeName, signal);
   const who = plugin === undefined ? "the node's network" : `the node's network (${plugin})`;
-  return `something in the pod or ${who} takes the port before the agent: name the port in the service and use --agent sidecar`;
+  return [`something in the pod or ${who} takes the port before the agent`, ...instead].join(": ");
 }
 
 /** Undefined where nodes may not be read, or nothing is known. */

@@ -118,8 +118,9 @@ export class CanaryRound {
   async #trySilent(agent: IntroducedAgent, ports: readonly AgentPort[], signal: AbortSignal): Promise<void> {
     const fresh = ports.filter((at) => {
       const old = this.#old.get(placeOf(agent, at));
-      if (old !== undefined) this.#results.set(placeOf(agent, at), old);
-      return old === undefined;
+      if (old === undefined || old.kind === "unknown") return true;
+      this.#results.set(placeOf(agent, at), old);
+      return false;
     });
     if (fresh.length === 0) return;
     try {
@@ -153,8 +154,7 @@ export class CanaryRound {
   ): Promise<CanaryResult> {
     if (result.kind !== "elsewhere") return result;
     const { access, namespace } = this.#options;
-    const port = at.takeover === "name" ? at.agentPort : at.containerPort;
-    const who = await access.explainByPass(namespace, agent.podName, port, signal).catch((error: unknown) => {
+    const who = await access.explainByPass(namespace, agent.podName, at, signal).catch((error: unknown) => {
       signal.throwIfAborted();
       return `who takes it cannot be seen: ${toAppError(error).message}`;
     });

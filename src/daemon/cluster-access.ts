@@ -29,7 +29,7 @@ import {
   whyEnded,
   type FoundWorkload,
 } from "#kube/workloads.ts";
-import { agentIntroductionPort, type AppPort } from "#wire/agent-api.ts";
+import { agentIntroductionPort, type AgentPort, type AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
@@ -240,7 +240,7 @@ export class KubeAccess implements ClusterAccess {
   findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]> {
     return findServicePods(this.#kube, { namespace, service }, signal);
   }
-  explainByPass(namespace: string, podName: string, port: number, signal: AbortSignal): Promise<string> {
+  explainByPass(namespace: string, podName: string, port: AgentPort, signal: AbortSignal): Promise<string> {
     return explainByPass(this.#kube, { namespace, podName, port }, signal);
   }
 

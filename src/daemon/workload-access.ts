@@ -2,7 +2,7 @@
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
 import type { InterceptQuery } from "#kube/resolve-workload.ts";
-import type { AppPort } from "#wire/agent-api.ts";
+import type { AgentPort, AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
@@ -109,7 +109,7 @@ export interface WorkloadAccess {
   /** Uids of all pods that a service leads to, or did a moment ago. */
   findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]>;
   /** Who may take a port of the pod before its agent, and what to do about it: half a sentence. */
-  explainByPass(namespace: string, podName: string, port: number, signal: AbortSignal): Promise<string>;
+  explainByPass(namespace: string, podName: string, port: AgentPort, signal: AbortSignal): Promise<string>;
   /** Has the agent in this pod end an intercept of its workload, by a program in the agent's container. */
   revoke(namespace: string, pod: WorkloadPod, revocation: Revocation, signal: AbortSignal): Promise<void>;
   /** An event on the workload, where the user may write one. */
