@@ -121,13 +121,10 @@ export class Intercepts implements AsyncDisposable {
     signal.throwIfAborted();
     const own = this.#own.get(name);
     if (own === undefined || (namespace !== undefined && own.spec.workload.namespace !== namespace)) {
-      throw new AppError(
-        "intercept_not_found",
-        `there is no intercept named ${name}${namespace === undefined ? "" : ` in namespace ${namespace}`}`,
-        {
-          hint: "see `telepresence list --intercepts`",
-        },
-      );
+      const why = this.#endedByOthers.forget(name);
+      const where = namespace === undefined ? "" : ` in namespace ${namespace}`;
+      const text = `there is no intercept named ${name}${where}${why === undefined ? "" : ` any more: it ${why}`}`;
+      throw new AppError("intercept_not_found", text, { hint: "see `telepresence list --intercepts`" });
     }
     await this.#removeAtManager(own);
     await this.#letGo(own);

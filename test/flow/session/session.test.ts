@@ -544,7 +544,7 @@ describe("a session", () => {
   // Traps 23: a restarted manager knew nothing, and agents kept a stale view.
   test("announces its intercepts to a new manager, and introduces the agents again, without a command", async () => {
     const { cluster, session, processPort } = await lab(["hello-1", "hello-2"]);
-    await session.intercept(params(processPort), quiet, never);
+    const { info } = await session.intercept(params(processPort), quiet, never);
     const { agentPort } = cluster.manager;
     await cluster.manager[Symbol.asyncDispose]();
     for (const agent of cluster.agents.values()) expect(await ask(portOf(agent), "x")).toBe("application:x");
@@ -555,6 +555,7 @@ describe("a session", () => {
       await expect.poll(() => ask(portOf(agent), "x"), { timeout: 10_000 }).toBe("laptop:x");
     }
     expect(session.intercepts.map((info) => info.state)).toEqual(["active"]);
+    expect(session.intercepts[0]?.createdAtMs).toBe(info.createdAtMs);
     expect((await session.status(never)).state).toBe("Connected");
     const told = ["InterceptActive", "InterceptSuspended", "InterceptActive"];
     await expect.poll(() => cluster.news).toEqual(told.map((reason) => `${reason} on ${workload.name}`));
@@ -778,7 +779,13 @@ describe("revoke()", () => {
       { state: "removed", message: expect.stringMatching(/^was revoked by bob@desk at /) },
     ]);
     expect(cluster.news).toContain("InterceptRevoked on hello");
+    await expect(ada.leave("hello", never)).rejects.toThrow(
+      /^there is no intercept named hello any more: it was revoked/,
+    );
+    expect((await ada.status(never)).intercepts).toEqual([]);
     // Nobody keeps ada from asking for it again, and then there is nothing to tell any more.
+    await ada.intercept(params(processPort), quiet, never);
+    await bob.revoke({ name: "hello", find: false }, never);
     await ada.intercept(params(processPort), quiet, never);
     expect((await ada.status(never)).intercepts).toMatchObject([{ state: "active" }]);
   });
