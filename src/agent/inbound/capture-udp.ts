@@ -1,13 +1,14 @@
 // Datagrams to a taken-over UDP port, one flow for each caller's address: to the laptop when the port has an active
 // intercept, else to the application. A flow has no connection to keep, so each change of what is intercepted lets the
-// flows of this port choose anew with their next datagram.
+// flows of this port choose anew with their next datagram. What the laptop refuses before it has answered anything goes
+// to the application, unless its callers are to see the failure.
 // Invariants: while a flow's end is being opened at most `maxWaitingBytes` wait; what is over is dropped, as on a wire.
 import { createSocket } from "node:dgram";
 import type { RemoteInfo, Socket } from "node:dgram";
 import { once } from "node:events";
 import { isIPv6 } from "node:net";
 import type { Clock, Timer } from "#base/clock.ts";
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
@@ -22,6 +23,8 @@ const sweepMs = 10_000;
 const maxFlows = 4096;
 /** chosen: datagrams that wait for a decision, bytes a flow. */
 const maxWaitingBytes = 64 * 1024;
+/** chosen: for so long after a refusal of the laptop's process flows go to the application at once; then it is asked again. */
+const refusedMs = 2000;
 /** chosen: bytes in a socket's send queue before datagrams are dropped. */
 const maxSendQueueBytes = 1024 * 1024;
 
@@ -46,9 +49,12 @@ interface Flow {
   readonly taken: Taken | undefined;
   readonly gone: AbortController;
   end: FlowEnd | undefined;
+  /** Not yet sent to anybody; once the laptop has the flow, sent and not answered. */
   waiting: Uint8Array[];
   waitingBytes: number;
   lastMs: number;
+  /** When the laptop's process is asked again, which has refused. */
+  readonly againMs: number;
 }
 
 export class UdpCapture implements AsyncDisposable {
@@ -58,6 +64,8 @@ export class UdpCapture implements AsyncDisposable {
   readonly #sweeper: Timer;
   /** The application answered ICMP "port unreachable" on the pod's address: it listens on loopback only. */
   #useLoopback = false;
+  /** The laptop's process has refused a flow, so that others need not try. */
+  #refused: { readonly taken: Taken; readonly untilMs: number } | undefined;
 
   private constructor(options: UdpCaptureOptions, socket: Socket) {
     this.#options = options;
@@ -88,6 +96,10 @@ export class UdpCapture implements AsyncDisposable {
   #receive(datagram: Uint8Array, caller: RemoteInfo): void {
     const key = `${caller.address} ${caller.port}`;
     let flow = this.#flows.get(key);
+    if (flow !== undefined && flow.againMs <= this.#options.clock.now()) {
+      this.#drop(flow);
+      flow = undefined;
+    }
     if (flow === undefined) {
       flow = this.#start(key, caller);
     } else {
@@ -96,10 +108,7 @@ export class UdpCapture implements AsyncDisposable {
     }
     flow.lastMs = this.#options.clock.now();
     if (flow.end !== undefined) flow.end.send(datagram);
-    else if (flow.waitingBytes + datagram.length <= maxWaitingBytes) {
-      flow.waiting.push(datagram);
-      flow.waitingBytes += datagram.length;
-    }
+    else hold(flow, datagram);
   }
 
   #start(key: string, caller: RemoteInfo, waiting: Uint8Array[] = []): Flow {
@@ -120,6 +129,7 @@ export class UdpCapture implements AsyncDisposable {
       waiting,
       waitingBytes,
       lastMs,
+      againMs: this.#isRefused(taken) ? (this.#refused?.untilMs ?? 0) : Number.POSITIVE_INFINITY,
     };
     this.#flows.set(key, flow);
     void this.#decide(flow);
@@ -134,9 +144,9 @@ export class UdpCapture implements AsyncDisposable {
         return;
       }
       flow.end = end;
-      for (const datagram of flow.waiting) end.send(datagram);
-      flow.waiting = [];
-      flow.waitingBytes = 0;
+      const { waiting } = flow;
+      forget(flow);
+      for (const datagram of waiting) end.send(datagram);
     } catch (error) {
       this.#options.log.debug("datagrams not passed", { reason: toAppError(error).message });
       this.#drop(flow);
@@ -145,23 +155,50 @@ export class UdpCapture implements AsyncDisposable {
 
   async #toLaptop(flow: Flow): Promise<FlowEnd | undefined> {
     const { taken, caller, gone } = flow;
-    if (taken === undefined) return undefined;
     const { port, podName, clock, log } = this.#options;
+    if (taken === undefined || flow.againMs !== Number.POSITIVE_INFINITY) return undefined;
     const source: Endpoint = { address: plainAddress(caller.address), port: caller.port };
     try {
       const request = { protocol: "udp", containerPort: port.containerPort, source, podName } as const;
       const stream = await openInbound({ taken, request, clock, signal: gone.signal });
-      stream.onDatagram((datagram) => this.#answer(flow, Buffer.from(datagram)));
-      stream.on("error", () => undefined); // 'close' follows
+      let answered = false;
+      let refused = false;
+      stream.onDatagram((datagram) => {
+        answered = true;
+        forget(flow);
+        this.#answer(flow, Buffer.from(datagram));
+      });
+      stream.on("error", (error) => (refused = isAppError(error, "refused"))); // 'close' follows
       stream.on("end", () => this.#drop(flow));
-      stream.on("close", () => this.#drop(flow));
-      return { send: (datagram) => void stream.sendDatagram(datagram), close: () => stream.destroy() };
+      stream.on("close", () => {
+        if (refused && !answered) this.#leaveToApplication(flow, taken);
+        else this.#drop(flow);
+      });
+      const send = (datagram: Uint8Array): void => {
+        if (!answered) hold(flow, datagram);
+        stream.sendDatagram(datagram);
+      };
+      return { send, close: () => stream.destroy() };
     } catch (error) {
       gone.signal.throwIfAborted();
       const reason = toAppError(error).message;
       log.info("datagrams left to the application", { interceptId: taken.interceptId, reason });
       return undefined;
     }
+  }
+
+  #isRefused(taken: Taken | undefined): boolean {
+    return taken !== undefined && this.#refused?.taken === taken && this.#options.clock.now() < this.#refused.untilMs;
+  }
+
+  /** ICMP said that no process on the laptop has the port: what was sent there nobody has got. */
+  #leaveToApplication(flow: Flow, taken: Taken): void {
+    this.#drop(flow);
+    taken.opener.countRefused(taken.interceptId);
+    if (taken.onRefused === "fail") return;
+    this.#refused = { taken, untilMs: this.#options.clock.now() + refusedMs };
+    // A flow of the same caller that began meanwhile goes on by itself.
+    if (!this.#flows.has(flow.key) && flow.waiting.length > 0) this.#start(flow.key, flow.caller, flow.waiting);
   }
 
   async #toApplication(flow: Flow): Promise<FlowEnd> {
@@ -219,6 +256,17 @@ export class UdpCapture implements AsyncDisposable {
     flow.gone.abort(new AppError("cancelled", "the flow has ended"));
     flow.end?.close();
   }
+}
+
+function hold(flow: Flow, datagram: Uint8Array): void {
+  if (flow.waitingBytes + datagram.length > maxWaitingBytes) return;
+  flow.waiting.push(datagram);
+  flow.waitingBytes += datagram.length;
+}
+
+function forget(flow: Flow): void {
+  flow.waiting = [];
+  flow.waitingBytes = 0;
 }
 
 async function bindAnywhere(port: number): Promise<Socket> {

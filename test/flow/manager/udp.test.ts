@@ -69,6 +69,26 @@ describe("a UDP port", () => {
     expect(await exchange(other, agent, "2")).toBe("app:2");
   });
 
+  // The stream is accepted before anybody knows whether a process has the port: only ICMP tells, after the first datagram.
+  test("goes to the application when ICMP says that no process listens, without a lost datagram", async () => {
+    await using manager = await testManager();
+    await using app = await application("app");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    await using laptop = await TestLaptop.connect(manager);
+    laptop.onIncoming = (incoming) => {
+      const stream = incoming.accept();
+      stream.onDatagram(() => stream.destroy(Object.assign(new Error("ECONNREFUSED"), { code: "ECONNREFUSED" })));
+    };
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("hello", app.port, "udp");
+    await using caller = await udpEnd();
+    await using other = await udpEnd();
+    expect(await exchange(caller, agent, "1")).toBe("app:1");
+    expect(await exchange(other, agent, "2")).toBe("app:2");
+    expect(laptop.arrived).toBe(1);
+    await laptop.until(([info]) => info?.refusedByLaptop === 1);
+  });
+
   test("reaches an application that listens on loopback only", async () => {
     await using app = await application("loopback");
     await using agent = await testAgent({ containerPort: app.port, protocol: "udp", podIps: ["127.0.0.2"] });
