@@ -23,7 +23,7 @@ async function explain(containers: readonly string[], port: AgentPort, readable 
   };
   const node = { metadata: { name: "n", annotations: { "network.cilium.io/ipv4-pod-cidr": "10.0.0.0/24" } } };
   server.answer = ({ path }, response) => {
-    if (path.endsWith("/pods/web-1")) sendJson(response, pod);
+    if (path.endsWith("/pods")) sendJson(response, { items: [pod], metadata: {} });
     else if (readable) sendJson(response, node);
     else sendStatus(response, 403, "Forbidden", "no nodes for you");
   };
@@ -57,7 +57,8 @@ test("a service leads to all pods of its selector that have not ended", async ()
   }));
   let selector: object | undefined = { app: "web" };
   server.answer = ({ path, query }, response) => {
-    if (path.endsWith("/services/web")) sendJson(response, { metadata: { name: "web" }, spec: { selector } });
+    const web = { metadata: { name: "web" }, spec: { selector } };
+    if (path.endsWith("/services")) sendJson(response, { items: [web], metadata: {} });
     else sendJson(response, { items: query.get("labelSelector") === "app=web" ? pods : [], metadata: {} });
   };
   const kube = server.open({ namespace: "shop" });
