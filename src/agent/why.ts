@@ -18,6 +18,8 @@ type Meter = ReturnType<typeof explanationMeter>;
 /** chosen: a line of a terminal has room for less. */
 const maxConditions = 64;
 const maxTextChars = 500;
+/** chosen: of all conditions; an answer is one message (PROTOCOL §7). */
+const maxAnswerChars = 512 * 1024;
 /** chosen: more than one question can be about. */
 const maxRules = 200;
 
@@ -33,20 +35,31 @@ export function explainWhy(
   { limit, withQuery = false, suppose }: ParamsOf<typeof introductionApi, "why">,
 ): ResultOf<typeof introductionApi, "why"> {
   const nowMs = clock.now();
-  const explaining = { asked: new AskedList(), meter: explanationMeter() };
+  const explaining = { asked: new AskedList(), meter: explanationMeter(), tell: telling() };
   const verdicts = suppose === undefined ? [] : ports.flatMap((port) => supposeAt(port, served, suppose, explaining));
   // The latest first, should what explanations may cost be spent.
-  const told = decisions.last(limit).toReversed();
-  const infos = told.map((decision) => tell(decision, { ...explaining, nowMs, withQuery }));
+  const latest = decisions.last(limit).toReversed();
+  const infos = latest.map((decision) => describe(decision, { ...explaining, nowMs, withQuery }));
   return { intercepts: explaining.asked.list, decisions: infos.toReversed(), verdicts };
 }
 
 interface Explaining {
   readonly asked: AskedList;
   readonly meter: Meter;
+  readonly tell: (conditions: readonly ConditionValue[]) => Rule["conditions"];
 }
 
-function tell(
+/** What does not fit into the answer is left out. */
+function telling(): Explaining["tell"] {
+  let left = maxAnswerChars;
+  return (conditions) => {
+    const rule = conditions.map(told);
+    for (const { text, reason = "" } of rule) left -= text.length + reason.length;
+    return left < 0 ? [] : rule;
+  };
+}
+
+function describe(
   decision: Decision,
   how: Explaining & { readonly nowMs: number; readonly withQuery: boolean },
 ): DecisionInfo {
@@ -74,13 +87,14 @@ function withoutQuery(target: string, withQuery: boolean): string {
 
 /** Those that were asked before the one that took it. */
 function refusals({ asked, taken, request, isRequest }: Decision, how: Explaining): Rule[] {
-  const before = asked.slice(0, taken === undefined ? undefined : asked.indexOf(taken));
+  // What is served may have been set anew between the two: then nobody can tell who was asked before.
+  const before = taken === undefined ? asked : asked.slice(0, Math.max(0, asked.indexOf(taken)));
   return before.slice(0, maxRules).map((other) => {
     const intercept = how.asked.indexOf(other);
     if (request === undefined) return { intercept, conditions: [], ...(isRequest ? {} : { matched: false }) };
     const { matched, joined, conditions } = explain(other, request, how.meter);
     const decisive = joined === "&&" ? decisiveOf(conditions) : conditions;
-    return { intercept, joined, conditions: decisive.map(told), ...(matched === undefined ? {} : { matched }) };
+    return { intercept, joined, conditions: how.tell(decisive), ...(matched === undefined ? {} : { matched }) };
   });
 }
 
@@ -116,12 +130,12 @@ function supposeAt(
   ];
 }
 
-function ruleOf(one: Taken, request: AskedRequest, { asked, meter }: Explaining): Rule {
+function ruleOf(one: Taken, request: AskedRequest, { asked, meter, tell }: Explaining): Rule {
   const { matched, joined, conditions } = explain(one, request, meter);
   return {
     intercept: asked.indexOf(one),
     joined,
-    conditions: conditions.map(told),
+    conditions: tell(conditions),
     ...(matched === undefined ? {} : { matched }),
   };
 }

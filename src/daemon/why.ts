@@ -2,7 +2,7 @@
 // Who may port-forward to a pod may ask, as he may intercept it.
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { controlApi } from "#wire/control-api.ts";
+import type { controlApi, WhyWorkload } from "#wire/control-api.ts";
 import { workloadKey, type InterceptInfo, type WorkloadRef } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { chooseWorkloads, type Everybody } from "./named-intercepts.ts";
@@ -34,11 +34,11 @@ async function askWorkload(
   signal: AbortSignal,
 ): Promise<Answer["workloads"][number]> {
   const agents = { access, workload, clock };
-  const pods = await listAgentPods(agents, signal);
+  const running = await listAgentPods(agents, signal);
   const { limit, withQuery, suppose } = question;
   const asked = await askAgents(
     agents,
-    pods,
+    running,
     (rpc, asking) => rpc.call("why", { limit, withQuery, suppose }, asking),
     signal,
   );
@@ -51,11 +51,19 @@ async function askWorkload(
     });
   }
   warnings.push(...asked.failures);
+  const pods = asked.answers.map(({ podName, answer }) => ({ podName, ...answer }));
   return {
     workload,
-    pods: asked.answers.map(({ podName, answer }) => ({ podName, ...answer })),
+    pods: keepLatest(pods, limit),
     intercepts: intercepts.map((info) => ({ ...info, mine: everybody.own.has(info.id) })),
   };
+}
+
+/** As many as were asked for, of all pods together. */
+function keepLatest(pods: WhyWorkload["pods"], limit: number): WhyWorkload["pods"] {
+  const ages = pods.flatMap(({ decisions }) => decisions.map(({ ageMs }) => ageMs)).toSorted((a, b) => a - b);
+  const oldestMs = ages[limit - 1] ?? Number.POSITIVE_INFINITY;
+  return pods.map((pod) => ({ ...pod, decisions: pod.decisions.filter(({ ageMs }) => ageMs <= oldestMs) }));
 }
 
 function ofWorkload({ infos }: Everybody, workload: WorkloadRef): readonly InterceptInfo[] {
