@@ -52,7 +52,8 @@ describe("applicationEnvironment()", () => {
         [`_TEL_APP_${agentConfigVariable}`]: "{}",
         _TEL_APP_: "nameless",
         _TEL_APP_TELEPRESENCE_X: "the application's own",
+        _TEL_APP_OPEN: "$(_TEL_APP_NOBODY) $(_TEL_APP_",
       }),
-    ).toEqual({ GREETING: "hello\nworld", EMPTY: "", TELEPRESENCE_X: "the application's own" });
+    ).toEqual({ GREETING: "hello\nworld", EMPTY: "", TELEPRESENCE_X: "the application's own", OPEN: "$(NOBODY) $(" });
   });
 });

@@ -89,7 +89,9 @@ export function applicationEnvironment(env: NodeJS.ProcessEnv = process.env): Re
   for (const [name, value] of Object.entries(env)) {
     if (!name.startsWith(appEnvironmentPrefix) || value === undefined) continue;
     const original = name.slice(appEnvironmentPrefix.length);
-    if (original !== "" && !ownNames.has(original) && original !== agentConfigVariable) application[original] = value;
+    if (original === "" || ownNames.has(original) || original === agentConfigVariable) continue;
+    // A reference that nobody answers stays as a text, with our prefix in it.
+    application[original] = value.replaceAll(`$(${appEnvironmentPrefix}`, "$(");
   }
   return application;
 }
