@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { checkInterceptFlags } from "./intercept-flags.ts";
+import { checkInterceptFlags, readTls } from "./intercept-flags.ts";
 
 describe("checkInterceptFlags()", () => {
   test.each(["8080", "8080:http", "1:80", "65535:9090"])("takes --port %s", (port) => {
@@ -48,6 +48,20 @@ describe("checkInterceptFlags()", () => {
     expect(checkInterceptFlags({ onRefused: "fail" })).toEqual([]);
     expect(() => checkInterceptFlags({ onRefused: "reset" })).toThrow(
       '--on-refused is "reset", expected one of app, fail',
+    );
+  });
+  test("takes --tls-cert and --plaintext with a filter only", () => {
+    const filter = { httpMethod: ["GET"] };
+    expect(readTls({ ...filter, tlsCert: "web-tls:server.pem,server.key" })).toEqual({
+      certificate: { volume: "web-tls", certificateFile: "server.pem", keyFile: "server.key" },
+    });
+    expect(readTls({ ...filter, httpPlaintext: true })).toEqual({ plaintext: true });
+    expect(readTls(filter)).toBeUndefined();
+    for (const flags of [{ tlsCert: "web-tls" }, { plaintext: true }]) {
+      expect(() => checkInterceptFlags(flags)).toThrow(/goes with a filter/);
+    }
+    expect(() => checkInterceptFlags({ ...filter, tlsCert: "../x" })).toThrow(
+      '--tls-cert is "../x", expected VOLUME[:CERTIFICATE,KEY]',
     );
   });
   test("refuses two different workloads", () => {

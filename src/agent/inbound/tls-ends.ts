@@ -1,6 +1,6 @@
 // TLS on the connections that are read: towards a caller as the application would show itself, towards the application
 // and the laptop's process as the caller did. Each end is a socket whose reset is that of the connection below.
-// Invariant: whoever is refused here has had nothing but a handshake; handshakes are bounded in number and time.
+// Invariant: whoever is refused here has had nothing but a handshake; every handshake has its deadline.
 // @from agent/inbound/tls-port.ts
 import { connect, createServer } from "node:tls";
 import type { Server, TLSSocket } from "node:tls";
@@ -72,8 +72,6 @@ export function shownFingerprint(socket: TLSSocket): string | undefined {
   return certificate === undefined ? undefined : fingerprintOf(certificate.publicKey);
 }
 
-/** chosen: unfinished handshakes with callers, of one port. */
-const maxHandshakes = 256;
 /** chosen: the application would be as patient. */
 export const handshakeMs = 10_000;
 
@@ -81,10 +79,6 @@ export const handshakeMs = 10_000;
 export class TlsAcceptor {
   readonly #doors = new WeakMap<PodCertificate, Map<string, Server>>();
   readonly #waiting = new Map<string, PromiseWithResolvers<TLSSocket>>();
-
-  get isFull(): boolean {
-    return this.#waiting.size >= maxHandshakes;
-  }
 
   /** `first` is what the caller has sent so far. Rejects when its handshake fails; it is told why by an alert. */
   async accept(

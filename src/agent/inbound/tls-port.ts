@@ -36,6 +36,8 @@ import type { ClientHello } from "./tls-hello.ts";
 const readProtocols: readonly string[] = ["h2", "http/1.1"];
 /** protocol: the oldest that both our ends speak. */
 const tls12 = 0x0303;
+/** chosen: callers whose handshakes are under way; more are left to the application. */
+const maxHandshakes = 256;
 /** chosen: an application that was found unreadable is asked again after this. */
 const knownMs = 1000;
 const nameIt = "--tls-cert names the volume and the files that hold it";
@@ -93,6 +95,7 @@ export class TlsPort {
   readonly #acceptor = new TlsAcceptor();
   readonly #unreadable = new Map<string, { readonly reason: string; readonly untilMs: number }>();
   readonly #shown = new Map<string, Shown>();
+  #underWay = 0;
 
   constructor(options: TlsPortOptions) {
     this.#options = options;
@@ -102,6 +105,7 @@ export class TlsPort {
   /** Undefined when its bytes are to go on as they are; then only `ready` was used. Rejects when its handshake fails. */
   async read(caller: TlsCaller): Promise<ReadTls | undefined> {
     const { clock, unread, port, log } = this.#options;
+    using _turn = this.#takeTurn();
     const wish = { serverName: caller.hello.serverName, protocols: understood(caller.hello) };
     using limit = deadline(clock, handshakeMs, "a TLS handshake", caller.signal);
     let application: TLSSocket | undefined;
@@ -113,7 +117,7 @@ export class TlsPort {
       caller.signal.throwIfAborted();
       const reason = toAppError(error).message;
       unread.count(port, { tls: reason });
-      log.info("TLS connection not read", { port: port.containerPort, reason });
+      log.debug("TLS connection not read", { port: port.containerPort, reason });
       return undefined;
     }
     try {
@@ -126,6 +130,15 @@ export class TlsPort {
     }
   }
 
+  #takeTurn(): Disposable {
+    this.#underWay += 1;
+    return {
+      [Symbol.dispose]: () => {
+        this.#underWay -= 1;
+      },
+    };
+  }
+
   /** Throws why nobody need be asked. */
   #refuseUnreadable({ hello }: TlsCaller, wish: TlsWish): void {
     if (hello.maxVersion < tls12) throw new AppError("unsupported", "its caller speaks no TLS 1.2 or later");
@@ -136,7 +149,7 @@ export class TlsPort {
       const names = hello.protocols.slice(0, 3).map(printable).join(", ");
       throw new AppError("unsupported", `its caller speaks ${names}, which holds no requests that can be read`);
     }
-    if (this.#acceptor.isFull) throw new AppError("busy", "too many callers were amid their TLS handshakes");
+    if (this.#underWay > maxHandshakes) throw new AppError("busy", "too many callers were amid their TLS handshakes");
     const obstacle = this.#options.certificates.obstacle(this.#choices());
     if (obstacle !== undefined) throw new AppError("unsupported", `${obstacle}; ${nameIt}`);
     const known = this.#unreadable.get(keyOf(wish));

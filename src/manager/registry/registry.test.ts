@@ -121,6 +121,20 @@ describe("Registry", () => {
     expect(one.link.last).toEqual([]);
   });
 
+  test("an agent that cannot read TLS is not asked to", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1)]);
+    const one = agent(1);
+    one.link.tls = false;
+    const info = await registry.create(ada.session, { ...specOf("hello"), filter: "true", tls: {} }, never);
+    expect(info).toMatchObject({
+      state: "error",
+      message: expect.stringContaining("older version, which cannot read TLS"),
+    });
+    expect(one.link.last).toEqual([]);
+  });
+
   test("datagrams cannot be filtered", async () => {
     const { registry, laptop } = setup();
     const ada = laptop("ada@laptop");

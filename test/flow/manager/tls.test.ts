@@ -4,6 +4,7 @@ import { connect as connectTcp } from "node:net";
 import type { AddressInfo } from "node:net";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import { once } from "node:events";
+import { Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
 import { createIdentity } from "#tunnel/identity.ts";
 import type { InterceptInfo, InterceptSpec } from "#wire/manager-api.ts";
@@ -256,15 +257,32 @@ describe("an intercept", () => {
   });
 });
 
-test("half a ClientHello holds nobody up for ever, and no more than a few at once", async () => {
-  const { port, intercept, caller } = await shop();
-  await intercept();
-  const sockets = Array.from({ length: 300 }, () => {
-    const socket = connectTcp({ port, host: "127.0.0.1" }).on("error", () => undefined);
-    socket.write(Buffer.from([22, 3, 1, 1, 0, 1, 0, 0]));
-    return socket;
+describe("handshakes that are never finished", () => {
+  const open = async (port: number, count: number, bytes: Buffer): Promise<Disposable> => {
+    const sockets = Array.from({ length: count }, () => connectTcp({ port, host: "127.0.0.1" }));
+    for (const socket of sockets) socket.on("error", () => undefined).write(bytes);
+    await Promise.all(sockets.map((socket) => once(socket, "connect")));
+    return { [Symbol.dispose]: () => sockets.forEach((socket) => socket.destroy()) };
+  };
+
+  test("hold nobody up while their first message is not whole", async () => {
+    const { port, intercept, caller } = await shop();
+    await intercept();
+    using _halves = await open(port, 300, Buffer.from([22, 3, 1, 1, 0, 1, 0, 0]));
+    expect(await whoAnswers(caller, matched)).toBe("laptop");
   });
-  await Promise.all(sockets.map((socket) => once(socket, "connect")));
-  expect(await whoAnswers(caller, matched)).toBe("laptop");
-  for (const socket of sockets) socket.destroy();
+
+  test("are bounded: others are left to the application as they are, and that is told", async () => {
+    const { port, intercept, caller, unread } = await shop();
+    await intercept();
+    const hello = Promise.withResolvers<Buffer>();
+    const wire = new Duplex({ read: () => undefined, write: (chunk: Buffer) => hello.resolve(chunk) });
+    const speaker = connectTls({ socket: wire, servername: "shop.example", ALPNProtocols: ["http/1.1"] });
+    speaker.on("error", () => undefined);
+    using _handshakes = await open(port, 300, await hello.promise);
+    speaker.destroy();
+    expect(await unread()).toMatchObject({ reason: expect.stringContaining("amid their TLS handshakes") });
+    expect(await whoAnswers(caller, matched)).toBe("app");
+    expect(caller.shown).toBe(own.fingerprint);
+  });
 });
