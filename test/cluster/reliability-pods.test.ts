@@ -19,24 +19,26 @@ const random = randomFrom(seed);
 
 stage([lab], namespace);
 
-const changes: readonly { readonly what: string; readonly make: (watch: PodWatch) => Promise<void> }[] = [
-  {
-    what: "rollout restart",
-    make: async () => {
-      await kubectl("rollout", "restart", "-n", namespace, "deployment/moving");
-      await rolledOut(namespace, "deployment/moving");
+type Change = readonly [what: string, make: (watch: PodWatch, name: string) => Promise<void>];
+
+const changes: readonly Change[] = [
+  [
+    "rollout restart",
+    async (_, name) => {
+      await kubectl("rollout", "restart", "-n", namespace, `deployment/${name}`);
+      await rolledOut(namespace, `deployment/${name}`);
     },
-  },
-  {
-    what: "scale 1 to 5",
-    make: async (watch) => {
-      await kubectl("scale", "-n", namespace, "deployment/moving", "--replicas=5");
+  ],
+  [
+    "scale 1 to 5",
+    async (watch, name) => {
+      await kubectl("scale", "-n", namespace, `deployment/${name}`, "--replicas=5");
       await watch.until("five ready pods", () => watch.ready.length === 5);
     },
-  },
-  {
-    what: "eviction of two of five",
-    make: async (watch) => {
+  ],
+  [
+    "eviction of two of five",
+    async (watch) => {
       const victims = watch.ready.toSorted(() => random() - 0.5).slice(0, 2);
       for (const { name } of victims) await evict(name);
       await watch.until("five other ready pods", (pods) => {
@@ -44,14 +46,14 @@ const changes: readonly { readonly what: string; readonly make: (watch: PodWatch
         return watch.ready.length === 5 && gone.every((pod) => pod.endingMs !== undefined);
       });
     },
-  },
-  {
-    what: "scale 5 to 1",
-    make: async (watch) => {
-      await kubectl("scale", "-n", namespace, "deployment/moving", "--replicas=1");
+  ],
+  [
+    "scale 5 to 1",
+    async (watch, name) => {
+      await kubectl("scale", "-n", namespace, `deployment/${name}`, "--replicas=1");
       await watch.until("one ready pod", () => watch.ready.length === 1);
     },
-  },
+  ],
 ];
 
 async function evict(pod: string): Promise<void> {
@@ -61,57 +63,64 @@ async function evict(pod: string): Promise<void> {
   await cluster.kubectl(["create", "--raw", path, "-f", "-"], { input });
 }
 
-describe("rollout, scale and eviction during an intercept", () => {
-  const limitMs = 2000;
-  /** How long after a pod was told to be ready its application answered for the last time before the pod's end. */
-  const lateMs = (calls: readonly Call[], { name, readyMs = Number.NaN, endingMs }: PodLife): number => {
-    const own = calls.filter((call) => call.who === name && call.atMs < (endingMs ?? Number.POSITIVE_INFINITY));
-    return Math.max(0, ...own.map((call) => call.atMs - readyMs));
-  };
+describe.each(["sidecar", "ephemeral"] as const)(
+  "rollout, scale and eviction during an intercept, %s agent",
+  (agent) => {
+    const name = `moving-${agent}`;
+    const intercepting = new Lab({ ...lab.options, agent });
+    const limitMs = 2000;
+    /** How long after a pod was told to be ready its application answered for the last time before the pod's end. */
+    const lateMs = (calls: readonly Call[], { name, readyMs = Number.NaN, endingMs }: PodLife): number => {
+      const own = calls.filter((call) => call.who === name && call.atMs < (endingMs ?? Number.POSITIVE_INFINITY));
+      return Math.max(0, ...own.map((call) => call.atMs - readyMs));
+    };
 
-  test(`every ready pod intercepts within ${limitMs} ms, no request fails`, { timeout: 400_000 }, async () => {
-    await apply(namespace, ...webApp({ name: "moving" }));
-    await rolledOut(namespace, "deployment/moving");
-    await using server = lab.spawn(fixture("laptop-server.mjs", "18840"));
-    await server.says("listens on");
-    await lab.ok("intercept", "moving", "--port", "18840", "-n", namespace);
-    await rolledOut(namespace, "deployment/moving");
-    const load = await Load.start({ namespace, target: `http://moving.${namespace}/`, perSecond: 100 });
-    await load.answeredBy(/^laptop$/, 0, { inARow: 30 });
-    await using watch = await PodWatch.start(namespace, "app=moving");
-    for (const { what, make } of changes) {
-      const known = watch.pods.map(({ name }) => name);
-      await aRandomMoment(random, 1000);
-      const startMs = Date.now();
-      await make(watch);
-      const madeMs = Date.now();
-      // until the old ones are gone, who go on answering for 4 s
-      await load.answeredBy(/^laptop$/, madeMs, { inARow: 100 });
-      await new Promise((resolve) => setTimeout(resolve, madeMs + 6000 - Date.now()));
-      const calls = await load.calls(startMs);
-      const fresh = watch.pods.filter(({ name, readyMs }) => readyMs !== undefined && !known.includes(name));
-      const late = fresh.map((pod) => lateMs(calls, pod));
-      const now = watch.ready.map(({ name }) => name);
-      report(`${what} during an intercept, up to 100 requests/s, seed ${seed}`, {
-        tookMs: madeMs - startMs,
-        freshPods: fresh.length,
-        interceptedAfterReadyMs: late,
-        readyPods: now.length,
-        calls: calls.length,
-        callsPerSecond: Math.round((calls.length * 1000) / (Date.now() - startMs)),
-        failed: failures(calls).length,
-        ...countByWho(calls),
-      });
-      expect(failures(calls, startMs)).toEqual([]);
-      for (const ms of late) expect(ms).toBeLessThanOrEqual(limitMs);
-      expect(fresh.length).toBeGreaterThanOrEqual(what === "scale 5 to 1" ? 0 : 1);
-    }
-    await lab.ok("leave", "moving");
-  });
-});
+    test(`every ready pod intercepts within ${limitMs} ms, no request fails`, { timeout: 400_000 }, async () => {
+      await apply(namespace, ...webApp({ name }));
+      await rolledOut(namespace, `deployment/${name}`);
+      await using server = lab.spawn(fixture("laptop-server.mjs", "18840"));
+      await server.says("listens on");
+      await intercepting.ok("intercept", name, "--port", "18840", "-n", namespace);
+      await rolledOut(namespace, `deployment/${name}`);
+      const target = `http://${name}.${namespace}/`;
+      const load = await Load.start({ namespace, target, perSecond: 100, name: `load-${name}` });
+      await load.answeredBy(/^laptop$/, 0, { inARow: 30 });
+      await using watch = await PodWatch.start(namespace, `app=${name}`);
+      for (const [what, make] of changes) {
+        const known = watch.pods.map((pod) => pod.name);
+        await aRandomMoment(random, 1000);
+        const startMs = Date.now();
+        await make(watch, name);
+        const madeMs = Date.now();
+        // until the old ones are gone, who go on answering for 4 s
+        await load.answeredBy(/^laptop$/, madeMs, { inARow: 100 });
+        await new Promise((resolve) => setTimeout(resolve, madeMs + 6000 - Date.now()));
+        const calls = await load.calls(startMs);
+        const fresh = watch.pods.filter((pod) => pod.readyMs !== undefined && !known.includes(pod.name));
+        const late = fresh.map((pod) => lateMs(calls, pod));
+        report(`${what} during an intercept, ${agent} agent, 100 requests/s wished for, seed ${seed}`, {
+          tookMs: madeMs - startMs,
+          freshPods: fresh.length,
+          interceptedAfterReadyMs: late,
+          readyPods: watch.ready.length,
+          calls: calls.length,
+          callsPerSecond: Math.round((calls.length * 1000) / (Date.now() - startMs)),
+          failed: failures(calls).length,
+          ...countByWho(calls),
+        });
+        expect(failures(calls, startMs)).toEqual([]);
+        for (const ms of late) expect(ms).toBeLessThanOrEqual(limitMs);
+        expect(fresh.length).toBeGreaterThanOrEqual(what === "scale 5 to 1" ? 0 : 1);
+      }
+      await lab.ok("leave", name);
+      await kubectl("delete", "deployment", name, `load-${name}`, "-n", namespace, "--wait=false");
+    });
+  },
+);
 
 describe("a sidecar that is killed while it intercepts", () => {
   const rounds = 2;
+  /** The base line is a plain server that is killed at the same moment. */
   const limitMs = 200;
   /** What a restart costs without us: the same runtime, a server of three lines. */
   const plainServer = `
@@ -150,9 +159,8 @@ describe("a sidecar that is killed while it intercepts", () => {
     return { backMs, failed: failed.length, byApplication: good.filter(({ who }) => who !== "laptop").length };
   }
 
-  const text = `${limitMs} ms (on a machine where an empty program starts in ${quietStartMs} ms)`;
-  test(`costs what kubelet's restart of any container does, and at most ${text}, ${rounds} rounds`, async () => {
-    const figures: { readonly agentMs: number; readonly plainMs: number; readonly slowness: number }[] = [];
+  test(`costs what kubelet's restart of any container does, and ${limitMs} ms, ${rounds} rounds`, async () => {
+    const figures: { readonly agentMs: number; readonly plainMs: number }[] = [];
     for (let round = 1; round <= rounds; round += 1) {
       // Fresh ones in each round: kubelet makes a container wait that ends twice.
       const name = `killed${round}`;
@@ -191,18 +199,15 @@ describe("a sidecar that is killed while it intercepts", () => {
       const meanMs = starts.reduce((sum, ms) => sum + ms, 0) / starts.length;
       const slowness = Math.max(1, Math.round((meanMs * 10) / quietStartMs) / 10);
       const own = { agentMs: agent.backMs - kubelet.agentMs, plainMs: plain.backMs - kubelet.plainMs };
-      figures.push({ ...own, slowness });
+      figures.push(own);
       const what = "sidecar killed, and the base lines: kubelet's restart, a plain server killed at the same moment";
       report(`${what}; 25 new connections/s, seed ${seed}`, { round, agent, plain, kubelet, own, slowness });
       await lab.ok("leave", name);
       const made = [name, plainName, `load-${name}`, `load-${plainName}`];
       await kubectl("delete", "deployment", ...made, "-n", namespace, "--wait=false");
     }
-    // From the start of the new process: kubelet's part is over. What any container's process takes until it answers,
-    // and how much longer a busy machine takes for a start, are base lines of this run.
-    for (const { agentMs, plainMs, slowness } of figures) {
-      expect(agentMs - plainMs).toBeLessThanOrEqual(limitMs * slowness);
-    }
+    // From the start of each new process: kubelet looks after the two pods at different moments.
+    for (const { agentMs, plainMs } of figures) expect(agentMs - plainMs).toBeLessThanOrEqual(limitMs);
   });
 });
 
