@@ -1,6 +1,6 @@
 // How long `intercept` takes until the first request is answered by the laptop, counted from the command: with an
 // ephemeral agent that has to come, and with one that is there. Base lines of the same run: an ephemeral container of
-// the same image that does nothing but answer, made by one call of the API; entering the laptop and starting Node.
+// the same image that does nothing but answer, made by one call of the API; a command that asks the daemon one question.
 import { spawn, type ChildProcess } from "node:child_process";
 import { loadavg } from "node:os";
 import { join } from "node:path";
@@ -56,7 +56,7 @@ export async function benchAttach(report: Report): Promise<void> {
   try {
     await onLaptop("telepresence", "connect", "-n", namespace);
     const entering = await medianOf(() => timed(() => onLaptop("true")));
-    const starting = await medianOf(() => timed(() => onLaptop(node, "-e", "0")));
+    const asked = await medianOf(() => timed(() => onLaptop("telepresence", "status")));
     const asking = await medianOf(() => timed(() => cluster.kubectl(["get", "--raw", "/readyz"])));
     const measured: Round[] = [];
     for (let round = 1; round <= rounds; round += 1) {
@@ -72,7 +72,7 @@ export async function benchAttach(report: Report): Promise<void> {
     report("first answer by the laptop, ephemeral agent", `${middle("ephemeral")}   bare container ${middle("bare")}`);
     report(
       "first answer by the laptop, agent there",
-      `${middle("there")}   node -e 0 ${Math.round(starting - entering)} ms`,
+      `${middle("there")}   telepresence status ${Math.round(asked - entering)} ms`,
     );
     report(
       "load of the machine",
