@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { recogniseHttp } from "./recognise.ts";
+import { greetsHttp2, recogniseHttp } from "./recognise.ts";
 
 describe("recogniseHttp()", () => {
   test.each([
@@ -30,5 +30,20 @@ describe("recogniseHttp()", () => {
 
   test("does not wait for the end of an endless line", () => {
     expect(recogniseHttp(Buffer.from(`GET /${"a".repeat(20_000)}`))).toBe("other");
+  });
+});
+
+describe("greetsHttp2()", () => {
+  test.each([
+    ["\0\0\0\x04\0\0\0\0\0", true],
+    ["\0\0\x0c\x04\0\0\0\0\0\0\x03\0\0\0\x64", true],
+    ["\0\0\0\x04\x01\0\0\0\0", false],
+    ["\0\0\x05\x04\0\0\0\0\0", false],
+    ["\0\0\0\x04\0\0\0\0\x01", false],
+    ["\0\0\0\x04", false],
+    ["220 mail ready\r\n", false],
+    ["SSH-2.0-OpenSSH\r\n", false],
+  ])("of %j is %s", (text, expected) => {
+    expect(greetsHttp2(Buffer.from(text, "latin1"))).toBe(expected);
   });
 });

@@ -28,3 +28,10 @@ export function recogniseHttp(bytes: Buffer): Recognised {
   if (lineFeed < 0) return text.length < maxLineBytes ? "more" : "other";
   return /^[^ ]+ [^ ]+ HTTP\/1\.[01]\r?\n$/.test(text.slice(0, lineFeed + 1)) ? "http1" : "other";
 }
+
+/** Whether a server's first bytes greet a caller of HTTP/2 (RFC 9113 §3.4), for whom most servers do not wait. */
+export function greetsHttp2(bytes: Buffer): boolean {
+  if (bytes.length < 9) return false;
+  const [length, type, flags, streamId] = [bytes.readUIntBE(0, 3), bytes[3], bytes[4], bytes.readUInt32BE(5)];
+  return type === 4 && flags === 0 && streamId === 0 && length % 6 === 0; // SETTINGS
+}

@@ -1,12 +1,13 @@
 // Who speaks first on a new connection, and what: a caller of HTTP is served request by request, any other protocol
 // byte by byte. Nobody waits for the other: where an end was opened already, whichever side moves first decides, so a
-// server that speaks first is heard at once.
-// Invariant: what was read from the caller is in `bytes`, whatever happens; nothing is read from the other end.
+// server that speaks first is heard at once. But servers of HTTP/2 greet callers who have said nothing yet: that decides
+// nothing.
+// Invariant: what was read from the caller is in `bytes`, whatever happens; what was seen of the other end is put back.
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import { recogniseHttp } from "#http/recognise.ts";
+import { greetsHttp2, recogniseHttp } from "#http/recognise.ts";
 import { parseClientHello } from "./tls-hello.ts";
 import type { ClientHello } from "./tls-hello.ts";
 
@@ -56,12 +57,18 @@ export class FirstMove {
       else if (this.#bytes.length > 0 && other !== undefined) timer ??= this.#after(ambiguousMs, resolve);
     };
     const onOther = (): void => resolve("other");
+    const onOtherBytes = (): void => {
+      other?.off("readable", onOtherBytes); // putting back is heard like something new
+      if (other !== undefined && this.#options.mayBeHttp && isGreeting(other))
+        timer ??= this.#after(ambiguousMs, resolve);
+      else resolve("other");
+    };
     const onFailure = (error?: Error): void =>
       reject(error ?? new AppError("link_lost", "the connection ended before its first byte"));
     const onClose = (): void => onFailure();
     let timer = waitMs === undefined ? undefined : this.#after(waitMs, resolve);
     caller.on("readable", onBytes).on("end", onOther).on("close", onOther);
-    other?.on("readable", onOther).on("end", onOther).on("error", onFailure).on("close", onClose);
+    other?.on("readable", onOtherBytes).on("end", onOther).on("error", onFailure).on("close", onClose);
     if (caller.destroyed || caller.readableEnded) resolve("other");
     else if (other?.destroyed === true) onFailure();
     else onBytes();
@@ -70,7 +77,7 @@ export class FirstMove {
     } finally {
       timer?.[Symbol.dispose]();
       caller.off("readable", onBytes).off("end", onOther).off("close", onOther);
-      other?.off("readable", onOther).off("end", onOther).off("error", onFailure).off("close", onClose);
+      other?.off("readable", onOtherBytes).off("end", onOther).off("error", onFailure).off("close", onClose);
     }
   }
 
@@ -92,4 +99,12 @@ export class FirstMove {
   #after(ms: number, resolve: (protocol: Protocol) => void): Disposable {
     return this.#options.clock.after(ms, () => resolve("other")).unref();
   }
+}
+
+/** Looks at what waits to be read, and leaves it there. */
+function isGreeting(other: Duplex): boolean {
+  const bytes = other.read() as Buffer | null;
+  if (bytes === null) return false;
+  other.unshift(bytes);
+  return greetsHttp2(bytes);
 }

@@ -98,8 +98,8 @@ export class KeptHttp2Caller implements Disposable {
   readonly socket: Socket;
   goaways = 0;
 
-  constructor(port: number, settings: Settings = {}) {
-    this.socket = connectTcp({ port, host: "127.0.0.1", noDelay: true });
+  constructor(port: number, settings: Settings = {}, socket = connectTcp({ port, host: "127.0.0.1", noDelay: true })) {
+    this.socket = socket;
     this.socket.on("error", () => undefined);
     this.session = connect("http://shop", { settings, createConnection: () => this.socket });
     this.session.on("error", () => undefined);

@@ -285,6 +285,22 @@ describe("streams of one connection", () => {
     expect((await caller.ask(waits)).body).toMatch(/^laptop PUT \/ 7 /);
   });
 
+  test.each([
+    [forAnn, undefined],
+    [forAnn, true],
+    [undefined, undefined],
+  ])("are told although the server greets first (filter %s, HTTP by the service's word: %s)", async (filter, http) => {
+    const { app, process, agentPort, intercept } = await pod({ ...(http === undefined ? {} : { http }) });
+    await intercept(filter);
+    const socket = connect({ port: agentPort, host: "127.0.0.1" });
+    const greeter = filter === undefined ? process : app;
+    const before = greeter.sessions.size;
+    while (greeter.sessions.size === before) await turn();
+    await new Promise((resolve) => setTimeout(resolve, 50)); // what it has said arrives
+    using caller = new KeptHttp2Caller(agentPort, {}, socket);
+    expect((await caller.ask({ headers: ann })).body).toMatch(/^laptop /);
+  });
+
   test("of probes go to the application", async () => {
     const { caller, laptop } = await pod({ filter: "true", http: true });
     for (const agent of ["kube-probe/1.34 grpc-go/1.72.1", "grpc_health_probe grpc-go/1.60"]) {
