@@ -19,6 +19,8 @@ export interface LoadOptions {
   readonly target: string;
   readonly perSecond?: number;
   readonly name?: string;
+  /** Of fixtures/. */
+  readonly program?: string;
 }
 
 export class Load {
@@ -29,8 +31,9 @@ export class Load {
   }
 
   /** Resolves when the target answers it. */
-  static async start({ namespace, target, perSecond = 50, name = "load" }: LoadOptions): Promise<Load> {
-    const script = readFileSync(join(import.meta.dirname, "fixtures/load.mjs"), "utf8");
+  static async start({ namespace, target, perSecond = 50, ...more }: LoadOptions): Promise<Load> {
+    const { name = "load", program = "load.mjs" } = more;
+    const script = readFileSync(join(import.meta.dirname, "fixtures", program), "utf8");
     const labels = { app: name };
     const env = Object.entries({ TARGET: target, PER_SECOND: String(perSecond) });
     const container = {

@@ -290,7 +290,7 @@ describe("streams of one connection", () => {
     [forAnn, true],
     [undefined, undefined],
   ])("are told although the server greets first (filter %s, HTTP by the service's word: %s)", async (filter, http) => {
-    const { app, process, agentPort, intercept } = await pod({ ...(http === undefined ? {} : { http }) });
+    const { app, process, agentPort, intercept } = await pod(http === undefined ? {} : { http });
     await intercept(filter);
     const socket = connect({ port: agentPort, host: "127.0.0.1" });
     const greeter = filter === undefined ? process : app;
