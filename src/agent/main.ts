@@ -3,7 +3,7 @@
 // `traffic-agent files FOLDER NAME` sends files as tar.
 import { deadline } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
-import { formatError, toAppError } from "#base/error.ts";
+import { AppError, formatError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
 import { agentDoorName, revokeCommand } from "#wire/agent-door.ts";
