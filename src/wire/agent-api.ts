@@ -156,7 +156,7 @@ export const olderConnectionsOfPortSchema = z.object({
 });
 export type OlderConnectionsOfPort = z.infer<typeof olderConnectionsOfPortSchema>;
 
-/** Connections that went by a port's filters, because nobody could read requests in them. */
+/** Connections that went by a port's filters: nobody could read requests in them, or the laptop not take them in TLS. */
 export const unreadConnectionsOfPortSchema = z.object({
   containerPort: z.number().int(),
   protocol: z.enum(["tcp", "udp"]),

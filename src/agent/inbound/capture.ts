@@ -166,8 +166,9 @@ export class TcpCapture implements AsyncDisposable {
     const { hello } = first;
     if (hello === undefined) throw new AppError("internal", "TLS without a ClientHello");
     const read = await this.#tls.read({ socket, hello, first: first.bytes, ready: application, ...ways, signal });
-    if (read === undefined) {
-      await this.#serveAs("other", { ...met, ready: application === undefined ? ready : undefined }, signal);
+    if (read.caller === undefined) {
+      const left = application === undefined ? ready : read.ready && { duplex: read.ready };
+      await this.#serveAs("other", { ...met, ready: left }, signal);
       return;
     }
     if (application === undefined) ready?.duplex.destroy();

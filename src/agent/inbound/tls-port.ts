@@ -66,7 +66,7 @@ export interface TlsCaller extends Ways {
   readonly hello: ClientHello;
   /** All that it has sent so far. */
   readonly first: Buffer;
-  /** A connection to the application on which nothing was said yet; used up. */
+  /** A connection to the application on which nothing was said yet. */
   readonly ready: Socket | undefined;
   readonly signal: AbortSignal;
 }
@@ -77,6 +77,13 @@ export interface ReadTls extends Ways {
   /** By ALPN; undefined when nothing was agreed. */
   readonly protocol: string | undefined;
   readonly application: Socket | undefined;
+}
+
+/** A caller whose bytes are to go on as they are. */
+export interface LeftTls {
+  readonly caller: undefined;
+  /** Still as it was; undefined when it was used up. */
+  readonly ready: Socket | undefined;
 }
 
 /** What an application showed to a caller with this wish. */
@@ -102,32 +109,37 @@ export class TlsPort {
     options.served.onChange(() => this.#unreadable.clear());
   }
 
-  /** Undefined when its bytes are to go on as they are; then only `ready` was used. Rejects when its handshake fails. */
-  async read(caller: TlsCaller): Promise<ReadTls | undefined> {
-    const { clock, unread, port, log } = this.#options;
+  /** Rejects when the caller's handshake fails. */
+  async read(caller: TlsCaller): Promise<ReadTls | LeftTls> {
+    const { clock } = this.#options;
     using _turn = this.#takeTurn();
     const wish = { serverName: caller.hello.serverName, protocols: understood(caller.hello) };
     using limit = deadline(clock, handshakeMs, "a TLS handshake", caller.signal);
+    const refusal = this.#whyUnreadable(caller, wish);
+    if (refusal !== undefined) return this.#leave(refusal, caller.ready);
     let application: TLSSocket | undefined;
     let shown: Shown;
     try {
-      this.#refuseUnreadable(caller, wish);
       ({ application, shown } = await this.#ask(caller, wish, limit.signal));
     } catch (error) {
       caller.signal.throwIfAborted();
-      const reason = toAppError(error).message;
-      unread.count(port, { tls: reason });
-      log.debug("TLS connection not read", { port: port.containerPort, reason });
-      return undefined;
+      return this.#leave(toAppError(error).message, undefined);
     }
     try {
       const { socket, first } = caller;
       const secure = await this.#acceptor.accept(socket, first, shown, limit.signal);
-      return { ...this.#ends(caller, wish, shown), caller: secure, protocol: shown.protocol, application };
+      return { ...this.#ways(caller, wish, shown), caller: secure, protocol: shown.protocol, application };
     } catch (error) {
       application?.resetAndDestroy();
       throw error;
     }
+  }
+
+  #leave(reason: string, ready: Socket | undefined): LeftTls {
+    const { unread, port, log } = this.#options;
+    unread.count(port, { tls: reason });
+    log.debug("TLS connection not read", { port: port.containerPort, reason });
+    return { caller: undefined, ready };
   }
 
   #takeTurn(): Disposable {
@@ -139,22 +151,21 @@ export class TlsPort {
     };
   }
 
-  /** Throws why nobody need be asked. */
-  #refuseUnreadable({ hello }: TlsCaller, wish: TlsWish): void {
-    if (hello.maxVersion < tls12) throw new AppError("unsupported", "its caller speaks no TLS 1.2 or later");
+  /** Without asking anybody. */
+  #whyUnreadable({ hello }: TlsCaller, wish: TlsWish): string | undefined {
+    if (hello.maxVersion < tls12) return "its caller speaks no TLS 1.2 or later";
     if (hello.serverName !== undefined && !isRepeatable(hello.serverName)) {
-      throw new AppError("unsupported", "its caller named a server in a way that cannot be repeated");
+      return "its caller named a server in a way that cannot be repeated";
     }
     if (hello.protocols.length > 0 && wish.protocols.length === 0) {
       const names = hello.protocols.slice(0, 3).map(printable).join(", ");
-      throw new AppError("unsupported", `its caller speaks ${names}, which holds no requests that can be read`);
+      return `its caller speaks ${names}, which holds no requests that can be read`;
     }
-    if (this.#underWay > maxHandshakes) throw new AppError("busy", "too many callers were amid their TLS handshakes");
+    if (this.#underWay > maxHandshakes) return "too many callers were amid their TLS handshakes";
     const obstacle = this.#options.certificates.obstacle(this.#choices());
-    if (obstacle !== undefined) throw new AppError("unsupported", `${obstacle}; ${nameIt}`);
+    if (obstacle !== undefined) return `${obstacle}; ${nameIt}`;
     const known = this.#unreadable.get(keyOf(wish));
-    if (known !== undefined && known.untilMs > this.#options.clock.now())
-      throw new AppError("unsupported", known.reason);
+    return known !== undefined && known.untilMs > this.#options.clock.now() ? known.reason : undefined;
   }
 
   /** What the application shows this caller; where it cannot be asked, what it showed before. */
@@ -174,7 +185,7 @@ export class TlsPort {
       return { application: undefined, shown };
     }
     try {
-      const { application, certificate } = await this.#originate(raw, wish, signal);
+      const { application, certificate } = await this.#originate(raw, wish, this.#choices(), signal);
       const shown = { certificate, protocol: application.alpnProtocol || undefined };
       keep(this.#shown, keyOf(wish), shown);
       return { application, shown };
@@ -193,7 +204,12 @@ export class TlsPort {
   }
 
   /** Throws what shows that callers' connections to it cannot be read. */
-  async #originate(raw: Socket, wish: TlsWish, signal: AbortSignal): Promise<Asked> {
+  async #originate(
+    raw: Socket,
+    wish: TlsWish,
+    choices: readonly CertificateChoice[],
+    signal: AbortSignal,
+  ): Promise<Asked> {
     const socket = await originateTls(raw, wish, signal).catch((error: unknown) => {
       signal.throwIfAborted();
       if (error instanceof ClientCertificateWanted) throw error;
@@ -201,8 +217,7 @@ export class TlsPort {
       throw new AppError("unsupported", `the application made no TLS connection (${why})`, { cause: error });
     });
     const fingerprint = shownFingerprint(socket);
-    const certificate =
-      fingerprint === undefined ? undefined : this.#options.certificates.find(fingerprint, this.#choices());
+    const certificate = fingerprint === undefined ? undefined : this.#options.certificates.find(fingerprint, choices);
     if (certificate !== undefined && !asksForCertificate(socket)) return { application: socket, certificate };
     socket.destroy();
     if (certificate !== undefined) throw new ClientCertificateWanted();
@@ -216,13 +231,14 @@ export class TlsPort {
     return this.#options.served.of(this.#options.port).flatMap(({ tls }) => tls?.certificate ?? []);
   }
 
-  #ends(caller: TlsCaller, { serverName }: TlsWish, { protocol }: Shown): Ways {
+  #ways(caller: TlsCaller, { serverName }: TlsWish, { protocol }: Shown): Ways {
     const { clock } = this.#options;
+    const choices = this.#choices(); // the connection may outlive the intercepts that made them
     const wish = { serverName, protocols: protocol === undefined ? [] : [protocol] };
     return {
       dialApplication: async () => {
         using limit = deadline(clock, handshakeMs, "the application's TLS handshake", caller.signal);
-        return (await this.#originate(await caller.dialApplication(), wish, limit.signal)).application;
+        return (await this.#originate(await caller.dialApplication(), wish, choices, limit.signal)).application;
       },
       openLaptop: async (taken) => {
         const stream = await caller.openLaptop(taken);
@@ -243,12 +259,11 @@ export class TlsPort {
       return await originateTls(stream, wish, limit.signal);
     } catch (error) {
       signal.throwIfAborted();
-      taken.opener.countRefused(taken.interceptId);
       const why = isAppError(error, "timeout") ? "took too long" : brief(toAppError(error).message);
-      throw new AppError(
-        "refused",
-        `the laptop's process made no TLS connection (${why}); --plaintext sends it plain HTTP`,
-      );
+      const reason = `the laptop's process made no TLS connection (${why}); --plaintext sends it plain HTTP`;
+      taken.opener.countRefused(taken.interceptId);
+      this.#options.unread.count(this.#options.port, { tls: reason });
+      throw new AppError("refused", reason);
     }
   }
 }

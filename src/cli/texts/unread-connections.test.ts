@@ -13,14 +13,14 @@ describe("connections that a filter could not see into", () => {
 
   test("are counted, with why TLS was not read, in a sentence for each kind", () => {
     expect(of({ tls: 3, other: 1, reason: "the application asks its callers for a certificate" })).toEqual([
-      "3 connections spoke TLS, which the filter could not read: the application asks its callers for a certificate",
-      "1 connection spoke something other than HTTP, which the filter cannot read",
+      "3 connections spoke TLS and went by the filter: the application asks its callers for a certificate",
+      "1 connection spoke something other than HTTP and went by the filter",
     ]);
   });
 
   test("do not move the cursor by what a pod says", () => {
     expect(of({ tls: 1, other: 0, reason: "a\u001b[2Jb\nc" })).toEqual([
-      "1 connection spoke TLS, which the filter could not read: a [2Jb c",
+      "1 connection spoke TLS and went by the filter: a [2Jb c",
     ]);
   });
 });

@@ -10,9 +10,9 @@ export function describeUnread({ unreadConnections }: InterceptInfo): readonly s
   const sentences: string[] = [];
   if (tls > 0) {
     const why = reason === undefined ? "" : `: ${printable(reason)}`;
-    sentences.push(`${counted(tls)} spoke TLS, which the filter could not read${why}`);
+    sentences.push(`${counted(tls)} spoke TLS and went by the filter${why}`);
   }
-  if (other > 0) sentences.push(`${counted(other)} spoke something other than HTTP, which the filter cannot read`);
+  if (other > 0) sentences.push(`${counted(other)} spoke something other than HTTP and went by the filter`);
   return sentences;
 }
 

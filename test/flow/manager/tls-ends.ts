@@ -19,6 +19,7 @@ import { describe } from "./http-ends.ts";
 export interface SecureServer extends AsyncDisposable {
   readonly port: number;
   readonly server: Http2SecureServer;
+  readonly sockets: ReadonlySet<Socket>;
   /** Of each request: SNI, ALPN, method, path. */
   readonly seen: string[];
 }
@@ -51,6 +52,7 @@ export async function secureServer(name: string, identity: Identity, options: Tl
   return {
     port: (server.address() as AddressInfo).port,
     server,
+    sockets,
     seen,
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy();

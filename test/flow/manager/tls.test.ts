@@ -4,6 +4,8 @@ import { connect as connectTcp } from "node:net";
 import type { AddressInfo } from "node:net";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import { once } from "node:events";
+import { renameSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
 import { createIdentity } from "#tunnel/identity.ts";
@@ -96,12 +98,15 @@ describe.each(["http1", "http2"] as const)("a filter on TLS with %s inside", (ve
   });
 
   test("leaves to the application what a process without TLS does not take", async () => {
-    const { caller, intercept, laptop, disposables } = await shop({ version });
+    const { caller, intercept, laptop, unread, disposables } = await shop({ version });
     const plain = disposables.use(await httpServer("plain"));
     laptop.serveWith(plain.port);
     await intercept();
     expect(await whoAnswers(caller, matched)).toBe("app");
-    await laptop.until(([info]) => (info?.refusedByLaptop ?? 0) > 0);
+    expect(await unread()).toMatchObject({
+      tls: 1,
+      reason: expect.stringContaining("--plaintext sends it plain HTTP"),
+    });
   });
 
   test("loses no request when it comes and goes, nor when the certificate is renewed meanwhile", async () => {
@@ -178,9 +183,10 @@ describe("what a filter cannot read goes to the application as it is, and is tol
   });
 
   test("a pod that mounts no certificate", async () => {
-    const { caller, intercept, unread } = await shop({ mounted: "nothing" });
+    const { caller, intercept, unread, app } = await shop({ mounted: "nothing" });
     await intercept();
     expect(await whoAnswers(caller, matched)).toBe("app");
+    expect(app.sockets.size).toBe(1);
     expect(await unread()).toMatchObject({ tls: 1, reason: expect.stringMatching(/mounts no Secret .*--tls-cert/) });
   });
 
@@ -246,6 +252,19 @@ describe("an intercept", () => {
     const info = await intercept({ tls: { certificate: { volume: "web-tls-secret", keyFile: "other.key" } } });
     expect(info).toMatchObject({ state: "error", message: expect.stringContaining("other.key of volume web-tls") });
     expect(await whoAnswers(caller, matched)).toBe("app");
+  });
+
+  test("that named a certificate may end: a connection that it began to read goes on with the application", async () => {
+    const { intercept, caller, app, laptop, volume } = await shop();
+    renameSync(join(volume!.path, "tls.key"), join(volume!.path, "web.key"));
+    symlinkSync("..data/tls.key", join(volume!.path, "tls-web.key"));
+    const certificate = { volume: "web-tls", keyFile: "tls-web.key" };
+    const { id } = await intercept({ tls: { certificate } });
+    expect(await whoAnswers(caller, matched)).toBe("laptop");
+    for (const socket of app.sockets) socket.destroy();
+    await laptop.remove(id);
+    expect(await whoAnswers(caller, matched)).toBe("app");
+    expect([caller.connections, caller.shown]).toEqual([1, own.fingerprint]);
   });
 
   test("answers what matches although the application is down", async () => {
