@@ -147,11 +147,13 @@ async function findByName(
   if (only !== undefined) return only;
   const second = (await look(otherKinds)).find(isFound);
   if (second !== undefined) return second;
-  // Few may read every kind; who may read no template's at all cannot be told that there is nothing.
-  const refused = first.find((item) => item instanceof AppError && item.code === "forbidden");
-  if (refused instanceof AppError && first.every((item) => item instanceof AppError)) throw refused;
+  // It may be of a kind that this user may not read: said of the usual ones only, as Roles rarely name the others.
+  const refused = first.find((item, index) => item instanceof AppError && usualKinds.has(templatedKinds[index]));
+  if (refused instanceof AppError) throw refused;
   return undefined;
 }
+
+const usualKinds = new Set<WorkloadKind | undefined>(["Deployment", "StatefulSet", "ReplicaSet"]);
 
 function isFound(item: FoundWorkload | AppError | undefined): item is FoundWorkload {
   return item !== undefined && !(item instanceof AppError);
