@@ -69,9 +69,13 @@ describe.each(["sidecar", "ephemeral"] as const)(
     const name = `moving-${agent}`;
     const intercepting = new Lab({ ...lab.options, agent });
     const limitMs = 2000;
-    /** How long after a pod was told to be ready its application answered for the last time before the pod's end. */
+    /**
+     * How long after a pod was told to be ready its application answered for the last time before the pod's end. Of an
+     * ephemeral agent new connections count: those that are older than it stay with the application (DESIGN 14).
+     */
     const lateMs = (calls: readonly Call[], { name, readyMs = Number.NaN, endingMs }: PodLife): number => {
-      const own = calls.filter((call) => call.who === name && call.atMs < (endingMs ?? Number.POSITIVE_INFINITY));
+      const fair = agent === "ephemeral" ? calls.filter((call) => !call.kept) : calls;
+      const own = fair.filter((call) => call.who === name && call.atMs < (endingMs ?? Number.POSITIVE_INFINITY));
       return Math.max(0, ...own.map((call) => call.atMs - readyMs));
     };
 
