@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   mkdirSync,
@@ -9,6 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -31,7 +33,8 @@ describe("sendFiles()", () => {
     writeFileSync(join(data, "run"), "hi");
     chmodSync(join(data, "run"), 0o755);
     symlinkSync("sub/big", join(data, "link"));
-    execFileSync("mkfifo", [join(data, "pipe")]);
+    await using socket = createServer().listen(join(data, "pipe"));
+    await once(socket, "listening");
     const { bytes, unreadable } = await archive(root, "data");
     expect(unreadable).toEqual(["data/pipe"]);
     const out = join(root, "out");

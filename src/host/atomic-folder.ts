@@ -37,7 +37,7 @@ export class AtomicFolder {
       await this.#lay(folder, content);
     } catch (error) {
       await rm(join(this.#path, folder), { recursive: true, force: true });
-      throw error;
+      throw cannotWrite(this.#path, error);
     }
     await rename(join(this.#path, nextLink), join(this.#path, dataLink));
     const previous = this.#version++;
@@ -78,13 +78,23 @@ const versionName = (number: number): string => `..version_${number}`;
 /** Of files with a pod's content: nobody else's to read. */
 export const modeOf = (executable: boolean): number => (executable ? 0o700 : 0o600);
 
+export const cannotWrite = (path: string, cause: unknown): AppError =>
+  new AppError("command_failed", `${path} cannot be written: ${(cause as Error).message}`, {
+    cause,
+    hint: "choose a place with more room with --mount",
+  });
+
 /** One file in place of another: a reader sees the old one or the new one. */
 export async function replaceFile(path: string, { data, executable }: FileContent): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const draft = join(dirname(path), `..new_${createHash("sha256").update(path).digest("hex").slice(0, 16)}`);
-  await rm(draft, { force: true });
-  await writeFile(draft, data, { mode: modeOf(executable), flag: "wx" });
-  await rename(draft, path);
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await rm(draft, { force: true });
+    await writeFile(draft, data, { mode: modeOf(executable), flag: "wx" });
+    await rename(draft, path);
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
 }
 
 /** What a cluster names is checked before it becomes a path. */

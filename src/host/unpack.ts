@@ -3,8 +3,7 @@
 // cannot lead out: `..` at its beginning, no deeper than it lies.
 import { link, lstat, mkdir, open, rm, symlink, type FileHandle } from "node:fs/promises";
 import { join, posix } from "node:path";
-import { AppError } from "#base/error.ts";
-import { modeOf } from "./atomic-folder.ts";
+import { cannotWrite, modeOf } from "./atomic-folder.ts";
 
 export interface ArchiveEntry {
   readonly kind: "file" | "folder" | "symlink" | "hardlink" | "other";
@@ -54,11 +53,7 @@ export class Unpacker implements AsyncDisposable {
     try {
       await this.#open?.writeFile(data);
     } catch (cause) {
-      const { target } = this.#options;
-      throw new AppError("command_failed", `${target} cannot be written: ${(cause as Error).message}`, {
-        cause,
-        hint: "choose a place with more room with --mount",
-      });
+      throw cannotWrite(this.#options.target, cause);
     }
   }
 

@@ -75,7 +75,8 @@ function collect(socket: WebSocket, request: ExecRequest, signal: AbortSignal): 
     const fail = (error: Error): void => {
       signal.removeEventListener("abort", onAbort);
       socket.terminate();
-      reject(error);
+      const over = (): void => reject(error); // who has failed is not called, nor at work, afterwards
+      reader.drained.then(over, over);
     };
     socket.binaryType = "nodebuffer";
     socket.on("error", (error) => fail(lostSocket(what, error)));

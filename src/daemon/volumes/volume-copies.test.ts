@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import type { Pod, Volume, VolumeMount } from "#kube/objects.ts";
 import { FakePodApi } from "./pod-api.fake.ts";
@@ -88,10 +89,17 @@ interface Given extends Partial<VolumeWish> {
   readonly clock?: Clock;
   readonly pod?: () => { name: string; agent?: string } | undefined;
   readonly progress?: (text: string) => void;
+  readonly signal?: AbortSignal;
 }
 
 async function copy(given: Given = {}): Promise<CopiedVolumes | undefined> {
-  const { clock, pod = () => ({ name: "web-1", agent: "traffic-agent" }), progress = () => undefined, ...wish } = given;
+  const {
+    clock,
+    pod = () => ({ name: "web-1", agent: "traffic-agent" }),
+    progress = () => undefined,
+    signal = never,
+    ...wish
+  } = given;
   const copies = await copyVolumes(
     { kube: api.client(clock), runtime, log: silentLogger },
     {
@@ -99,7 +107,7 @@ async function copy(given: Given = {}): Promise<CopiedVolumes | undefined> {
       wish: { copy: [], limitBytes: 1e6, ...wish },
       progress,
     },
-    never,
+    signal,
   );
   if (copies !== undefined) opened.push(copies);
   return copies;
@@ -194,6 +202,18 @@ describe("volumes of Kubernetes' objects", () => {
     const advancing = setInterval(() => void clock.advance(100), 1);
     await until(token, "token 3 for default of web-2");
     clearInterval(advancing);
+  });
+  test("leave nothing when the command ends while they are being copied", async () => {
+    putPod("web-1");
+    putObjects("1");
+    for (const verb of ["list", "get"]) api.forbidden.add(`${verb} secrets`);
+    const ending = new AbortController();
+    api.program = () => {
+      ending.abort(new AppError("cancelled", "Ctrl-C"));
+      return ["sleep", "0.01"];
+    };
+    await expect(copy({ signal: ending.signal })).rejects.toThrow("Ctrl-C");
+    expect(readdirSync(runtime)).toEqual([]);
   });
   test("are nothing where the container has none", async () => {
     putPod("web-1", []);

@@ -74,7 +74,7 @@ export async function copyVolumes(
   const copies = new VolumeCopies({ kube, target, log, scope, pod, root: folder.path, mounts });
   const end = async (): Promise<void> => {
     await scope[Symbol.asyncDispose]();
-    await copies.rewritten; // nothing may be written once the folder is gone
+    await copies.rewritten;
     await folder[Symbol.asyncDispose]();
   };
   try {
@@ -153,7 +153,11 @@ class VolumeCopies {
         signal,
       ),
     ]);
-    const refusals = await Promise.all(mounts.map((mount) => this.#lay(mount, signal)));
+    // To the end of each, also when one fails: nothing may be written once the folder is gone.
+    const laid = await Promise.allSettled(mounts.map((mount) => this.#lay(mount, signal)));
+    const failed = laid.find((outcome) => outcome.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+    const refusals = laid.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : undefined));
     this.#onChange(); // what changed before all of them were there
     if (parts.some(({ part }) => part === "downward" || part === "token")) {
       this.#options.scope.background("pod of the volumes", this.#followPod());
@@ -178,8 +182,10 @@ class VolumeCopies {
       if (signal.aborted) throw error;
       const content = this.#content(mount);
       if (content.size === 0) this.failed.add(mount);
-      else await copy.write(content);
-      this.#fromObjects.push(copy); // a right that comes later brings the rest
+      else {
+        await copy.write(content);
+        this.#fromObjects.push(copy);
+      }
       return { path: mount.mountPath, partly: content.size > 0, reasons: [missing, toAppError(error)] };
     }
   }
