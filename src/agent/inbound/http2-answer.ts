@@ -7,7 +7,7 @@ import type {
   ServerHttp2Stream,
   ServerStreamResponseOptions,
 } from "node:http2";
-import { Fields, endsStream, isCut, sendTrailers } from "./http2-messages.ts";
+import { Fields, endsStream, isCut, sendOn, sendTrailers } from "./http2-messages.ts";
 
 export class Http2Answer {
   readonly #from: ClientHttp2Stream;
@@ -43,8 +43,8 @@ export class Http2Answer {
   }
 
   readonly #onInterim = (headers: IncomingHttpHeaders, _flags: number, list: string[]): void => {
-    const { closed, headersSent } = this.#stream;
-    if (!closed && !headersSent) this.#stream.additionalHeaders(new Fields(list, headers).byName());
+    const stream = this.#stream;
+    if (!stream.headersSent) sendOn(stream, () => stream.additionalHeaders(new Fields(list, headers).byName()));
   };
 
   readonly #onHeaders = (headers: IncomingHttpHeaders, flags: number, list: string[]): void => {
@@ -60,12 +60,7 @@ export class Http2Answer {
       waitForTrailers: !endStream && stream.writable,
       sendDate: false,
     };
-    try {
-      stream.respond(new Fields(list, headers).forAnswer(), asItCame);
-    } catch (error) {
-      from.destroy(error as Error); // a status that does not exist
-      return;
-    }
+    sendOn(stream, () => stream.respond(new Fields(list, headers).forAnswer(), asItCame));
     stream.on("drain", () => from.resume());
     from.on("data", (bytes: Buffer) => {
       if (stream.writable && !stream.write(bytes)) from.pause();

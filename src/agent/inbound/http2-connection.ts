@@ -71,7 +71,9 @@ export class Http2Connection {
     const session = performServerHandshake(caller, callerLimits);
     this.#session = session;
     session.on("error", (error) => this.#options.log.debug("connection of HTTP/2 ended", { reason: error.message }));
-    session.once("connect", () => session.setLocalWindowSize(windows.callerConnectionBytes));
+    session.once("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(windows.callerConnectionBytes);
+    });
     session.on("stream", this.#onStream);
     // A caller that cannot open windows any more can get no answers either: every server ends its streams then.
     if (caller.readableEnded) session.destroy();
@@ -94,6 +96,8 @@ export class Http2Connection {
     _flags: number,
     list: string[],
   ): void => {
+    stream.on("error", () => undefined); // 'close' follows
+    if (stream.closed) return; // it was reset in the same breath
     const { routes, clock, log } = this.#options;
     const ready = this.#ready;
     this.#ready = undefined;
@@ -114,7 +118,9 @@ export class Http2Connection {
   };
 
   #onApplication(event: ApplicationEvent): void {
-    if (event === "takes extended CONNECT") this.#session?.settings({ enableConnectProtocol: true });
+    const session = this.#session;
+    if (session === undefined || session.destroyed) return;
+    if (event === "takes extended CONNECT") session.settings({ enableConnectProtocol: true });
     else if (!this.#laptopAnsweredLast) this.#leave();
   }
 

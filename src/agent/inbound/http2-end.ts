@@ -52,7 +52,9 @@ export class Http2End {
       this.#lastProcessed = lastStreamId;
       this.#leave();
     });
-    this.#session.once("connect", () => this.#session.setLocalWindowSize(windows.endConnectionBytes));
+    this.#session.once("connect", () => {
+      if (!this.#session.destroyed) this.#session.setLocalWindowSize(windows.endConnectionBytes);
+    });
     duplex.once("end", () => this.#session.destroy());
     this.greeted = this.#waitForGreeting();
     this.greeted.catch(() => undefined); // may have no reader

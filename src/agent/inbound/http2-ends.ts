@@ -90,6 +90,7 @@ export class Http2Ends {
       duplex.destroy();
       throw new AppError("cancelled", "the caller is gone");
     }
+    if (duplex.destroyed || duplex.readableEnded) throw new AppError("peer_reset", "the connection was closed");
     const end = new Http2End({ duplex, taken, clock: this.#options.clock, onGone: this.#onGone });
     this.#all.add(end);
     duplex.once("close", () => this.#all.delete(end));

@@ -20,7 +20,7 @@ import type { HttpRoutes } from "./http-decision.ts";
 import { Http2Answer } from "./http2-answer.ts";
 import type { Http2End } from "./http2-end.ts";
 import type { Http2Ends } from "./http2-ends.ts";
-import { ownAnswer } from "./http2-messages.ts";
+import { ownAnswer, sendOn } from "./http2-messages.ts";
 import type { Fields } from "./http2-messages.ts";
 import { Http2Request } from "./http2-request.ts";
 
@@ -64,7 +64,6 @@ export class Http2Exchange {
   start(): void {
     const { routes, clock } = this.#options;
     const { asked, isDone } = this.#request;
-    this.#stream.on("error", () => undefined); // 'close' follows
     this.#stream.once("close", () => this.#onCallerClosed());
     const taken = routes.decide(asked, { bytes: undefined, final: isDone });
     if (taken !== "needs-body") {
@@ -100,7 +99,7 @@ export class Http2Exchange {
       const end = await this.#options.ends.get(taken);
       const isPossible = !this.#request.isExtendedConnect || (await end.takesExtendedConnect());
       if (this.#stream.closed) return;
-      if (isPossible) this.#begin(end);
+      if (isPossible) sendOn(this.#stream, () => this.#begin(end));
       else this.#onRefused("it does not take WebSocket over HTTP/2");
     } catch (error) {
       if (this.#stream.closed) return;

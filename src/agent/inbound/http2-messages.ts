@@ -18,7 +18,17 @@ export function isCut(stream: Http2Stream): boolean {
 
 /** Where there are none, Node ends the stream without. */
 export function sendTrailers(stream: Http2Stream, trailers: Fields | undefined): void {
-  if (!stream.closed && !stream.destroyed) stream.sendTrailers(trailers?.byName() ?? {});
+  sendOn(stream, () => stream.sendTrailers(trailers?.byName() ?? {}));
+}
+
+/** Node takes in header lists that it refuses to send (`http2-settings` in one is enough): such a stream is reset. */
+export function sendOn(stream: Http2Stream, send: () => void): void {
+  if (stream.closed || stream.destroyed) return;
+  try {
+    send();
+  } catch {
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
 }
 
 /** A header list that goes on. */

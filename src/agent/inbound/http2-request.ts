@@ -9,7 +9,7 @@ import type { AskedRequest } from "#agent/decisions.ts";
 import { HeldBytes } from "./fail-open.ts";
 import { bodyMs } from "./http-intake.ts";
 import type { Http2End } from "./http2-end.ts";
-import { Fields, askedOf, isCut, sendTrailers } from "./http2-messages.ts";
+import { Fields, askedOf, isCut, sendOn, sendTrailers } from "./http2-messages.ts";
 
 export class Http2Request {
   readonly asked: AskedRequest;
@@ -58,7 +58,7 @@ export class Http2Request {
     this.#stream.once("close", () => timer[Symbol.dispose]());
     const { headers } = this.asked;
     const expects = headers.some(({ name, value }) => name === "expect" && /^100-continue$/i.test(value));
-    if (expects) this.#stream.additionalHeaders({ ":status": 100 });
+    if (expects) sendOn(this.#stream, () => this.#stream.additionalHeaders({ ":status": 100 }));
     this.#read();
   }
 

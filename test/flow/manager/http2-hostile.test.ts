@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
-import { TestLaptop, randomFrom, testAgent, testManager } from "./harness.ts";
+import { TestLaptop, randomFrom, tcpServer, testAgent, testManager } from "./harness.ts";
 
 const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
 const seed = Number(process.env["FUZZ_SEED"] ?? 1);
@@ -140,6 +140,66 @@ describe("the connection ends of a caller that", () => {
     socket.destroy();
     return bytes;
   }
+});
+
+describe("header lists that Node takes in and refuses to send", () => {
+  const literal = (name: string, value: string): Buffer =>
+    Buffer.concat([Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value)]);
+  const settings = literal("http2-settings", "AA");
+  function typesIn(bytes: Buffer): readonly (number | undefined)[] {
+    const found: (number | undefined)[] = [];
+    for (let at = 0; at + 9 <= bytes.length; at += 9 + bytes.readUIntBE(at, 3)) found.push(bytes[at + 3]);
+    return found;
+  }
+  /** What the caller hears of its stream. */
+  async function hears(port: number, frames: Buffer): Promise<"reset" | "end"> {
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.on("error", () => undefined);
+    socket.write(Buffer.concat([hello, frames]));
+    let got = Buffer.alloc(0);
+    try {
+      for await (const chunk of socket) {
+        got = Buffer.concat([got, chunk as Buffer]);
+        if (typesIn(got).includes(types.reset)) return "reset";
+      }
+    } catch {
+      // the same
+    }
+    return "end";
+  }
+
+  test("reset their stream alone, whoever sent them, as headers or trailers", async () => {
+    const { port, others } = await pod();
+    expect(await hears(port, frame(types.headers, 5, 1, Buffer.concat([getRoot, settings])))).toBe("reset");
+    const post = Buffer.from([0x83, 0x86, 0x84, 0x41, 0x01, 0x61]);
+    const trailers = Buffer.concat([frame(types.headers, 4, 1, post), frame(types.headers, 5, 1, settings)]);
+    expect(await hears(port, trailers)).toBe("reset");
+    await others();
+  });
+
+  test.each([
+    ["an interim answer", [frame(types.headers, 4, 1, Buffer.concat([literal(":status", "103"), settings]))]],
+    ["an answer", [frame(types.headers, 5, 1, Buffer.concat([Buffer.from([0x88]), settings]))]],
+    [
+      "trailers",
+      [frame(types.headers, 4, 1, Buffer.from([0x88])), frame(types.data, 0, 1), frame(types.headers, 5, 1, settings)],
+    ],
+  ])("reset their stream when they come as %s", async (_name, frames) => {
+    const disposables = new AsyncDisposableStack();
+    stack.push(disposables);
+    const app = disposables.use(
+      await tcpServer((socket) => {
+        socket.write(frame(types.settings, 0, 0));
+        let asked = Buffer.alloc(0);
+        socket.on("data", (chunk: Buffer) => {
+          asked = Buffer.concat([asked, chunk]);
+          if (typesIn(asked.subarray(preface.length)).includes(types.headers)) socket.write(Buffer.concat(frames));
+        });
+      }),
+    );
+    const agent = disposables.use(await testAgent({ containerPort: app.port }));
+    expect(await hears(agent.agentPorts[0]!, frame(types.headers, 5, 1, getRoot))).toBe("reset");
+  });
 });
 
 describe("random frames", () => {
