@@ -37,7 +37,9 @@ read -r line
 rm -rf -- "$1" "$2"
 [ -z "$3" ] || mkdir -m 700 -- "$1"
 owner="\${2%/*}"
-rmdir -- "$owner" "\${owner%/*}" 2>/dev/null`;
+all="\${owner%/*}"
+rmdir -- "$owner" "$all" 2>/dev/null
+case "$all" in /dev/shm/*) rmdir -- "\${all%/*}" 2>/dev/null ;; esac`;
 
 export async function openVolumeFolder(wish: FolderWish): Promise<VolumeFolder> {
   if (wish.path !== undefined) checkChosen(wish.path);
@@ -92,9 +94,12 @@ class OwnFolder implements VolumeFolder {
   }
 }
 
-/** A process's folder and the one of all of them, unless others are in it. */
+/** A process's folder, that of all of them, and the place if it is ours, unless others are in it. */
 async function removeEmpty(owner: string): Promise<void> {
-  for (const path of [owner, dirname(owner)]) await rmdir(path).catch(() => undefined);
+  const all = dirname(owner);
+  const place = dirname(all);
+  const paths = place.startsWith("/dev/shm/") ? [owner, all, place] : [owner, all];
+  for (const path of paths) await rmdir(path).catch(() => undefined);
 }
 
 async function startWatcher(args: readonly string[]): Promise<ChildProcess> {
@@ -172,9 +177,9 @@ export async function removeAbandonedFolders(runtime: string): Promise<number> {
       const records = await readdir(join(all, owner));
       for (const name of records) await removeRecorded(join(all, owner, name));
       await rm(join(all, owner), { recursive: true, force: true });
+      await removeEmpty(join(all, owner));
       removed += records.length;
     }
-    await rmdir(all).catch(() => undefined); // somebody else's are in it
   }
   return removed;
 }
