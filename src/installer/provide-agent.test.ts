@@ -52,6 +52,7 @@ class Cluster {
       else sendJson(response, { items: this.metrics, metadata: {} });
     } else if (path.includes("/pods")) this.#readPods(request, response);
     else if (path.endsWith("/deployments/hello") && method === "GET") sendJson(response, this.template);
+    else if (path.endsWith("/jobs/hello") && method === "GET") sendJson(response, this.template);
     else sendStatus(response, 403, "Forbidden", "the rollout is forbidden in this test: denied");
   };
 
@@ -135,6 +136,23 @@ beforeEach(async () => {
 afterEach(() => server[Symbol.asyncDispose]());
 
 describe("provideAgent()", () => {
+  test("attaches to the pods of a Job, which no rollout replaces, and says why by a sidecar it cannot be", async () => {
+    const job = { workload: { kind: "Job", name: "hello", namespace: "default" } } as const;
+    expect(await provideAgent(server.open(), wanted(job))).toMatchObject({ kind: "ephemeral", changed: true });
+    await expect(provideAgent(server.open(), wanted({ ...job, mode: "sidecar" }))).rejects.toThrow(
+      "job hello takes no sidecar: the pod template of a Job cannot be changed",
+    );
+    cluster.pods.clear();
+    cluster.pods.set("hello-9", makePod("hello-9"));
+    cluster.refuse = (_request, response) => {
+      sendStatus(response, 403, "Forbidden", "not for you");
+      return true;
+    };
+    await expect(provideAgent(server.open(), wanted(job))).rejects.toThrow(
+      /^job hello gets no ephemeral agent: .*; nor a sidecar, since the pod template of a Job cannot be changed$/,
+    );
+  });
+
   test("asks the server first, then attaches to each pod without touching the workload", async () => {
     const provided = await provideAgent(server.open(), wanted());
     expect(provided).toMatchObject({ kind: "ephemeral", changed: true, warnings: [] });

@@ -57,6 +57,26 @@ describe("judgeRollout()", () => {
     const pods = [pod("old-0"), pod("new-1")];
     expect(judgeRollout(view({ kind: "StatefulSet", workload: object, pods })).done).toBe(true);
   });
+  test("waits for as many pods of a DaemonSet as its nodes want, and for their availability", () => {
+    const status = { desiredNumberScheduled: 3, numberAvailable: 3, availableReplicas: 0 };
+    const of = (count: number, more: object = {}): boolean => {
+      const pods = Array.from({ length: count }, (_, number) => pod(`new-${number}`));
+      const object = workload({ ...status, ...more }, { replicas: undefined });
+      return judgeRollout(view({ kind: "DaemonSet", workload: object, pods })).done;
+    };
+    expect([of(2), of(3), of(3, { numberAvailable: 2 })]).toEqual([false, true, false]);
+  });
+  test("reads the generation that Argo writes as text, and names a step that waits for somebody", () => {
+    const rollout = (status: object): RolloutView => view({ kind: "Rollout", workload: workload(status) });
+    expect(judgeRollout(rollout({ observedGeneration: "4" })).done).toBe(true);
+    expect(judgeRollout(rollout({ observedGeneration: "3" })).done).toBe(false);
+    const paused = rollout({ observedGeneration: "4", phase: "Paused", message: "CanaryPauseStep" });
+    const state = judgeRollout({ ...paused, pods: [pod("new-1"), pod("old-1")] });
+    expect(state.problem).toMatchObject({
+      severity: "waiting",
+      text: "its rollout waits at a step until somebody promotes it (CanaryPauseStep)",
+    });
+  });
   test("names a quota and pod security out of the Deployment's condition", () => {
     const message =
       'pods "hello-7d9f8-" is forbidden: exceeded quota: tiny, requested: limits.memory=256Mi, used: limits.memory=0, limited: limits.memory=128Mi';

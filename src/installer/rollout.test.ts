@@ -8,9 +8,10 @@ import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import { findAgent } from "./agent.ts";
+import { planManifest } from "./manifest-agent.ts";
 import { provideAgent } from "./provide-agent.ts";
 import type { InjectRequest, InjectResult } from "./rollout.ts";
-import { injectAgent } from "./rollout.ts";
+import { injectAgent, listAgents, removeAgent } from "./rollout.ts";
 import { pulledNow } from "./slow-pods.ts";
 
 const service: Service = {
@@ -131,6 +132,46 @@ function merge(target: unknown, patch: unknown): unknown {
   }
   return merged;
 }
+
+// What a team keeps in its manifests comes back with the next synchronisation, and each time restarts the pods.
+describe("an agent that stands in the manifest", () => {
+  const manifestOf = (hello: FakeDeployment): Workload =>
+    planManifest(hello.object, {
+      workload: { kind: "Deployment", name: "hello", namespace: "default" },
+      services: [service],
+      image: { image: "telepresence/telepresence:0.0.9" },
+      server: { major: 1, minor: 34 },
+    }).object as Workload;
+
+  test("is used as it is, and neither changed for another port nor taken out", async () => {
+    const hello = new FakeDeployment();
+    const { template } = manifestOf(hello).spec;
+    hello.object = {
+      ...hello.object,
+      spec: { ...hello.object.spec, template },
+      status: { observedGeneration: 1, availableReplicas: 1 },
+    };
+    hello.pods = [ready];
+    const before = hello.object;
+    expect(await hello.inject(10_000)).toMatchObject({ changed: false });
+    await using server = await new FakeApiServer().listen();
+    server.answer = (request, response) => hello.answer(request, response);
+    const kube = server.open();
+    const { signal } = new AbortController();
+    const common = {
+      workload: { kind: "Deployment", name: "hello", namespace: "default" },
+      onProgress: () => undefined,
+      signal,
+    } as const;
+    const needed = [{ containerPort: 9090, protocol: "tcp" }] as const;
+    await expect(
+      injectAgent(kube, { ...common, services: [service], needed, image: { image: "x:1" } }),
+    ).rejects.toThrow("the traffic-agent in the manifest of deployment hello does not take port 9090");
+    expect(await removeAgent(kube, common)).toBe(false);
+    expect(await listAgents(kube, "default", signal)).toMatchObject([{ inManifest: true }]);
+    expect(hello.object).toBe(before);
+  });
+});
 
 describe("injectAgent() when the rollout cannot be waited for", () => {
   test("leaves the agent in after an API error, and says so", async () => {
