@@ -66,7 +66,8 @@ export class Http2Request {
   sendTo(end: Http2End): ClientHttp2Stream {
     const unsent = this.#unsent;
     this.#unsent = [];
-    const toEnd = end.request(this.fields, this.#isDone && unsent.length === 0);
+    // One whose body was empty may have trailers.
+    const toEnd = end.request(this.fields, this.#stream.endAfterHeaders);
     this.#toEnd = toEnd;
     toEnd.on("error", () => undefined); // 'close' follows
     toEnd.on("drain", () => this.#stream.resume());

@@ -26,7 +26,8 @@ async function pod() {
   const agent = disposables.use(await testAgent({ containerPort: app.port }));
   await laptop.introduce(manager, agent);
   laptop.serveWith(process.port);
-  await laptop.intercept("hello", app.port, "tcp", { filter: 'request.headers["x-user"] == "ann"' });
+  const filter = 'request.headers["x-user"] == "ann" || request.body.contains("ann")';
+  await laptop.intercept("hello", app.port, "tcp", { filter });
   const good = disposables.use(new KeptHttp2Caller(agent.agentPorts[0]!));
   const others = async (): Promise<void> => {
     expect((await good.ask()).body).toMatch(/^app /);
