@@ -49,6 +49,8 @@ function tell(): void {
 async function keepAsking(socket: Socket, first: string): Promise<void> {
   const asker = { answered: 0 };
   askers.add(asker);
+  let broken: Error | undefined;
+  socket.on("error", (error) => (broken = error)); // between two questions, too
   try {
     while (!stopped && kept.has(socket)) {
       const answer = await ask(socket);
@@ -57,6 +59,7 @@ async function keepAsking(socket: Socket, first: string): Promise<void> {
       asker.answered += 1;
       tell();
       await new Promise((resolve) => setTimeout(resolve, 5));
+      if (socket.destroyed && kept.has(socket)) throw broken ?? new Error("ended");
     }
   } catch (error) {
     if (kept.has(socket)) counts.errors.push(`kept: ${String(error)}`);
