@@ -17,6 +17,7 @@ import { findAgent } from "./agent.ts";
 import { attachPod, requireFit, tryAttach } from "./attach.ts";
 import type { PodAgent } from "./ephemeral.ts";
 import { currentAgent, lacksMemory, listEphemeral, planEphemeral } from "./ephemeral.ts";
+import { isInManifest } from "./marks.ts";
 import { judgeMemory } from "./memory-room.ts";
 import { Patience } from "./patience.ts";
 import type { InjectRequest } from "./rollout.ts";
@@ -59,7 +60,9 @@ export async function provideAgent(kube: Kube, request: ProvideRequest): Promise
   // What is in the template comes with every pod, and leaves no room for a second agent.
   if (found === undefined || inTemplate) {
     const provided = await byRollout(kube, request);
-    return mode === "ephemeral" ? { ...provided, warnings: [sidecarIsThere(request), ...provided.warnings] } : provided;
+    return mode === "ephemeral"
+      ? { ...provided, warnings: [sidecarIsThere(found, request), ...provided.warnings] }
+      : provided;
   }
   return await byAttachElseRollout(kube, request, found);
 }
@@ -94,8 +97,12 @@ async function inPods(kube: Kube, request: ProvideRequest, found: FoundWorkload 
   }
 }
 
-function sidecarIsThere({ workload }: ProvideRequest): string {
-  return `the pods of ${describeWorkload(workload)} have a sidecar already; it is used (\`telepresence uninstall --agent ${workload.name}\` takes it out)`;
+function sidecarIsThere(found: FoundWorkload | undefined, { workload }: ProvideRequest): string {
+  const way =
+    found !== undefined && isInManifest(found.object.spec.template)
+      ? "it stands in the manifest"
+      : `\`telepresence uninstall --agent ${workload.name}\` takes it out`;
+  return `the pods of ${describeWorkload(workload)} have a sidecar already; it is used (${way})`;
 }
 
 async function byRollout(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {

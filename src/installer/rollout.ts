@@ -101,9 +101,11 @@ function planWarnings(object: Workload, request: InjectRequest, changed: boolean
   const what = describeWorkload(request.workload);
   const installed = findAgent(object.spec.template.spec)?.image;
   if (!changed && installed !== undefined && installed !== request.image.image) {
-    warnings.push(
-      `${what} has the agent ${installed}, this version brings ${request.image.image}; \`telepresence uninstall --agent ${request.workload.name}\` and a new intercept replace it`,
-    );
+    const { name } = request.workload;
+    const way = isInManifest(object.spec.template)
+      ? "print its manifest again with `telepresence genyaml`"
+      : `\`telepresence uninstall --agent ${name}\` and a new intercept replace it`;
+    warnings.push(`${what} has the agent ${installed}, this version brings ${request.image.image}; ${way}`);
   }
   return warnings;
 }
