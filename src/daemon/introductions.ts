@@ -128,7 +128,8 @@ export class Introductions implements AsyncDisposable {
         state.introduced = true;
         log.info("agent introduced", { podName: pod.name });
       } catch (error) {
-        if (pod.agentRunning || signal.aborted || !mayAnswer(entry.pod)) throw error;
+        // Said to run meanwhile: what the agent answered is the reason, not a door that was closed yet.
+        if (entry.pod.agentRunning || signal.aborted || !mayAnswer(entry.pod)) throw error;
         await clock.sleep(clock.now() - state.sinceMs < promptMs ? knockMs : seldomMs, signal);
       }
     }
