@@ -9,7 +9,7 @@ import { openContainerDoor } from "#agent/container-door.ts";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 
-const program = join(import.meta.dirname, "container-caller.ts");
+const program = join(import.meta.dirname, "revoking-program.ts");
 
 test("only a process with the agent's own mounts is heard", async () => {
   const name = `telepresence-test-${randomUUID()}`;
