@@ -116,7 +116,7 @@ function supposeAt(
   const request = asRequest(suppose);
   if (isProbe(request)) return [{ containerPort, rules: [], isProbe: true }];
   // Where nobody speaks HTTP no filter is asked.
-  const asked = port.http === false ? all.filter(({ filter }) => filter === undefined) : all;
+  const asked = port.http === false && port.tls !== true ? all.filter(({ filter }) => filter === undefined) : all;
   const rules = asked.slice(0, maxRules).map((one) => ruleOf(one, request, explaining));
   const taken = rules.find(({ matched }) => matched === true)?.intercept;
   const undecided = rules.find(({ matched }) => matched === undefined)?.intercept;
