@@ -17,7 +17,7 @@ test("only a process with the agent's own mounts is heard", async () => {
   const revoke = ({ by }: { readonly by: string }): Promise<void> => Promise.resolve(void revoked.push(by));
   await using _door = await openContainerDoor({ name, revoke, clock: systemClock, log: silentLogger });
   const ask = async (by: string, manners: string, ...before: readonly string[]): Promise<unknown> => {
-    const [file = "", ...words] = [...before, process.execPath, program, name, by, manners];
+    const [file, ...words] = [...before, process.execPath, program, name, by, manners];
     return JSON.parse((await promisify(execFile)(file, words)).stdout);
   };
   expect(await ask("inside", "polite")).toEqual({});
