@@ -124,7 +124,7 @@ describe.each(["sidecar", "ephemeral"] as const)(
 
 describe("a sidecar that is killed while it intercepts", () => {
   const rounds = 2;
-  /** The base line is a plain server that is killed at the same moment. */
+  /** The base line is a plain server that is killed at the same moment; longer by what a busy machine's starts are. */
   const limitMs = 200;
   /** What a restart costs without us: the same runtime, a server of three lines. */
   const plainServer = `
@@ -164,7 +164,7 @@ describe("a sidecar that is killed while it intercepts", () => {
   }
 
   test(`costs what kubelet's restart of any container does, and ${limitMs} ms, ${rounds} rounds`, async () => {
-    const figures: { readonly agentMs: number; readonly plainMs: number }[] = [];
+    const figures: { readonly agentMs: number; readonly plainMs: number; readonly slowness: number }[] = [];
     for (let round = 1; round <= rounds; round += 1) {
       // Fresh ones in each round: kubelet makes a container wait that ends twice.
       const name = `killed${round}`;
@@ -203,7 +203,7 @@ describe("a sidecar that is killed while it intercepts", () => {
       const meanMs = starts.reduce((sum, ms) => sum + ms, 0) / starts.length;
       const slowness = Math.max(1, Math.round((meanMs * 10) / quietStartMs) / 10);
       const own = { agentMs: agent.backMs - kubelet.agentMs, plainMs: plain.backMs - kubelet.plainMs };
-      figures.push(own);
+      figures.push({ ...own, slowness });
       const what = "sidecar killed, and the base lines: kubelet's restart, a plain server killed at the same moment";
       report(`${what}; 25 new connections/s, seed ${seed}`, { round, agent, plain, kubelet, own, slowness });
       await lab.ok("leave", name);
@@ -211,7 +211,9 @@ describe("a sidecar that is killed while it intercepts", () => {
       await kubectl("delete", "deployment", ...made, "-n", namespace, "--wait=false");
     }
     // From the start of each new process: kubelet looks after the two pods at different moments.
-    for (const { agentMs, plainMs } of figures) expect(agentMs - plainMs).toBeLessThanOrEqual(limitMs);
+    for (const { agentMs, plainMs, slowness } of figures) {
+      expect(agentMs - plainMs).toBeLessThanOrEqual(limitMs * slowness);
+    }
   });
 });
 
