@@ -45,7 +45,7 @@ afterAll(async () => {
 });
 
 interface PodView {
-  readonly metadata: { readonly name: string; readonly uid: string };
+  readonly metadata: { readonly name: string; readonly uid: string; readonly deletionTimestamp?: string };
   readonly spec: { readonly ephemeralContainers?: readonly { readonly name: string }[] };
   readonly status: {
     readonly podIP: string;
@@ -78,7 +78,9 @@ async function identity(...apps: readonly string[]): Promise<readonly string[]> 
 /** Two processors are few: a load that is no longer looked at must not slow the next test. */
 const endLoads = async (...names: readonly string[]): Promise<unknown> =>
   await kubectl("delete", "-n", namespace, "--wait=false", ...names);
-const isReady = ({ status }: PodView): boolean =>
+/** One that is ending stays ready for a while. */
+const isReady = ({ metadata, status }: PodView): boolean =>
+  metadata.deletionTimestamp === undefined &&
   status.conditions.some((item) => item.type === "Ready" && item.status === "True");
 const agentsOf = (pod: PodView | undefined): readonly string[] =>
   (pod?.spec.ephemeralContainers ?? []).map((item) => item.name).toSorted();

@@ -235,7 +235,9 @@ describe("NetworkPolicies", () => {
     expect(sidecar.stderr).toBe(
       `Warning: NetworkPolicy by-number in namespace ${namespace} admits callers to port 8000 of deployment policed by its number, and with a sidecar they come to port 24900: admit the port by its name (web), or 24900 as well\n`,
     );
-    expect(await callerPath("policed")).toMatchObject({ verdict: "verified" });
+    // The rollout's last pods may still be leaving: each change asks for a new look.
+    const path = await until("the sidecar's canary", () => callerPath("policed"));
+    expect(path).toMatchObject({ verdict: "verified" });
     await leave("policed");
     await lab.ok("uninstall", "--agent", "policed");
     await kubectl("delete", "networkpolicy", "-n", namespace, "by-number");
