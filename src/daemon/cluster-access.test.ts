@@ -78,6 +78,10 @@ describe("listWorkloads()", () => {
     expect(await list([podWith({ running: { startedAt: "now" } })])).toEqual(["1.2.3"]);
     expect(await list([podWith({ terminated: { exitCode: 0 } })])).toEqual([undefined]);
   });
+  // `uninstall` right after `intercept` and `leave` found no agent: the kubelet had not told yet that it runs.
+  test("shows one that the kubelet has not told of yet", async () => {
+    expect(await list([podWith({ waiting: { reason: "ContainerCreating" } })])).toEqual(["1.2.3"]);
+  });
   // `list -n nope` said "No Workloads".
   test("names a namespace that does not exist", async () => {
     await using server = await new FakeApiServer().listen();

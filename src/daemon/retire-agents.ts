@@ -25,7 +25,10 @@ const retireMs = 10_000;
 const endMs = 6000;
 const lookMs = 500;
 
-/** Pods whose ephemeral agent runs. All namespaces when none is given. */
+/**
+ * Pods with an ephemeral agent that has not ended. One that serves already may be told to be waiting still, since the
+ * kubelet tells a second late. All namespaces when none is given.
+ */
 export async function findEphemeralPods(
   kube: Kube,
   namespace: string | undefined,
@@ -35,7 +38,7 @@ export async function findEphemeralPods(
   return items.flatMap((pod) => {
     const agent = currentAgent(pod);
     const { name, namespace: where, deletionTimestamp } = pod.metadata;
-    if (agent?.kind !== "ephemeral" || agent.state !== "running" || deletionTimestamp !== undefined) return [];
+    if (agent?.kind !== "ephemeral" || deletionTimestamp !== undefined) return [];
     if (agent.config === undefined || name === undefined || where === undefined) return [];
     return [{ namespace: where, podName: name, workload: agent.config.workload, image: agent.image }];
   });
@@ -73,7 +76,7 @@ export async function waitUntilEnded(
   try {
     for (;;) {
       const pod = await kube.find(pods, { namespace, name: podName }, limit.signal);
-      if (pod === undefined || currentAgent(pod)?.state !== "running") return;
+      if (pod === undefined || currentAgent(pod) === undefined) return;
       await kube.clock.sleep(lookMs, limit.signal);
     }
   } catch (error) {
