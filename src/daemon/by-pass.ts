@@ -1,8 +1,9 @@
 // What the cluster's API shows about callers that do not reach an agent: who takes a port of a pod before it, and which
 // pods a service leads to. Asked only when a canary went astray, or must not.
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { findMesh, findPlugin } from "#kube/mesh.ts";
+import { orUndefined } from "#kube/refusals.ts";
 import { formatSelector, nodes, pods, services, type KubeObject, type Resource } from "#kube/objects.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 
@@ -34,12 +35,8 @@ export async function explainByPass(
 
 /** Undefined where nodes may not be read, or nothing is known. */
 async function findNodePlugin(kube: Kube, name: string, signal: AbortSignal): Promise<string | undefined> {
-  try {
-    return findPlugin(await kube.get(nodes, { name }, signal));
-  } catch (error) {
-    if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return undefined;
-    throw error;
-  }
+  const node = await orUndefined(kube.get(nodes, { name }, signal));
+  return node && findPlugin(node);
 }
 
 /** Also those that are on their way out: a proxy may still know them. */

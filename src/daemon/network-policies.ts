@@ -1,7 +1,6 @@
 // NetworkPolicies that would cut an agent off: read with the user's credentials before anything is changed, and named.
 // A warning, never a refusal: whether the cluster enforces them at all, only its network plugin knows.
 // Invariant: what may not be read says nothing, and only what is certain is said.
-import { isAppError } from "#base/error.ts";
 import { planTakeover } from "#installer/port-takeover.ts";
 import { managerSelector } from "#installer/marks.ts";
 import type { Kube } from "#kube/client.ts";
@@ -15,6 +14,7 @@ import {
   type PolicyPod,
 } from "#kube/network-policy.ts";
 import { namespaces, type Pod, type PodSpec, type Service } from "#kube/objects.ts";
+import { orUndefined } from "#kube/refusals.ts";
 import { describeWorkload } from "#kube/workloads.ts";
 import { managerAgentPort, type WorkloadRef } from "#wire/manager-api.ts";
 
@@ -104,23 +104,12 @@ export class PolicyCheck {
 }
 
 async function listPolicies(kube: Kube, namespace: string, signal: AbortSignal): Promise<readonly NetworkPolicy[]> {
-  return await unlessForbidden([], async () => (await kube.list(networkPolicies, { namespace }, signal)).items);
+  return (await orUndefined(kube.list(networkPolicies, { namespace }, signal)))?.items ?? [];
 }
 
 async function readLabels(kube: Kube, name: string, signal: AbortSignal): Promise<Labels | undefined> {
-  return await unlessForbidden(
-    undefined,
-    async () => (await kube.get(namespaces, { name }, signal)).metadata.labels ?? {},
-  );
-}
-
-async function unlessForbidden<T>(instead: T, read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
-    if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return instead;
-    throw error;
-  }
+  const namespace = await orUndefined(kube.get(namespaces, { name }, signal));
+  return namespace && (namespace.metadata.labels ?? {});
 }
 
 function namedPorts(spec: PodSpec): PolicyPod["namedPorts"] {

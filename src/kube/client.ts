@@ -6,6 +6,7 @@ import { isAppError } from "#base/error.ts";
 import type { RunCommand } from "./auth.ts";
 import type { KubeObject, Resource } from "./objects.ts";
 import { resourcePath } from "./objects.ts";
+import { orUndefined } from "./refusals.ts";
 import type { KubeAction } from "./status.ts";
 import { forbidden, statusError } from "./status.ts";
 import type { KubeTarget } from "./target.ts";
@@ -188,14 +189,10 @@ export class Kube {
     };
     const path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     const reviewing = { verb: "create", group: "authorization.k8s.io", resource: "selfsubjectaccessreviews" };
-    const answer = await this.#json<{ readonly status?: { readonly allowed?: boolean } }>(
-      { method: "POST", path, body: jsonBody("application/json", review) },
-      reviewing,
-      signal,
-    ).catch((error: unknown) => {
-      if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return undefined;
-      throw error;
-    });
+    const asked: RawRequest = { method: "POST", path, body: jsonBody("application/json", review) };
+    const answer = await orUndefined(
+      this.#json<{ readonly status?: { readonly allowed?: boolean } }>(asked, reviewing, signal),
+    );
     return answer?.status?.allowed ?? true;
   }
 

@@ -7,6 +7,7 @@ import type { KubeObject, Pod, PodSpec, Service, Workload } from "./objects.ts";
 import { pods, services } from "./objects.ts";
 import type { ChosenPort } from "./port-choice.ts";
 import { describeAffected, planPorts } from "./port-choice.ts";
+import { settled } from "./refusals.ts";
 import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 import {
   describeWorkload,
@@ -15,7 +16,6 @@ import {
   otherKinds,
   ownerOf,
   selects,
-  settled,
   templatedKinds,
   whyEnded,
 } from "./workloads.ts";

@@ -5,6 +5,7 @@ import { isAppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
 import type { KubeNode, Pod, Service } from "./objects.ts";
 import { nodes, pods, serviceCidrs, services } from "./objects.ts";
+import { orUndefined } from "./refusals.ts";
 
 export interface ClusterSubnets {
   readonly serviceSubnets: readonly string[];
@@ -106,14 +107,6 @@ async function listVisible<T>(
   if (all !== undefined) return all;
   const each = await Promise.all(visible.map((namespace) => orUndefined(list(namespace))));
   return each.flatMap((items) => items ?? []);
-}
-
-/** A missing right or kind is no failure here: there is another way. */
-async function orUndefined<T>(promise: Promise<T>): Promise<T | undefined> {
-  return await promise.catch((error: unknown) => {
-    if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return undefined;
-    throw error;
-  });
 }
 
 export function nodeSubnets(items: readonly KubeNode[]): readonly string[] {

@@ -1,7 +1,7 @@
 // The kinds of workload that can be intercepted, and how each is found and read. Whatever the kind, the rest of the
 // product sees an object with a pod template: a CronJob's is that of its Jobs, a pod is its own, and a Rollout of Argo
 // may use a Deployment's.
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
 import type { CronJob, KubeObject, Pod, Resource, Service, Workload } from "./objects.ts";
 import {
@@ -15,6 +15,7 @@ import {
   rollouts,
   statefulSets,
 } from "./objects.ts";
+import { settled } from "./refusals.ts";
 
 /** Their pods are replaced, by a controller or by us, when the template changes. */
 export const templatedResources = {
@@ -198,14 +199,6 @@ export function whyEnded({ kind, object }: Pick<FoundWorkload, "kind" | "object"
   if (kind !== "Pod") return undefined;
   const phase = object.status?.phase;
   return phase === "Succeeded" ? "is finished" : phase === "Failed" ? "has failed" : undefined;
-}
-
-/** A refusal (missing right or kind) as a value; anything else is thrown. */
-export async function settled<T>(promise: Promise<T>): Promise<T | AppError> {
-  return await promise.catch((error: unknown) => {
-    if (isAppError(error, "forbidden") || isAppError(error, "not_found")) return error;
-    throw error;
-  });
 }
 
 /** Whether a service's traffic reaches the workload's pods. */
