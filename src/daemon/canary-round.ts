@@ -3,6 +3,7 @@
 // Invariant: nothing is sent to a service as long as a pod without an agent of ours may answer.
 import type { Clock } from "#base/clock.ts";
 import { toAppError } from "#base/error.ts";
+import { inParallel } from "#base/in-parallel.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
@@ -65,11 +66,7 @@ export class CanaryRound {
   }
 
   async run(signal: AbortSignal): Promise<RoundResults> {
-    const queue = [...this.#agents];
-    const work = async (): Promise<void> => {
-      for (let agent = queue.shift(); agent !== undefined; agent = queue.shift()) await this.#tryAgent(agent, signal);
-    };
-    const agents = Promise.all(Array.from({ length: maxParallel }, work));
+    const agents = inParallel(this.#agents, maxParallel, (agent) => this.#tryAgent(agent, signal));
     const services = this.#options.services.map((service) => this.#tryService(service, agents, signal));
     await Promise.all([agents, ...services]);
     return this.#results;

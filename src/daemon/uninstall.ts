@@ -3,6 +3,7 @@
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
+import { inParallel } from "#base/in-parallel.ts";
 import { findManager, managerNamespaces, removeManager } from "#installer/manager.ts";
 import { listAgents, removeAgent } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
@@ -47,7 +48,7 @@ export async function uninstall(
   ];
   const outcome: Result = { removed: [], warnings };
   await retireAll(kube, ephemeral, outcome, signal);
-  await inParallel(agents, async (workload) => {
+  await inParallel(agents, maxParallel, async (workload) => {
     try {
       if (!(await removeAgent(kube, { workload, onProgress: caller.progress, signal }))) return;
       outcome.removed.push(`${workload.kind} ${workload.name}: traffic-agent removed`);
@@ -167,7 +168,7 @@ async function retireAll(
 ): Promise<void> {
   const retired: EphemeralPod[] = [];
   const ending: EphemeralPod[] = [];
-  await inParallel(ephemeral, async (pod) => {
+  await inParallel(ephemeral, maxParallel, async (pod) => {
     try {
       const connections = await retireAgent(kube, pod, kube.clock, signal);
       if (connections === undefined) return;
@@ -179,7 +180,7 @@ async function retireAll(
       outcome.warnings.push(`${what} stays until it has not been used for a while: ${toAppError(error).message}`);
     }
   });
-  await inParallel(ending, (pod) => waitUntilEnded(kube, pod, signal));
+  await inParallel(ending, maxParallel, (pod) => waitUntilEnded(kube, pod, signal));
   outcome.removed.push(...describeRetired(retired));
 }
 
@@ -202,12 +203,4 @@ async function removeEverythingElse(kube: Kube, place: Place, outcome: Result, s
   const { namespaces, notes } = await removeManager(kube, { namespace: place.managerNamespace, signal });
   for (const namespace of namespaces) outcome.removed.push(`Namespace ${namespace}: traffic-manager removed`);
   outcome.warnings.push(...notes);
-}
-
-async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = [...items];
-  const worker = async (): Promise<void> => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(maxParallel, items.length) }, worker));
 }

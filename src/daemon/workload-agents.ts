@@ -2,6 +2,7 @@
 import { deadline, linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
+import { inParallel } from "#base/in-parallel.ts";
 import { silentLogger } from "#base/log.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { openConversation, type IntroductionRpc } from "./laptop-session.ts";
@@ -53,19 +54,14 @@ export async function askAgents<T>(
 ): Promise<AgentAnswers<T>> {
   const answers: { readonly podName: string; readonly answer: T }[] = [];
   const failures: string[] = [];
-  const waiting = [...pods];
-  const askNext = async (): Promise<void> => {
-    for (let pod = waiting.shift(); pod !== undefined; pod = waiting.shift()) {
-      const podName = pod.name;
-      try {
-        answers.push({ podName, answer: await askOne(agents, podName, ask, signal) });
-      } catch (error) {
-        signal.throwIfAborted();
-        failures.push(describeFailure(podName, error));
-      }
+  await inParallel(pods, maxParallel, async ({ name: podName }) => {
+    try {
+      answers.push({ podName, answer: await askOne(agents, podName, ask, signal) });
+    } catch (error) {
+      signal.throwIfAborted();
+      failures.push(describeFailure(podName, error));
     }
-  };
-  await Promise.all(Array.from({ length: Math.min(maxParallel, pods.length) }, askNext));
+  });
   return { answers: answers.toSorted((a, b) => (a.podName < b.podName ? -1 : 1)), failures };
 }
 

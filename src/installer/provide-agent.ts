@@ -3,6 +3,7 @@
 // reason.
 import { deadline } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
+import { inParallel } from "#base/in-parallel.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
 import type { Pod, PodMetrics } from "#kube/objects.ts";
@@ -195,15 +196,11 @@ async function readUsage(
 
 /** How many pods got a new agent. */
 async function attachAll(kube: Kube, bare: readonly Pod[], request: ProvideRequest): Promise<number> {
-  const queue = [...bare];
   let count = 0;
-  const work = async (): Promise<void> => {
-    for (let pod = queue.shift(); pod !== undefined; pod = queue.shift()) {
-      const done = await attachPod(kube, pod, request, request.signal).catch(ignoreGone);
-      if (done?.changed === true) count += 1;
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(maxParallel, bare.length) }, work));
+  await inParallel(bare, maxParallel, async (pod) => {
+    const done = await attachPod(kube, pod, request, request.signal).catch(ignoreGone);
+    if (done?.changed === true) count += 1;
+  });
   return count;
 }
 
