@@ -3,7 +3,7 @@
 // Invariant: nobody but a caller with a manager's address waits for a canary, and only while one is expected.
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Clock } from "#base/clock.ts";
-import type { AgentPort } from "#wire/agent-api.ts";
+import { isSamePort, type AppPort } from "#wire/agent-api.ts";
 import { answeredText, askedText, decodeCanaryRequest, encodeCanaryAnswer } from "#wire/canary.ts";
 import type { ResultOf } from "#wire/rpc.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
@@ -13,7 +13,6 @@ const maxLaptops = 64;
 /** chosen: a laptop sends them at once. */
 const expectMs = 5000;
 
-type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
 type Counts = ResultOf<typeof introductionApi, "canary.expect">["ports"];
 
 interface Laptop {
@@ -25,12 +24,12 @@ interface Laptop {
 export class Canary {
   readonly #podUid: string;
   readonly #clock: Clock;
-  readonly #ports: readonly { readonly port: PortKey; connections: number }[];
+  readonly #ports: readonly { readonly port: AppPort; connections: number }[];
   /** By session, the latest last. */
   readonly #laptops = new Map<string, Laptop>();
   #expectedUntilMs = -Infinity;
 
-  constructor(ports: readonly PortKey[], podUid: string, clock: Clock) {
+  constructor(ports: readonly AppPort[], podUid: string, clock: Clock) {
     this.#ports = ports.map((port) => ({ port, connections: 0 }));
     this.#podUid = podUid;
     this.#clock = clock;
@@ -62,7 +61,7 @@ export class Canary {
   }
 
   /** A connection came to the port. */
-  count(port: PortKey): void {
+  count(port: AppPort): void {
     const entry = this.#ports.find((one) => isSamePort(one.port, port));
     if (entry !== undefined) entry.connections += 1;
   }
@@ -85,9 +84,6 @@ function isSame(left: string, right: string): boolean {
   return left.length === right.length && timingSafeEqual(Buffer.from(left), Buffer.from(right));
 }
 
-function keyOf({ containerPort, protocol }: PortKey): PortKey {
+function keyOf({ containerPort, protocol }: AppPort): AppPort {
   return { containerPort, protocol };
-}
-function isSamePort(one: PortKey, other: PortKey): boolean {
-  return one.containerPort === other.containerPort && one.protocol === other.protocol;
 }

@@ -1,6 +1,6 @@
 // What became of the last requests and connections, for `telepresence why`. On the path of a request nothing is evaluated
 // and nothing copied: an entry holds the head as it was parsed, and the intercepts as they were asked. Why each of them
-// refused is found out when somebody wants to know (explanations.ts), by the filters of that time: whoever asks with a
+// refused is found out when somebody wants to know (why.ts), by the filters of that time: whoever asks with a
 // filter of his own learns nothing of requests that were there before it.
 // Invariants: entries and their text are bounded; header values and bodies never leave this process.
 import type { Clock } from "#base/clock.ts";

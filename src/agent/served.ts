@@ -6,7 +6,8 @@ import { toAppError } from "#base/error.ts";
 import { compileFilter } from "#filter/compile.ts";
 import type { Filter } from "#filter/compile.ts";
 import { mayOverlap } from "#filter/overlap.ts";
-import type { AgentPort, ServedIntercept } from "#wire/agent-api.ts";
+import { isSamePort } from "#wire/agent-api.ts";
+import type { AgentPort, AppPort, ServedIntercept } from "#wire/agent-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { existingModes } from "#wire/manager-api.ts";
 import type { ExistingMode } from "#wire/manager-api.ts";
@@ -45,7 +46,6 @@ export interface Refused {
 export type WhyUnreadable = (port: AgentPort, tls: InterceptTls | undefined) => string | undefined;
 
 type Protocol = AgentPort["protocol"];
-type PortKey = Pick<AgentPort, "containerPort" | "protocol">;
 
 const nobody: readonly Taken[] = [];
 
@@ -61,23 +61,23 @@ export class ServedIntercepts {
   }
 
   /** In the order in which they are asked; only the last may be without a filter. */
-  of({ containerPort, protocol }: PortKey): readonly Taken[] {
+  of({ containerPort, protocol }: AppPort): readonly Taken[] {
     return this.#entries(containerPort, protocol);
   }
-  isTaken({ containerPort, protocol }: PortKey): boolean {
+  isTaken({ containerPort, protocol }: AppPort): boolean {
     return this.#taken.has(keyOf(containerPort, protocol));
   }
   /** The one that gets what is no request, as a whole. */
-  whole({ containerPort, protocol }: PortKey): Taken | undefined {
+  whole({ containerPort, protocol }: AppPort): Taken | undefined {
     const last = this.#entries(containerPort, protocol).at(-1);
     return last?.filter === undefined ? last : undefined;
   }
   /** Somebody wants to choose among its requests. */
-  isFiltered({ containerPort, protocol }: PortKey): boolean {
+  isFiltered({ containerPort, protocol }: AppPort): boolean {
     return this.#entries(containerPort, protocol)[0]?.filter !== undefined;
   }
   /** Of several wishes the one that goes furthest. */
-  existingOf({ containerPort, protocol }: PortKey): ExistingMode | undefined {
+  existingOf({ containerPort, protocol }: AppPort): ExistingMode | undefined {
     const modes = new Set(this.#entries(containerPort, protocol).map(({ existing }) => existing));
     return existingModes.findLast((mode) => modes.has(mode));
   }
@@ -120,16 +120,16 @@ export class ServedIntercepts {
     return this.#taken.get(keyOf(containerPort, protocol)) ?? nobody;
   }
 
-  #add({ containerPort, protocol }: PortKey, entry: Taken): void {
+  #add({ containerPort, protocol }: AppPort, entry: Taken): void {
     const all = [...this.#entries(containerPort, protocol), entry];
     const ordered = [...all.filter(({ filter }) => filter !== undefined), ...all.filter((one) => !one.filter)];
     this.#taken.set(keyOf(containerPort, protocol), ordered);
   }
 
-  #obstacle(entry: Taken, ports: readonly PortKey[]): string | undefined {
+  #obstacle(entry: Taken, ports: readonly AppPort[]): string | undefined {
     for (const { containerPort, protocol } of ports) {
       const name = `port ${containerPort}/${protocol}`;
-      const own = this.#ports.find((port) => port.containerPort === containerPort && port.protocol === protocol);
+      const own = this.#ports.find((port) => isSamePort(port, { containerPort, protocol }));
       if (own === undefined) {
         const all = this.#ports.map((port) => `${port.containerPort}/${port.protocol}`).join(", ");
         return `${name} is not taken over by the pod's agent, which has ${all || "none"}`;

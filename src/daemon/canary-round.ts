@@ -7,8 +7,8 @@ import { inParallel } from "#base/in-parallel.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
-import type { Endpoint } from "#wire/open.ts";
-import { formatEndpoint, sendHttpCanary, sendSilentCanary, type CanaryResult } from "./canary.ts";
+import { formatEndpoint, type Endpoint } from "#wire/open.ts";
+import { sendHttpCanary, sendSilentCanary, type CanaryResult } from "./canary.ts";
 import type { IntroducedAgent } from "./introductions.ts";
 import type { ServiceAddress, WorkloadAccess } from "./workload-access.ts";
 

@@ -12,7 +12,7 @@ import {
   type AnswerHead,
   type CanaryAnswer,
 } from "#wire/canary.ts";
-import type { Endpoint } from "#wire/open.ts";
+import { formatEndpoint, type Endpoint } from "#wire/open.ts";
 
 export type CanaryResult =
   | { readonly kind: "agent"; readonly podUid: string }
@@ -128,8 +128,4 @@ function isProven({ podUid, proof }: CanaryAnswer, nonce: string, secret: string
 
 function prove(secret: string, text: string): string {
   return createHmac("sha256", secret).update(text).digest("hex");
-}
-
-export function formatEndpoint({ address, port }: Endpoint): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

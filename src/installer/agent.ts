@@ -3,7 +3,7 @@
 import { AppError } from "#base/error.ts";
 import type { Container, PodSpec, PodTemplate, Service, Workload } from "#kube/objects.ts";
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
-import { agentConfigSchema, agentConfigVariable, agentContainerName } from "#wire/agent-api.ts";
+import { agentConfigSchema, agentConfigVariable, agentContainerName, isSamePort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildAgentContainer, maskVolumeName } from "./agent-container.ts";
@@ -257,10 +257,6 @@ export function coversPorts(workload: Workload, needed: readonly AppPort[]): boo
     );
     return !stolen && agent.ports?.some((item) => item.name === port.portName) === true;
   });
-}
-
-export function isSamePort(a: AppPort, b: AppPort): boolean {
-  return a.containerPort === b.containerPort && a.protocol === b.protocol;
 }
 
 /** `8080, 53/udp`, for messages. */

@@ -46,6 +46,10 @@ export type AgentPort = z.infer<typeof agentPortSchema>;
 /** A port of the application. */
 export type AppPort = Pick<AgentPort, "containerPort" | "protocol">;
 
+export function isSamePort(one: AppPort, other: AppPort): boolean {
+  return one.containerPort === other.containerPort && one.protocol === other.protocol;
+}
+
 /** A volume of the pod that may hold a certificate and its key, mounted in the agent's container as well. */
 export const certificateVolumeSchema = z.object({
   name: z.string().max(253),

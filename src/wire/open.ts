@@ -6,6 +6,11 @@ export const endpointSchema = z.object({ address: z.string().max(64), port });
 /** An IP address (text form, no zone) and a port. */
 export type Endpoint = z.infer<typeof endpointSchema>;
 
+/** `10.1.2.3:80`, `[::1]:80`. */
+export function formatEndpoint({ address, port: number }: Endpoint): string {
+  return address.includes(":") ? `[${address}]:${number}` : `${address}:${number}`;
+}
+
 export const openRequestSchema = z.discriminatedUnion("kind", [
   /** JSON-RPC 2.0 with Content-Length framing; the first stream of each session. */
   z.object({ kind: z.literal("rpc"), api: z.enum(["manager", "agent", "introduction"]) }),

@@ -1,5 +1,6 @@
 // What people read about connections that an intercept's filter could not see into: they went by it.
 import type { InterceptInfo } from "#wire/manager-api.ts";
+import { printable } from "./filter.ts";
 
 const counted = (count: number): string => `${count} connection${count === 1 ? "" : "s"}`;
 
@@ -14,9 +15,4 @@ export function describeUnread({ unreadConnections }: InterceptInfo): readonly s
   }
   if (other > 0) sentences.push(`${counted(other)} spoke something other than HTTP and went by the filter`);
   return sentences;
-}
-
-/** It comes from a pod. */
-function printable(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, " ");
 }

@@ -2,6 +2,7 @@
 // Of two that may meet, the one that chooses is asked before the one that takes everything, else the older first.
 import { AppError } from "#base/error.ts";
 import { mayOverlap } from "#filter/overlap.ts";
+import { isSamePort } from "#wire/agent-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec } from "#wire/manager-api.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import type { SessionRecord } from "./sessions.ts";
@@ -18,7 +19,7 @@ export interface Meeting {
 }
 
 export function findMeeting(wish: Wish, other: InterceptRecord): Meeting | undefined {
-  const port = other.spec.ports.find((taken) => wish.spec.ports.some((wanted) => samePort(taken, wanted)));
+  const port = other.spec.ports.find((taken) => wish.spec.ports.some((wanted) => isSamePort(taken, wanted)));
   if (port === undefined) return undefined;
   const reason = overlapReason(wish, other);
   if (reason === undefined) return undefined;
@@ -31,10 +32,6 @@ function overlapReason({ filter }: Wish, other: InterceptRecord): string | undef
   if (other.filter === undefined) return "the other takes every request";
   const overlap = mayOverlap(filter, other.filter);
   return overlap.mayOverlap ? overlap.reason : undefined;
-}
-
-export function samePort(a: InterceptPort, b: Pick<InterceptPort, "containerPort" | "protocol">): boolean {
-  return a.containerPort === b.containerPort && a.protocol === b.protocol;
 }
 
 /** The order in which agents ask; the same everywhere. */

@@ -6,6 +6,7 @@ import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import { isSamePort } from "#wire/agent-api.ts";
 import type { OlderConnectionsOfPort, UnreadConnectionsOfPort } from "#wire/agent-api.ts";
 import { workloadKey } from "#wire/manager-api.ts";
 import type { EndedIntercept, InterceptInfo, InterceptSpec, TrustedAgent } from "#wire/manager-api.ts";
@@ -18,7 +19,7 @@ import type { InterceptRecord } from "./intercepts.ts";
 import { InterceptTable } from "./intercepts.ts";
 import { sumOlder } from "./older-connections.ts";
 import { sumUnread } from "./unread-connections.ts";
-import { compareTurns, describeOverlaps, describeTakenOver, samePort } from "./overlap.ts";
+import { compareTurns, describeOverlaps, describeTakenOver } from "./overlap.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
 
@@ -259,7 +260,7 @@ export class Registry implements Disposable {
     if (trusted === undefined) {
       throw new AppError("denied", `intercept "${request.interceptId}" is not one this agent was introduced for`);
     }
-    if (!intercept.spec.ports.some((port) => samePort(port, request))) {
+    if (!intercept.spec.ports.some((port) => isSamePort(port, request))) {
       throw new AppError(
         "denied",
         `intercept "${request.interceptId}" has no port ${request.containerPort}/${request.protocol}`,
