@@ -34,10 +34,10 @@ import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
-import { PolicyCheck, type JudgedWorkload } from "./network-policies.ts";
-import { explainByPass, findServicePods } from "./by-pass.ts";
+import { PolicyCheck, type JudgedWorkload } from "#daemon/intercepts/network-policies.ts";
+import { explainByPass, findServicePods } from "#daemon/intercepts/by-pass.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
-import { readPodEnvironment, type EnvironmentPlace, type PodEnvironment } from "./pod-environment.ts";
+import { readPodEnvironment, type EnvironmentPlace, type PodEnvironment } from "#daemon/intercepts/pod-environment.ts";
 import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import { execRevocation } from "./revocation.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
@@ -50,7 +50,7 @@ import type {
   ResolvedIntercept,
   WorkloadNews,
   WorkloadPod,
-} from "./workload-access.ts";
+} from "#daemon/intercepts/workload-access.ts";
 
 export interface ClusterAccessOptions {
   readonly kube: Kube;

@@ -28,7 +28,7 @@ import { LaptopNetwork } from "./laptop-network.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { Session } from "./session.ts";
-import type { Progress } from "./workload-access.ts";
+import type { Progress } from "#daemon/intercepts/workload-access.ts";
 
 export const defaultImage = `docker.io/telepresence/telepresence:${softwareVersion}`;
 

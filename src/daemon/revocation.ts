@@ -9,7 +9,7 @@ import { agentContainerName } from "#wire/agent-api.ts";
 import { doorAnswerSchema, revokeCommand, type DoorAnswer, type Revocation } from "#wire/agent-door.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 import { listAgentPods } from "./workload-agents.ts";
-import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
+import type { WorkloadAccess, WorkloadPod } from "#daemon/intercepts/workload-access.ts";
 
 /** chosen: pods that are tried before it is given up. */
 const maxTries = 3;

@@ -13,13 +13,13 @@ import { linkSilenceMs } from "#wire/limits.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
-import { Intercepts, type CreateResult } from "./intercepts.ts";
+import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
 import { revokeIntercept } from "./revocation.ts";
 import { askWhy } from "./why.ts";
-import { WorkloadEvents } from "./workload-events.ts";
-import type { Progress, WorkloadAccess } from "./workload-access.ts";
+import { WorkloadEvents } from "#daemon/intercepts/workload-events.ts";
+import type { Progress, WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
 
 type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
 type InterceptParams = ParamsOf<typeof controlApi, "intercept">;

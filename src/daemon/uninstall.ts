@@ -16,7 +16,7 @@ import { defaultImage, openUserKube } from "./cluster-session.ts";
 import type { Caller } from "./control/server.ts";
 import { describeRetired, findEphemeralPods, retireAgent, waitUntilEnded, type EphemeralPod } from "./retire-agents.ts";
 import type { Session } from "./session.ts";
-import { describeTeamMates, findTeamMates } from "./team-mates.ts";
+import { describeTeamMates, findTeamMates } from "#daemon/intercepts/team-mates.ts";
 
 type Params = ParamsOf<typeof controlApi, "uninstall">;
 type Result = ResultOf<typeof controlApi, "uninstall">;

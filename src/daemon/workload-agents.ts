@@ -6,7 +6,7 @@ import { inParallel } from "#base/in-parallel.ts";
 import { silentLogger } from "#base/log.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { openConversation, type IntroductionRpc } from "./laptop-session.ts";
-import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
+import type { WorkloadAccess, WorkloadPod } from "#daemon/intercepts/workload-access.ts";
 
 /** chosen: an agent answers at once; a pod that went away meanwhile keeps nobody waiting. */
 const answerMs = 5000;

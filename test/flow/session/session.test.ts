@@ -10,8 +10,13 @@ import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
-import { findTeamMates, describeTeamMates } from "#daemon/team-mates.ts";
-import type { InterceptRequest, ResolvedIntercept, WorkloadNews, WorkloadPod } from "#daemon/workload-access.ts";
+import { findTeamMates, describeTeamMates } from "#daemon/intercepts/team-mates.ts";
+import type {
+  InterceptRequest,
+  ResolvedIntercept,
+  WorkloadNews,
+  WorkloadPod,
+} from "#daemon/intercepts/workload-access.ts";
 import type { Manager } from "#manager/manager.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
 import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";

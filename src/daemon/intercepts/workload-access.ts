@@ -8,7 +8,7 @@ import type { AgentMode } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import type { AgentKind, ExistingMode, InterceptPort, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
 import type { EnvironmentPlace, PodEnvironment } from "./pod-environment.ts";
-import type { CopiedVolumes, VolumeTarget, VolumeWish } from "./volumes/volume-copies.ts";
+import type { CopiedVolumes, VolumeTarget, VolumeWish } from "#daemon/volumes/volume-copies.ts";
 
 /** A pod of an intercepted workload. */
 export interface WorkloadPod {

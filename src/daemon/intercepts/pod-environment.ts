@@ -7,8 +7,8 @@ import type { Kube } from "#kube/client.ts";
 import { execInPod } from "#kube/exec.ts";
 import { configMaps, secrets, services, type ConfigMap, type Container, type Pod } from "#kube/objects.ts";
 import type { Secret, Service } from "#kube/objects.ts";
-import { cannotStart } from "./volumes/pod-archive.ts";
-import { findPod } from "./volumes/volume-copies.ts";
+import { cannotStart } from "#daemon/volumes/pod-archive.ts";
+import { findPod } from "#daemon/volumes/volume-copies.ts";
 import type { WorkloadPod } from "./workload-access.ts";
 
 export interface PodEnvironment {

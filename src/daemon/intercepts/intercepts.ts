@@ -19,10 +19,10 @@ import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
-import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import type { ManagerConnection, ManagerLink } from "#daemon/manager-link.ts";
 import { readBelongings, together, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
-import type { CopiedVolumes } from "./volumes/volume-copies.ts";
+import type { CopiedVolumes } from "#daemon/volumes/volume-copies.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
 
 export interface InterceptsOptions {

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Container, Pod } from "#kube/objects.ts";
 import { parseEnviron, readPodEnvironment, withoutPlaces } from "./pod-environment.ts";
 import type { PodEnvironment } from "./pod-environment.ts";
-import { FakePodApi } from "./volumes/pod-api.fake.ts";
+import { FakePodApi } from "#daemon/volumes/pod-api.fake.ts";
 
 const never = new AbortController().signal;
 const base64 = (text: string): string => Buffer.from(text).toString("base64");

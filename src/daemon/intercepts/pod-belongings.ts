@@ -2,7 +2,7 @@
 // goes on without what may not be read, and says so; what was asked for by name has to come.
 import { toAppError } from "#base/error.ts";
 import type { InterceptSpec } from "#wire/manager-api.ts";
-import type { CopiedVolumes, VolumeWish } from "./volumes/volume-copies.ts";
+import type { CopiedVolumes, VolumeWish } from "#daemon/volumes/volume-copies.ts";
 import type { Progress, WorkloadAccess } from "./workload-access.ts";
 import type { WorkloadFollower } from "./workload-follower.ts";
 
