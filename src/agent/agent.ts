@@ -5,7 +5,7 @@ import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createIdentity } from "#tunnel/identity.ts";
-import { protocolVersions } from "#wire/hello.ts";
+import { protocolVersions, spokenFeatures } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import type { AgentConfig, AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
@@ -60,7 +60,12 @@ export interface Agent extends AsyncDisposable {
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { settings, clock, log } = options;
   const { config, podName, podUid, podIps } = settings;
-  const hello: Hello = { protocol: protocolVersions, software: softwareVersion, role: "agent", features: [] };
+  const hello: Hello = {
+    protocol: protocolVersions,
+    software: softwareVersion,
+    role: "agent",
+    features: [...spokenFeatures],
+  };
   const scope = new Scope(log);
   try {
     const { served, ...reading } = serve(config, clock);

@@ -6,7 +6,7 @@ import { softwareVersion } from "#base/version.ts";
 import { openRpc, type Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
-import { protocolVersions } from "#wire/hello.ts";
+import { protocolVersions, spokenFeatures } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import { managerApi } from "#wire/manager-api.ts";
 
@@ -21,7 +21,12 @@ export function openLaptopSession(
   { clock, log }: Diagnostics,
   signal: AbortSignal,
 ): Promise<TunnelSession> {
-  const hello = { protocol: protocolVersions, software: softwareVersion, role: "laptop" as const, features: [] };
+  const hello = {
+    protocol: protocolVersions,
+    software: softwareVersion,
+    role: "laptop" as const,
+    features: [...spokenFeatures],
+  };
   return openSession({ transport, role: "opener", hello, clock, log, signal });
 }
 

@@ -4,6 +4,7 @@ import { z } from "zod";
 import {
   existingModes,
   filterTextSchema,
+  interceptKindSchema,
   interceptPortSchema,
   onRefusedSchema,
   workloadSchema,
@@ -114,6 +115,8 @@ export const agentToManagerApi = {
 export const servedInterceptSchema = z.object({
   id: z.string(),
   client: z.string(),
+  /** `intercept` when left out. */
+  kind: interceptKindSchema.optional(),
   ports: z.array(interceptPortSchema),
   /** What becomes of connections older than the intercept; `keep` when left out. */
   existing: z.enum(existingModes).optional(),

@@ -7,6 +7,7 @@ import {
   existingModes,
   filterTextSchema,
   interceptInfoSchema,
+  interceptKindSchema,
   onRefusedSchema,
   workloadKinds,
   workloadSchema,
@@ -145,6 +146,8 @@ export const controlApi = {
     z.object({
       /** A service or a workload. */
       name,
+      /** What becomes of the traffic: `intercept` when left out. */
+      attachment: interceptKindSchema.optional(),
       service: name.optional(),
       workload: name.optional(),
       /** Of the workload, when its kind was said as well. */

@@ -4,6 +4,9 @@ import { z } from "zod";
 /** Wire protocol versions this build speaks: N and N−1. */
 export const protocolVersions = { min: 1, max: 1 } as const;
 
+/** Optional features of this build, whatever its role: `wiretap` honours the `kind` of an intercept of this name. */
+export const spokenFeatures = ["wiretap"] as const;
+
 export const helloSchema = z.object({
   /** Lowest and highest wire protocol version the sender speaks. */
   protocol: z.object({ min: z.number().int(), max: z.number().int() }),

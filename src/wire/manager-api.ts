@@ -61,12 +61,22 @@ export const refusedModes = ["app", "fail"] as const;
 export type RefusedMode = (typeof refusedModes)[number];
 export const onRefusedSchema = z.enum(refusedModes);
 
+/**
+ * What an intercept does to the traffic: takes it, copies it to the laptop while the application answers (`wiretap`), or
+ * takes it while the application's container does not run (`replace`).
+ */
+export const interceptKinds = ["intercept", "wiretap", "replace"] as const;
+export type InterceptKind = (typeof interceptKinds)[number];
+export const interceptKindSchema = z.enum(interceptKinds);
+
 /** CEL (`src/filter`); its limit of 4 KiB is in bytes. */
 export const filterTextSchema = z.string().min(1).max(4096);
 
 export const interceptSpecSchema = z.object({
   /** Unique among the session's own intercepts. */
   name: z.string().min(1).max(253),
+  /** `intercept` when left out. A peer that does not name the feature of the same name would take everything. */
+  kind: interceptKindSchema.optional(),
   workload: workloadSchema,
   containerName: z.string().max(253),
   ports: z.array(interceptPortSchema).min(1).max(64),
