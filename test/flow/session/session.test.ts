@@ -1,234 +1,25 @@
 // The daemon's session with a real manager and real agents in one process; only the Kubernetes API and the device are
 // stood in for. What the cluster tier shows with pods is shown here within milliseconds, at each step's failure too.
-import { randomUUID } from "node:crypto";
-import { connect } from "node:net";
-import { afterEach, describe, expect, test } from "vitest";
-import type { Agent } from "#agent/agent.ts";
-import { askToRevoke } from "#agent/container-door.ts";
+import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
-import { systemClock, type Clock } from "#base/clock.ts";
+import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import { silentLogger } from "#base/log.ts";
-import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
+import type { ClusterAccess } from "#daemon/session.ts";
 import { findTeamMates, describeTeamMates } from "#daemon/intercepts/team-mates.ts";
-import type {
-  InterceptRequest,
-  ResolvedIntercept,
-  WorkloadNews,
-  WorkloadPod,
-} from "#daemon/intercepts/workload-access.ts";
-import type { Manager } from "#manager/manager.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
 import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
-
-/** Pods and their agents; `manager` may be replaced. */
-class Cluster implements ClusterAccess {
-  readonly context = "test";
-  readonly server = "https://cluster.test";
-  readonly namespace = workload.namespace;
-  manager: Manager;
-  readonly agents = new Map<string, Agent>();
-  injectError: AppError | undefined;
-  agentKind: "sidecar" | "ephemeral" = "sidecar";
-  onAttach: (podName: string) => Promise<void> = () => Promise.resolve();
-  environmentError: AppError | undefined;
-  execError: AppError | undefined;
-  readonly #id = randomUUID();
-  volumesError: AppError | undefined;
-  volumesRemoved = 0;
-  introductionError: AppError | undefined;
-  /** Events on the workload. */
-  readonly news: string[] = [];
-  /** Pods that have no agent yet. */
-  readonly bare = new Set<string>();
-  /** Pods whose agent is not said to run. */
-  readonly coming = new Set<string>();
-  started: ((signal: AbortSignal) => Promise<void>) | undefined;
-  readonly #watchers = new Set<() => void>();
-  #toManager: ReturnType<typeof connect> | undefined;
-
-  constructor(manager: Manager) {
-    this.manager = manager;
-  }
-  async openManager(): ReturnType<ClusterAccess["openManager"]> {
-    this.#toManager = await dial(this.manager.laptopPort);
-    return this.#toManager;
-  }
-  /** Nobody has noticed when it returns. */
-  cutManager(): void {
-    this.#toManager?.destroy();
-  }
-  restoreManager(): ReturnType<ClusterAccess["restoreManager"]> {
-    return Promise.reject(new AppError("manager_unavailable", "no pod of it is ready"));
-  }
-  listWorkloads(): ReturnType<ClusterAccess["listWorkloads"]> {
-    return Promise.resolve([{ ...workload, agentVersion: "0.1.0" }]);
-  }
-  resolve(request: InterceptRequest): Promise<ResolvedIntercept> {
-    const [targetPort = 0] = request.ports.map(Number);
-    const containerPort = 8000;
-    const port = { containerPort, protocol: "tcp" as const, targetHost: request.address, targetPort };
-    return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
-  }
-  inject(): ReturnType<ClusterAccess["inject"]> {
-    const injected = { agent: this.agentKind, started: this.started, warnings: [] };
-    return this.injectError === undefined ? Promise.resolve(injected) : Promise.reject(this.injectError);
-  }
-  async attach(...[, podName]: Parameters<ClusterAccess["attach"]>): Promise<void> {
-    await this.onAttach(podName);
-  }
-  async watchPods(_: unknown, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void> {
-    const tell = (): void =>
-      onPods(
-        [...this.agents.keys(), ...this.bare].map((name) => {
-          const wantsAgent = this.bare.has(name);
-          const agentComing = this.coming.has(name);
-          const agentRunning = !wantsAgent && !agentComing;
-          return { name, uid: `uid-${name}`, ready: true, agentRunning, agentComing, wantsAgent };
-        }),
-      );
-    this.#watchers.add(tell);
-    tell();
-    await ended(signal);
-    this.#watchers.delete(tell);
-  }
-  async openIntroduction(_: string, podName: string): ReturnType<ClusterAccess["openIntroduction"]> {
-    if (this.introductionError !== undefined) throw this.introductionError;
-    return await dial(this.agents.get(podName)?.introductionPort ?? 1);
-  }
-  async recordEvent(news: WorkloadNews): Promise<void> {
-    this.news.push(`${news.reason} on ${news.workload.name}`);
-  }
-  /** As a program in the pod's agent container does it, where the user may run one. */
-  async revoke(...[, pod, revocation]: Parameters<ClusterAccess["revoke"]>): Promise<void> {
-    if (this.execError !== undefined) throw this.execError;
-    const { error } = await askToRevoke(this.doorOf(pod.name), revocation, systemClock);
-    if (error !== undefined) throw new AppError(error.code, error.message);
-  }
-  doorOf(podName: string): string {
-    return `telepresence-test-${this.#id}-${podName}`;
-  }
-  readEnvironment(): ReturnType<ClusterAccess["readEnvironment"]> {
-    return this.environmentError === undefined
-      ? Promise.resolve({ values: { GREETING: "hello" }, warnings: [] })
-      : Promise.reject(this.environmentError);
-  }
-  copyVolumes(): ReturnType<ClusterAccess["copyVolumes"]> {
-    return this.volumesError === undefined
-      ? Promise.resolve({
-          root: "/run/copies",
-          mounts: ["/etc/app"],
-          warnings: [],
-          [Symbol.asyncDispose]: async () => void (this.volumesRemoved += 1),
-        })
-      : Promise.reject(this.volumesError);
-  }
-  findServicePods(): Promise<readonly string[]> {
-    return Promise.resolve([...this.agents.keys(), ...this.bare].map((name) => `uid-${name}`));
-  }
-  explainByPass(): Promise<string> {
-    return Promise.resolve("a mesh takes the port before the agent");
-  }
-  podsChanged(): void {
-    for (const tell of this.#watchers) tell();
-  }
-}
-
-async function ended(signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-}
-
-async function dial(port: number): Promise<ReturnType<typeof connect>> {
-  const socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
-  await new Promise((resolve, reject) => {
-    socket.once("connect", resolve);
-    socket.once("error", reject);
-  });
-  socket.on("error", () => undefined);
-  return socket;
-}
-
-let stack = new AsyncDisposableStack();
-afterEach(async () => {
-  const ending = stack;
-  stack = new AsyncDisposableStack();
-  await ending.disposeAsync();
-});
-
-interface Lab {
-  readonly cluster: Cluster;
-  readonly session: Session;
-  readonly processPort: number;
-  addPod(name: string): Promise<Agent>;
-}
-
-async function lab(pods: readonly string[] = ["hello-1"], idleOwnerMs?: number): Promise<Lab> {
-  const application = stack.use(await namedServer("application"));
-  const laptopProcess = stack.use(await namedServer("laptop"));
-  const manager = stack.use(
-    await testManager({ guard: anything, ...(idleOwnerMs === undefined ? {} : { idleOwnerMs }) }),
-  );
-  const cluster = new Cluster(manager);
-  const addPod = async (name: string): Promise<Agent> => {
-    const number = Number(name.split("-")[1]);
-    const doorName = cluster.doorOf(name);
-    const agent = stack.use(await testAgent({ number, containerPort: application.port, doorName }));
-    cluster.agents.set(name, agent);
-    return agent;
-  };
-  for (const name of pods) await addPod(name);
-  cluster.resolve = (request) => {
-    const port = {
-      containerPort: application.port,
-      protocol: "tcp" as const,
-      targetHost: request.address,
-      targetPort: Number(request.ports[0]),
-    };
-    return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
-  };
-  const session = stack.use(await openSession(cluster));
-  return { cluster, session, processPort: laptopProcess.port, addPod };
-}
-
-type OpenNetwork = SessionOptions["openNetwork"];
-const noNetwork: OpenNetwork = () =>
-  Promise.resolve({
-    lost: new Promise<AppError>(() => undefined),
-    warnings: [],
-    setSession: () => undefined,
-    status: () => Promise.resolve({}),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  });
-
-async function openSession(
-  cluster: Cluster,
-  client = "ada@laptop",
-  openNetwork = noNetwork,
-  clock: Clock = systemClock,
-): Promise<Session> {
-  return await Session.open(
-    {
-      access: cluster,
-      managerNamespace: "telepresence",
-      managerImage: "image",
-      mappedNamespaces: [],
-      client,
-      installId: `id-${client}`,
-      warnings: [],
-      managerPort: cluster.manager.agentPort,
-      clock,
-      log: silentLogger,
-      openNetwork,
-    },
-    never,
-  );
-}
-
-function params(port: number, name = "hello"): Parameters<Session["intercept"]>[0] {
-  return { name, ports: [String(port)], address: "127.0.0.1", ownedByConnection: false, wantEnvironment: true };
-}
-const quiet = (): void => undefined;
-const portOf = (agent: Agent | undefined): number => [...(agent?.agentPorts ?? [])][0] ?? 0;
+import {
+  Cluster,
+  ended,
+  lab,
+  noNetwork,
+  openSession,
+  params,
+  portOf,
+  quiet,
+  stack,
+  type OpenNetwork,
+} from "./session-lab.ts";
 
 describe("intercept()", () => {
   test("brings all pods' traffic to the laptop, with the environment, and leave() gives it back", async () => {
