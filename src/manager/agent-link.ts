@@ -139,12 +139,15 @@ export class Agent {
     void rpc.closed.then((reason) => this.#end(reason));
   }
 
-  #arrive({ config, introducedBy, podIps, filters = false, tls = false }: Arrival, rpc: AgentRpc): AgentRecord {
+  #arrive(
+    { config, introducedBy, podIps, filters = false, tls = false, probes = false }: Arrival,
+    rpc: AgentRpc,
+  ): AgentRecord {
     const { registry } = this.#door;
     const { workload } = config;
     const { sessions, vouched } = registry.admit({ fingerprint: this.#fingerprint, workload, introducedBy });
     const { podName } = vouched;
-    return registry.connectAgent(this.#link({ workload, podIps, podName, filters, tls }, rpc), sessions);
+    return registry.connectAgent(this.#link({ workload, podIps, podName, filters, tls, probes }, rpc), sessions);
   }
 
   /** Who is refused here was let in by its key; that deserves a line. */
@@ -157,7 +160,10 @@ export class Agent {
     }
   }
 
-  #link(of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters" | "tls">, rpc: AgentRpc): AgentLink {
+  #link(
+    of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters" | "tls" | "probes">,
+    rpc: AgentRpc,
+  ): AgentLink {
     const { clock } = this.#door;
     return {
       ...of,

@@ -7,6 +7,7 @@ import {
   interceptKindSchema,
   interceptPortSchema,
   onRefusedSchema,
+  probeModeSchema,
   workloadSchema,
 } from "./manager-api.ts";
 import { interceptTlsSchema } from "./intercept-tls.ts";
@@ -61,6 +62,15 @@ export const certificateVolumeSchema = z.object({
 });
 export type CertificateVolume = z.infer<typeof certificateVolumeSchema>;
 
+/** A probe of the kubelet's that the pod declares. Those that run a program are none of an agent's. */
+export const podProbeSchema = z.object({
+  containerPort: z.number().int(),
+  by: z.enum(["http", "https", "grpc", "tcp"]),
+  /** Of `http` and `https`. */
+  path: z.string().max(4096).optional(),
+});
+export type PodProbe = z.infer<typeof podProbeSchema>;
+
 export const agentConfigSchema = z.object({
   workload: workloadSchema,
   ports: z.array(agentPortSchema).max(64),
@@ -68,6 +78,8 @@ export const agentConfigSchema = z.object({
   containerName: z.string(),
   /** Left out by versions that cannot read TLS. */
   certificateVolumes: z.array(certificateVolumeSchema).max(256).optional(),
+  /** Left out by versions that leave every probe to the application. */
+  probes: z.array(podProbeSchema).max(256).optional(),
   /** Only for an agent that was put into a running pod. */
   ephemeral: z
     .object({
@@ -100,6 +112,8 @@ export const agentToManagerApi = {
       filters: z.boolean().optional(),
       /** It honours `tls` of what it serves. */
       tls: z.boolean().optional(),
+      /** It honours `probes` of what it serves. */
+      probes: z.boolean().optional(),
     }),
     empty,
   ),
@@ -122,6 +136,8 @@ export const servedInterceptSchema = z.object({
   existing: z.enum(existingModes).optional(),
   /** Who answers when the laptop's process does not take a connection; `app` when left out. */
   onRefused: onRefusedSchema.optional(),
+  /** Who answers the kubelet's probes; `app` when left out. */
+  probes: probeModeSchema.optional(),
   /** Which requests of HTTP it takes; everything when left out. */
   filter: filterTextSchema.optional(),
   /** How connections that speak TLS are read, for the filter. */

@@ -9,6 +9,7 @@ import {
   interceptInfoSchema,
   interceptKindSchema,
   onRefusedSchema,
+  probeModeSchema,
   workloadKinds,
   workloadSchema,
 } from "./manager-api.ts";
@@ -166,6 +167,8 @@ export const controlApi = {
       existing: z.enum(existingModes).optional(),
       /** Who answers when the laptop's process does not take a connection; `app` when left out. */
       onRefused: onRefusedSchema.optional(),
+      /** Who answers the kubelet's probes; `app` when left out. */
+      probes: probeModeSchema.optional(),
       /** Which requests of HTTP it takes, everything when left out; `unknownSessionId` in place of the session's id. */
       filter: filterTextSchema.optional(),
       allowOverlap: z.boolean().optional(),

@@ -62,6 +62,14 @@ export type RefusedMode = (typeof refusedModes)[number];
 export const onRefusedSchema = z.enum(refusedModes);
 
 /**
+ * Who answers the kubelet's probes of an intercepted port: the application, unless said otherwise; the agent, those that
+ * the pod declares; or the laptop's process, like everything else.
+ */
+export const probeModes = ["app", "agent", "laptop"] as const;
+export type ProbeMode = (typeof probeModes)[number];
+export const probeModeSchema = z.enum(probeModes);
+
+/**
  * What an intercept does to the traffic: takes it, copies it to the laptop while the application answers (`wiretap`), or
  * takes it while the application's container does not run (`replace`).
  */
@@ -84,6 +92,8 @@ export const interceptSpecSchema = z.object({
   existing: z.enum(existingModes).optional(),
   /** `app` when left out. */
   onRefused: onRefusedSchema.optional(),
+  /** `app` when left out, as of peers that do not know it. */
+  probes: probeModeSchema.optional(),
   /** Which requests of HTTP it takes. Left out: everything, whatever the protocol. */
   filter: filterTextSchema.optional(),
   /** It may share requests with others' intercepts; whoever came first is asked first. */

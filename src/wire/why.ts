@@ -52,7 +52,7 @@ export const decisionSchema = z.object({
   target: z.string().max(1000).optional(),
   /** The caller's address, of a connection. */
   source: z.string().max(64).optional(),
-  /** Kubelet's own, which no laptop gets. */
+  /** Kubelet's own, which no laptop gets unless its intercept says so. */
   isProbe: z.boolean().optional(),
   /** The one that took it; left out, it was the application's. */
   taken: index.optional(),
@@ -77,6 +77,8 @@ export const verdictSchema = z.object({
   /** The first one whose filter only the body can decide: it, or what follows. */
   undecided: index.optional(),
   isProbe: z.boolean().optional(),
+  /** The agent answers by itself. */
+  byAgent: z.boolean().optional(),
   /** In the order in which they are asked. */
   rules: z.array(ruleSchema).max(200),
 });

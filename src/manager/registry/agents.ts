@@ -25,6 +25,8 @@ export interface AgentLink {
   readonly filters: boolean;
   /** It honours how TLS is to be read. */
   readonly tls: boolean;
+  /** It honours who is to answer probes. */
+  readonly probes: boolean;
   /** Resolves when the set is in force; rejects with what the agent could not serve. */
   setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void>;
   close(): void;
@@ -152,22 +154,25 @@ export class AgentRecord {
 
   /** It would take more than is wished, or pass what it should read. */
   #whyTooOld({ filter, spec }: InterceptRecord): string | undefined {
-    const { filters, tls, podName } = this.link;
+    const { filters, tls, probes, podName } = this.link;
     const old = `the agent of pod ${podName} is of an older version, which cannot`;
     if (filter !== undefined && !filters) return `${old} choose requests`;
-    if (spec.tls === undefined || tls) return undefined;
-    return `${old} read TLS; \`telepresence uninstall --agent ${spec.workload.name}\` and a new intercept replace it`;
+    const replace = `\`telepresence uninstall --agent ${spec.workload.name}\` and a new intercept replace it`;
+    if (spec.tls !== undefined && !tls) return `${old} read TLS; ${replace}`;
+    const wantsProbes = spec.probes !== undefined && spec.probes !== "app";
+    return wantsProbes && !probes ? `${old} honour --probes ${spec.probes}; ${replace}` : undefined;
   }
 }
 
 function served({ id, session, spec }: InterceptRecord): ServedIntercept {
-  const { ports, existing, onRefused, filter, tls } = spec;
+  const { ports, existing, onRefused, probes, filter, tls } = spec;
   return {
     id,
     client: session.client,
     ports,
     ...(existing === undefined ? {} : { existing }),
     ...(onRefused === undefined ? {} : { onRefused }),
+    ...(probes === undefined ? {} : { probes }),
     ...(filter === undefined ? {} : { filter }),
     ...(tls === undefined ? {} : { tls }),
   };

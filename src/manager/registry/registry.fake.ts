@@ -55,6 +55,7 @@ export class FakeAgent implements AgentLink {
   readonly podIps = ["10.0.0.1"];
   filters = true;
   tls = true;
+  probes = true;
   sets: string[][] = [];
   answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
   closed = false;

@@ -135,6 +135,22 @@ describe("Registry", () => {
     expect(one.link.last).toEqual([]);
   });
 
+  test.each([
+    ["laptop", "error"],
+    ["agent", "error"],
+    ["app", "active"],
+  ] as const)(
+    "an agent that leaves every probe to the application is not asked for --probes %s: %s",
+    async (probes, state) => {
+      const { registry, laptop, agent } = setup();
+      const ada = laptop("ada@laptop");
+      registry.trust(ada.session, [trustOf(1)]);
+      const one = agent(1);
+      one.link.probes = false;
+      expect(await registry.create(ada.session, { ...specOf("hello"), probes }, never)).toMatchObject({ state });
+    },
+  );
+
   test("datagrams cannot be filtered", async () => {
     const { registry, laptop } = setup();
     const ada = laptop("ada@laptop");
