@@ -93,12 +93,9 @@ export class Intercepts implements AsyncDisposable {
   ): Promise<CreateResult> {
     const manager = this.#options.link().require();
     const name = request.name;
-    if (this.#own.has(name) || this.#creating.has(name)) {
-      throw new AppError("intercept_exists", `there is already an intercept named ${name}`, {
-        hint: `end it with \`telepresence leave ${name}\``,
-      });
-    }
+    this.#refuseTaken(name);
     const resolved = await this.#options.access.resolve(request, signal);
+    this.#refuseTaken(name); // another command may have been quicker
     const spec = specOf(request, resolved, manager.arrival.sessionId);
     this.#checkLocalPorts(spec);
     const entry: Creating = { spec, info: undefined };
@@ -247,6 +244,7 @@ export class Intercepts implements AsyncDisposable {
         const [given, astray] = await together(
           readBelongings({ access, spec, follower, wants, progress }, signal),
           path.start(signal),
+          signal,
         );
         const { environment, volumes } = given;
         const info = entry.info ?? active;
@@ -302,8 +300,8 @@ export class Intercepts implements AsyncDisposable {
     try {
       return await createFiltered(manager, spec, limit.signal);
     } catch (error) {
-      // Nobody waits for the answer any more: the manager may have made it all the same.
-      if (limit.signal.aborted) await this.#undoCreate(`${manager.arrival.sessionId}:${spec.name}`);
+      // The manager may have made it all the same: its answer was not waited for, or lost.
+      await this.#undoCreate(`${manager.arrival.sessionId}:${spec.name}`);
       throw error;
     }
   }
@@ -315,6 +313,7 @@ export class Intercepts implements AsyncDisposable {
       using limit = deadline(this.#options.clock, 5000, "removing a failed intercept");
       await current.rpc.call("intercept.remove", { id }, limit.signal);
     } catch (error) {
+      if (isAppError(error, "intercept_not_found")) return; // there never was one
       this.#options.log.warn("failed intercept could not be removed", { id, error: String(error) });
     }
   }
@@ -331,6 +330,13 @@ export class Intercepts implements AsyncDisposable {
       const gone = (["intercept_not_found", "not_found", "link_lost"] as const).some((code) => isAppError(error, code));
       if (!gone) throw error;
     }
+  }
+
+  #refuseTaken(name: string): void {
+    if (!this.#own.has(name) && !this.#creating.has(name)) return;
+    throw new AppError("intercept_exists", `there is already an intercept named ${name}`, {
+      hint: `end it with \`telepresence leave ${name}\``,
+    });
   }
 
   #checkLocalPorts(spec: InterceptSpec): void {

@@ -27,17 +27,21 @@ interface Reading {
 }
 
 export async function readBelongings(reading: Reading, signal: AbortSignal): Promise<Belongings> {
-  const [volumes, environment] = await together(copyVolumes(reading, signal), readEnvironment(reading, signal));
+  const [volumes, environment] = await together(copyVolumes(reading, signal), readEnvironment(reading, signal), signal);
   return { ...environment, ...volumes, warnings: [...environment.warnings, ...volumes.warnings] };
 }
 
-/** Both, or neither: copies do not outlive the failure of what was done beside them. */
-export async function together<T>(first: Promise<Belongings>, second: Promise<T>): Promise<readonly [Belongings, T]> {
+/** Both, or neither: copies outlive neither the failure of what was done beside them, nor who waited for them. */
+export async function together<T>(
+  first: Promise<Belongings>,
+  second: Promise<T>,
+  signal: AbortSignal,
+): Promise<readonly [Belongings, T]> {
   const [copied, other] = await Promise.allSettled([first, second]);
   if (copied.status === "rejected") throw copied.reason;
-  if (other.status === "fulfilled") return [copied.value, other.value];
+  if (other.status === "fulfilled" && !signal.aborted) return [copied.value, other.value];
   await copied.value.volumes?.[Symbol.asyncDispose]();
-  throw other.reason;
+  throw other.status === "rejected" ? other.reason : signal.reason;
 }
 
 async function readEnvironment({ access, spec, follower, wants }: Reading, signal: AbortSignal): Promise<Belongings> {

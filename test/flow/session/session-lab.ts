@@ -32,6 +32,7 @@ export class Cluster implements ClusterAccess {
   execError: AppError | undefined;
   readonly #id = randomUUID();
   volumesError: AppError | undefined;
+  volumesCopied = 0;
   volumesRemoved = 0;
   introductionError: AppError | undefined;
   /** Events on the workload. */
@@ -111,20 +112,24 @@ export class Cluster implements ClusterAccess {
       : Promise.reject(this.environmentError);
   }
   copyVolumes(): ReturnType<ClusterAccess["copyVolumes"]> {
-    return this.volumesError === undefined
-      ? Promise.resolve({
-          root: "/run/copies",
-          mounts: ["/etc/app"],
-          warnings: [],
-          [Symbol.asyncDispose]: async () => void (this.volumesRemoved += 1),
-        })
-      : Promise.reject(this.volumesError);
+    if (this.volumesError !== undefined) return Promise.reject(this.volumesError);
+    this.volumesCopied += 1;
+    return Promise.resolve({
+      root: "/run/copies",
+      mounts: ["/etc/app"],
+      warnings: [],
+      [Symbol.asyncDispose]: async () => void (this.volumesRemoved += 1),
+    });
   }
   findServicePods(): Promise<readonly string[]> {
     return Promise.resolve([...this.agents.keys(), ...this.bare].map((name) => `uid-${name}`));
   }
   explainByPass(): Promise<string> {
     return Promise.resolve("a mesh takes the port before the agent");
+  }
+  /** Pods are followed so many times. */
+  get watchers(): number {
+    return this.#watchers.size;
   }
   podsChanged(): void {
     for (const tell of this.#watchers) tell();

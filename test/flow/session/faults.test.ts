@@ -1,0 +1,168 @@
+// Trap 26: a create that failed half-way left its intercept in the list, and the name and the port with it. Here every
+// step of a create fails in every way, and then there is nothing: not in the list, not at the manager, not in the agent,
+// not on the laptop. The steps in the cluster's API have their own table in installer/faults.test.ts.
+import { describe, expect, test } from "vitest";
+import { AppError } from "#base/error.ts";
+import type { Session } from "#daemon/session.ts";
+import { ask, never, tick, workload } from "#test/flow/manager/harness.ts";
+import { lab, params, portOf, quiet, type Cluster, type Lab } from "./session-lab.ts";
+
+type Step = (run: () => unknown) => unknown;
+
+/** Each puts `around` about one step of a create, the first time that it is taken. */
+const steps: Readonly<Record<string, (cluster: Cluster, around: Step) => void>> = {
+  "the workload is resolved": (cluster, around) => once(cluster, "resolve", around),
+  "the manager creates it": (cluster, around) => once(cluster.manager.registry, "create", around),
+  "the pods are followed": (cluster, around) => once(cluster, "watchPods", around),
+  "the agent is brought": (cluster, around) => once(cluster, "inject", around),
+  "the agent is introduced": (cluster, around) => once(cluster, "openIntroduction", around),
+  "the environment is read": (cluster, around) => once(cluster, "readEnvironment", around),
+  "the volumes are copied": (cluster, around) => once(cluster, "copyVolumes", around),
+  "a canary is expected": (cluster, around) =>
+    once(cluster, "openIntroduction", (introduce) => {
+      once(cluster, "openIntroduction", around);
+      return introduce();
+    }),
+};
+
+/** Those that never end, or whose result would be lost and not undone by whoever made it. */
+const neverDone = ["the pods are followed", "the volumes are copied"];
+
+/** What happens at it. `gone` ends the command, whose signal the step may not heed. */
+const faults: Readonly<Record<string, (lab: Lab, gone: (error: AppError) => void) => Step>> = {
+  "it fails": () => () => Promise.reject(broken()),
+  "it fails when it was done": () => async (run) => {
+    await run();
+    throw broken();
+  },
+  "the command is gone": (_, gone) => (run) => {
+    gone(new AppError("cancelled", "the command ended"));
+    return run();
+  },
+  "the command is gone when it was done": (_, gone) => async (run) => {
+    const result = await run();
+    gone(new AppError("cancelled", "the command ended"));
+    return result;
+  },
+  "the link is lost":
+    ({ cluster }) =>
+    (run) => {
+      cluster.cutManager();
+      return run();
+    },
+  "the manager is lost when it was done":
+    ({ cluster }) =>
+    async (run) => {
+      const result = await run();
+      cluster.cutManager();
+      return result;
+    },
+};
+
+const broken = (): AppError => new AppError("internal", "broken by the test");
+
+function once<Name extends string, Of extends Record<Name, (...args: never[]) => unknown>>(
+  of: Of,
+  name: Name,
+  around: Step,
+): void {
+  const original = of[name];
+  const replacement = (...args: never[]): unknown => {
+    of[name] = original;
+    return around(() => original.apply(of, args));
+  };
+  of[name] = replacement as Of[Name];
+}
+
+/** With everything that a create may do. */
+async function prepare(): Promise<
+  Lab & { readonly create: (signal: AbortSignal) => ReturnType<Session["intercept"]> }
+> {
+  const prepared = await lab(["hello-1"]);
+  const { cluster, session, processPort } = prepared;
+  const resolve = cluster.resolve.bind(cluster);
+  cluster.resolve = async (request) => {
+    const resolved = await resolve(request);
+    const [port] = resolved.ports;
+    const agentPort = portOf(cluster.agents.get("hello-1"));
+    const service = { name: "hello", address: "127.0.0.1", port: agentPort, containerPort: port!.containerPort };
+    return { ...resolved, services: [service] };
+  };
+  const volumes = { copy: [], limitBytes: 1 };
+  const create = (signal: AbortSignal): ReturnType<Session["intercept"]> =>
+    session.intercept({ ...params(processPort), volumes }, quiet, signal);
+  return { ...prepared, create };
+}
+
+describe.each(Object.keys(steps))("when %s", (step) => {
+  const possible = Object.keys(faults).filter((fault) => !fault.endsWith("it was done") || !neverDone.includes(step));
+  test.each(possible)("and %s, the intercept is there or nothing is", async (fault) => {
+    const prepared = await prepare();
+    const { cluster, session, create } = prepared;
+    cluster.restoreManager = () => Promise.resolve({ installed: false, warnings: [] });
+    const port = portOf(cluster.agents.get("hello-1"));
+    const command = new AbortController();
+    let met = false;
+    const around = faults[fault]!(prepared, (error) => command.abort(error));
+    steps[step]!(cluster, (run) => {
+      met = true;
+      return around(run);
+    });
+    const outcome = await create(command.signal).then(
+      () => "there",
+      () => "nothing",
+    );
+    expect(met).toBe(true);
+    // A command that is gone sees no intercept, and nobody else would end it.
+    if (command.signal.aborted) expect(outcome).toBe("nothing");
+    if (outcome === "there") {
+      await expect.poll(() => session.intercepts.map(({ state }) => state)).toEqual(["active"]);
+      await expect.poll(() => ask(port, "x")).toBe("laptop:x");
+      await session.leave("hello", never);
+    }
+    await expect.poll(() => cluster.manager.registry.list()).toEqual([]);
+    expect(session.intercepts).toEqual([]);
+    expect((await session.list(undefined, never)).workloads).toMatchObject([{ name: workload.name, intercepts: [] }]);
+    expect(await ask(port, "x")).toBe("application:x");
+    expect(cluster.volumesRemoved).toBe(cluster.volumesCopied);
+    expect(cluster.watchers).toBe(0);
+    // Nothing of it is in the way of the next.
+    await create(never);
+    await expect.poll(() => ask(port, "x")).toBe("laptop:x");
+  });
+});
+
+test("a command that is gone when everything else is done leaves nothing", async () => {
+  const { cluster, session, create } = await prepare();
+  const command = new AbortController();
+  let conversations = 0;
+  const open = cluster.openIntroduction.bind(cluster);
+  cluster.openIntroduction = (...args) => {
+    conversations += 1;
+    return open(...args);
+  };
+  cluster.readEnvironment = async () => {
+    await expect.poll(() => conversations).toBe(3); // the introduction, and before and after the canary
+    for (let turn = 0; turn < 100; turn += 1) await tick();
+    command.abort(new AppError("cancelled", "the command ended"));
+    return { values: {}, warnings: [] };
+  };
+  await expect(create(command.signal)).rejects.toMatchObject({ code: "cancelled" });
+  expect(session.intercepts).toEqual([]);
+  expect(cluster.manager.registry.list()).toEqual([]);
+  expect([cluster.volumesCopied, cluster.volumesRemoved]).toEqual([1, 1]);
+});
+
+// Both passed the question whether the name is free before either had taken it.
+test("of two commands with one name at the same moment one is refused, and the other's is untouched", async () => {
+  const { cluster, session, create } = await prepare();
+  const outcomes = await Promise.allSettled([create(never), create(never)]);
+  expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+  const refused = outcomes.find((outcome) => outcome.status === "rejected");
+  expect(refused?.reason).toMatchObject({ code: "intercept_exists" });
+  expect(cluster.manager.registry.list()).toHaveLength(1);
+  expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("laptop:x");
+  await session.leave("hello", never);
+  expect(cluster.watchers).toBe(0);
+  expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("application:x");
+});
