@@ -156,6 +156,15 @@ test("a command that is gone when everything else is done leaves nothing", async
 // Both passed the question whether the name is free before either had taken it.
 test("of two commands with one name at the same moment one is refused, and the other's is untouched", async () => {
   const { cluster, session, create } = await prepare();
+  const resolve = cluster.resolve.bind(cluster);
+  const both = Promise.withResolvers<void>();
+  let resolving = 0;
+  cluster.resolve = async (request) => {
+    resolving += 1;
+    if (resolving === 2) both.resolve();
+    await both.promise;
+    return await resolve(request);
+  };
   const outcomes = await Promise.allSettled([create(never), create(never)]);
   expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
   const refused = outcomes.find((outcome) => outcome.status === "rejected");
