@@ -77,7 +77,7 @@ export async function waitForRollout(kube: Kube, wait: RolloutWait): Promise<voi
     const stuck = judge.describe();
     throw new AppError("rollout_failed", `${error.message}${stuck ?? ""}`, {
       cause: error,
-      ...(stuck === undefined ? {} : { fields: { reason: "Timeout" } }),
+      fields: { reason: "Timeout" },
       hint: `kubectl describe ${ref.kind.toLowerCase()} ${ref.name} -n ${namespace}`,
     });
   }

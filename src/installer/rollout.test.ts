@@ -49,6 +49,9 @@ class FakeDeployment {
   pods: readonly NonNullable<Pod["status"]>[] = [];
   podEvents: readonly object[] = [];
   podsForbidden = false;
+  requests = 0;
+  /** Whether the server breaks at this request, counted from 1. */
+  breaksAt: (request: number) => boolean = () => false;
   /** Lets the way the agent comes be chosen. */
   mode: AgentMode | undefined;
 
@@ -92,7 +95,11 @@ class FakeDeployment {
     atMs: Readonly<Record<number, () => void>> = {},
   ): Promise<Pick<InjectResult, "changed" | "warnings"> | undefined> {
     await using server = await new FakeApiServer().listen();
-    server.answer = (request, response) => this.answer(request, response);
+    server.answer = (request, response) => {
+      this.requests += 1;
+      if (this.breaksAt(this.requests)) sendStatus(response, 500, "InternalError", "broken by the test");
+      else this.answer(request, response);
+    };
     const controller = new AbortController();
     let ended = false;
     const request: InjectRequest = {
@@ -204,6 +211,31 @@ describe("injectAgent() when the rollout cannot be waited for", () => {
     expect(hello.hasAgent).toBe(true);
   });
 });
+
+// Trap 26: what a failed create leaves is nothing, or is named.
+test.each(["once", "from then on"])(
+  "a server that breaks %s leaves the agent, nothing, or says what it leaves",
+  async (how) => {
+    const outcomes = new Set<string>();
+    for (let first = 1; ; first++) {
+      const hello = new FakeDeployment();
+      hello.breaksAt = (request) => (how === "once" ? request === first : request >= first);
+      hello.pods = [ready];
+      const before = JSON.stringify(hello.object);
+      const error = await hello.inject(400_000).then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
+      if (hello.requests < first) break;
+      if (error === undefined) expect(hello.hasAgent).toBe(true);
+      else if (hello.hasAgent)
+        expect(error).toMatchObject({ hint: expect.stringContaining("uninstall --agent hello") });
+      else expect(JSON.stringify(hello.object)).toBe(before);
+      outcomes.add(error === undefined ? "there" : hello.hasAgent ? "said" : "nothing");
+    }
+    expect(outcomes).toEqual(new Set(how === "once" ? ["nothing", "there"] : ["nothing", "said"]));
+  },
+);
 
 describe("provideAgent() where the template has a sidecar", () => {
   // `--agent ephemeral` took the sidecar in silence.
