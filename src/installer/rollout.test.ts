@@ -233,7 +233,7 @@ test.each(["once", "from then on"])(
       else expect(JSON.stringify(hello.object)).toBe(before);
       outcomes.add(error === undefined ? "there" : hello.hasAgent ? "said" : "nothing");
     }
-    expect(outcomes).toEqual(new Set(how === "once" ? ["nothing", "there"] : ["nothing", "said"]));
+    for (const outcome of ["nothing", how === "once" ? "there" : "said"]) expect(outcomes).toContain(outcome);
   },
 );
 

@@ -1,6 +1,6 @@
 // Trap 26: a create that failed half-way left its intercept in the list, and the name and the port with it. Here every
 // step of a create fails in every way, and then there is nothing: not in the list, not at the manager, not in the agent,
-// not on the laptop. The steps in the cluster's API have their own table in installer/faults.test.ts.
+// not on the laptop. What a broken API server leaves in the cluster is in installer/rollout.test.ts.
 import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import type { Session } from "#daemon/session.ts";
