@@ -85,7 +85,13 @@ export class KeptGrpcCaller implements Disposable {
     this.#client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
   }
 
-  unary(name = "Unary", message = "hi", options: { deadline?: number } = {}): Promise<GrpcGot> {
+  unary(
+    name = "Unary",
+    message = "hi",
+    { metadata = {}, ...options }: { deadline?: number; metadata?: Readonly<Record<string, string>> } = {},
+  ): Promise<GrpcGot> {
+    const sent = new Metadata();
+    for (const [key, value] of Object.entries(metadata)) sent.set(key, value);
     return new Promise((resolve) => {
       const messages: string[] = [];
       const call = this.#client.makeUnaryRequest(
@@ -93,7 +99,7 @@ export class KeptGrpcCaller implements Disposable {
         asIs,
         asIs,
         Buffer.from(message),
-        new Metadata(),
+        sent,
         options,
         (error: ServiceError | null, answer?: Buffer) => {
           if (answer !== undefined) messages.push(answer.toString());
