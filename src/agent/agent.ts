@@ -73,7 +73,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const passed = new PassedConnections();
     const decisions = new Decisions(clock);
     const canary = new Canary(config.ports, podUid, clock);
-    const parts = { served, redirect, passed, decisions, canary, ...reading, podName, podIps, clock, log };
+    const { probes: podProbes = [] } = config;
+    const parts = { podProbes, served, redirect, passed, decisions, canary, ...reading, podName, podIps, clock, log };
     const captures = await listenOn(config.ports, parts, scope);
     const identity = createIdentity("traffic-agent");
     const facts = factsOf(settings, captures);
@@ -92,7 +93,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         port: settings.ports.introduction,
         identity: { fingerprint: identity.fingerprint, ...facts },
         links,
-        why: (question) => explainWhy({ ports: config.ports, served, decisions, clock }, question),
+        why: (question) => explainWhy({ ports: config.ports, podProbes, served, decisions, clock }, question),
         canary,
         onWanted: () => idle?.touch(),
         retire: () => retire({ idle, served, redirect, openConnections: openConnections() }),

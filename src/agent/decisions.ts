@@ -30,7 +30,7 @@ export interface Decided {
   readonly asked: readonly Taken[];
   /** Undefined: the application gets it. */
   readonly taken: Taken | undefined;
-  /** Nobody was asked: kubelet wants to know how the pod is, not how the laptop is. */
+  /** Kubelet wants to know how the pod is: only intercepts that want to know of it are asked. */
   readonly isProbe?: boolean;
 }
 
@@ -102,7 +102,8 @@ export class Decision {
     this.#answeredBy = this.#owner;
     this.#status = status;
   }
-  answeredByAgent(status: number, reason: string): void {
+  /** `reason` is why nobody else did; without one it was the agent's to answer. */
+  answeredByAgent(status: number | undefined, reason?: string): void {
     this.#end(reason);
     this.#answeredBy = "agent";
     this.#status = status;
@@ -132,10 +133,10 @@ export class Decision {
     return this.taken === undefined || this.#left !== undefined ? "application" : "laptop";
   }
 
-  #end(reason: string): void {
+  #end(reason: string | undefined): void {
     if (this.#overMs !== undefined) return;
     this.#overMs = this.#clock.now();
-    this.#failure = ownCopy(reason, maxReasonChars);
+    this.#failure = reason === undefined ? undefined : ownCopy(reason, maxReasonChars);
   }
 }
 

@@ -267,7 +267,7 @@ class ManagerLink implements InboundOpener {
       this.#session = session;
       const introducedBy = [...this.#introducers];
       await raceSignal(
-        rpc.call("arrive", { ...facts, introducedBy, filters: true, tls: true }, this.#ended),
+        rpc.call("arrive", { ...facts, introducedBy, filters: true, tls: true, probes: true }, this.#ended),
         this.#ended,
       );
       this.#rpc = rpc;

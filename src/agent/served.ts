@@ -1,6 +1,7 @@
 // Which intercepts have which of the pod's ports, now, in the order in which they are asked: those with a filter as their
 // manager names them, then the one that takes everything. Several managers may be connected (each user's own); of what
-// could be taken by two, the first that takes it keeps it until it lets go.
+// could be taken by two, the first that takes it keeps it until it lets go. Wiretaps stand apart: they take nothing, so
+// they are in nobody's way.
 // Invariant: only intercepts of links that stand are in here; a link's end takes them out in the same tick.
 import { toAppError } from "#base/error.ts";
 import { compileFilter } from "#filter/compile.ts";
@@ -10,7 +11,7 @@ import { isSamePort } from "#wire/agent-api.ts";
 import type { AgentPort, AppPort, ServedIntercept } from "#wire/agent-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { existingModes } from "#wire/manager-api.ts";
-import type { ExistingMode } from "#wire/manager-api.ts";
+import type { ExistingMode, ProbeMode } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 
@@ -21,7 +22,7 @@ export interface InboundOpener {
   countRefused(interceptId: string): void;
 }
 
-/** An active intercept of one port. */
+/** An active intercept of one port, or a wiretap. */
 export interface Taken {
   readonly interceptId: string;
   /** Whose it is: `user@host`. */
@@ -33,6 +34,8 @@ export interface Taken {
   readonly existing: ExistingMode;
   /** Who answers when the laptop's process does not take a connection. */
   readonly onRefused: "app" | "fail";
+  /** Who answers the kubelet's probes; the application when left out. */
+  readonly probes?: ProbeMode | undefined;
   /** How connections that speak TLS are read. */
   readonly tls?: InterceptTls | undefined;
 }
@@ -53,6 +56,7 @@ export class ServedIntercepts {
   readonly #ports: readonly AgentPort[];
   readonly #whyUnreadable: WhyUnreadable;
   readonly #taken = new Map<string, readonly Taken[]>();
+  readonly #taps = new Map<string, readonly Taken[]>();
   readonly #listeners = new Set<() => void>();
 
   constructor(ports: readonly AgentPort[], whyUnreadable: WhyUnreadable = () => undefined) {
@@ -64,8 +68,14 @@ export class ServedIntercepts {
   of({ containerPort, protocol }: AppPort): readonly Taken[] {
     return this.#entries(containerPort, protocol);
   }
+  /** Those that get copies, whoever answers. */
+  tapsOf({ containerPort, protocol }: AppPort): readonly Taken[] {
+    return this.#taps.get(keyOf(containerPort, protocol)) ?? nobody;
+  }
+  /** Somebody wants its traffic, or copies. */
   isTaken({ containerPort, protocol }: AppPort): boolean {
-    return this.#taken.has(keyOf(containerPort, protocol));
+    const key = keyOf(containerPort, protocol);
+    return this.#taken.has(key) || this.#taps.has(key);
   }
   /** The one that gets what is no request, as a whole. */
   whole({ containerPort, protocol }: AppPort): Taken | undefined {
@@ -73,20 +83,25 @@ export class ServedIntercepts {
     return last?.filter === undefined ? last : undefined;
   }
   /** Somebody wants to choose among its requests. */
-  isFiltered({ containerPort, protocol }: AppPort): boolean {
-    return this.#entries(containerPort, protocol)[0]?.filter !== undefined;
+  isFiltered(port: AppPort): boolean {
+    return this.of(port)[0]?.filter !== undefined || this.tapsOf(port).some(({ filter }) => filter !== undefined);
+  }
+  /** Somebody wants to see inside of TLS: a copy of what only its caller can read is of no use. */
+  isRead(port: AppPort): boolean {
+    return this.isFiltered(port) || this.tapsOf(port).length > 0;
   }
   /** Of several wishes the one that goes furthest. */
-  existingOf({ containerPort, protocol }: AppPort): ExistingMode | undefined {
-    const modes = new Set(this.#entries(containerPort, protocol).map(({ existing }) => existing));
+  existingOf(port: AppPort): ExistingMode | undefined {
+    const modes = new Set([...this.of(port), ...this.tapsOf(port)].map(({ existing }) => existing));
     return existingModes.findLast((mode) => modes.has(mode));
   }
   get size(): number {
-    return this.#taken.size;
+    return this.#taken.size + this.#taps.size;
   }
   /** Whose intercepts these are. */
   get clients(): readonly string[] {
-    return [...new Set([...this.#taken.values()].flat().map((taken) => taken.client))];
+    const all = [...this.#taken.values(), ...this.#taps.values()].flat();
+    return [...new Set(all.map((taken) => taken.client))];
   }
   /** Called after each change, in the same tick. */
   onChange(listener: () => void): void {
@@ -101,9 +116,10 @@ export class ServedIntercepts {
       const { id } = intercept;
       try {
         const entry = entryOf(opener, intercept);
-        const message = this.#obstacle(entry, intercept.ports);
-        if (message === undefined) for (const port of intercept.ports) this.#add(port, entry);
-        else refused.push({ id, message });
+        const isTap = intercept.kind === "wiretap";
+        const message = this.#obstacle(entry, intercept.ports, isTap ? () => false : excludes);
+        if (message !== undefined) refused.push({ id, message });
+        else for (const port of intercept.ports) this.#add(isTap ? this.#taps : this.#taken, port, entry);
       } catch (error) {
         refused.push({ id, message: `the agent does not understand it: ${toAppError(error).message}` });
       }
@@ -120,13 +136,13 @@ export class ServedIntercepts {
     return this.#taken.get(keyOf(containerPort, protocol)) ?? nobody;
   }
 
-  #add({ containerPort, protocol }: AppPort, entry: Taken): void {
-    const all = [...this.#entries(containerPort, protocol), entry];
-    const ordered = [...all.filter(({ filter }) => filter !== undefined), ...all.filter((one) => !one.filter)];
-    this.#taken.set(keyOf(containerPort, protocol), ordered);
+  #add(to: Map<string, readonly Taken[]>, { containerPort, protocol }: AppPort, entry: Taken): void {
+    const key = keyOf(containerPort, protocol);
+    const all = [...(to.get(key) ?? nobody), entry];
+    to.set(key, [...all.filter(({ filter }) => filter !== undefined), ...all.filter((one) => !one.filter)]);
   }
 
-  #obstacle(entry: Taken, ports: readonly AppPort[]): string | undefined {
+  #obstacle(entry: Taken, ports: readonly AppPort[], excluded: typeof excludes): string | undefined {
     for (const { containerPort, protocol } of ports) {
       const name = `port ${containerPort}/${protocol}`;
       const own = this.#ports.find((port) => isSamePort(port, { containerPort, protocol }));
@@ -137,7 +153,7 @@ export class ServedIntercepts {
       if (entry.filter !== undefined && protocol !== "tcp") return `${name} has no requests to choose from`;
       const unreadable = entry.filter === undefined ? undefined : this.#whyUnreadable(own, entry.tls);
       if (unreadable !== undefined) return unreadable;
-      const other = this.#entries(containerPort, protocol).find((one) => excludes(one, entry));
+      const other = this.#entries(containerPort, protocol).find((one) => excluded(one, entry));
       if (other !== undefined) {
         const through = other.opener === entry.opener ? "" : " through another traffic-manager";
         return `${name} is intercepted by ${other.client}${through}`;
@@ -147,15 +163,8 @@ export class ServedIntercepts {
   }
 
   #release(opener: InboundOpener): boolean {
-    let released = false;
-    for (const [key, entries] of this.#taken) {
-      const others = entries.filter((entry) => entry.opener !== opener);
-      if (others.length === entries.length) continue;
-      released = true;
-      if (others.length === 0) this.#taken.delete(key);
-      else this.#taken.set(key, others);
-    }
-    return released;
+    const released = [this.#taken, this.#taps].map((entries) => release(entries, opener));
+    return released.includes(true);
   }
 
   #changed(): void {
@@ -163,14 +172,30 @@ export class ServedIntercepts {
   }
 }
 
+function release(all: Map<string, readonly Taken[]>, opener: InboundOpener): boolean {
+  let released = false;
+  for (const [key, entries] of all) {
+    const others = entries.filter((entry) => entry.opener !== opener);
+    if (others.length === entries.length) continue;
+    released = true;
+    if (others.length === 0) all.delete(key);
+    else all.set(key, others);
+  }
+  return released;
+}
+
 /** Throws when the filter is none that this version knows. */
-function entryOf(opener: InboundOpener, { id, client, existing, onRefused, filter, tls }: ServedIntercept): Taken {
+function entryOf(
+  opener: InboundOpener,
+  { id, client, existing, onRefused, probes, filter, tls }: ServedIntercept,
+): Taken {
   return {
     interceptId: id,
     opener,
     filter: filter === undefined ? undefined : compileFilter(filter),
     existing: existing ?? "keep",
     onRefused: onRefused ?? "app",
+    probes,
     tls,
     client,
   };

@@ -5,12 +5,12 @@
 import type { Clock } from "#base/clock.ts";
 import { explanationMeter } from "#filter/compile.ts";
 import type { ConditionValue } from "#filter/compile.ts";
-import type { AgentPort } from "#wire/agent-api.ts";
+import type { AgentPort, PodProbe } from "#wire/agent-api.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import type { DecisionInfo, Rule, SupposedRequest, Verdict } from "#wire/why.ts";
 import type { AskedRequest, Decision, Decisions } from "./decisions.ts";
-import { isProbe } from "./inbound/http-decision.ts";
+import { PortProbes, isProbe } from "./inbound/probes.ts";
 import type { ServedIntercepts, Taken } from "./served.ts";
 
 type Meter = ReturnType<typeof explanationMeter>;
@@ -25,18 +25,20 @@ const maxRules = 200;
 
 export interface WhyOptions {
   readonly ports: readonly AgentPort[];
+  readonly podProbes: readonly PodProbe[];
   readonly served: ServedIntercepts;
   readonly decisions: Decisions;
   readonly clock: Clock;
 }
 
 export function explainWhy(
-  { ports, served, decisions, clock }: WhyOptions,
+  options: WhyOptions,
   { limit, withQuery = false, suppose }: ParamsOf<typeof introductionApi, "why">,
 ): ResultOf<typeof introductionApi, "why"> {
+  const { ports, decisions, clock } = options;
   const nowMs = clock.now();
   const explaining = { asked: new AskedList(), meter: explanationMeter(), tell: telling() };
-  const verdicts = suppose === undefined ? [] : ports.flatMap((port) => supposeAt(port, served, suppose, explaining));
+  const verdicts = suppose === undefined ? [] : ports.flatMap((port) => supposeAt(port, options, suppose, explaining));
   // The latest first, should what explanations may cost be spent.
   const latest = decisions.last(limit).toReversed();
   const infos = latest.map((decision) => describe(decision, { ...explaining, nowMs, withQuery }));
@@ -106,15 +108,18 @@ function decisiveOf(conditions: readonly ConditionValue[]): readonly ConditionVa
 
 function supposeAt(
   port: AgentPort,
-  served: ServedIntercepts,
+  { podProbes, served }: WhyOptions,
   suppose: SupposedRequest,
   explaining: Explaining,
 ): readonly Verdict[] {
-  const all = served.of(port);
-  if (port.protocol !== "tcp" || all.length === 0) return [];
+  const probes = new PortProbes(port, podProbes, served);
+  if (port.protocol !== "tcp" || served.of(port).length === 0) return [];
   const { containerPort } = port;
   const request = asRequest(suppose);
-  if (isProbe(request)) return [{ containerPort, rules: [], isProbe: true }];
+  const all = isProbe(request) ? probes.takers : served.of(port);
+  if (all.length === 0) {
+    return [{ containerPort, rules: [], isProbe: true, ...(probes.isAgents(request) ? { byAgent: true } : {}) }];
+  }
   // Where nobody speaks HTTP no filter is asked.
   const asked = port.http === false && port.tls !== true ? all.filter(({ filter }) => filter === undefined) : all;
   const rules = asked.slice(0, maxRules).map((one) => ruleOf(one, request, explaining));

@@ -2,14 +2,14 @@
 import type { RequestHead } from "./head.ts";
 
 export interface OwnAnswer {
-  readonly status: 400 | 502;
+  readonly status: keyof typeof phrases;
   /** One sentence for whoever sees the answer. */
   readonly text: string;
   /** Nothing can follow on this connection. */
   readonly close: boolean;
 }
 
-const phrases = { 400: "Bad Request", 502: "Bad Gateway" } as const;
+const phrases = { 200: "OK", 400: "Bad Request", 502: "Bad Gateway" } as const;
 
 export function encodeAnswer(request: Pick<RequestHead, "method" | "minor">, answer: OwnAnswer): Buffer {
   const body = Buffer.from(`${answer.text}\n`);

@@ -9,6 +9,7 @@ import type { ImageChoice } from "./agent-container.ts";
 import { buildAgentContainer, maskVolumeName } from "./agent-container.ts";
 import { certificateVolumes } from "./certificate-volumes.ts";
 import { agentRecordAnnotation, injectAnnotations } from "./marks.ts";
+import { findProbes } from "./pod-probes.ts";
 import type { Rename, Takeover } from "./port-takeover.ts";
 import { allContainers, planTakeover, renamePorts } from "./port-takeover.ts";
 
@@ -54,6 +55,7 @@ export function planInjection(current: Workload, options: InjectionOptions): Wor
     ports: [...takeover.ports],
     containerName: primaryContainer(template, takeover),
     certificateVolumes: certificateVolumes(pod),
+    probes: [...findProbes(pod)],
   };
   const native = sidecarsWork(options.server, takeover);
   const agent = buildAgentContainer({ config, declared: takeover.declared, pod, image: options.image, native });

@@ -13,6 +13,7 @@ import { findAgent, primaryContainer, readContainerConfig } from "./agent.ts";
 import { certificateVolumes } from "./certificate-volumes.ts";
 import { injectAnnotations } from "./marks.ts";
 import { podMemoryLimit } from "./memory-room.ts";
+import { findProbes } from "./pod-probes.ts";
 import { planTakeover } from "./port-takeover.ts";
 
 /** Chosen: a break between two intercepts of one debugging session. */
@@ -108,6 +109,7 @@ export function planEphemeral(pod: Pod, options: EphemeralOptions): EphemeralCon
     ports: [...takeover.ports],
     containerName: primaryContainer({ metadata: pod.metadata, spec }, takeover),
     certificateVolumes: certificateVolumes(spec),
+    probes: [...findProbes(spec)],
     ephemeral: { idleExitMs, ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }) },
   };
   return buildEphemeralAgent({ name: nextName(spec), config, pod: spec, image: options.image });

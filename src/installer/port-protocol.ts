@@ -2,6 +2,7 @@
 // ports in the usual form (`http`, `http-metrics`, `admin-http`). Where they say nothing, or not the same, the agent
 // tells by the first bytes of each caller.
 import type { PortRoute } from "#kube/service-ports.ts";
+import type { PodProbe } from "#wire/agent-api.ts";
 
 /** Values of `appProtocol`: those of Kubernetes itself, and those that everybody uses. */
 const appProtocols: ReadonlyMap<string, boolean> = new Map(
@@ -46,6 +47,12 @@ const httpsPort = 443;
 export function speaksTls(routes: readonly PortRoute[]): boolean {
   const said = new Set(routes.map(saysTls).filter((answer) => answer !== undefined));
   return said.has(true) && !said.has(false);
+}
+
+/** What is known of a port where its services say nothing: whoever answers these probes speaks it. */
+export function probesSay(probes: readonly PodProbe[]): "http" | "tls" | undefined {
+  if (probes.some(({ by }) => by === "https")) return "tls";
+  return probes.some(({ by }) => by === "http" || by === "grpc") ? "http" : undefined;
 }
 
 function saysTls({ servicePort, portName }: PortRoute): boolean | undefined {

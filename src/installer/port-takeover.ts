@@ -5,8 +5,9 @@ import { AppError } from "#base/error.ts";
 import type { Container, ContainerPort, NetworkHandler, PodSpec, Service } from "#kube/objects.ts";
 import type { TakenRoute } from "#kube/service-ports.ts";
 import { canBeTaken, lowerProtocol, routeDeclaredPorts, routeServicePorts } from "#kube/service-ports.ts";
-import type { AgentPort, AppPort } from "#wire/agent-api.ts";
-import { speaksHttp, speaksTls } from "./port-protocol.ts";
+import type { AgentPort, AppPort, PodProbe } from "#wire/agent-api.ts";
+import { findProbes } from "./pod-probes.ts";
+import { probesSay, speaksHttp, speaksTls } from "./port-protocol.ts";
 import { agentFirstPort, agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
 
 export interface Rename {
@@ -47,6 +48,7 @@ export function planTakeover(pod: PodSpec, { services, asked, what, by }: Takeov
   const all = services.length === 0 ? routeDeclaredPorts(pod, asked) : routeServicePorts(pod, services).routes;
   const routes = all.filter(canBeTaken);
   const used = usedPorts(pod, routes, what);
+  const probes = findProbes(pod);
   const ports: AgentPort[] = [];
   const declared: ContainerPort[] = [];
   let next = agentFirstPort;
@@ -55,7 +57,7 @@ export function planTakeover(pod: PodSpec, { services, asked, what, by }: Takeov
     const [first] = group;
     const byName = by === "names" && group.every((route) => route.portName !== undefined && !route.headless);
     if (!byName && by === "names" && !isWorthRedirect(first, asked)) continue;
-    const common = { agentPort: next++, ...describeGroup(group) };
+    const common = { agentPort: next++, ...describeGroup(group, probes) };
     if (!byName) {
       ports.push({ ...common, takeover: "redirect" });
       continue;
@@ -79,15 +81,19 @@ function usedPorts(pod: PodSpec, routes: readonly TakenRoute[], what: string): R
   });
 }
 
-function describeGroup(group: Group): Omit<AgentPort, "agentPort" | "takeover"> {
+function describeGroup(group: Group, probes: readonly PodProbe[]): Omit<AgentPort, "agentPort" | "takeover"> {
   const [{ containerPort, containerName, protocol }] = group;
-  const http = speaksHttp(group);
+  const byProbes =
+    protocol === "tcp" ? probesSay(probes.filter((probe) => probe.containerPort === containerPort)) : undefined;
+  const byServices = speaksHttp(group);
+  const tls = speaksTls(group) || (byServices === undefined && byProbes === "tls");
+  const http = byServices ?? (byProbes === "http" && !tls ? true : undefined);
   return {
     containerPort,
     containerName,
     protocol,
     ...(http === undefined ? {} : { http }),
-    ...(speaksTls(group) ? { tls: true } : {}),
+    ...(tls ? { tls: true } : {}),
   };
 }
 

@@ -89,8 +89,17 @@ export interface VolumeMount {
 }
 
 export interface NetworkHandler {
-  readonly httpGet?: { readonly port: number | string; readonly path?: string; readonly host?: string };
+  readonly httpGet?: {
+    readonly port: number | string;
+    readonly path?: string;
+    readonly host?: string;
+    readonly scheme?: string;
+  };
   readonly tcpSocket?: { readonly port: number | string; readonly host?: string };
+}
+
+export interface Probe extends NetworkHandler {
+  readonly grpc?: { readonly port: number };
 }
 
 export interface Container {
@@ -101,9 +110,9 @@ export interface Container {
   readonly env?: readonly EnvVar[];
   readonly envFrom?: readonly EnvFrom[];
   readonly volumeMounts?: readonly VolumeMount[];
-  readonly livenessProbe?: NetworkHandler;
-  readonly readinessProbe?: NetworkHandler;
-  readonly startupProbe?: NetworkHandler;
+  readonly livenessProbe?: Probe;
+  readonly readinessProbe?: Probe;
+  readonly startupProbe?: Probe;
   readonly lifecycle?: { readonly postStart?: NetworkHandler; readonly preStop?: NetworkHandler };
   readonly restartPolicy?: string;
   readonly resources?: {

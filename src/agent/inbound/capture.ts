@@ -18,7 +18,7 @@ import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
-import type { AgentPort } from "#wire/agent-api.ts";
+import type { AgentPort, PodProbe } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { Canary } from "#agent/canary.ts";
 import type { Decision, Decisions } from "#agent/decisions.ts";
@@ -37,6 +37,7 @@ import { Http2Connection } from "./http2-connection.ts";
 import { openInbound } from "./open-stream.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
+import { PortProbes } from "./probes.ts";
 import type { TlsCertificates } from "./tls-certificates.ts";
 import { TlsPort } from "./tls-port.ts";
 import type { Ways } from "./tls-port.ts";
@@ -45,9 +46,16 @@ import type { Ways } from "./tls-port.ts";
 const keepAliveMs = 60_000;
 /** chosen: how long a caller may be silent before a refusal is told by a reset, not by an answer of HTTP. */
 const refusedMs = 1000;
+/**
+ * chosen: the kubelet closes as soon as it is connected, and is on the same node. Who speaks does not wait, only callers
+ * who wait for the server's first word do.
+ */
+const silentProbeMs = 20;
 
 export interface CaptureOptions {
   readonly port: AgentPort;
+  /** Those that the pod declares, of all its ports. */
+  readonly podProbes: readonly PodProbe[];
   readonly served: ServedIntercepts;
   readonly redirect: Redirect;
   readonly passed: PassedConnections;
@@ -73,6 +81,7 @@ export class TcpCapture implements AsyncDisposable {
   readonly #options: CaptureOptions;
   readonly #server: Server;
   readonly #dialer: AppDialer;
+  readonly #probes: PortProbes;
   readonly #routes: HttpRoutes;
   readonly #tls: TlsPort;
   readonly #open = new Set<Socket>();
@@ -81,7 +90,8 @@ export class TcpCapture implements AsyncDisposable {
   private constructor(options: CaptureOptions) {
     this.#options = options;
     this.#dialer = new AppDialer({ ...options, containerPort: options.port.containerPort });
-    this.#routes = routesOf(options.served, options.port, options.decisions);
+    this.#probes = new PortProbes(options.port, options.podProbes, options.served);
+    this.#routes = routesOf({ ...options, probes: this.#probes });
     this.#tls = new TlsPort(options);
     options.served.onChange(() => {
       for (const connection of this.#http) connection.routesChanged();
@@ -137,7 +147,7 @@ export class TcpCapture implements AsyncDisposable {
 
   async #serve(caller: Socket, signal: AbortSignal): Promise<void> {
     const { port, served, canary, clock } = this.#options;
-    const readsTls = (): boolean => served.isFiltered(port);
+    const readsTls = (): boolean => served.isFiltered(port) || this.#looksForProbes();
     const first = new FirstMove(caller, { mayBeHttp: port.http !== false, readsTls, clock });
     if (await takeCanary(caller, first, port, canary)) return;
     const ways = this.#waysOf(caller, signal);
@@ -145,6 +155,13 @@ export class TcpCapture implements AsyncDisposable {
     // A caller known to speak first is asked: kubelet's probes, for one, are nothing for the laptop.
     const speaksFirst = port.http === true ? taken !== undefined : port.tls === true && readsTls();
     const open = !speaksFirst;
+    if (open && taken !== undefined && this.#probes.comesSilently) {
+      await first.protocol(undefined, silentProbeMs);
+      if (hasLeftSilently(caller, first)) {
+        await this.#serveAs("other", { caller, first, ready: undefined, ways }, signal);
+        return;
+      }
+    }
     const opened = open ? await this.#openEnd(ways, taken, signal) : undefined;
     const limitMs = open && opened === undefined ? refusedMs : undefined;
     const { protocol, ready } = await this.#protocolOf(first, opened, limitMs, () =>
@@ -165,9 +182,18 @@ export class TcpCapture implements AsyncDisposable {
     const application = ready?.duplex instanceof Socket ? ready.duplex : undefined;
     const { hello } = first;
     if (hello === undefined) throw new AppError("internal", "TLS without a ClientHello");
+    const { port, served } = this.#options;
+    const isFiltered = served.isFiltered(port);
+    // Kubelet dials an address, and names no server.
+    if (!isFiltered && (hello.serverName !== undefined || !this.#looksForProbes())) {
+      await this.#serveAs("other", met, signal);
+      return;
+    }
     const read = await this.#tls.read({ socket, hello, first: first.bytes, ready: application, ...ways, signal });
     if (read.caller === undefined) {
-      const left = application === undefined ? ready : read.ready && { duplex: read.ready };
+      const kept = application === undefined ? ready : read.ready && { duplex: read.ready };
+      // Nobody can tell whether it is a probe: better one caller of the laptop's less than a pod that is restarted.
+      const left = isFiltered ? kept : { duplex: read.ready ?? (await ways.dialApplication()) };
       await this.#serveAs("other", { ...met, ready: left }, signal);
       return;
     }
@@ -188,6 +214,10 @@ export class TcpCapture implements AsyncDisposable {
       return;
     }
     const { port, unread } = this.#options;
+    if (ready === undefined && hasLeftSilently(caller, first) && this.#find() !== undefined) {
+      await this.#serveSilent(caller, ways, signal);
+      return;
+    }
     // Where nobody has said anything, somebody wanted to know whether the port is open.
     const spoken = first.bytes.length > 0 || (ready?.duplex.readableLength ?? 0) > 0;
     if (spoken && first.hello === undefined) unread.count(port, "other");
@@ -198,6 +228,25 @@ export class TcpCapture implements AsyncDisposable {
       throw refusal;
     }
     this.#join(caller, first.bytes, end);
+  }
+
+  /** It opened a connection and closed it: a TCP probe, which the laptop's process need not hear of. */
+  async #serveSilent(caller: Socket, ways: Ways, signal: AbortSignal): Promise<void> {
+    const { mode } = this.#probes;
+    const taken = mode === "laptop" ? this.#find() : undefined;
+    if (mode === "agent") {
+      this.#began(caller, undefined, true).answeredByAgent(undefined);
+      caller.destroySoon();
+      return;
+    }
+    const end = await this.#openEnd(ways, taken, signal);
+    if (end === undefined) caller.resetAndDestroy();
+    else this.#join(caller, Buffer.alloc(0), end, true);
+  }
+
+  /** Whether probes are looked for among callers of TLS that no filter asks to be read. */
+  #looksForProbes(): boolean {
+    return this.#probes.comesInTls && this.#probes.mode !== "laptop" && this.#find() !== undefined;
   }
 
   /** Where the laptop's stream fails before anybody spoke, the application is opened instead. */
@@ -274,18 +323,18 @@ export class TcpCapture implements AsyncDisposable {
     return new HttpConnection({ ...parts, onPassed: (application) => passed.track(port, { caller, application }) });
   }
 
-  #began(caller: Socket, taken: Taken | undefined): Decision {
+  #began(caller: Socket, taken: Taken | undefined, isProbe = false): Decision {
     const { port, served, decisions } = this.#options;
     const source = plainAddress(caller.remoteAddress ?? "");
-    return decisions.add({ containerPort: port.containerPort, source, asked: served.of(port), taken });
+    return decisions.add({ containerPort: port.containerPort, source, asked: served.of(port), taken, isProbe });
   }
 
-  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd): void {
+  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd, isProbe = false): void {
     if (caller.destroyed) {
       duplex.destroy();
       return;
     }
-    const decision = this.#began(caller, taken ?? refused);
+    const decision = this.#began(caller, taken ?? refused, isProbe);
     if (reason !== undefined) decision.leftToApplication(reason);
     caller.once("close", () => decision.answered(undefined));
     if (taken === undefined && duplex instanceof Socket)
@@ -300,6 +349,10 @@ export class TcpCapture implements AsyncDisposable {
     if (port.takeover !== "redirect" || callers === undefined) return undefined;
     return { caller: sourceOf(caller), dialer: callers };
   }
+}
+
+function hasLeftSilently(caller: Socket, first: FirstMove): boolean {
+  return first.bytes.length === 0 && (caller.readableEnded || caller.destroyed);
 }
 
 function sourceOf(caller: Socket): Endpoint {

@@ -166,7 +166,8 @@ export class HttpConnection implements HttpEndListener {
     if (isRefused) this.#decision.leftToApplication(ready?.reason ?? "");
     const decided = isRefused ? undefined : taken;
     this.#exchange = new Exchange(head, body, bytes, decided);
-    this.#send(this.#exchange);
+    if (routes.isAgents(asked)) this.#answerProbe(this.#exchange);
+    else this.#send(this.#exchange);
   }
 
   #readBody(exchange: Exchange, chunk: Buffer, at: number): number {
@@ -374,11 +375,20 @@ export class HttpConnection implements HttpEndListener {
 
   /** Neither the laptop nor the application can answer. */
   #answerInstead(exchange: Exchange, text: string): void {
-    const close = !exchange.requestDone || !staysOpen(exchange.request);
     this.#options.log.info("request answered by the agent", { method: exchange.request.method, reason: text });
-    this.#exchange = undefined;
     this.#decision?.answeredByAgent(502, text);
-    this.#caller.write(encodeAnswer(exchange.request, { status: 502, text: `telepresence: ${text}`, close }));
+    this.#answer(exchange, 502, `telepresence: ${text}`);
+  }
+
+  #answerProbe(exchange: Exchange): void {
+    this.#decision?.answeredByAgent(200);
+    this.#answer(exchange, 200, "answered by the traffic-agent");
+  }
+
+  #answer(exchange: Exchange, status: 200 | 502, text: string): void {
+    const close = !exchange.requestDone || !staysOpen(exchange.request);
+    this.#exchange = undefined;
+    this.#caller.write(encodeAnswer(exchange.request, { status, text, close }));
     if (close) this.#linger();
     else this.#readOn();
   }

@@ -6,9 +6,8 @@ import type { FilterRequest } from "#filter/request-view.ts";
 import type { AskedRequest, Decision, Decisions } from "#agent/decisions.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
-
-/** Kubelet, over HTTP or gRPC, and the program that probes gRPC for older ones. */
-const proberAgent = /^(?:kube-probe\/|grpc[-_]health[-_]probe)/;
+import { isProbe } from "./probes.ts";
+import type { PortProbes } from "./probes.ts";
 
 /** What is known of a request's body. */
 export interface KnownBody {
@@ -21,6 +20,8 @@ export interface KnownBody {
 export interface HttpRoutes {
   /** The intercept that takes the request; undefined is the application. */
   decide(request: AskedRequest, body: KnownBody): Taken | undefined | "needs-body";
+  /** A probe that the agent answers by itself; it is decided for the application. */
+  isAgents(request: AskedRequest): boolean;
   /** Whether this is still an intercept that may take requests. */
   isCurrent(taken: Taken): boolean;
   /** Written down for `why`; what becomes of it is told to what is returned. */
@@ -29,12 +30,19 @@ export interface HttpRoutes {
   gaveUp(reason: string): Decision;
 }
 
-export function routesOf(served: ServedIntercepts, port: AgentPort, decisions: Decisions): HttpRoutes {
+export interface RoutesOptions {
+  readonly port: AgentPort;
+  readonly served: ServedIntercepts;
+  readonly probes: PortProbes;
+  readonly decisions: Decisions;
+}
+
+export function routesOf({ served, port, probes, decisions }: RoutesOptions): HttpRoutes {
   const { containerPort } = port;
   return {
     began: (request, taken) => {
       const asked = served.of(port);
-      const probe = taken === undefined && asked.length > 0 && isProbe(request);
+      const probe = asked.length > 0 && isProbe(request);
       return decisions.add({ containerPort, request, asked, taken, isProbe: probe });
     },
     gaveUp: (reason) => {
@@ -42,7 +50,8 @@ export function routesOf(served: ServedIntercepts, port: AgentPort, decisions: D
       decision.leftToApplication(reason);
       return decision;
     },
-    decide: (request, body) => (isProbe(request) ? undefined : firstMatch(served.of(port), request, body)),
+    isAgents: (request) => probes.isAgents(request),
+    decide: (request, body) => firstMatch(isProbe(request) ? probes.takers : served.of(port), request, body),
     isCurrent: (taken) => served.of(port).some((other) => sameIntercept(taken, other)),
   };
 }
@@ -68,9 +77,4 @@ function firstMatch(asked: readonly Taken[], request: AskedRequest, body: KnownB
     if (verdict) return taken;
   }
   return undefined;
-}
-
-/** Kubelet asks how the pod is, not the laptop: a breakpoint there must not have the pod restarted. */
-export function isProbe({ headers }: AskedRequest): boolean {
-  return headers.some(({ name, value }) => name === "user-agent" && proberAgent.test(value));
 }

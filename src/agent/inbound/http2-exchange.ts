@@ -20,7 +20,7 @@ import type { HttpRoutes } from "./http-decision.ts";
 import { Http2Answer } from "./http2-answer.ts";
 import type { Http2End } from "./http2-end.ts";
 import type { Http2Ends } from "./http2-ends.ts";
-import { ownAnswer, sendOn } from "./http2-messages.ts";
+import { answerProbe, ownAnswer, sendOn } from "./http2-messages.ts";
 import type { Fields } from "./http2-messages.ts";
 import { Http2Request } from "./http2-request.ts";
 
@@ -87,6 +87,10 @@ export class Http2Exchange {
   #decided(taken: Taken | undefined): void {
     const { routes, ready } = this.#options;
     this.#decision = routes.began(this.#request.asked, taken);
+    if (routes.isAgents(this.#request.asked)) {
+      this.#answerProbe();
+      return;
+    }
     const isRefused = ready?.refused !== undefined && sameIntercept(ready.refused, taken);
     if (isRefused) this.#decision.leftToApplication(ready.reason ?? "");
     void this.#sendTo(isRefused ? undefined : taken);
@@ -196,6 +200,11 @@ export class Http2Exchange {
     stream.respond(headers, { endStream: body === undefined });
     if (body !== undefined) stream.end(body);
     if (!isDone) stream.close(noError);
+  }
+
+  #answerProbe(): void {
+    this.#decision?.answeredByAgent(200);
+    sendOn(this.#stream, () => answerProbe(this.#stream, this.#request.asked));
   }
 
   #onCallerClosed(): void {

@@ -1,8 +1,9 @@
 // Header lists of HTTP/2 as Node gives and takes them: flat lists of names and values, in order, nothing joined. What came
 // goes on as it came, and what must not be kept in tables (RFC 7541 §7.1.3) stays so.
 import { constants, sensitiveHeaders } from "node:http2";
-import type { Http2Stream, IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
+import type { Http2Stream, IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { AskedRequest } from "#agent/decisions.ts";
+import { isHealthCheck } from "./probes.ts";
 
 /** The bit of a HEADERS frame that says that no body follows. */
 const endStreamFlag = 1;
@@ -102,6 +103,22 @@ export function ownAnswer(request: AskedRequest, text: string): OwnHttp2Answer {
     "cache-control": "no-store",
   };
   return { headers, body: request.method === "HEAD" ? undefined : body };
+}
+
+/** gRPC's `HealthCheckResponse` that says SERVING, in its frame. */
+const servingMessage = Buffer.from([0, 0, 0, 0, 2, 8, 1]);
+
+/** The answer to a probe that is the agent's to answer. */
+export function answerProbe(stream: ServerHttp2Stream, request: AskedRequest): void {
+  stream.resume(); // what it says is not needed
+  if (isHealthCheck(request)) {
+    stream.on("wantTrailers", () => sendOn(stream, () => stream.sendTrailers({ "grpc-status": "0" })));
+    stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+    stream.end(servingMessage);
+  } else {
+    stream.respond({ ":status": 200, "content-type": "text/plain; charset=utf-8" });
+    stream.end("answered by the traffic-agent\n");
+  }
 }
 
 /** Percent-encodes all but printable ASCII, and the percent sign. */

@@ -23,7 +23,7 @@ import { openRpc } from "#tunnel/rpc.ts";
 import type { Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
-import type { AgentPort, CertificateVolume } from "#wire/agent-api.ts";
+import type { AgentPort, CertificateVolume, PodProbe } from "#wire/agent-api.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
@@ -92,6 +92,8 @@ export interface TestAgentOptions {
   /** The port speaks TLS by its service's word. */
   readonly tls?: boolean | undefined;
   readonly certificateVolumes?: readonly CertificateVolume[];
+  /** Of the port, as the pod declares them. */
+  readonly probes?: readonly Omit<PodProbe, "containerPort">[];
   readonly podIps?: readonly string[];
   readonly log?: Logger;
   readonly openTable?: () => Promise<RedirectTable>;
@@ -106,6 +108,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
       workload,
       containerName: "app",
       certificateVolumes: [...(options.certificateVolumes ?? [])],
+      probes: (options.probes ?? []).map((probe) => ({ ...probe, containerPort: options.containerPort })),
       ports: [
         {
           agentPort: 0,
