@@ -14,7 +14,7 @@ export interface ImageChoice {
 export const maskVolumeName = "telepresence-no-token";
 const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** User of the agent when the pod names none. Chosen: the customary "nonroot". */
+/** User of the agent where the application's is root. Chosen: the customary "nonroot", which its image has as well. */
 const nonRootUser = 65_532;
 
 /** Chosen: measured 45–70 MB resident for an idle Node program, room for its stream buffers. No CPU limit: it throttles. */
@@ -135,7 +135,8 @@ function securityContext(config: AgentConfig, pod: PodSpec): object {
   const user = userOf(app?.securityContext) ?? userOf((pod as { readonly securityContext?: object }).securityContext);
   return {
     ...common,
-    runAsUser: user === undefined || user === 0 ? nonRootUser : user,
+    // A cluster that gives each namespace users of its own refuses any other.
+    ...(user === undefined ? {} : { runAsUser: user === 0 ? nonRootUser : user }),
     runAsNonRoot: true,
     capabilities: { drop: ["ALL"] },
   };

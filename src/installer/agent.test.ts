@@ -9,6 +9,7 @@ import type { AppPort } from "#wire/agent-api.ts";
 import { agentConfigVariable } from "#wire/agent-api.ts";
 import type { InjectionOptions } from "./agent.ts";
 import { coversPorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
+import { managerSelector } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
 
 const tcp = (...ports: readonly number[]): AppPort[] =>
@@ -307,6 +308,12 @@ describe("planInjection() refuses", () => {
     expect(error.code).toBe("not_interceptable");
     expect(error.message).toContain("restricted");
     expect(error.hint).toContain("name the port");
+  });
+  // Trap 46: its webhook injected the manager itself.
+  test("the traffic-manager", () => {
+    const manager = { ...hello.spec.template, metadata: { labels: managerSelector } };
+    const error = refusal({ ...hello, spec: { ...hello.spec, template: manager } }, options([named]));
+    expect(error.message).toBe("deployment hello is the traffic-manager, which takes no agent");
   });
   test("hostNetwork, a stranger's traffic-agent, an opt-out and the agent's own ports", () => {
     expect(refusal(withSpec({ hostNetwork: true }), options([named])).message).toContain("hostNetwork");

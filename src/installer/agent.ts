@@ -8,7 +8,7 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildAgentContainer, maskVolumeName } from "./agent-container.ts";
 import { certificateVolumes } from "./certificate-volumes.ts";
-import { agentRecordAnnotation, injectAnnotations } from "./marks.ts";
+import { agentRecordAnnotation, injectAnnotations, refuseManager } from "./marks.ts";
 import { findProbes } from "./pod-probes.ts";
 import type { Rename, Takeover } from "./port-takeover.ts";
 import { allContainers, planTakeover, renamePorts } from "./port-takeover.ts";
@@ -69,6 +69,7 @@ function sidecarsWork(server: InjectionOptions["server"], takeover: Takeover): b
 }
 
 function refuseTemplate(template: PodTemplate, what: string): void {
+  refuseManager(template.metadata?.labels, what);
   if (template.spec.hostNetwork === true) {
     throw new AppError(
       "not_interceptable",

@@ -5,6 +5,7 @@ import type { ContainerStatus, EphemeralContainer, Pod, Service } from "#kube/ob
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigSchema, agentConfigVariable } from "#wire/agent-api.ts";
 import { agentCovers, currentAgent, planEphemeral } from "./ephemeral.ts";
+import { managerSelector } from "./marks.ts";
 import { judgeMemory, parseQuantity, podMemoryLimit } from "./memory-room.ts";
 
 const tcp = (...ports: readonly number[]): AppPort[] =>
@@ -127,6 +128,7 @@ describe("planEphemeral()", () => {
     ["hostNetwork", { spec: { hostNetwork: true } }],
     ["Windows", { spec: { os: { name: "windows" } } }],
     ["static pod", { metadata: { annotations: { "kubernetes.io/config.mirror": "x" } } }],
+    ["is the traffic-manager", { metadata: { labels: managerSelector } }],
     ["annotation", { metadata: { annotations: { "telepresence.io/inject-traffic-agent": "disabled" } } }],
   ])("refuses a pod with a reason: %s", (reason, change: { metadata?: object; spec?: object }) => {
     const unfit = { metadata: { ...pod.metadata, ...change.metadata }, spec: { ...pod.spec, ...change.spec } };
@@ -147,6 +149,11 @@ describe("planEphemeral()", () => {
   test("refuses a pod without ports", () => {
     const bare = { ...pod, spec: { containers: [{ name: "server" }] } };
     expect(() => planEphemeral(bare, { ...options, services: [] })).toThrow("no port that an agent could take");
+    // to read environment and files with, none is needed, nor a privilege
+    const reader = planEphemeral(bare, { ...options, services: [], needed: [] });
+    const config = reader.env?.find((item) => item.name === agentConfigVariable)?.value ?? "";
+    expect(JSON.parse(config)).toMatchObject({ ports: [], containerName: "server" });
+    expect(reader.securityContext).toMatchObject({ runAsNonRoot: true, capabilities: { drop: ["ALL"] } });
   });
 });
 

@@ -11,7 +11,7 @@ import type { ImageChoice } from "./agent-container.ts";
 import { buildEphemeralAgent } from "./agent-container.ts";
 import { findAgent, primaryContainer, readContainerConfig } from "./agent.ts";
 import { certificateVolumes } from "./certificate-volumes.ts";
-import { injectAnnotations } from "./marks.ts";
+import { injectAnnotations, refuseManager } from "./marks.ts";
 import { podMemoryLimit } from "./memory-room.ts";
 import { findProbes } from "./pod-probes.ts";
 import { planTakeover } from "./port-takeover.ts";
@@ -122,6 +122,7 @@ function nextName(spec: PodSpec): string {
 }
 
 function refusePod({ metadata, spec }: Pod, what: string): void {
+  refuseManager(metadata.labels, what);
   const optOut = injectAnnotations.find((name) => metadata.annotations?.[name] === "disabled");
   if (optOut !== undefined) {
     throw new AppError("not_interceptable", `${what} refuses agents by its annotation ${optOut}: disabled`, {

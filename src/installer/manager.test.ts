@@ -252,6 +252,24 @@ describe("removeManager()", () => {
       expect(await removeManager(kube, { signal })).toEqual({ namespaces: [], notes: [] });
       expect([...cluster.namespaces.keys()]).toEqual(["own"]);
     }));
+  // Traps 45, 46: a webhook that refused pods, or let them by uninjected. There is none, and nothing else of the cluster's.
+  test("installation and removal touch a namespace and what is in it, no webhook and no right", async () => {
+    const touched = new Set<string>();
+    await using server = await new FakeApiServer().listen();
+    const cluster = new FakeCluster();
+    server.answer = (request, response) => {
+      const { method, path } = request;
+      if (method !== "GET" && !path.startsWith("/apis/authorization.k8s.io/")) touched.add(path);
+      cluster.handle(request, response);
+    };
+    const kube = server.open({ namespace: "own" });
+    await ensure(kube);
+    await removeManager(kube, { signal });
+    const within = "/namespaces/telepresence";
+    expect([...touched].filter((path) => path !== "/api/v1/namespaces" && !path.includes(within))).toEqual([]);
+    expect([...touched].filter((path) => /webhook|role|serviceaccount|secret/i.test(path))).toEqual([]);
+    expect(touched).toContain(`/apis/apps/v1${within}/deployments`);
+  });
   test("leaves a namespace that existed before", () =>
     withCluster(async (cluster, kube) => {
       cluster.namespaces.set("telepresence", {});

@@ -1,5 +1,6 @@
 // Names by which our things in a cluster are found again. They are stable: an older version must find what a newer
 // one installed and the other way round.
+import { AppError } from "#base/error.ts";
 import type { ObjectMeta, PodTemplate } from "#kube/objects.ts";
 
 /** On the pod template: what an injection changed, for its inverse (agent.ts). */
@@ -37,4 +38,12 @@ export const managerSelectorText = Object.entries(managerSelector)
 
 export function isOurs(meta: ObjectMeta): boolean {
   return Object.entries(managerSelector).every(([key, value]) => meta.labels?.[key] === value);
+}
+
+/** An agent in the traffic-manager would wait for the manager that it holds back. */
+export function refuseManager(labels: ObjectMeta["labels"], what: string): void {
+  if (labels === undefined || !isOurs({ labels })) return;
+  throw new AppError("not_interceptable", `${what} is the traffic-manager, which takes no agent`, {
+    hint: "choose a workload of yours, see `telepresence list`",
+  });
 }

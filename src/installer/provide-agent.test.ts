@@ -245,6 +245,20 @@ describe("provideAgent()", () => {
     expect((await provideAgent(server.open(), wanted())).kind).toBe("ephemeral");
   });
 
+  // Trap 48: pods that were ending counted among those that had to have an agent.
+  test("leaves a pod alone that is ending, or has ended", async () => {
+    const ending = makePod("hello-3");
+    cluster.pods.set("hello-3", {
+      ...ending,
+      metadata: { ...ending.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
+    });
+    cluster.pods.set("hello-4", { ...makePod("hello-4"), status: { phase: "Failed" } });
+    const { started } = await provideAgent(server.open(), wanted());
+    await started?.(signal);
+    const attached = [...cluster.pods.values()].filter(({ spec }) => spec.ephemeralContainers !== undefined);
+    expect(attached.map(({ metadata }) => metadata.name)).toEqual(["hello-1", "hello-2"]);
+  });
+
   test("tells the image that cannot be pulled", async () => {
     cluster.state = { waiting: { reason: "ImagePullBackOff", message: "no such image" } };
     const { started } = await provideAgent(server.open(), wanted());

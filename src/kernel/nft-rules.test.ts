@@ -2,7 +2,15 @@
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { decodeAttributes, decodeMessages, decodeText, NetlinkWriter } from "./netlink.ts";
-import { dnsRedirect, firstSynRedirect, inertRule, markAnswers, ownZone, writeExpressions } from "./nft-rules.ts";
+import {
+  dnsRedirect,
+  firstSynRedirect,
+  inertRule,
+  markAnswers,
+  ownZone,
+  udpRedirect,
+  writeExpressions,
+} from "./nft-rules.ts";
 import type { Rule } from "./nft-rules.ts";
 
 describe("firstSynRedirect()", () => {
@@ -26,6 +34,20 @@ describe("firstSynRedirect()", () => {
     expect(digest(firstSynRedirect(8080, 9900))).not.toBe(digest(firstSynRedirect(8081, 9900)));
     expect(digest(firstSynRedirect(8080, 9900))).not.toBe(digest(firstSynRedirect(8080, 9901)));
   });
+});
+
+// Trap 53: an application of the agent's own user had its traffic left out of a mesh, by a rule on users.
+test("no rule asks which user sent a packet", () => {
+  const userOrGroup = [10, 11]; // NFT_META_SKUID, NFT_META_SKGID
+  const marked = { mark: 1, zone: 1 };
+  const dns = dnsRedirect({ nameservers: [Uint8Array.of(10, 0, 0, 53)], port: 53, upstreamSourcePorts: [4000] });
+  const rules = [firstSynRedirect(80, 24_900), udpRedirect(53, 24_900), inertRule(), ownZone(marked), ...dns];
+  const keys = [...rules, ...markAnswers(marked)].flatMap(metaKeysOf);
+  expect(keys.length).toBeGreaterThan(5);
+  expect(keys.filter((key) => userOrGroup.includes(key))).toEqual([]);
+  expect(metaKeysOf([(writer) => writer.text(1, "meta").nested(2, (data) => data.be32(1, 1).be32(2, 10))])).toEqual([
+    10,
+  ]);
 });
 
 describe("inertRule()", () => {
@@ -69,6 +91,18 @@ function messageOf(rule: Rule): Uint8Array {
   return writer
     .message({ type: 1, flags: 0, sequence: 1 }, new Uint8Array(0), (out) => writeExpressions(out, rule))
     .bytes();
+}
+
+/** What a rule loads of a packet's surroundings. */
+function metaKeysOf(rule: Rule): readonly number[] {
+  return rule.flatMap((expression) => {
+    const [message] = decodeMessages(messageOf([expression]));
+    const element = decodeAttributes(message?.payload ?? new Uint8Array(), 0).get(1) ?? new Uint8Array();
+    const attributes = decodeAttributes(element, 0);
+    if (decodeText(attributes.get(1) ?? new Uint8Array()) !== "meta") return [];
+    const key = decodeAttributes(attributes.get(2) ?? new Uint8Array(), 0).get(2) ?? new Uint8Array(4);
+    return [Buffer.from(key).readUInt32BE()];
+  });
 }
 
 function namesOf(rule: Rule): readonly string[] {

@@ -287,8 +287,15 @@ describe("resolveWorkload()", () => {
       status: { observedGeneration: "4" },
     });
   });
-  test("takes what an operator's own object owns", async () => {
-    const deployments = [{ ...workload("hello"), metadata: owned("hello", "Widget", "w").metadata }];
+  // Trap 48: an owner of the workload's own name was taken for the workload, for ever.
+  test.each([
+    ["Widget", "w"],
+    ["Widget", "hello"],
+    ["Deployment", "hello"],
+  ])("takes what an operator's own object owns: %s %s", async (kind, owner) => {
+    const { metadata } = owned("hello", kind, owner);
+    const ownerReferences = metadata.ownerReferences?.map((item) => ({ ...item, apiVersion: "example.com/v1" }));
+    const deployments = [{ ...workload("hello"), metadata: { ...metadata, ownerReferences: ownerReferences ?? [] } }];
     expect(await resolve({ ...none, deployments })).toContain("Deployment hello");
   });
   const finished: Workload = {

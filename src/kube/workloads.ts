@@ -180,12 +180,17 @@ function readPod({ metadata, spec, status }: Pod): Workload {
   return { metadata, spec: { template }, status: { ...(status?.phase && { phase: status.phase }) } };
 }
 
-/** Kinds by which a pod or a workload belongs to another one; any other owner (an operator's object) is none of ours. */
+/** By what a pod or a workload belongs to another one; any other owner (an operator's object) is none of ours. */
 const owningKinds = new Set([...Object.keys(workloadResources), "ReplicationController", "Node"]);
+/** Operators have kinds of these names too. */
+const owningGroups = new Set(["v1", "apps", "batch", "argoproj.io"]);
 
 /** The workload that owns this object, as `ReplicaSet hello-7d9`; undefined for one that stands for itself. */
 export function ownerOf({ metadata }: KubeObject): string | undefined {
-  const owner = metadata.ownerReferences?.find((item) => item.controller === true && owningKinds.has(item.kind));
+  const owner = metadata.ownerReferences?.find(
+    ({ apiVersion, kind, controller }) =>
+      controller === true && owningKinds.has(kind) && owningGroups.has(apiVersion.split("/")[0] ?? ""),
+  );
   return owner === undefined ? undefined : `${owner.kind} ${owner.name}`;
 }
 
