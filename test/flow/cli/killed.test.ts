@@ -1,8 +1,6 @@
 // A command line that is killed with -9, between the real command line and the daemon's real door: the daemon does what
 // it can no longer do. Before, the user's own command lived on, and so did the connection that was made for it.
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { once } from "node:events";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
@@ -14,24 +12,21 @@ import { startControlServer } from "#daemon/control/server.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import { isAlive } from "#host/process.ts";
 import { outcomeOf, startCli } from "./run-cli.ts";
-import { connection, interceptInfo } from "./scripted-daemon.ts";
+import { connection, interceptInfo, makeHome } from "./scripted-daemon.ts";
 
-let home: string;
-let env: Record<string, string>;
+let home: ReturnType<typeof makeHome>;
 let server: AsyncDisposable;
 let supervisor: PlayedSupervisor;
 /** The id that the daemon was told of. */
 let knownCommand: () => number | undefined;
 beforeEach(async () => {
-  home = mkdtempSync(join(tmpdir(), "tp-killed-"));
-  mkdirSync(join(home, "telepresence"), { mode: 0o700 });
-  env = { PATH: process.env["PATH"] ?? "/usr/bin:/bin", HOME: home, XDG_RUNTIME_DIR: home };
+  home = makeHome();
   supervisor = new PlayedSupervisor();
   const callers: OwningCaller[] = [];
   knownCommand = () => callers.find(({ command }) => command !== undefined)?.command?.pid;
   const handlersFor = createHandlers(supervisor as unknown as Supervisor, systemClock, silentLogger);
   server = await startControlServer({
-    path: join(home, "telepresence", "daemon.sock"),
+    path: join(home.path, "telepresence", "daemon.sock"),
     handlersFor: (caller) => {
       callers.push(caller);
       return handlersFor(caller);
@@ -43,7 +38,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await server[Symbol.asyncDispose]();
-  rmSync(home, { recursive: true });
+  home[Symbol.dispose]();
 });
 
 /** What the handlers use of a supervisor and of its session, written down. */
@@ -85,7 +80,7 @@ async function start(
   argv: readonly string[],
   script: string,
 ): Promise<{ cli: ReturnType<typeof startCli>; pid: number }> {
-  const cli = startCli([...argv, "--", "sh", "-c", `${script}; echo pid=$$; while :; do sleep 0.05; done`], { env });
+  const cli = startCli([...argv, "--", "sh", "-c", `${script}; echo pid=$$; while :; do sleep 0.05; done`], home);
   let text = "";
   while (!/pid=\d+\n/.test(text)) {
     const [chunk] = (await once(cli.stdout, "data")) as [Buffer];
@@ -122,7 +117,7 @@ test("a command that does not want to end is killed after a while", { timeout: 1
 });
 
 test("a command that has ended by itself is undone by its command line, once", async () => {
-  const cli = startCli(["connect", "--", "true"], { env });
+  const cli = startCli(["connect", "--", "true"], home);
   expect((await outcomeOf(cli)).code).toBe(0);
   await server[Symbol.asyncDispose]();
   expect(supervisor.seen).toEqual(["disconnect"]);
