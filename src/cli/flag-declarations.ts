@@ -31,6 +31,10 @@ export function addInterceptFlags(command: Command): void {
     )
     .option("--existing <what>", "connections that are open already: keep (default), drain (close when idle) or reset")
     .option("--on-refused <who>", "when the local process does not take a connection: app (answers, default) or fail")
+    .option(
+      "--probes <who>",
+      "who answers the kubelet's probes: app (default), agent (says that all is well) or laptop",
+    )
     .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
     .option("--detailed-output", "with --output or --format: one object with everything, the pod's environment too")
     .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")

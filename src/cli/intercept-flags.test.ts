@@ -50,6 +50,14 @@ describe("checkInterceptFlags()", () => {
       '--on-refused is "reset", expected one of app, fail',
     );
   });
+  test("takes --probes app, agent and laptop, and says what the last one means", () => {
+    expect(checkInterceptFlags({ probes: "app" })).toEqual([]);
+    expect(checkInterceptFlags({ probes: "agent" })).toEqual([]);
+    expect(checkInterceptFlags({ probes: "laptop" })).toEqual([expect.stringContaining("the pods become unready")]);
+    expect(() => checkInterceptFlags({ probes: "none" })).toThrow(
+      '--probes is "none", expected one of app, agent, laptop',
+    );
+  });
   test("takes --tls-cert and --plaintext with a filter only", () => {
     const filter = { httpMethod: ["GET"] };
     expect(readTls({ ...filter, tlsCert: "web-tls:server.pem,server.key" })).toEqual({

@@ -10,8 +10,10 @@ import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { parseCertificateChoice, type InterceptTls } from "#wire/intercept-tls.ts";
 import {
   existingModes,
+  probeModes,
   refusedModes,
   type ExistingMode,
+  type ProbeMode,
   type RefusedMode,
   type WorkloadKind,
 } from "#wire/manager-api.ts";
@@ -28,6 +30,7 @@ export interface InterceptFlags extends FilterFlags, VolumeFlags {
   readonly agent?: string;
   readonly existing?: string;
   readonly onRefused?: string;
+  readonly probes?: string;
   readonly envFile?: string;
   readonly envJson?: string;
   readonly envSyntax?: string;
@@ -56,7 +59,7 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   refuseAbsent(flags);
   readEnvironmentSyntax(flags.envSyntax);
   readVolumeWish(flags, "/");
-  return warnOfGrpc(flags);
+  return [...warnOfGrpc(flags), ...warnOfProbes(readProbes(flags.probes))];
 }
 
 /** A host name or an address, by its letters; whether somebody listens there is seen when a caller comes. */
@@ -85,6 +88,13 @@ export function readOnRefused(flag: string | undefined): RefusedMode | undefined
   const mode = refusedModes.find((name) => name === flag);
   if (flag === undefined || mode !== undefined) return mode;
   throw new AppError("usage", `--on-refused is "${flag}", expected one of ${refusedModes.join(", ")}`);
+}
+
+/** Who answers the kubelet's probes: the application unless it is said otherwise. */
+export function readProbes(flag: string | undefined): ProbeMode | undefined {
+  const mode = probeModes.find((name) => name === flag);
+  if (flag === undefined || mode !== undefined) return mode;
+  throw new AppError("usage", `--probes is "${flag}", expected one of ${probeModes.join(", ")}`);
 }
 
 /** How connections that speak TLS are read; without a filter they are not. */
@@ -150,6 +160,13 @@ function refuseAbsent(flags: InterceptFlags): void {
 function warnOfGrpc({ grpcMethod }: InterceptFlags): readonly string[] {
   if (grpcMethod === undefined) return [];
   return ["HTTP/2 connections go to the application in this version: --grpc-method sees gRPC over HTTP/1.1 only"];
+}
+
+function warnOfProbes(probes: ProbeMode | undefined): readonly string[] {
+  if (probes !== "laptop") return [];
+  return [
+    "the local process answers the kubelet's probes: while it hangs, at a breakpoint say, the pods become unready and are restarted",
+  ];
 }
 
 function unsupported(subject: string, hint: string): AppError {

@@ -17,6 +17,7 @@ import {
   readAgentMode,
   readExisting,
   readOnRefused,
+  readProbes,
   readTls,
 } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
@@ -110,6 +111,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       agent: readAgentMode(flags.agent, config.agent),
       existing: readExisting(flags.existing),
       onRefused: readOnRefused(flags.onRefused),
+      probes: readProbes(flags.probes),
       filter: wish.filter,
       allowOverlap: flags.allowOverlap,
       tls: readTls(flags),

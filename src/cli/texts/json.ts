@@ -48,6 +48,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     caller_address_kept: info.callerAddress?.kept,
     existing: spec.existing,
     on_refused: spec.onRefused,
+    probes: spec.probes,
     older_connections: info.olderConnections,
     caller_path: callerPathToJson(info),
     tls: spec.tls,

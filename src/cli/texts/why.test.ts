@@ -210,3 +210,12 @@ test.each([
 ])("%d ms is %s", (ms, text) => {
   expect(formatAge(ms)).toBe(text);
 });
+
+test("a probe says who answers it, and by whose wish", () => {
+  const probe = { containerPort: 80, method: "GET", target: "/healthz", isProbe: true, refused: [], status: 200 };
+  const said = (more: Partial<Pod["decisions"][number]>): string =>
+    formatDecisions(of(podOf("hello-1", { decisions: [{ ageMs: 1000, ...probe, ...more }] })), 9).join("\n");
+  expect(said({ answeredBy: "application" })).toContain("a probe of the kubelet's, which asks for the application");
+  expect(said({ answeredBy: "agent" })).toContain("traffic-agent, 200: a probe of the kubelet's, which --probes agent");
+  expect(said({ answeredBy: "laptop", taken: 0 })).toContain("which --probes laptop gives to");
+});

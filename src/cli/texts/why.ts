@@ -54,12 +54,20 @@ function answererOf(entry: Entry): string {
 
 function reasonOf(entry: Entry): string {
   const { isProbe, left, taken, refused, pod, method } = entry;
-  if (isProbe === true) return "a probe of the kubelet's, which asks for the application";
   const one = interceptAt(pod, taken);
+  if (isProbe === true) return probeReasonOf(entry, one);
   if (one !== undefined) return left === undefined ? tookIt(one) : `${nameOf(one)} took it, but ${left}`;
   if (left !== undefined) return left;
   if (refused.length === 0) return "no intercept takes requests of this port";
   return refused.map((rule) => refusalOf(rule, pod, method !== undefined)).join("; ");
+}
+
+/** Kubelet asks for the application, unless an intercept says otherwise. */
+function probeReasonOf({ answeredBy, failure, left }: Entry, taken: Asked | undefined): string {
+  const probe = "a probe of the kubelet's, which";
+  if (answeredBy === "agent" && failure === undefined) return `${probe} --probes agent has the agent answer`;
+  if (taken === undefined) return `${probe} asks for the application`;
+  return `${probe} --probes laptop gives to ${nameOf(taken)}${left === undefined ? "" : `, but ${left}`}`;
 }
 
 function tookIt(intercept: Asked): string {
@@ -110,7 +118,8 @@ function formatGroup(what: string, pods: readonly Pod[]): readonly string[] {
   });
 }
 
-function destinationOf({ taken, undecided, isProbe }: Verdict, pod: Pod): string {
+function destinationOf({ taken, undecided, isProbe, byAgent }: Verdict, pod: Pod): string {
+  if (byAgent === true) return "the agent, by --probes agent,";
   if (isProbe === true) return "the application, as probes do,";
   const one = interceptAt(pod, taken);
   const to = one === undefined ? "the application" : `the laptop of ${one.client} (intercept ${shortName(one)})`;
@@ -201,6 +210,7 @@ function verdictsToJson(pod: Pod): readonly Readonly<Record<string, unknown>>[] 
     taken_by: interceptToJson(interceptAt(pod, verdict.taken)),
     body_decides: verdict.undecided === undefined ? undefined : true,
     probe: verdict.isProbe,
+    by_agent: verdict.byAgent,
     rules: verdict.rules.map((rule) => ruleToJson(rule, pod)),
   }));
 }

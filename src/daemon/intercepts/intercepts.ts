@@ -404,7 +404,7 @@ function shown({ info, agent, follower, path, volumes }: Own): InterceptInfo {
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */
 function specOf(request: InterceptRequest, resolved: ResolvedIntercept, sessionId: string): InterceptSpec {
-  const { name, existing, onRefused, allowOverlap } = request;
+  const { name, existing, onRefused, probes, allowOverlap } = request;
   const filter = request.filter?.replaceAll(`${unknownSessionId}:`, `${sessionId}:`);
   return {
     name,
@@ -413,6 +413,7 @@ function specOf(request: InterceptRequest, resolved: ResolvedIntercept, sessionI
     ports: [...resolved.ports],
     ...(existing === undefined ? {} : { existing }),
     ...(onRefused === undefined ? {} : { onRefused }),
+    ...(probes === undefined ? {} : { probes }),
     ...(filter === undefined ? {} : { filter }),
     ...(allowOverlap === undefined ? {} : { allowOverlap }),
     ...(resolved.tls === undefined ? {} : { tls: resolved.tls }),
@@ -427,12 +428,21 @@ async function createFiltered(
   createdAtMs?: number,
 ): Promise<InterceptInfo> {
   const info = await rpc.call("intercept.create", { spec, createdAtMs }, signal);
-  const what = info.spec.filter === spec.filter ? "read TLS" : "choose requests";
-  if (info.spec.filter === spec.filter && (spec.tls === undefined || info.spec.tls !== undefined)) return info;
+  const [unknown] = unknownWishes(spec, info.spec);
+  if (unknown === undefined) return info;
   await rpc.call("intercept.remove", { id: info.id }, signal);
-  throw new AppError("version_mismatch", `the traffic-manager is of an older version, which cannot ${what}`, {
-    hint: "upgrade it, or leave out the filter",
+  throw new AppError("version_mismatch", `the traffic-manager is of an older version, which cannot ${unknown.what}`, {
+    hint: `upgrade it, or leave out ${unknown.flag}`,
   });
+}
+
+/** What an older peer has left out of the spec. */
+function unknownWishes(wished: InterceptSpec, known: InterceptSpec): readonly { what: string; flag: string }[] {
+  return [
+    ...(known.filter === wished.filter ? [] : [{ what: "choose requests", flag: "the filter" }]),
+    ...(wished.tls === undefined || known.tls !== undefined ? [] : [{ what: "read TLS", flag: "the filter" }]),
+    ...((known.probes ?? "app") === (wished.probes ?? "app") ? [] : [{ what: "say who answers probes", flag: "--probes" }]),
+  ];
 }
 
 /** An intercept that had lost its link: connections that began meanwhile were promised to the application. */

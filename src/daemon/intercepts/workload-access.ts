@@ -6,7 +6,7 @@ import type { AgentPort, AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
-import type { AgentKind, ExistingMode, InterceptPort, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
+import type { AgentKind, ExistingMode, InterceptPort, ProbeMode, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
 import type { EnvironmentPlace, PodEnvironment } from "./pod-environment.ts";
 import type { CopiedVolumes, VolumeTarget, VolumeWish } from "#daemon/volumes/volume-copies.ts";
 
@@ -36,6 +36,8 @@ export interface InterceptRequest extends InterceptQuery {
   readonly existing?: ExistingMode | undefined;
   /** Who answers when the laptop's process does not take a connection. */
   readonly onRefused?: RefusedMode | undefined;
+  /** Who answers the kubelet's probes. */
+  readonly probes?: ProbeMode | undefined;
   /** Which requests of HTTP it takes, with `unknownSessionId` in place of the session's id; everything when left out. */
   readonly filter?: string | undefined;
   /** It may share requests with others' intercepts. */
