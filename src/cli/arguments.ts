@@ -14,6 +14,7 @@ const switches: ReadonlyMap<string, string | undefined> = new Map([
   ["--no-report", undefined],
   ["--debug", undefined],
   ["--intercepts", undefined],
+  ["--ingests", undefined],
   ["--agents", undefined],
   ["--only-interceptable", "--no-only-interceptable"],
   ["-o", "--no-only-interceptable"],

@@ -24,7 +24,6 @@ export function addInterceptFlags(command: Command): void {
       "workload to intercept, when it has another name than the intercept; KIND/NAME too",
     )
     .addOption(hidden("-d, --deployment <name>", "older spelling of --workload"))
-    .option("--container <name>", "container whose environment is meant, when there are several")
     .option(
       "--agent <kind>",
       "auto (default: ephemeral where it can be, else sidecar), ephemeral (no pod is restarted) or sidecar (one rollout)",
@@ -36,7 +35,6 @@ export function addInterceptFlags(command: Command): void {
       "who answers the kubelet's probes: app (default), agent (says that all is well) or laptop",
     )
     .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
-    .option("--detailed-output", "with --output or --format: one object with everything, the pod's environment too")
     .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")
     .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
     .addOption(hidden("-u, --preview-url", "not available"))
@@ -45,9 +43,18 @@ export function addInterceptFlags(command: Command): void {
   addFilterFlags(command);
 }
 
+export function addIngestFlags(command: Command): void {
+  command.option(
+    "--agent <kind>",
+    "auto (default: only where the container has no programs to be read by), ephemeral or sidecar (one rollout)",
+  );
+  addBelongingsFlags(command);
+}
+
 /** What a command is given of the pod: its environment and its volumes. */
 function addBelongingsFlags(command: Command): void {
   command
+    .option("-c, --container <name>", "container whose environment is meant, when there are several")
     .option("-e, --env-file <path>", "write the pod's environment to a file")
     .option(
       "--env-syntax <name>",
@@ -67,7 +74,8 @@ function addBelongingsFlags(command: Command): void {
         "also copy a volume that only the container has, once; by its name or mount path",
       ).argParser(appendValue),
     )
-    .option("--copy-limit <size>", "the most that one --copy-volume may be (default: 256Mi)");
+    .option("--copy-limit <size>", "the most that one --copy-volume may be (default: 256Mi)")
+    .option("--detailed-output", "with --output or --format: one object with everything, the pod's environment too");
 }
 
 /** All of them together must hold; each compiles to CEL. */

@@ -2,10 +2,9 @@
 // honoured: said clearly, never ignored in silence.
 import { AppError } from "#base/error.ts";
 import type { FilterFlags } from "#filter/flags.ts";
-import { readEnvironmentSyntax } from "./environment-syntax.ts";
 import { choosesRequests } from "./intercept-filter.ts";
+import { checkBelongingsFlags, type BelongingsFlags } from "./pod-belongings.ts";
 import { readTargetName, type TargetName } from "./target-name.ts";
-import { readVolumeWish, type VolumeFlags } from "./volume-flags.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { parseCertificateChoice, type InterceptTls } from "#wire/intercept-tls.ts";
 import {
@@ -18,24 +17,18 @@ import {
   type WorkloadKind,
 } from "#wire/manager-api.ts";
 
-export interface InterceptFlags extends FilterFlags, VolumeFlags {
+export interface InterceptFlags extends FilterFlags, BelongingsFlags {
   readonly port?: readonly string[];
   readonly service?: string;
   readonly workload?: string;
   /** Of the workload, where it was said: `deploy/hello`. */
   readonly kind?: WorkloadKind;
   readonly deployment?: string;
-  readonly container?: string;
   readonly address?: string;
   readonly agent?: string;
   readonly existing?: string;
   readonly onRefused?: string;
   readonly probes?: string;
-  readonly envFile?: string;
-  readonly envJson?: string;
-  readonly envSyntax?: string;
-  readonly envExclude?: readonly string[];
-  readonly detailedOutput?: boolean;
   readonly mechanism?: string;
   readonly httpMatch?: readonly string[];
   readonly allowOverlap?: boolean;
@@ -57,8 +50,7 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   readOnRefused(flags.onRefused);
   readTls(flags);
   refuseAbsent(flags);
-  readEnvironmentSyntax(flags.envSyntax);
-  readVolumeWish(flags, "/");
+  checkBelongingsFlags(flags);
   return [...warnOfGrpc(flags), ...warnOfProbes(readProbes(flags.probes))];
 }
 

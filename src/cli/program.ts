@@ -2,12 +2,14 @@
 // does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
 import type { CommanderError, OutputConfiguration } from "commander";
 import { Command, Help, Option } from "commander";
-import { addConnectFlags, addGlobalFlags, addInterceptFlags } from "./flag-declarations.ts";
+import { addConnectFlags, addGlobalFlags, addIngestFlags, addInterceptFlags } from "./flag-declarations.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
 import type { CommandContext } from "./context.ts";
 import type { GenyamlFlags } from "./commands/genyaml.ts";
+import type { IngestFlags } from "./commands/ingest.ts";
+import type { LeaveFlags } from "./commands/leave.ts";
 import type { ListFlags } from "./commands/list.ts";
 import type { RevokeFlags } from "./commands/revoke.ts";
 import type { UninstallFlags } from "./commands/uninstall.ts";
@@ -49,6 +51,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addGlobalFlags(program);
   declareSession(program, options);
   declareTraffic(program, options);
+  declareIngest(program, options);
   declareLooking(program, options);
   declareOther(program, options);
   declareGenyaml(program, options);
@@ -131,6 +134,7 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
     .usage("[flags]")
     .description("List intercepts, then the workloads that can be intercepted. Connects when needed.")
     .option("-i, --intercepts", "intercepts only")
+    .option("-g, --ingests", "ingests only")
     .option("-a, --agents", "workloads with an installed traffic-agent only")
     .option("-o, --only-interceptable", "workloads that can be intercepted only; =false shows all", true)
     .addOption(new Option("--no-only-interceptable").hideHelp())
@@ -161,13 +165,34 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
   const leave = program
     .command("leave")
     .alias("detach")
-    .argument("<names...>", "names of intercepts")
+    .argument("<names...>", "names of intercepts, or of workloads that are ingested")
     .helpGroup(groups.traffic)
     .usage("<names...> [flags]")
-    .description("End intercepts");
+    .description("End intercepts and ingests")
+    .option("-c, --container <name>", "only the ingest of this container");
   action(leave, options, ([names]) => async (context) => {
     const { runLeave } = await import("./commands/leave.ts");
-    return runLeave(context, names as readonly string[]);
+    return runLeave(context, names as readonly string[], leave.opts<LeaveFlags>());
+  });
+}
+
+function declareIngest(program: Command, options: ProgramOptions): void {
+  const ingest = program
+    .command("ingest")
+    .argument("<workload>", "workload, or a service of it")
+    .argument("[command...]", "command to run with it, after --")
+    .helpGroup(groups.traffic)
+    .summary("Get a container's environment and files, and no traffic")
+    .description(
+      "Get a container's environment and files, and no traffic; with a command, for as long as it runs. Connects when needed.",
+    )
+    .usage("<workload> [flags] [-- command [args...]]");
+  addIngestFlags(ingest);
+  addConnectFlags(ingest);
+  action(ingest, options, ([name, words]) => async (context) => {
+    refuseExtraWords(words as readonly string[], { portMissing: false });
+    const { runIngest } = await import("./commands/ingest.ts");
+    return runIngest(context, name as string, ingest.opts<IngestFlags>(), options.command);
   });
 }
 

@@ -15,6 +15,7 @@ import type { Kube } from "#kube/client.ts";
 import { pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
 import { openPortForward } from "#kube/port-forward.ts";
+import { resolveContainer } from "#kube/resolve-container.ts";
 import { resolveWorkload, whyPodUnfit, type ResolvedWorkload } from "#kube/resolve-workload.ts";
 import { canBeTaken, routeDeclaredPorts } from "#kube/service-ports.ts";
 import { recordWorkloadEvent } from "#kube/workload-event.ts";
@@ -37,16 +38,23 @@ import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
 import { PolicyCheck, type JudgedWorkload } from "#daemon/intercepts/network-policies.ts";
 import { explainByPass, findServicePods } from "#daemon/intercepts/by-pass.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
-import { readPodEnvironment, type EnvironmentPlace, type PodEnvironment } from "#daemon/intercepts/pod-environment.ts";
+import {
+  hasPrograms,
+  readPodEnvironment,
+  type EnvironmentPlace,
+  type PodEnvironment,
+} from "#daemon/intercepts/pod-environment.ts";
 import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import { execRevocation } from "./revocation.ts";
 import type { ClusterAccess, RestoredManager } from "./session.ts";
 import { copyVolumes } from "./volumes/volume-copies.ts";
 import type { CopiedVolumes, VolumeOptions, VolumeTarget, VolumeWish } from "./volumes/volume-copies.ts";
 import type {
+  IngestRequest,
   InterceptRequest,
   Injected,
   Progress,
+  ResolvedIngest,
   ResolvedIntercept,
   WorkloadNews,
   WorkloadPod,
@@ -209,6 +217,36 @@ export class KubeAccess implements ClusterAccess {
     return { agent: kind, started, replacedPods: replaced, obstacles, warnings: [...obstacles, ...warnings] };
   }
 
+  async resolveContainer(request: IngestRequest, signal: AbortSignal): Promise<ResolvedIngest> {
+    const options = { signal, withoutAgent: planRemoval };
+    const { workload, containerName, others } = await resolveContainer(this.#kube, request, options);
+    const { kind, name, namespace } = workload;
+    const which = `container ${containerName} of ${describeWorkload(workload)} is taken, --container chooses another`;
+    const warnings = others.length === 0 ? [] : [`${which}: ${others.join(", ")}`];
+    return { workload: { kind, name, namespace }, containerName, warnings };
+  }
+
+  async injectReader(
+    workload: WorkloadRef,
+    mode: AgentMode,
+    onProgress: Progress,
+    signal: AbortSignal,
+  ): Promise<Pick<Injected, "agent" | "started" | "warnings">> {
+    const found = await findWorkload(this.#kube, workload, signal);
+    const known = await this.#kube.list(services, { namespace: workload.namespace }, signal);
+    const { kind, started, warnings } = await provideAgent(this.#kube, {
+      workload,
+      services: known.items.filter((service) => found !== undefined && selects(service, found.object)),
+      needed: [],
+      image: this.#image,
+      mode,
+      withoutRollout: mode === "auto",
+      onProgress,
+      signal,
+    });
+    return { agent: kind, started, warnings };
+  }
+
   async attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void> {
     const { namespace } = workload;
     const [pod, known] = await Promise.all([
@@ -250,6 +288,10 @@ export class KubeAccess implements ClusterAccess {
 
   recordEvent(news: WorkloadNews, signal: AbortSignal): Promise<boolean> {
     return recordWorkloadEvent(this.#kube, news, signal);
+  }
+
+  hasPrograms(place: EnvironmentPlace, signal: AbortSignal): Promise<boolean> {
+    return hasPrograms(this.#kube, place, signal);
   }
 
   readEnvironment(place: EnvironmentPlace, signal: AbortSignal): Promise<PodEnvironment> {

@@ -3,16 +3,18 @@
 // too; a lost manager link does not end it.
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { isAppError, type AppError } from "#base/error.ts";
+import { AppError, isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
 import { linkSilenceMs } from "#wire/limits.ts";
+import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
+import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
@@ -22,6 +24,8 @@ import { WorkloadEvents } from "#daemon/intercepts/workload-events.ts";
 import type { Progress, WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
 
 type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
+type LeaveParams = Omit<ParamsOf<typeof controlApi, "leave">, "name">;
+type IngestParams = ParamsOf<typeof controlApi, "ingest">;
 type InterceptParams = ParamsOf<typeof controlApi, "intercept">;
 
 /** The cluster's API as the session uses it; cluster-access.ts fulfils it. */
@@ -77,6 +81,7 @@ export class Session implements AsyncDisposable {
   readonly #link: ManagerLink;
   readonly #network: SessionNetwork;
   readonly #intercepts: Intercepts;
+  readonly #ingests: Ingests;
   readonly #events: WorkloadEvents;
 
   private constructor(
@@ -96,6 +101,8 @@ export class Session implements AsyncDisposable {
     this.#network = parts.network;
     this.#intercepts = parts.intercepts;
     this.#events = parts.events;
+    const { access, clock, log } = options;
+    this.#ingests = parts.scope.use(new Ingests({ access, clock, log }));
     this.ended = parts.network.lost;
     this.warnings = [...options.warnings, ...parts.network.warnings];
     this.connection = {
@@ -200,14 +207,34 @@ export class Session implements AsyncDisposable {
     return { ...result, warnings: [...restored.warnings, ...result.warnings] };
   }
 
+  /** Without the traffic-manager: it has no part in it. */
+  async ingest(params: IngestParams, progress: Progress, signal: AbortSignal): Promise<IngestResult> {
+    const namespace = params.namespace ?? this.connection.namespace;
+    const wants = { environment: params.wantEnvironment, volumes: params.volumes };
+    return await this.#ingests.create({ ...params, namespace }, wants, progress, signal);
+  }
+
   /** Resolves when there is no such intercept of ours any more, with why when somebody else ended it; never rejects. */
   interceptEnded(name: string): Promise<string | undefined> {
     return this.#intercepts.ended(name);
   }
 
-  /** `namespace`, when given, must be the intercept's own. */
-  async leave(name: string, signal: AbortSignal, namespace?: string): Promise<void> {
-    await this.#intercepts.remove(name, signal, namespace);
+  /** Resolves when it is over; never rejects. */
+  ingestEnded(info: IngestInfo): Promise<undefined> {
+    return this.#ingests.ended(info);
+  }
+
+  /** Whatever has that name; `namespace`, when given, must be its own. */
+  async leave(name: string, signal: AbortSignal, { namespace, container, only }: LeaveParams = {}): Promise<void> {
+    const isIngest = container !== undefined || only === "ingest";
+    const ended = only === "intercept" ? 0 : await this.#ingests.end({ name, namespace, container });
+    const intercepts = this.intercepts.some(({ spec }) => spec.name === name);
+    if (!isIngest && (ended === 0 || intercepts)) await this.#intercepts.remove(name, signal, namespace);
+    if (!isIngest || ended > 0) return;
+    const which = container === undefined ? "" : `, container ${container},`;
+    throw new AppError("intercept_not_found", `there is no ingest of ${name}${which} now`, {
+      hint: "see `telepresence list --ingests`",
+    });
   }
 
   /** Workloads of the namespace with everybody's intercepts; without the manager, with one's own only. */
@@ -223,6 +250,7 @@ export class Session implements AsyncDisposable {
       warnings,
       workloads: workloads.map((workload) => ({
         ...workload,
+        ...withIngests(this.#ingests.infos.filter((info) => workloadKey(info.workload) === workloadKey(workload))),
         intercepts: everybody
           .filter(({ spec }) => workloadKey(spec.workload) === workloadKey(workload))
           .map((info) => ({ ...info, ...own.get(info.id), mine: own.has(info.id) })),
@@ -271,6 +299,7 @@ export class Session implements AsyncDisposable {
       connection: this.connection,
       transport: "port-forward",
       intercepts: [...this.intercepts, ...this.#intercepts.endedByOthers],
+      ...withIngests(this.#ingests.infos),
       ...network,
       ...(problem === undefined ? {} : { problem }),
       ...(roundTripMs === undefined ? {} : { roundTrip: { value: roundTripMs, ageMs: 0 } }),
@@ -326,6 +355,10 @@ export class Session implements AsyncDisposable {
     );
     return this.intercepts;
   }
+}
+
+function withIngests(infos: readonly IngestInfo[]): { ingests?: IngestInfo[] } {
+  return infos.length === 0 ? {} : { ingests: [...infos] };
 }
 
 /** chosen: `status` must not make anybody wait. */

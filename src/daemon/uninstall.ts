@@ -193,7 +193,7 @@ async function leaveIntercepts(
   const going = new Set(agents.map(workloadKey));
   for (const { spec } of session?.intercepts ?? []) {
     if (!going.has(workloadKey(spec.workload))) continue;
-    await session?.leave(spec.name, signal).catch((error: unknown) => {
+    await session?.leave(spec.name, signal, { only: "intercept" }).catch((error: unknown) => {
       if (!isAppError(error, "intercept_not_found")) throw error; // its command ended it meanwhile
     });
   }

@@ -2,6 +2,7 @@
 // current object: `planRemoval(release(planInjection(w)))` is `release(w)`, whatever a release changed meanwhile.
 import { AppError } from "#base/error.ts";
 import type { Container, PodSpec, PodTemplate, Service, Workload } from "#kube/objects.ts";
+import { markedContainer } from "#kube/resolve-container.ts";
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigSchema, agentConfigVariable, agentContainerName, isSamePort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
@@ -17,7 +18,10 @@ export interface InjectionOptions {
   readonly workload: WorkloadRef;
   /** Every service that selects the workload's pods. */
   readonly services: readonly Service[];
-  /** Ports that the intercept needs: taken where no service leads to the pods. */
+  /**
+   * Ports that the intercept needs: taken where no service leads to the pods. None (`[]`): an agent without ports will
+   * do, to read environment and files.
+   */
   readonly needed?: readonly AppPort[];
   readonly image: ImageChoice;
   readonly server: { readonly major: number; readonly minor: number };
@@ -40,11 +44,11 @@ export function planInjection(current: Workload, options: InjectionOptions): Wor
   const pod = template.spec;
   const what = `${options.workload.kind.toLowerCase()} ${options.workload.name}`;
   refuseTemplate(template, what);
-  const { services, needed = [] } = options;
+  const { services, needed } = options;
   // What the agent has by now somebody else may need.
-  const asked = [...needed, ...(readAgentConfig(current.spec.template.spec)?.ports ?? [])];
+  const asked = [...(needed ?? []), ...(readAgentConfig(current.spec.template.spec)?.ports ?? [])];
   const takeover = planTakeover(pod, { services, asked, what, by: "names" });
-  if (takeover.ports.length === 0) {
+  if (takeover.ports.length === 0 && needed?.length !== 0) {
     throw new AppError("not_interceptable", `${what} has no port that an agent could take`, {
       hint: "create a Service that selects its pods",
     });
@@ -114,8 +118,8 @@ function refuseRedirect(takeover: Takeover, labels: Readonly<Record<string, stri
 
 /** Whose environment the agent repeats: kubectl's default container, else that of the first port taken. */
 export function primaryContainer(template: PodTemplate, takeover: Takeover): string {
-  const marked = template.metadata?.annotations?.["kubectl.kubernetes.io/default-container"];
-  if (marked !== undefined && template.spec.containers.some((container) => container.name === marked)) return marked;
+  const marked = markedContainer(template);
+  if (marked !== undefined) return marked;
   const first = takeover.ports[0]?.containerName;
   const isPlain = template.spec.containers.some((container) => container.name === first);
   return (isPlain ? first : template.spec.containers[0]?.name) ?? "";

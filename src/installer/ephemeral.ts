@@ -87,7 +87,7 @@ export interface EphemeralOptions {
   /** Every service that selects the pod. */
   readonly services: readonly Service[];
   readonly image: ImageChoice;
-  /** Ports of the application that the intercept needs: taken where no service leads to the pod. */
+  /** Ports of the application that the intercept needs, as in `InjectionOptions`. */
   readonly needed?: readonly AppPort[];
 }
 
@@ -96,9 +96,9 @@ export function planEphemeral(pod: Pod, options: EphemeralOptions): EphemeralCon
   const what = `pod ${pod.metadata.name ?? ""}`;
   const { spec } = pod;
   refusePod(pod, what);
-  const { services, needed = [] } = options;
-  const takeover = planTakeover(spec, { services, asked: needed, what, by: "redirect" });
-  if (takeover.ports.length === 0) {
+  const { services, needed } = options;
+  const takeover = planTakeover(spec, { services, asked: needed ?? [], what, by: "redirect" });
+  if (takeover.ports.length === 0 && needed?.length !== 0) {
     throw new AppError("not_interceptable", `${what} has no port that an agent could take`, {
       hint: "create a Service that selects it",
     });

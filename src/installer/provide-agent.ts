@@ -26,6 +26,8 @@ import { injectAgent, whyNoSidecar } from "./rollout.ts";
 
 export interface ProvideRequest extends InjectRequest {
   readonly mode: AgentMode;
+  /** Nothing that is worth a restart: where no agent can be attached, none comes. */
+  readonly withoutRollout?: boolean;
   /** Asked before the workload's template is changed: what to warn of. */
   readonly beforeRollout?: () => readonly string[];
 }
@@ -74,7 +76,7 @@ async function byAttachElseRollout(kube: Kube, request: ProvideRequest, found: F
     return await byAttach(kube, request, found);
   } catch (error) {
     const failure = toAppError(error);
-    if (mode === "ephemeral" || signal.aborted || !isRefusal(failure)) throw failure;
+    if (mode === "ephemeral" || request.withoutRollout === true || signal.aborted || !isRefusal(failure)) throw failure;
     const why = `the agent of ${describeWorkload(workload)} comes by a rollout, which restarts its pods: ${explain(failure)}`;
     onProgress(why);
     const provided = await byRollout(kube, request);

@@ -67,12 +67,16 @@ export async function resolveWorkload(
   const ports = planPorts(pod, wanted, query.ports, describeWorkload(workload));
   const containerName = query.container ?? ports[0]?.containerName ?? "";
   const known = pod.containers.map((container) => container.name);
-  if (!known.includes(containerName)) {
-    throw new AppError("not_found", `${describeWorkload(workload)} has no container ${JSON.stringify(containerName)}`, {
-      hint: `choose with --container: ${known.join(", ")}`,
-    });
-  }
+  requireContainer(workload, known, containerName);
   return { workload, services: selecting, containerName, ports, affected: describeAffected(pod, selecting, ports) };
+}
+
+/** Throws unless it is one of the workload's. */
+export function requireContainer(workload: FoundWorkload, known: readonly string[], name: string): void {
+  if (known.includes(name)) return;
+  throw new AppError("not_found", `${describeWorkload(workload)} has no container ${JSON.stringify(name)}`, {
+    hint: `choose with --container: ${known.join(", ")}`,
+  });
 }
 
 interface Picked {
@@ -81,7 +85,8 @@ interface Picked {
   readonly service: string | undefined;
 }
 
-async function pickWorkload(
+/** The workload that a name means, its own or that of a service. */
+export async function pickWorkload(
   kube: Kube,
   query: InterceptQuery,
   all: readonly Service[],
@@ -132,7 +137,8 @@ export async function resolveName(
   return found;
 }
 
-async function findByName(
+/** Undefined when none of any kind has the name; throws when several have. */
+export async function findByName(
   kube: Kube,
   { namespace, kind }: Pick<InterceptQuery, "namespace" | "kind">,
   name: string,

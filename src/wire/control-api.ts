@@ -1,6 +1,7 @@
 // CLI ↔ user daemon (PROTOCOL §8.4): JSON-RPC over a Unix socket 0600 whose peer is checked by SO_PEERCRED.
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
+import { ingestInfoSchema } from "./ingest.ts";
 import { interceptTlsSchema } from "./intercept-tls.ts";
 import { kubeFlagsSchema } from "./kube-flags.ts";
 import {
@@ -83,6 +84,8 @@ export const daemonStatusSchema = z.object({
     .optional(),
   manager: z.object({ version: z.string(), podName: z.string(), image: z.string() }).optional(),
   intercepts: z.array(interceptInfoSchema),
+  /** Left out while there are none. */
+  ingests: z.array(ingestInfoSchema).optional(),
 });
 export type DaemonStatus = z.infer<typeof daemonStatusSchema>;
 
@@ -98,6 +101,8 @@ export const listedWorkloadSchema = z.object({
   services: names.optional(),
   /** Everybody's intercepts of the workload; one's own have `mine`. */
   intercepts: z.array(interceptInfoSchema.extend({ mine: z.boolean() })),
+  /** One's own; left out when there are none. */
+  ingests: z.array(ingestInfoSchema).optional(),
 });
 export type ListedWorkload = z.infer<typeof listedWorkloadSchema>;
 
@@ -109,6 +114,28 @@ export const whyWorkloadSchema = z.object({
   intercepts: z.array(interceptInfoSchema.extend({ mine: z.boolean() })),
 });
 export type WhyWorkload = z.infer<typeof whyWorkloadSchema>;
+
+/** What a call wants of the container's belongings. */
+const podWants = {
+  wantEnvironment: z.boolean(),
+  /** Wants the container's volumes as files; without it nothing is copied. */
+  volumes: z
+    .object({
+      /** Where they go; left out: a folder of the daemon's. */
+      path: z.string().max(4096).optional(),
+      /** Names or mount paths of those that only the container has. */
+      copy: names,
+      /** Of each of these. */
+      limitBytes: z.number().int().positive(),
+    })
+    .optional(),
+};
+const podGiven = {
+  /** Present when it was wanted and could be read. */
+  environment: z.record(z.string(), z.string()).optional(),
+  /** Present when there was something to copy: each mount is `root` and its path. */
+  volumes: z.object({ root: z.string(), mounts: z.array(z.string()) }).optional(),
+};
 
 /** Stands for the id that the session gets when it connects: an intercept's own is `<session id>:<name>`. */
 export const unknownSessionId = "00000000-0000-0000-0000-000000000000";
@@ -174,29 +201,42 @@ export const controlApi = {
       allowOverlap: z.boolean().optional(),
       /** How connections that speak TLS are read, for the filter. */
       tls: interceptTlsSchema.optional(),
-      wantEnvironment: z.boolean(),
-      /** Wants the container's volumes as files; without it nothing is copied. */
-      volumes: z
-        .object({
-          /** Where they go; left out: a folder of the daemon's. */
-          path: z.string().max(4096).optional(),
-          /** Names or mount paths of those that only the container has. */
-          copy: names,
-          /** Of each of these. */
-          limitBytes: z.number().int().positive(),
-        })
-        .optional(),
+      ...podWants,
     }),
     z.object({
       info: interceptInfoSchema,
-      /** Present when it was wanted and could be read. */
-      environment: z.record(z.string(), z.string()).optional(),
-      /** Present when there was something to copy: each mount is `root` and its path. */
-      volumes: z.object({ root: z.string(), mounts: z.array(z.string()) }).optional(),
+      ...podGiven,
       warnings,
     }),
   ),
-  leave: method(z.object({ name, namespace: namespace.optional() }), empty),
+  /** Environment and files of a container, and no traffic. */
+  ingest: method(
+    z.object({
+      /** A workload, or a service of it. */
+      name,
+      kind: z.enum(workloadKinds).optional(),
+      namespace: namespace.optional(),
+      container: name.optional(),
+      /** `auto`: an agent comes only where the container cannot be read without. */
+      agent: z.enum(agentModes).optional(),
+      /** It ends with this control connection. */
+      ownedByConnection: z.boolean(),
+      ...podWants,
+    }),
+    z.object({ info: ingestInfoSchema, ...podGiven, warnings }),
+  ),
+  /** Whatever has that name: the intercept, and the ingests of a workload. */
+  leave: method(
+    z.object({
+      name,
+      namespace: namespace.optional(),
+      /** Only the ingest of this container. */
+      container: name.optional(),
+      /** Only this, for whoever began it. */
+      only: z.enum(["intercept", "ingest"]).optional(),
+    }),
+    empty,
+  ),
   /** What the agents of a workload tell of its requests. */
   why: method(
     z.object({

@@ -1,13 +1,10 @@
 // `intercept NAME --port L[:svcport] [-- cmd]`: connects and installs when needed, starts the intercept, hands over the
 // pod's environment. With a command the intercept belongs to this process: it ends with the child, with this process,
 // and the child ends when the intercept is ended elsewhere.
-import { resolve } from "node:path";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { writePrivateFile } from "#cli/environment-file.ts";
-import { formatEnvironment, readEnvironmentSyntax, withoutNames } from "#cli/environment-syntax.ts";
 import type { Environment } from "#cli/environment-syntax.ts";
 import { runForeground } from "#cli/foreground.ts";
 import { readFilter } from "#cli/intercept-filter.ts";
@@ -21,25 +18,26 @@ import {
   readTls,
 } from "#cli/intercept-flags.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
-import { watchIntercept } from "#cli/intercept-watch.ts";
 import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
 import { suggestWorkload } from "#cli/near-workload.ts";
 import { requireCommand } from "#cli/own-command.ts";
+import { watchOwned } from "#cli/owned-watch.ts";
+import {
+  completeEnvironment,
+  readPodWants,
+  tellProgram,
+  writeEnvironmentFiles,
+  type Belongings,
+  type Volumes,
+} from "#cli/pod-belongings.ts";
 import { readTargetName } from "#cli/target-name.ts";
-import { readVolumeWish } from "#cli/volume-flags.ts";
 import { overlapWarnings } from "#cli/texts/filter.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
 import { olderWarnings } from "#cli/texts/older-connections.ts";
 import { describeUnread } from "#cli/texts/unread-connections.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
-
-/** Where the container's volumes are on this laptop, and which. */
-interface Volumes {
-  readonly root: string;
-  readonly mounts: readonly string[];
-}
 
 /** chosen: a first intercept rolls the workload out. */
 const interceptLimitMs = 300_000;
@@ -49,10 +47,8 @@ const leaveLimitMs = 60_000;
 /** protocol: shells give 126 and more for commands that could not be run, or that a signal ended. */
 const notAFailureOfItsOwn = 126;
 
-interface Established {
+interface Established extends Belongings {
   readonly info: InterceptInfo;
-  readonly volumes: Volumes | undefined;
-  readonly environment: Environment | undefined;
 }
 
 export async function runIntercept(
@@ -76,7 +72,8 @@ export async function runIntercept(
   });
   try {
     checkContainer(established, flags, command);
-    await writeEnvironmentFiles(context, established, flags);
+    const { environment, info } = established;
+    await writeEnvironmentFiles(context, { environment, workload: info.spec.workload }, flags);
   } catch (error) {
     await leave(context, connected, established.info);
     throw error;
@@ -100,8 +97,6 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
   const { flags, name, owned } = wish;
   const { config, daemon } = connected;
   const ports = flags.port ?? [String(config.defaultPort ?? 8080)];
-  const wantEnvironment =
-    owned || flags.envFile !== undefined || flags.envJson !== undefined || flags.detailedOutput === true;
   const { info, environment, volumes, warnings } = await daemon.client.call(
     "intercept",
     {
@@ -116,8 +111,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       allowOverlap: flags.allowOverlap,
       tls: readTls(flags),
       ownedByConnection: owned,
-      wantEnvironment,
-      volumes: readVolumeWish(flags, context.environment.cwd),
+      ...readPodWants(flags, context.environment.cwd, owned),
       service: flags.service,
       workload: flags.workload ?? flags.deployment,
       kind: flags.kind,
@@ -128,20 +122,11 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
   );
   for (const warning of [...warnings, ...overlapWarnings(info), ...olderWarnings(info), ...describeUnread(info)])
     context.output.warn(warning);
-  const told = tellProgram(info, volumes);
-  const given = environment && { ...withoutNames(environment, flags.envExclude ?? []), ...told };
-  return { info, volumes, environment: given };
+  return { info, volumes, environment: completeEnvironment(environment, toldOf(info, volumes), flags) };
 }
 
-/** What tells a program in whose place it is. */
-function tellProgram(info: InterceptInfo, volumes: Volumes | undefined): Environment {
-  return {
-    TELEPRESENCE_CONTAINER: info.spec.containerName,
-    TELEPRESENCE_INTERCEPT_ID: info.id,
-    ...(volumes === undefined
-      ? {}
-      : { TELEPRESENCE_ROOT: volumes.root, TELEPRESENCE_MOUNTS: volumes.mounts.join(":") }),
-  };
+function toldOf(info: InterceptInfo, volumes: Volumes | undefined): Environment {
+  return { TELEPRESENCE_INTERCEPT_ID: info.id, ...tellProgram(info.spec.containerName, volumes) };
 }
 
 /** Who names a container wants no other's environment, nor none. */
@@ -154,28 +139,6 @@ function checkContainer({ info, environment }: Established, flags: InterceptFlag
     `the environment of container ${flags.container} of ${workload.kind} ${workload.name} could not be read, so ${name} is not intercepted`,
     { hint: "the warning above says why; leave out --container to go on without" },
   );
-}
-
-async function writeEnvironmentFiles(
-  context: CommandContext,
-  { info, environment }: Established,
-  { envFile, envJson, envSyntax }: InterceptFlags,
-): Promise<void> {
-  if (envFile === undefined && envJson === undefined) return;
-  if (environment === undefined) {
-    const subject = `the environment of ${info.spec.workload.kind} ${info.spec.workload.name}`;
-    throw new AppError("forbidden", `${subject} could not be read, so no file was written`, {
-      hint: "leave out --env-file and --env-json, or ask for the right to `pods/exec`",
-    });
-  }
-  const { cwd } = context.environment;
-  const syntax = readEnvironmentSyntax(envSyntax);
-  const { text, leftOut } = formatEnvironment(environment, syntax);
-  if (envFile !== undefined && leftOut.length > 0) {
-    context.output.warn(`${envFile} lacks ${leftOut.join(", ")}, which --env-syntax ${syntax} cannot express`);
-  }
-  if (envFile !== undefined) await writePrivateFile(resolve(cwd, envFile), text);
-  if (envJson !== undefined) await writePrivateFile(resolve(cwd, envJson), formatEnvironment(environment, "json").text);
 }
 
 function report(
@@ -199,8 +162,8 @@ async function runWithChild(
   command: readonly [string, ...string[]],
 ): Promise<number> {
   const { client } = connected.daemon;
-  const env = { ...context.environment.all, ...(environment ?? tellProgram(info, volumes)) };
-  const watch = watchIntercept(client, info);
+  const env = { ...context.environment.all, ...(environment ?? toldOf(info, volumes)) };
+  const watch = watchOwned(client, `the intercept ${info.spec.name}`);
   const over = new AbortController();
   const { machine, output, clock } = context;
   const warn = (text: string): void => output.warn(text);
@@ -226,7 +189,7 @@ function warnOfTaken({ output }: CommandContext, taken: readonly string[]): void
 async function leave(context: CommandContext, { daemon }: Connected, info: InterceptInfo): Promise<void> {
   const { name, workload } = info.spec;
   try {
-    await daemon.client.call("leave", { name, namespace: workload.namespace }, leaveLimitMs);
+    await daemon.client.call("leave", { name, namespace: workload.namespace, only: "intercept" }, leaveLimitMs);
   } catch (error) {
     const { code, message } = toAppError(error);
     if (code !== "intercept_not_found") context.output.warn(`the intercept ${name} was not ended in order: ${message}`);

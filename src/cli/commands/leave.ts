@@ -1,4 +1,4 @@
-// `leave NAME…`: ends one's own intercepts, drained. Starts nothing: without a daemon there is nothing to leave.
+// `leave NAME…`: ends one's own intercepts, drained, and ingests. Starts nothing: without a daemon there is nothing to leave.
 import { AppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { openDaemon } from "#cli/daemon-socket.ts";
@@ -7,7 +7,15 @@ import { readTargetName } from "#cli/target-name.ts";
 /** chosen: every agent has to confirm. */
 const leaveLimitMs = 60_000;
 
-export async function runLeave(context: CommandContext, words: readonly string[]): Promise<number> {
+export interface LeaveFlags {
+  readonly container?: string;
+}
+
+export async function runLeave(
+  context: CommandContext,
+  words: readonly string[],
+  { container }: LeaveFlags,
+): Promise<number> {
   const names = words.map((word) => readTargetName(word).name);
   using daemon = await openDaemon(context);
   if (daemon === undefined || !daemon.hello.connected) {
@@ -19,7 +27,7 @@ export async function runLeave(context: CommandContext, words: readonly string[]
   const left: string[] = [];
   for (const name of names) {
     context.output.progress(`Leaving ${name}`);
-    await daemon.client.call("leave", { name, namespace }, leaveLimitMs);
+    await daemon.client.call("leave", { name, namespace, container }, leaveLimitMs);
     left.push(name);
     context.output.data({ left }); // beside the error, when the next one fails
   }

@@ -9,6 +9,7 @@ const listLimitMs = 60_000;
 
 export interface ListFlags {
   readonly intercepts?: boolean;
+  readonly ingests?: boolean;
   readonly agents?: boolean;
   /** On unless it is switched off. */
   readonly onlyInterceptable?: boolean;
@@ -22,12 +23,14 @@ export async function runList(context: CommandContext, flags: ListFlags): Promis
   const { workloads, warnings } = await connected.daemon.client.call("list", { namespace }, listLimitMs);
   for (const warning of warnings) context.output.warn(warning);
   const interceptsOnly = flags.intercepts === true;
+  const ingestsOnly = flags.ingests === true;
   const selected = selectWorkloads(workloads, {
     interceptsOnly,
+    ingestsOnly,
     agentsOnly: flags.agents === true,
     interceptableOnly: flags.onlyInterceptable !== false,
   });
-  context.output.lines(formatList(selected, { debug: flags.debug === true, interceptsOnly }));
+  context.output.lines(formatList(selected, { debug: flags.debug === true, interceptsOnly, ingestsOnly }));
   context.output.data(selected.map(workloadToJson));
   return 0;
 }

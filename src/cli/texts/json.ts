@@ -5,6 +5,7 @@ import type { Connection, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
 import { callerPathToJson } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
+import { ingestToJson } from "./ingest.ts";
 
 const allConnections = "all TCP connections";
 
@@ -113,6 +114,7 @@ export function workloadToJson(item: ListedWorkload): Readonly<Record<string, un
     agent_version: item.agentVersion,
     intercept_infos: intercepts.length > 0 ? intercepts : undefined,
     intercept_info: intercepts.length > 0 ? intercepts : undefined,
+    ingest_info: item.ingests?.map(ingestToJson),
   };
 }
 

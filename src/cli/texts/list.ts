@@ -1,9 +1,12 @@
 // `list` for people: active intercepts first, then the other workloads, `name: state` with the names padded.
 import type { ListedWorkload } from "#wire/control-api.ts";
+import type { IngestInfo } from "#wire/ingest.ts";
+import { formatIngest } from "./ingest.ts";
 import { formatIntercept } from "./intercept.ts";
 
 export interface ListFilter {
   readonly interceptsOnly: boolean;
+  readonly ingestsOnly?: boolean;
   readonly agentsOnly: boolean;
   readonly interceptableOnly: boolean;
 }
@@ -15,6 +18,7 @@ export const emptyListText = "No Workloads (Deployments, StatefulSets, ReplicaSe
 export function selectWorkloads(all: readonly ListedWorkload[], filter: ListFilter): readonly ListedWorkload[] {
   return all
     .filter((item) => !filter.interceptsOnly || item.intercepts.length > 0)
+    .filter((item) => !filter.ingestsOnly || ingestsOf(item).length > 0)
     .filter((item) => !filter.agentsOnly || item.agentVersion !== undefined)
     .filter((item) => !filter.interceptableOnly || isInterceptable(item))
     .toSorted((a, b) => rank(a) - rank(b) || compare(a.name, b.name) || compare(a.kind, b.kind));
@@ -24,28 +28,33 @@ export interface ListShown {
   readonly debug: boolean;
   /** Only workloads with an intercept were asked for. */
   readonly interceptsOnly: boolean;
+  /** Only workloads with an ingest. */
+  readonly ingestsOnly?: boolean;
 }
 
 export function formatList(
   workloads: readonly ListedWorkload[],
-  { debug, interceptsOnly }: ListShown,
+  { debug, interceptsOnly, ingestsOnly }: ListShown,
 ): readonly string[] {
-  if (workloads.length === 0) return [interceptsOnly ? "No intercepts" : emptyListText];
+  if (workloads.length === 0) return [ingestsOnly ? "No ingests" : interceptsOnly ? "No intercepts" : emptyListText];
   const labels = labelWorkloads(workloads);
   const width = Math.max(...labels.map((label) => label.length));
   return workloads.flatMap((item, index) => {
     const label = (labels[index] ?? item.name).padEnd(width);
-    return [`${label}: ${formatWorkloadState(item)}`, ...interceptLines(item, debug)];
+    const ingests = ingestsOf(item).flatMap((info) => formatIngest(info));
+    return [`${label}: ${formatWorkloadState(item)}`, ...interceptLines(item, debug), ...ingests];
   });
 }
 
 function isInterceptable(item: ListedWorkload): boolean {
-  return item.notInterceptableReason === undefined || item.intercepts.length > 0;
+  return item.notInterceptableReason === undefined || item.intercepts.length > 0 || ingestsOf(item).length > 0;
 }
 
-/** One's own intercepts, then others', then the rest. */
+const ingestsOf = ({ ingests = [] }: ListedWorkload): readonly IngestInfo[] => ingests;
+
+/** One's own intercepts and ingests, then others' intercepts, then the rest. */
 function rank(item: ListedWorkload): number {
-  if (item.intercepts.some((intercept) => intercept.mine)) return 0;
+  if (item.intercepts.some((intercept) => intercept.mine) || ingestsOf(item).length > 0) return 0;
   return item.intercepts.length > 0 ? 1 : 2;
 }
 
@@ -59,7 +68,9 @@ function labelWorkloads(workloads: readonly ListedWorkload[]): readonly string[]
 }
 
 function formatWorkloadState(item: ListedWorkload): string {
-  if (item.intercepts.length > 0) return "intercepted";
+  const ingested = ingestsOf(item).length > 0;
+  if (item.intercepts.length > 0) return ingested ? "intercepted, ingested" : "intercepted";
+  if (ingested) return "ingested";
   const agent = item.agentVersion === undefined ? "not yet installed" : "already installed";
   if (item.notInterceptableReason === undefined) return `ready to intercept (traffic-agent ${agent})`;
   const installed = item.agentVersion === undefined ? "not installed" : "already installed";

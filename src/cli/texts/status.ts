@@ -5,6 +5,7 @@ import type { DaemonStatus } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort } from "#wire/manager-api.ts";
 import { callerPathToJson, describeCallerPath } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
+import { formatIngestLine, ingestToJson } from "./ingest.ts";
 import { formatRefused } from "./intercept.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
@@ -57,6 +58,10 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
         ...[...describeCallerPath(info), ...describeUnread(info)].map((text) => `  ${text}`),
       ]),
     });
+    if (status.ingests !== undefined) {
+      const below = status.ingests.map(formatIngestLine);
+      pairs.push({ key: "Ingests", value: `${below.length} total`, below });
+    }
   }
   return [`${names.userDaemon}: Running`, ...formatKeyValues(pairs, 2)];
 }
@@ -172,6 +177,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     transport: status.transport,
     round_trip_ms: status.roundTrip?.value,
     round_trip_age_ms: status.roundTrip?.ageMs,
+    ingests: status.ingests?.map(ingestToJson),
     intercepts: omitEmpty(
       intercepts.map((info) => ({
         name: info.spec.name,

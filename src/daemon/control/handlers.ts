@@ -5,7 +5,7 @@ import { genyaml } from "#daemon/genyaml.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import type { Handlers } from "#tunnel/rpc.ts";
 import type { controlApi } from "#wire/control-api.ts";
-import { Ownership } from "./ownership.ts";
+import { ownedIngest, ownedIntercept, Ownership } from "./ownership.ts";
 import type { OwningCaller } from "./server.ts";
 
 /** The handlers of one command's connection. */
@@ -25,11 +25,17 @@ export function createHandlers(
       intercept: async (params, signal) => {
         const session = supervisor.require();
         const result = await session.intercept(params, caller.progress, signal);
-        if (params.ownedByConnection) ownership.add(session, result.info.spec.name);
+        if (params.ownedByConnection) ownership.add(ownedIntercept(session, result.info));
         return result;
       },
-      leave: async ({ name, namespace }, signal) => {
-        await supervisor.require().leave(name, signal, namespace);
+      ingest: async (params, signal) => {
+        const session = supervisor.require();
+        const result = await session.ingest(params, caller.progress, signal);
+        if (params.ownedByConnection) ownership.add(ownedIngest(session, result.info));
+        return result;
+      },
+      leave: async ({ name, ...which }, signal) => {
+        await supervisor.require().leave(name, signal, which);
         return {};
       },
       why: (params, signal) => supervisor.require().why(params, signal),

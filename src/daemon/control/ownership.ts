@@ -1,4 +1,4 @@
-// What a command's connection owns ends with it, killed with -9 or not: first its intercept, drained while the process
+// What a command's connection owns ends with it, killed with -9 or not: first its intercept (or whatever else it began), drained while the process
 // that serves it still runs, then the user's own command, then the connection to the cluster that was made for it.
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
@@ -8,6 +8,8 @@ import type { Session } from "#daemon/session.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import { endProcess } from "#host/process.ts";
 import type { OwnedCommand } from "#wire/control-api.ts";
+import type { IngestInfo } from "#wire/ingest.ts";
+import type { InterceptInfo } from "#wire/manager-api.ts";
 import type { OwningCaller } from "./server.ts";
 
 /** chosen: draining an intercept whose command is gone. */
@@ -21,11 +23,32 @@ export interface OwnershipOptions {
   readonly log: Logger;
 }
 
+/** An intercept, say: what a command began, and what ends with it. */
+export interface Owned {
+  readonly name: string;
+  /** Resolves when it is over, with why when somebody else ended it; never rejects. */
+  readonly ended: Promise<string | undefined>;
+  readonly leave: (signal: AbortSignal) => Promise<void>;
+}
+
+type OwningSession = Pick<Session, "interceptEnded" | "ingestEnded" | "leave">;
+
+export function ownedIntercept(session: OwningSession, { spec: { name } }: InterceptInfo): Owned {
+  const leave = (signal: AbortSignal): Promise<void> => session.leave(name, signal, { only: "intercept" });
+  return { name, ended: session.interceptEnded(name), leave };
+}
+
+export function ownedIngest(session: OwningSession, info: IngestInfo): Owned {
+  const { name, namespace } = info.workload;
+  const which = { namespace, container: info.containerName };
+  return { name, ended: session.ingestEnded(info), leave: (signal) => session.leave(name, signal, which) };
+}
+
 /** What one connection owns. */
 export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #caller: OwningCaller;
-  readonly #intercepts = new Map<string, Session>();
+  readonly #owned = new Set<Owned>();
 
   constructor(caller: OwningCaller, options: OwnershipOptions) {
     this.#options = options;
@@ -33,22 +56,22 @@ export class Ownership {
     caller.gone.addEventListener("abort", () => void this.#end(caller.command), { once: true });
   }
 
-  /** The intercept ends with the connection, and the caller hears when it ends before. */
-  add(session: Session, name: string): void {
+  /** It ends with the connection, and the caller hears when it ends before. */
+  add(owned: Owned): void {
     if (this.#caller.gone.aborted) {
-      void this.#endIntercept(session, name);
+      void this.#leave(owned);
       return;
     }
-    this.#intercepts.set(name, session);
-    void session.interceptEnded(name).then((reason) => {
-      this.#intercepts.delete(name); // one of that name may be somebody else's from here on
-      this.#caller.interceptEnded(name, reason);
+    this.#owned.add(owned);
+    void owned.ended.then((reason) => {
+      this.#owned.delete(owned); // one of that name may be somebody else's from here on
+      this.#caller.interceptEnded(owned.name, reason);
     });
   }
 
   async #end(command: OwnedCommand | undefined): Promise<void> {
     const { supervisor, clock, log } = this.#options;
-    await Promise.all([...this.#intercepts].map(([name, session]) => this.#endIntercept(session, name)));
+    await Promise.all([...this.#owned].map((owned) => this.#leave(owned)));
     if (command === undefined) return;
     const { pid, startTicks, leadsGroup, undo } = command;
     log.info("command ended in place of its command line, which is gone", { pid, undo });
@@ -61,13 +84,13 @@ export class Ownership {
     }
   }
 
-  async #endIntercept(session: Session, name: string): Promise<void> {
-    using limit = deadline(this.#options.clock, drainMs, "ending an intercept whose command is gone");
+  async #leave({ name, leave }: Owned): Promise<void> {
+    using limit = deadline(this.#options.clock, drainMs, `ending ${name}, whose command is gone`);
     try {
-      await session.leave(name, limit.signal);
+      await leave(limit.signal);
     } catch (error) {
       if (isAppError(error, "intercept_not_found")) return; // somebody else's `leave` was quicker
-      this.#options.log.warn("orphaned intercept could not be ended", { name, error: String(error) });
+      this.#options.log.warn("what an orphaned command began could not be ended", { name, error: String(error) });
     }
   }
 }

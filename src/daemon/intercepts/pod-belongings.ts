@@ -20,9 +20,11 @@ export interface Belongings {
 
 interface Reading {
   readonly access: WorkloadAccess;
-  readonly spec: InterceptSpec;
+  readonly spec: Pick<InterceptSpec, "name" | "workload" | "containerName">;
   readonly follower: Pick<WorkloadFollower, "somePod">;
   readonly wants: PodWants;
+  /** It is all that is wanted of the pod: what cannot be read at all is an error. */
+  readonly insists?: boolean;
   readonly progress: Progress;
 }
 
@@ -44,7 +46,8 @@ export async function together<T>(
   throw other.status === "rejected" ? other.reason : signal.reason;
 }
 
-async function readEnvironment({ access, spec, follower, wants }: Reading, signal: AbortSignal): Promise<Belongings> {
+async function readEnvironment(reading: Reading, signal: AbortSignal): Promise<Belongings> {
+  const { access, spec, follower, wants, insists = false } = reading;
   if (!wants.environment) return { warnings: [] };
   const pod = follower.somePod;
   if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
@@ -54,13 +57,13 @@ async function readEnvironment({ access, spec, follower, wants }: Reading, signa
     const { values, warnings } = await access.readEnvironment(place, signal);
     return { environment: values, warnings };
   } catch (error) {
-    if (signal.aborted) throw error;
+    if (signal.aborted || insists) throw error;
     return { warnings: [`the pod's environment could not be read: ${describe(error)}`] };
   }
 }
 
 async function copyVolumes(reading: Reading, signal: AbortSignal): Promise<Belongings> {
-  const { access, spec, follower, wants, progress } = reading;
+  const { access, spec, follower, wants, insists = false, progress } = reading;
   if (wants.volumes === undefined) return { warnings: [] };
   if (follower.somePod === undefined)
     return { warnings: ["the volumes could not be copied: no pod's agent is running"] };
@@ -71,7 +74,7 @@ async function copyVolumes(reading: Reading, signal: AbortSignal): Promise<Belon
     return { volumes, warnings: volumes?.warnings ?? [] };
   } catch (error) {
     const named = wants.volumes.path !== undefined || wants.volumes.copy.length > 0;
-    if (signal.aborted || named) throw error;
+    if (signal.aborted || named || insists) throw error;
     return { warnings: [`the pod's volumes could not be copied: ${describe(error)}`] };
   }
 }

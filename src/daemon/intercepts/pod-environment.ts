@@ -78,6 +78,12 @@ async function readOwn(
   );
 }
 
+/** False when nothing can be run there, so that an agent would see more; an exec that is not allowed is no such case. */
+export async function hasPrograms(kube: Kube, place: EnvironmentPlace, signal: AbortSignal): Promise<boolean> {
+  const own = await settled(readOwn(kube, place, signal), signal);
+  return !isAppError(own, "unsupported");
+}
+
 /** `NAME=value`, each with a NUL behind it. */
 export function parseEnviron(text: string): Values {
   const pairs = text.split("\0").filter((line) => line.indexOf("=") > 0);

@@ -1,6 +1,7 @@
 // What intercepts need from the cluster's API, as one small contract: cluster-access.ts fulfils it with the user's
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
+import type { ContainerQuery } from "#kube/resolve-container.ts";
 import type { InterceptQuery } from "#kube/resolve-workload.ts";
 import type { AgentPort, AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
@@ -67,6 +68,18 @@ export interface ResolvedIntercept {
   readonly warnings: readonly string[];
 }
 
+/** A container whose environment and files are wanted. */
+export interface IngestRequest extends ContainerQuery {
+  /** How an agent comes to the pods; `auto` when left out. */
+  readonly agent?: AgentMode | undefined;
+}
+
+export interface ResolvedIngest {
+  readonly workload: WorkloadRef;
+  readonly containerName: string;
+  readonly warnings: readonly string[];
+}
+
 export interface Injected {
   /** What would keep its agents from the manager, as far as the cluster tells: a sentence each, also in the warnings. */
   readonly obstacles?: readonly string[] | undefined;
@@ -95,11 +108,21 @@ export interface WorkloadAccess {
   resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept>;
   /** Makes sure that the workload's pods have an agent which takes these ports. */
   inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected>;
-  /** An ephemeral agent for one more pod. */
+  resolveContainer(request: IngestRequest, signal: AbortSignal): Promise<ResolvedIngest>;
+  /** Makes sure that the workload's pods have an agent to read with, whatever its ports. `auto`: never by a rollout. */
+  injectReader(
+    workload: WorkloadRef,
+    mode: AgentMode,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<Pick<Injected, "agent" | "started" | "warnings">>;
+  /** An ephemeral agent for one more pod; none of `needed`: to read with. */
   attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void>;
   /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */
   watchPods(workload: WorkloadRef, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void>;
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex>;
+  /** Whether there are programs in the container that its files can be read by. */
+  hasPrograms(place: EnvironmentPlace, signal: AbortSignal): Promise<boolean>;
   readEnvironment(place: EnvironmentPlace, signal: AbortSignal): Promise<PodEnvironment>;
   /** Undefined when the container has no volume that would be copied. */
   copyVolumes(

@@ -11,6 +11,7 @@ import type { PortCount } from "./canary-round.ts";
 import { Introductions, type IntroducedAgent } from "./introductions.ts";
 import { openConversation } from "#daemon/laptop-session.ts";
 import type { ManagerConnection } from "#daemon/manager-link.ts";
+import { keepWatchingPods } from "./pod-watch.ts";
 import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
 
 export interface FollowerOptions {
@@ -23,9 +24,6 @@ export interface FollowerOptions {
   readonly log: Logger;
   readonly onChange: () => void;
 }
-
-/** chosen: a watch that failed is tried again after this; the watch itself resumes by its own means. */
-const rewatchMs = 1000;
 
 export class WorkloadFollower implements AsyncDisposable {
   readonly #options: FollowerOptions;
@@ -50,7 +48,9 @@ export class WorkloadFollower implements AsyncDisposable {
         onChange: options.onChange,
       }),
     );
-    this.#scope.background("pod watch", this.#watch());
+    const { access, workload, clock, log } = options;
+    const onPods = (pods: readonly WorkloadPod[]): void => this.#onPods(pods);
+    this.#scope.background("pod watch", keepWatchingPods({ access, workload, onPods, clock, log }, this.#scope.signal));
   }
 
   /** From now on pods without an agent get an ephemeral one that takes these ports. */
@@ -131,19 +131,6 @@ export class WorkloadFollower implements AsyncDisposable {
   get #expected(): readonly WorkloadPod[] {
     const attaches = this.#attachments !== undefined;
     return (this.#pods ?? []).filter((pod) => pod.ready && (attaches || pod.agentRunning || pod.agent !== undefined));
-  }
-
-  async #watch(): Promise<void> {
-    const { access, workload, clock, log } = this.#options;
-    while (!this.#scope.signal.aborted) {
-      try {
-        await access.watchPods(workload, (pods) => this.#onPods(pods), this.#scope.signal);
-      } catch (error) {
-        if (this.#scope.signal.aborted) return;
-        log.warn("pod watch failed", { workload: workload.name, error: String(error) });
-      }
-      await clock.sleep(rewatchMs, this.#scope.signal).catch(() => undefined); // aborted: the loop's condition ends it
-    }
   }
 
   #onPods(pods: readonly WorkloadPod[]): void {

@@ -13,6 +13,7 @@ import type { Handlers } from "#tunnel/rpc.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import type { DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
 import { controlApi, controlCallerNotifications, controlNotifications } from "#wire/control-api.ts";
+import type { IngestInfo } from "#wire/ingest.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 
 type Api = typeof controlApi;
@@ -55,6 +56,7 @@ export class ScriptedDaemon implements AsyncDisposable {
   connected = false;
   helperRunning = true;
   intercepts: InterceptInfo[] = [];
+  ingests: IngestInfo[] = [];
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #interceptEnded = new Set<(name: string) => void>();
@@ -129,6 +131,7 @@ export class ScriptedDaemon implements AsyncDisposable {
       routing: { subnets: ["10.96.0.0/16", "10.244.0.0/24"], alsoProxy: [], neverProxy: ["172.18.0.2/32"] },
       manager: { version: softwareVersion, podName: "traffic-manager-abc", image: "telepresence/telepresence:0.1.0" },
       intercepts: this.intercepts,
+      ...(this.ingests.length === 0 ? {} : { ingests: this.ingests }),
     };
   }
 
@@ -193,14 +196,27 @@ export class ScriptedDaemon implements AsyncDisposable {
         this.intercepts = [...this.intercepts, info];
         return { info, environment: { GREETING: "hello from the pod", PORT: "8080" }, warnings: [] };
       },
+      ingest: ({ name, container = "app", volumes }) => {
+        const workload = { kind: "Deployment" as const, name, namespace: "default" };
+        const root = volumes?.path ?? "/run/copies";
+        this.ingests = [...this.ingests, { workload, containerName: container, podName: `${name}-1` }];
+        return {
+          info: { workload, containerName: container, podName: `${name}-1`, mountPoint: root },
+          environment: { GREETING: "hello from the pod" },
+          volumes: { root, mounts: ["/etc/app"] },
+          warnings: [],
+        };
+      },
       leave: ({ name }) => {
         const left = this.intercepts.filter((info) => info.spec.name !== name);
-        if (left.length === this.intercepts.length) {
+        const kept = this.ingests.filter(({ workload }) => workload.name !== name);
+        if (left.length + kept.length === this.intercepts.length + this.ingests.length) {
           throw new AppError("intercept_not_found", `there is no intercept ${name}`, {
             hint: "`telepresence list --intercepts` shows what there is",
           });
         }
         this.intercepts = left;
+        this.ingests = kept;
         return {};
       },
       why: () => ({ workloads: [], warnings: [] }),

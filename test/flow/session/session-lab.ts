@@ -9,7 +9,9 @@ import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import type {
+  IngestRequest,
   InterceptRequest,
+  ResolvedIngest,
   ResolvedIntercept,
   WorkloadNews,
   WorkloadPod,
@@ -39,6 +41,8 @@ export class Cluster implements ClusterAccess {
   readonly news: string[] = [];
   /** Pods that have no agent yet. */
   readonly bare = new Set<string>();
+  /** Pods whose agent only reads. */
+  readonly readers = new Set<string>();
   /** Pods whose agent is not said to run. */
   readonly coming = new Set<string>();
   started: ((signal: AbortSignal) => Promise<void>) | undefined;
@@ -68,6 +72,20 @@ export class Cluster implements ClusterAccess {
     const port = { containerPort, protocol: "tcp" as const, targetHost: request.address, targetPort };
     return Promise.resolve({ workload, containerName: "app", ports: [port], warnings: [] });
   }
+  /** Containers that have no programs. */
+  readonly withoutPrograms = new Set<string>();
+  readersInjected: string[] = [];
+  resolveContainer(request: IngestRequest): Promise<ResolvedIngest> {
+    return Promise.resolve({ workload, containerName: request.container ?? "app", warnings: [] });
+  }
+  injectReader(...[, mode]: Parameters<ClusterAccess["injectReader"]>): ReturnType<ClusterAccess["injectReader"]> {
+    this.readersInjected.push(mode);
+    const injected = { agent: this.agentKind, started: this.started, warnings: [] };
+    return this.injectError === undefined ? Promise.resolve(injected) : Promise.reject(this.injectError);
+  }
+  hasPrograms(place: Parameters<ClusterAccess["hasPrograms"]>[0]): Promise<boolean> {
+    return Promise.resolve(!this.withoutPrograms.has(place.containerName));
+  }
   inject(): ReturnType<ClusterAccess["inject"]> {
     const injected = { agent: this.agentKind, started: this.started, warnings: [] };
     return this.injectError === undefined ? Promise.resolve(injected) : Promise.reject(this.injectError);
@@ -78,7 +96,7 @@ export class Cluster implements ClusterAccess {
   async watchPods(_: unknown, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void> {
     const tell = (): void =>
       onPods(
-        [...this.agents.keys(), ...this.bare].map((name) => {
+        [...this.agents.keys(), ...this.bare, ...this.readers].map((name) => {
           const wantsAgent = this.bare.has(name);
           const agentComing = this.coming.has(name);
           const agentRunning = !wantsAgent && !agentComing;

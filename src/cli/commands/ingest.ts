@@ -1,0 +1,117 @@
+// `ingest WORKLOAD [--container C] [-- cmd]`: environment and files of a container, and no traffic. With a command it
+// ends with the command, as an intercept does.
+import { toAppError } from "#base/error.ts";
+import type { Connected } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection.ts";
+import type { CommandContext } from "#cli/context.ts";
+import { runForeground } from "#cli/foreground.ts";
+import { readAgentMode } from "#cli/intercept-flags.ts";
+import { watchOwned } from "#cli/owned-watch.ts";
+import { suggestWorkload } from "#cli/near-workload.ts";
+import { requireCommand } from "#cli/own-command.ts";
+import {
+  checkBelongingsFlags,
+  completeEnvironment,
+  readPodWants,
+  tellProgram,
+  writeEnvironmentFiles,
+  type Belongings,
+  type BelongingsFlags,
+} from "#cli/pod-belongings.ts";
+import { readTargetName } from "#cli/target-name.ts";
+import { formatIngest, ingestDetailToJson } from "#cli/texts/ingest.ts";
+import type { IngestInfo } from "#wire/ingest.ts";
+
+export interface IngestFlags extends BelongingsFlags {
+  readonly agent?: string;
+}
+
+/** chosen: volumes are copied, and an agent may have to come. */
+const ingestLimitMs = 300_000;
+const leaveLimitMs = 60_000;
+
+interface Established extends Belongings {
+  readonly info: IngestInfo;
+}
+
+export async function runIngest(
+  context: CommandContext,
+  text: string,
+  flags: IngestFlags,
+  command: readonly string[],
+): Promise<number> {
+  const { name, kind } = readTargetName(text);
+  checkBelongingsFlags(flags);
+  const agent = readAgentMode(flags.agent, undefined);
+  const [file, ...args] = command;
+  if (file !== undefined) await requireCommand(file, context.environment);
+  using connected = await connectIfNeeded(context);
+  const { namespace } = context.flags;
+  const wish = { name, kind, namespace, agent, container: flags.container };
+  const established = await establish(context, connected, wish, { flags, owned: file !== undefined }).catch(
+    async (error: unknown) => {
+      throw await suggestWorkload(connected.daemon.client, error, { name, namespace });
+    },
+  );
+  const { info, environment } = established;
+  try {
+    await writeEnvironmentFiles(context, { environment, workload: info.workload }, flags);
+  } catch (error) {
+    await leave(context, connected, info);
+    throw error;
+  }
+  report(context, established, flags);
+  return file === undefined ? 0 : await runWithChild(context, connected, established, [file, ...args]);
+}
+
+async function establish(
+  context: CommandContext,
+  { daemon, config }: Connected,
+  wish: Pick<Parameters<typeof daemon.client.call<"ingest">>[1], "name" | "kind" | "namespace" | "agent" | "container">,
+  { flags, owned }: { readonly flags: IngestFlags; readonly owned: boolean },
+): Promise<Established> {
+  const { info, environment, volumes, warnings } = await daemon.client.call(
+    "ingest",
+    { ...wish, ownedByConnection: owned, ...readPodWants(flags, context.environment.cwd, owned) },
+    config.interceptTimeoutMs ?? ingestLimitMs,
+  );
+  for (const warning of warnings) context.output.warn(warning);
+  const told = tellProgram(info.containerName, volumes);
+  return { info, volumes, environment: completeEnvironment(environment, told, flags) };
+}
+
+function report({ output }: CommandContext, { info, ...belongings }: Established, flags: IngestFlags): void {
+  output.line(`Using ${info.workload.kind} ${info.workload.name}`);
+  output.lines(formatIngest(info));
+  const detail = ingestDetailToJson(info, belongings);
+  if (flags.detailedOutput === true) output.data(detail, { bare: true });
+  else if (output.mode.kind === "object") output.data(detail);
+}
+
+async function runWithChild(
+  context: CommandContext,
+  connected: Connected,
+  { info, environment, volumes }: Established,
+  command: readonly [string, ...string[]],
+): Promise<number> {
+  const { client } = connected.daemon;
+  const env = { ...context.environment.all, ...(environment ?? tellProgram(info.containerName, volumes)) };
+  const watch = watchOwned(client, `the ingest of ${info.workload.name}`);
+  try {
+    return await runForeground(context, { command, env }, { client, undo: "nothing", endedElsewhere: watch.reason });
+  } finally {
+    if (!watch.ended) await leave(context, connected, info);
+  }
+}
+
+/** If it cannot be, it still ends with this connection. */
+async function leave(context: CommandContext, { daemon }: Connected, info: IngestInfo): Promise<void> {
+  const { workload, containerName: container } = info;
+  const { name, namespace } = workload;
+  try {
+    await daemon.client.call("leave", { name, namespace, container }, leaveLimitMs);
+  } catch (error) {
+    const { code, message } = toAppError(error);
+    if (code !== "intercept_not_found") context.output.warn(`the ingest of ${name} was not ended in order: ${message}`);
+  }
+}

@@ -1,0 +1,50 @@
+// From a name to a container whose environment and files are wanted. No port matters, so pods that nothing leads to, and
+// those on the node's network, will do.
+import type { Kube } from "./client.ts";
+import { services, type PodTemplate, type Service } from "./objects.ts";
+import { findByName, pickWorkload, requireContainer, type ResolveOptions } from "./resolve-workload.ts";
+import { selects, type FoundWorkload, type WorkloadKind } from "./workloads.ts";
+
+export interface ContainerQuery {
+  /** A workload, or a service of it. */
+  readonly name: string;
+  readonly namespace: string;
+  /** Of the workload, where the user has said it. */
+  readonly kind?: WorkloadKind | undefined;
+  readonly container?: string | undefined;
+}
+
+export interface ResolvedContainer {
+  readonly workload: FoundWorkload;
+  /** Every service that selects the workload's pods. */
+  readonly services: readonly Service[];
+  readonly containerName: string;
+  /** Others that the workload has, when nobody said which one is meant. */
+  readonly others: readonly string[];
+}
+
+export async function resolveContainer(
+  kube: Kube,
+  query: ContainerQuery,
+  { signal, withoutAgent }: ResolveOptions,
+): Promise<ResolvedContainer> {
+  const { namespace, container, name, kind } = query;
+  const all = (await kube.list(services, { namespace }, signal)).items;
+  const named = await findByName(kube, query, name, signal);
+  const wanted = { namespace, name, kind, ports: [], ...(kind === undefined ? {} : { workload: name }) };
+  const found = named ?? (await pickWorkload(kube, wanted, all, signal)).workload;
+  const object = withoutAgent(found.object);
+  const workload = { ...found, object };
+  const { template } = object.spec;
+  const known = template.spec.containers.map((item) => item.name);
+  const containerName = container ?? markedContainer(template) ?? known[0] ?? "";
+  requireContainer(workload, known, containerName);
+  const others = container === undefined ? known.filter((item) => item !== containerName) : [];
+  return { workload, services: all.filter((service) => selects(service, object)), containerName, others };
+}
+
+/** The one that kubectl takes by the template's annotation. */
+export function markedContainer({ metadata, spec }: PodTemplate): string | undefined {
+  const marked = metadata?.annotations?.["kubectl.kubernetes.io/default-container"];
+  return spec.containers.some(({ name }) => name === marked) ? marked : undefined;
+}

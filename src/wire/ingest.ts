@@ -1,0 +1,14 @@
+// What the CLI is told of an ingest (PROTOCOL §8.4): a container whose environment and files the laptop has, and no
+// traffic. Known to the daemon alone.
+import { z } from "zod";
+import { workloadSchema } from "./manager-api.ts";
+
+export const ingestInfoSchema = z.object({
+  workload: workloadSchema,
+  containerName: z.string(),
+  /** The pod that its files are kept in step with; left out while there is none. */
+  podName: z.string().optional(),
+  /** Where its volumes are on the laptop. */
+  mountPoint: z.string().optional(),
+});
+export type IngestInfo = z.infer<typeof ingestInfoSchema>;
