@@ -1,7 +1,7 @@
 // `npm run build`: dist/ as it is shipped. Layout:
 //   bin/telepresence   launcher, the only file that belongs on a PATH (symbolic links to it work)
 //   node/bin/node      the Node it runs on
-//   PROGRAM/main.js    one bundle each, see bundle.ts; start.js beside it turns the compile cache on first
+//   PROGRAM/main.js    one bundle each, see bundle.ts; start.js beside it runs it with main.cache, its compiled code
 //   node_modules/koffi the one native package
 //   images/*.tar       the container image (image.ts)
 //   meta/              esbuild's metafiles, and the hash of the inputs that lets an unchanged build end at once
@@ -11,6 +11,7 @@ import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:
 import { dirname, join } from "node:path";
 import { bundle, programs, projectRoot } from "./bundle.ts";
 import type { Program } from "./bundle.ts";
+import { layCodeCaches, startText } from "./code-cache.ts";
 import { buildImage, imageFile } from "./image.ts";
 
 const dist = join(projectRoot, "dist");
@@ -26,11 +27,12 @@ export async function build(say: (line: string) => void): Promise<void> {
   const startedMs = performance.now();
   mkdirSync(join(dist, "meta"), { recursive: true });
   rmSync(stampFile, { force: true });
-  writeFileSync(join(dist, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
+  writeFileSync(join(dist, "package.json"), `${JSON.stringify({ type: "commonjs" })}\n`);
   layNode();
   layKoffi();
   layLauncher();
   for (const program of programs) await layProgram(program, say);
+  await layCodeCaches(dist, say);
   await buildImage(say);
   writeFileSync(stampFile, inputs);
   say(`dist/ built in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
@@ -55,34 +57,11 @@ async function layProgram(program: Program, say: (line: string) => void): Promis
   const fresh = join(dist, `.${program}-${process.pid}`);
   rmSync(fresh, { recursive: true, force: true });
   const metafile = await bundle(program, { outDir: fresh });
-  writeFileSync(join(fresh, "start.js"), startText(program));
+  writeFileSync(join(fresh, "start.js"), startText);
   replaceFolder(fresh, join(dist, program));
   writeFileSync(join(dist, "meta", `${program}.json`), JSON.stringify(metafile));
   const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
-  say(`${program}: ${Math.round(bytes / 1024)} kB in ${Object.keys(metafile.outputs).length} files`);
-}
-
-/**
- * What the launcher starts. Compiled code is kept between runs in the user's own cache folder, and only where that
- * folder is this very user's: root under sudo must not run what another user can write. The environment is left
- * alone, because children of the CLI inherit it. Folders are made one by one: with `recursive` Node tries for ever
- * where nothing can be made (/proc).
- */
-function startText(program: Program): string {
-  if (program !== "cli" && program !== "daemon") return 'await import("./main.js");\n';
-  return `import { existsSync, mkdirSync, statSync } from "node:fs";
-import { enableCompileCache } from "node:module";
-const { HOME: home, XDG_CACHE_HOME: cache = home && home + "/.cache" } = process.env;
-try {
-  const mine = (path) => path.startsWith("/") && statSync(path).uid === process.getuid();
-  if (cache && mine(home ?? cache)) {
-    const folder = cache + "/telepresence/compiled";
-    for (const path of [cache, cache + "/telepresence", folder]) existsSync(path) || mkdirSync(path, { mode: 0o700 });
-    if (mine(folder)) enableCompileCache(folder);
-  }
-} catch {} // no cache: a slower start and nothing else
-await import("./main.js");
-`;
+  say(`${program}: ${Math.round(bytes / 1024)} kB`);
 }
 
 function layLauncher(): void {

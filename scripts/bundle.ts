@@ -34,7 +34,11 @@ const englishOnly: Plugin = {
   },
 };
 
-/** One program as ES modules: `main.js` and a chunk for each `import()`, so that heavy parts load when they are used. */
+/**
+ * One program as one file, the text of a function that start.js calls (code-cache.ts): V8 takes compiled code for a
+ * script, and Node for no ES module but through a cache folder of its own. What `import()` names is in the file too,
+ * and still evaluated when it is first asked for.
+ */
 export async function bundle(program: Program, options: BundleOptions = {}): Promise<Metafile> {
   const { metafile } = await build({
     absWorkingDir: projectRoot,
@@ -43,21 +47,22 @@ export async function bundle(program: Program, options: BundleOptions = {}): Pro
     write: options.outDir !== undefined,
     metafile: true,
     bundle: true,
-    splitting: true,
-    format: "esm",
+    format: "cjs",
     platform: "node",
     target: "node26",
-    chunkNames: "chunk-[hash]",
+    charset: "ascii",
     legalComments: "none",
-    // Only entries ask; a start file that imports the bundle stands in for them.
-    define: { "import.meta.main": "true" },
+    banner: { js: '(function (require, module, __filename, __dirname) { "use strict";' },
+    footer: { js: "})" },
+    // Only entries ask whether they are `main`.
+    define: {
+      "import.meta.main": "true",
+      "import.meta.filename": "__filename",
+      "import.meta.dirname": "__dirname",
+    },
     external: externalPackages,
     plugins: [englishOnly],
     logLevel: "warning",
-    // CommonJS packages call `require` for Node's own modules, and ES modules have none.
-    banner: {
-      js: 'import { createRequire as createRequireHere } from "node:module"; const require = createRequireHere(import.meta.url);',
-    },
   });
   return metafile;
 }

@@ -83,7 +83,7 @@ function layPrograms(root: string): void {
     cpSync(join(dist, program), join(app, program), { recursive: true });
   }
   cpSync(join(dist, "node_modules"), join(app, "node_modules"), { recursive: true });
-  writeFileSync(join(app, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
+  writeFileSync(join(app, "package.json"), `${JSON.stringify({ type: "commonjs" })}\n`);
   writeFileSync(join(root, "telepresence"), startText);
   chmodSync(join(root, "telepresence"), 0o755);
 }
@@ -96,7 +96,7 @@ if (!Object.hasOwn(programs, name)) {
   process.stderr.write(\`there is no program "\${name}" in this image; expected \${Object.keys(programs).join(" or ")}\\n\`);
   process.exit(2);
 }
-import(\`/app/\${programs[name]}/start.js\`);
+require(\`/app/\${programs[name]}/start.js\`);
 `;
 
 /** The path a program names is kept, and what it links to is what is copied. */

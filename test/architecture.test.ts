@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { bundle, programs } from "#scripts/bundle.ts";
-import { checkBundle } from "./architecture/bundles.ts";
+import { checkBundle, checkStart } from "./architecture/bundles.ts";
 import { checkDenials, checkHeaders, checkNames } from "./architecture/denials.ts";
 import { checkDependencies, checkExitCodes, checkMap, checkVersion } from "./architecture/documents.ts";
 import { checkDirections, checkImports, checkOutside } from "./architecture/ladder.ts";
@@ -191,9 +191,18 @@ describe("bundles", () => {
   test.each(plantedInputs)("%s rejects %s", (program, path) => {
     expect(checkBundle(program, { inputs: { [path]: {} } })).toHaveLength(1);
   });
+  test("a start evaluates what it imports, however far away, and nothing lazy", () => {
+    const inputs = (kind: string) => ({
+      "src/cli/main.ts": { imports: [{ path: "src/cli/far.ts", kind: "import-statement" }] },
+      "src/cli/far.ts": { imports: [{ path: "node_modules/yaml/index.js", kind }] },
+    });
+    expect(checkStart("cli", { inputs: inputs("import-statement") })).toHaveLength(1);
+    expect(checkStart("cli", { inputs: inputs("dynamic-import") })).toEqual([]);
+  });
   // A whole build each, in another process: most of a second on a machine with nothing else to do.
-  test.each(programs)("%s holds only what it may", { timeout: 60_000 }, async (program) => {
-    expect(checkBundle(program, await bundle(program))).toEqual([]);
+  test.each(programs)("%s holds and evaluates only what it may", { timeout: 60_000 }, async (program) => {
+    const content = await bundle(program);
+    expect([...checkBundle(program, content), ...checkStart(program, content)]).toEqual([]);
   });
 });
 

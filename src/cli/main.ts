@@ -13,14 +13,19 @@ for (const name of handledSignals) {
   });
 }
 const { stdout, stderr, finish } = processSinks();
-const code = await runCli({
-  argv: process.argv.slice(2),
-  environment: readCliEnvironment(),
-  stdout,
-  stderr,
-  openMachine: async (environment) => (await import("./laptop.ts")).openLaptop(environment),
-  interrupts,
-  clock: systemClock,
-});
-const written = await finish();
-process.exit(written || code !== 0 ? code : 1);
+
+async function main(): Promise<void> {
+  const code = await runCli({
+    argv: process.argv.slice(2),
+    environment: readCliEnvironment(),
+    stdout,
+    stderr,
+    openMachine: async (environment) => (await import("./laptop.ts")).openLaptop(environment),
+    interrupts,
+    clock: systemClock,
+  });
+  const written = await finish();
+  process.exit(written || code !== 0 ? code : 1);
+}
+
+void main();

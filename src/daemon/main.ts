@@ -91,4 +91,4 @@ async function openParts(
   );
 }
 
-if (import.meta.main) process.exit(await runDaemon());
+if (import.meta.main) void runDaemon().then((code) => process.exit(code));

@@ -1,4 +1,4 @@
 // Entry of `telepresence helper`, started as root with a connection to the user daemon as standard input.
 import { runHelper } from "./run.ts";
 
-process.exit(await runHelper());
+void runHelper().then((code) => process.exit(code));

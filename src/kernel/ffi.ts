@@ -135,7 +135,7 @@ function load(): Loaded {
 function bindLibc(): Loaded {
   let ffi: Koffi;
   try {
-    ffi = createRequire(import.meta.url)("koffi") as Koffi;
+    ffi = createRequire(import.meta.filename)("koffi") as Koffi;
   } catch (cause) {
     throw new AppError("unsupported", "the native addon koffi could not be loaded on this system", {
       cause,

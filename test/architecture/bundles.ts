@@ -1,9 +1,12 @@
-// What a bundle may hold, read from esbuild's metafile: the ladder says who may import whom, this says what ships.
+// What a bundle may hold, and what of it a start may evaluate, read from esbuild's metafile: the ladder says who may
+// import whom, this says what ships.
 import type { Program } from "#scripts/bundle.ts";
 
 /** The part of a metafile that counts. */
 export interface BundleContent {
-  readonly inputs: Readonly<Record<string, unknown>>;
+  readonly inputs: Readonly<
+    Record<string, { readonly imports?: readonly { readonly path: string; readonly kind: string }[] }>
+  >;
 }
 
 interface BundleRule {
@@ -39,4 +42,27 @@ export function checkBundle(program: Program, content: BundleContent): readonly 
       .filter((path) => rule.denied.test(path))
       .map((path) => `the ${program} bundle holds ${path}: ${rule.because}`),
   );
+}
+
+/** What only some commands, or only some agents, need. */
+const startRules: Readonly<Partial<Record<Program, { readonly from: string } & BundleRule>>> = {
+  cli: {
+    from: "src/cli/main.ts",
+    denied: /^src\/(filter|host)\/|\/node_modules\/|^node_modules\/(?!zod\/|commander\/)/,
+    because: "a command loads what it needs itself",
+  },
+  agent: { from: "src/agent/agent.ts", denied: /^src\/kernel\/nft/, because: "most agents redirect nothing" },
+};
+
+/** Follows the imports that are not lazy. */
+export function checkStart(program: Program, { inputs }: BundleContent): readonly string[] {
+  const rule = startRules[program];
+  if (rule === undefined) return [];
+  const evaluated = new Set([rule.from]);
+  for (const path of evaluated) {
+    for (const { path: next, kind } of inputs[path]?.imports ?? []) if (kind !== "dynamic-import") evaluated.add(next);
+  }
+  return [...evaluated]
+    .filter((path) => rule.denied.test(path))
+    .map((path) => `the start of ${program} evaluates ${path}: ${rule.because}`);
 }

@@ -241,6 +241,7 @@ describe("the laptop", () => {
     const { version } = JSON.parse(readFileSync(join(checkoutRoot, "package.json"), "utf8")) as { version: string };
     writeFileSync(program, readFileSync(program, "utf8").replaceAll(`"${version}"`, '"0.0.1"'));
     chmodSync(program, 0o644);
+    rmSync(join(older, "daemon/main.cache")); // it was made of the other text
     await using daemon = lab.spawn([nodeProgram, join(older, "daemon/start.js")]);
     await daemon.says("daemon started");
     const { code, stdout, stderr } = await lab.cli(["status"]);
