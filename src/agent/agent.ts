@@ -5,8 +5,7 @@ import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createIdentity } from "#tunnel/identity.ts";
-import { protocolVersions, spokenFeatures } from "#wire/hello.ts";
-import type { Hello } from "#wire/hello.ts";
+import { helloOf } from "#wire/hello.ts";
 import type { AgentConfig, AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { Canary } from "./canary.ts";
@@ -17,6 +16,7 @@ import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import type { CaptureOptions } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
+import { TapRoom } from "./inbound/tap-room.ts";
 import { TlsCertificates, whyUnreadable } from "./inbound/tls-certificates.ts";
 import { startIntroductions } from "./introduction.ts";
 import { describeCallers } from "./kept-callers.ts";
@@ -60,12 +60,7 @@ export interface Agent extends AsyncDisposable {
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { settings, clock, log } = options;
   const { config, podName, podUid, podIps } = settings;
-  const hello: Hello = {
-    protocol: protocolVersions,
-    software: softwareVersion,
-    role: "agent",
-    features: [...spokenFeatures],
-  };
+  const hello = helloOf("agent");
   const scope = new Scope(log);
   try {
     const { served, ...reading } = serve(config, clock);
@@ -133,7 +128,7 @@ type CaptureParts = Omit<CaptureOptions, "port">;
 function serve({ ports, certificateVolumes = [] }: AgentConfig, clock: Clock) {
   const certificates = new TlsCertificates({ volumes: certificateVolumes, clock });
   const served = new ServedIntercepts(ports, (port, tls) => whyUnreadable(certificates, port, tls));
-  return { served, certificates, unread: new UnreadConnections(served) };
+  return { served, certificates, unread: new UnreadConnections(served), room: new TapRoom() };
 }
 
 async function listenOn(ports: readonly AgentPort[], parts: CaptureParts, scope: Scope): Promise<readonly Capture[]> {

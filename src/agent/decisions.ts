@@ -19,6 +19,14 @@ const maxReasonChars = 200;
 export type AskedRequest = Omit<FilterRequest, "body">;
 export type Answerer = "laptop" | "application" | "agent";
 
+/** A wiretap that got a copy. */
+export interface CopyRecord {
+  readonly tap: Taken;
+  /** Why not all of it came. */
+  cut?: string;
+}
+const noCopies: readonly CopyRecord[] = [];
+
 /** What is known when it is decided. */
 export interface Decided {
   readonly containerPort: number;
@@ -46,6 +54,7 @@ export class Decision {
   #request: AskedRequest | undefined;
   #line: { readonly method: string; readonly target: string } | undefined;
   #left: string | undefined;
+  #copies: readonly CopyRecord[] = noCopies;
   #answeredBy: Answerer | undefined;
   #status: number | undefined;
   #failure: string | undefined;
@@ -92,6 +101,13 @@ export class Decision {
     return this.#overMs === undefined ? undefined : this.#overMs - this.atMs;
   }
 
+  /** Filled while it lasts: those that have, or had, a copy. */
+  get copies(): readonly CopyRecord[] {
+    return this.#copies;
+  }
+  copiedTo(copies: readonly CopyRecord[] = noCopies): void {
+    this.#copies = copies;
+  }
   leftToApplication(reason: string): void {
     this.#left = ownCopy(reason, maxReasonChars);
   }

@@ -60,6 +60,12 @@ export interface ManagerLinksOptions {
   readonly log: Logger;
 }
 
+interface CopyCounts {
+  readonly copied: number;
+  readonly cut: number;
+  readonly reason: string | undefined;
+}
+
 export class ManagerLinks implements AsyncDisposable {
   readonly #options: ManagerLinksOptions;
   readonly #scope: Scope;
@@ -138,6 +144,7 @@ class ManagerLink implements InboundOpener {
   readonly #options: ManagerLinksOptions;
   readonly #ended: AbortSignal;
   readonly #refused = new Map<string, number>();
+  readonly #copies = new Map<string, CopyCounts>();
   #manager: ManagerAddress;
   #unreadTimer: Timer | undefined;
   #session: TunnelSession | undefined;
@@ -203,6 +210,14 @@ class ManagerLink implements InboundOpener {
     if (this.#refused.size === 0) this.#options.clock.after(countsIntervalMs, () => this.#tellRefused()).unref();
     this.#refused.set(interceptId, (this.#refused.get(interceptId) ?? 0) + 1);
   }
+  countCopy(interceptId: string, cut?: string): void {
+    if (this.#copies.size === 0) this.#options.clock.after(countsIntervalMs, () => this.#tellCopies()).unref();
+    const { copied = 0, cut: before = 0, reason } = this.#copies.get(interceptId) ?? {};
+    this.#copies.set(
+      interceptId,
+      cut === undefined ? { copied: copied + 1, cut: before, reason } : { copied, cut: before + 1, reason: cut },
+    );
+  }
   tellOlder(rpc = this.#rpc): void {
     rpc?.notify("connections.older", { ports: [...this.#options.older.describe()] });
   }
@@ -217,6 +232,13 @@ class ManagerLink implements InboundOpener {
   #tellRefused(): void {
     for (const [interceptId, count] of this.#refused) this.#rpc?.notify("laptop.refused", { interceptId, count });
     this.#refused.clear();
+  }
+  #tellCopies(): void {
+    for (const [interceptId, { copied, cut, reason }] of this.#copies) {
+      const why = reason === undefined ? {} : { reason: reason.slice(0, 1000) };
+      this.#rpc?.notify("copies.counted", { interceptId, copied, cut, ...why });
+    }
+    this.#copies.clear();
   }
 
   // The link's life

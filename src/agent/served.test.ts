@@ -7,7 +7,11 @@ const ports: AgentPort[] = [
   { agentPort: 9900, containerPort: 80, containerName: "app", protocol: "tcp", takeover: "name" },
   { agentPort: 9901, containerPort: 80, containerName: "app", protocol: "udp", takeover: "name" },
 ];
-const opener = (): InboundOpener => ({ open: () => Promise.reject(new Error("no")), countRefused: () => undefined });
+const opener = (): InboundOpener => ({
+  open: () => Promise.reject(new Error("no")),
+  countRefused: () => undefined,
+  countCopy: () => undefined,
+});
 const intercept = (id: string, containerPort = 80, protocol: "tcp" | "udp" = "tcp"): ServedIntercept => ({
   id,
   client: `owner of ${id}`,

@@ -20,6 +20,8 @@ export interface InboundOpener {
   open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream>;
   /** The laptop's process did not take a connection, which then went to the application. */
   countRefused(interceptId: string): void;
+  /** A wiretap's laptop has one more copy; with why, when it has not got all of one. */
+  countCopy(interceptId: string, cut?: string): void;
 }
 
 /** An active intercept of one port, or a wiretap. */
@@ -86,9 +88,9 @@ export class ServedIntercepts {
   isFiltered(port: AppPort): boolean {
     return this.of(port)[0]?.filter !== undefined || this.tapsOf(port).some(({ filter }) => filter !== undefined);
   }
-  /** Somebody wants to see inside of TLS: a copy of what only its caller can read is of no use. */
+  /** Somebody wants to see inside of TLS: a copy of what only its caller can read is of no use, unless nothing else is. */
   isRead(port: AppPort): boolean {
-    return this.isFiltered(port) || this.tapsOf(port).length > 0;
+    return this.isFiltered(port) || (this.tapsOf(port).length > 0 && this.whole(port) === undefined);
   }
   /** Of several wishes the one that goes furthest. */
   existingOf(port: AppPort): ExistingMode | undefined {

@@ -1,5 +1,5 @@
 // Connections that went by a port's filters because nobody could read requests in them: a filter that never matches shall
-// not be silent. Counted only while the port has filters.
+// not be silent. Counted only while the port has filters, or wiretaps for which TLS is read.
 import type { UnreadConnectionsOfPort, AgentPort } from "#wire/agent-api.ts";
 import type { ServedIntercepts } from "./served.ts";
 
@@ -18,12 +18,12 @@ export class UnreadConnections {
   constructor(served: ServedIntercepts) {
     this.#served = served;
     served.onChange(() => {
-      for (const port of this.#counts.keys()) if (!served.isFiltered(port)) this.#counts.delete(port);
+      for (const port of this.#counts.keys()) if (!served.isRead(port)) this.#counts.delete(port);
     });
   }
 
   count(port: AgentPort, what: Unread): void {
-    if (!this.#served.isFiltered(port)) return;
+    if (what === "other" ? !this.#served.isFiltered(port) : !this.#served.isRead(port)) return;
     const { containerPort, protocol } = port;
     const { tls, other, reason } = this.#counts.get(port) ?? { tls: 0, other: 0, reason: undefined };
     const why = what === "other" ? reason : what.tls.slice(0, maxReasonLength);

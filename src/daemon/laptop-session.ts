@@ -2,11 +2,10 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
-import { softwareVersion } from "#base/version.ts";
 import { openRpc, type Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
-import { protocolVersions, spokenFeatures } from "#wire/hello.ts";
+import { helloOf } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import { managerApi } from "#wire/manager-api.ts";
 
@@ -21,12 +20,7 @@ export function openLaptopSession(
   { clock, log }: Diagnostics,
   signal: AbortSignal,
 ): Promise<TunnelSession> {
-  const hello = {
-    protocol: protocolVersions,
-    software: softwareVersion,
-    role: "laptop" as const,
-    features: [...spokenFeatures],
-  };
+  const hello = helloOf("laptop");
   return openSession({ transport, role: "opener", hello, clock, log, signal });
 }
 

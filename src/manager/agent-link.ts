@@ -11,7 +11,7 @@ import type { Rpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import { agentNotifications, agentToManagerApi, managerToAgentApi } from "#wire/agent-api.ts";
-import type { Hello } from "#wire/hello.ts";
+import type { Feature, Hello } from "#wire/hello.ts";
 import { agentBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { relayInbound } from "./inbound/relay.ts";
@@ -133,6 +133,9 @@ export class Agent {
     rpc.onNotification("connections.unread", ({ ports }) => {
       if (this.#record !== undefined) this.#door.registry.describeUnread(this.#record, ports);
     });
+    rpc.onNotification("copies.counted", ({ interceptId, ...counts }) => {
+      if (this.#record !== undefined) this.#door.registry.countCopies(this.#record, interceptId, counts);
+    });
     rpc.onNotification("laptop.refused", ({ interceptId, count }) => {
       if (this.#record !== undefined && count > 0) this.#door.registry.countRefused(this.#record, interceptId, count);
     });
@@ -168,6 +171,7 @@ export class Agent {
     return {
       ...of,
       fingerprint: this.#fingerprint,
+      wiretaps: this.#session.peer.features.includes("wiretap" satisfies Feature),
       setIntercepts: async (intercepts) => {
         using limit = deadline(clock, setMs, `the agent of pod ${of.podName}`);
         await rpc.call("intercepts.set", { intercepts: [...intercepts] }, limit.signal);

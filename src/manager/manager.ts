@@ -12,7 +12,7 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createIdentity, listenPinned } from "#tunnel/identity.ts";
 import type { Identity, PinnedListener } from "#tunnel/identity.ts";
-import { protocolVersions, spokenFeatures } from "#wire/hello.ts";
+import { helloOf } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import { acceptAgent } from "./agent-link.ts";
 import { interfaceAddresses } from "./config.ts";
@@ -57,12 +57,7 @@ export interface Manager extends AsyncDisposable {
 
 export async function startManager(options: ManagerOptions): Promise<Manager> {
   const { config, clock, log } = options;
-  const hello: Hello = {
-    protocol: protocolVersions,
-    software: softwareVersion,
-    role: "manager",
-    features: [...spokenFeatures],
-  };
+  const hello = helloOf("manager");
   const scope = new Scope(log);
   try {
     const resolvConf = parseResolvConf(await readFile(config.resolvConfPath, "utf8"));

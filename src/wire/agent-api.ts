@@ -200,6 +200,13 @@ export const agentNotifications = {
   "connections.older": z.object({ ports: z.array(olderConnectionsOfPortSchema).max(64) }),
   /** All ports with filters; on change, not too often. Counted while the port has filters. */
   "connections.unread": z.object({ ports: z.array(unreadConnectionsOfPortSchema).max(64) }),
+  /** Copies that a wiretap's laptop has got since the last time, and those that were cut short, with why the last was. */
+  "copies.counted": z.object({
+    interceptId: z.string(),
+    copied: z.number().int().min(0),
+    cut: z.number().int().min(0),
+    reason: z.string().max(1000).optional(),
+  }),
   /** The laptop's process refused connections, which then went to the application. */
   "laptop.refused": z.object({ interceptId: z.string(), count: z.number().int() }),
 } as const;

@@ -1,4 +1,5 @@
 // HELLO (PROTOCOL §3): the first thing on every link, both ways. Versions are agreed before anything else is read.
+import { softwareVersion } from "#base/version.ts";
 import { z } from "zod";
 
 /** Wire protocol versions this build speaks: N and N−1. */
@@ -6,6 +7,7 @@ export const protocolVersions = { min: 1, max: 1 } as const;
 
 /** Optional features of this build, whatever its role: `wiretap` honours the `kind` of an intercept of this name. */
 export const spokenFeatures = ["wiretap"] as const;
+export type Feature = (typeof spokenFeatures)[number];
 
 export const helloSchema = z.object({
   /** Lowest and highest wire protocol version the sender speaks. */
@@ -21,3 +23,8 @@ export const helloSchema = z.object({
   refusal: z.object({ code: z.string(), message: z.string() }).optional(),
 });
 export type Hello = z.infer<typeof helloSchema>;
+
+/** What this build says. */
+export function helloOf(role: Hello["role"]): Hello {
+  return { protocol: protocolVersions, software: softwareVersion, role, features: [...spokenFeatures] };
+}

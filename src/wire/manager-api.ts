@@ -121,8 +121,13 @@ export const interceptInfoSchema = z.object({
   message: z.string(),
   /** Pods whose agents serve it now. */
   pods: z.array(z.object({ name: z.string(), uid: z.string(), ip: z.string() })),
-  /** Connections that went to the application because the laptop's process refused them. */
+  /** Connections that went to the application because the laptop's process refused them; of a wiretap, copies. */
   refusedByLaptop: z.number().int(),
+  /**
+   * Of a wiretap: requests, connections and datagrams that were copied, those of them that were cut short or left out,
+   * and why the last was. Left out while there are none.
+   */
+  copies: z.object({ copied: z.number().int(), cut: z.number().int(), reason: z.string().optional() }).optional(),
   /**
    * Whether the application sees its callers' addresses while its agents pass connections to it, and why not. Left out
    * while no agent has told, or an older one does not.

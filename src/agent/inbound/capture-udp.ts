@@ -2,6 +2,7 @@
 // intercept, else to the application. A flow has no connection to keep, so each change of what is intercepted lets the
 // flows of this port choose anew with their next datagram. What the laptop refuses before it has answered anything goes
 // to the application, unless its callers are to see the failure.
+// @to agent/inbound/tap-udp.ts
 // Invariants: while a flow's end is being opened at most `maxWaitingBytes` wait; what is over is dropped, as on a wire.
 import { createSocket } from "node:dgram";
 import type { RemoteInfo, Socket } from "node:dgram";
@@ -15,6 +16,7 @@ import type { Endpoint } from "#wire/open.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import { openInbound } from "./open-stream.ts";
 import { plainAddress } from "./pass.ts";
+import { UdpTaps } from "./tap-udp.ts";
 
 /** chosen: a flow that is silent both ways for this long ends. */
 const idleMs = 60_000;
@@ -61,6 +63,7 @@ export class UdpCapture implements AsyncDisposable {
   readonly #options: UdpCaptureOptions;
   readonly #socket: Socket;
   readonly #flows = new Map<string, Flow>();
+  readonly #taps: UdpTaps;
   readonly #sweeper: Timer;
   /** The application answered ICMP "port unreachable" on the pod's address: it listens on loopback only. */
   #useLoopback = false;
@@ -70,6 +73,7 @@ export class UdpCapture implements AsyncDisposable {
   private constructor(options: UdpCaptureOptions, socket: Socket) {
     this.#options = options;
     this.#socket = socket;
+    this.#taps = new UdpTaps(options);
     this.#sweeper = options.clock.every(sweepMs, () => this.#sweep()).unref();
     options.served.onChange(() => this.#chooseAnew());
     socket.on("message", (datagram, caller) => this.#receive(datagram, caller));
@@ -89,6 +93,7 @@ export class UdpCapture implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sweeper[Symbol.dispose]();
+    this.#taps[Symbol.dispose]();
     for (const flow of this.#flows.values()) this.#drop(flow);
     await new Promise<void>((resolve) => this.#socket.close(() => resolve()));
   }
@@ -109,6 +114,7 @@ export class UdpCapture implements AsyncDisposable {
     flow.lastMs = this.#options.clock.now();
     if (flow.end !== undefined) flow.end.send(datagram);
     else hold(flow, datagram);
+    this.#taps.copy(datagram, caller);
   }
 
   #start(key: string, caller: RemoteInfo, waiting: Uint8Array[] = []): Flow {
@@ -248,6 +254,7 @@ export class UdpCapture implements AsyncDisposable {
   #sweep(): void {
     const now = this.#options.clock.now();
     for (const flow of this.#flows.values()) if (now - flow.lastMs >= idleMs) this.#drop(flow);
+    this.#taps.sweep(idleMs);
   }
 
   #drop(flow: Flow): void {

@@ -9,7 +9,7 @@
 // TLS is one of the others, unless the port has a filter and the pod a certificate: then what is inside is decided.
 // Invariants: the caller's bytes are held until the decision, so none is lost; an intercepted connection that is not
 // HTTP goes on after a detach until one of its ends closes.
-// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts, agent/inbound/tls-port.ts
+// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts, agent/inbound/port-taps.ts, agent/inbound/tap-http.ts, agent/inbound/tls-port.ts
 import { once } from "node:events";
 import { Socket, createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
@@ -30,14 +30,18 @@ import { answerCanary, takeCanary } from "./canary-caller.ts";
 import { FirstMove } from "./first-move.ts";
 import type { Protocol } from "./first-move.ts";
 import { HttpConnection } from "./http-connection.ts";
-import type { ReadyEnd } from "./http-connection.ts";
+import type { HttpConnectionOptions } from "./http-connection.ts";
 import { routesOf } from "./http-decision.ts";
 import type { HttpRoutes } from "./http-decision.ts";
+import type { ReadyEnd } from "./http-ends.ts";
 import { Http2Connection } from "./http2-connection.ts";
 import { openInbound } from "./open-stream.ts";
 import { AppDialer, plainAddress } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
+import { PortTaps } from "./port-taps.ts";
 import { PortProbes } from "./probes.ts";
+import { copyHttp } from "./tap-http.ts";
+import type { TapRoom } from "./tap-room.ts";
 import type { TlsCertificates } from "./tls-certificates.ts";
 import { TlsPort } from "./tls-port.ts";
 import type { Ways } from "./tls-port.ts";
@@ -52,6 +56,9 @@ const refusedMs = 1000;
  */
 const silentProbeMs = 20;
 
+/** A copy goes on without its caller, who may have been answered and left. */
+const whoeverLeaves = new AbortController().signal;
+
 export interface CaptureOptions {
   readonly port: AgentPort;
   /** Those that the pod declares, of all its ports. */
@@ -63,6 +70,8 @@ export interface CaptureOptions {
   readonly canary: Canary;
   readonly certificates: TlsCertificates;
   readonly unread: UnreadConnections;
+  /** Of all ports' copies. */
+  readonly room: TapRoom;
   readonly podName: string;
   readonly podIps: readonly string[];
   readonly clock: Clock;
@@ -83,6 +92,7 @@ export class TcpCapture implements AsyncDisposable {
   readonly #dialer: AppDialer;
   readonly #probes: PortProbes;
   readonly #routes: HttpRoutes;
+  readonly #taps: PortTaps;
   readonly #tls: TlsPort;
   readonly #open = new Set<Socket>();
   readonly #http = new Set<HttpConnection | Http2Connection>();
@@ -92,6 +102,7 @@ export class TcpCapture implements AsyncDisposable {
     this.#dialer = new AppDialer({ ...options, containerPort: options.port.containerPort });
     this.#probes = new PortProbes(options.port, options.podProbes, options.served);
     this.#routes = routesOf({ ...options, probes: this.#probes });
+    this.#taps = new PortTaps(options);
     this.#tls = new TlsPort(options);
     options.served.onChange(() => {
       for (const connection of this.#http) connection.routesChanged();
@@ -147,7 +158,7 @@ export class TcpCapture implements AsyncDisposable {
 
   async #serve(caller: Socket, signal: AbortSignal): Promise<void> {
     const { port, served, canary, clock } = this.#options;
-    const readsTls = (): boolean => served.isFiltered(port) || this.#looksForProbes();
+    const readsTls = (): boolean => served.isRead(port) || this.#looksForProbes();
     const first = new FirstMove(caller, { mayBeHttp: port.http !== false, readsTls, clock });
     if (await takeCanary(caller, first, port, canary)) return;
     const ways = this.#waysOf(caller, signal);
@@ -183,9 +194,9 @@ export class TcpCapture implements AsyncDisposable {
     const { hello } = first;
     if (hello === undefined) throw new AppError("internal", "TLS without a ClientHello");
     const { port, served } = this.#options;
-    const isFiltered = served.isFiltered(port);
+    const isRead = served.isRead(port);
     // Kubelet dials an address, and names no server.
-    if (!isFiltered && (hello.serverName !== undefined || !this.#looksForProbes())) {
+    if (!isRead && (hello.serverName !== undefined || !this.#looksForProbes())) {
       await this.#serveAs("other", met, signal);
       return;
     }
@@ -193,7 +204,7 @@ export class TcpCapture implements AsyncDisposable {
     if (read.caller === undefined) {
       const kept = application === undefined ? ready : read.ready && { duplex: read.ready };
       // Nobody can tell whether it is a probe: better one caller of the laptop's less than a pod that is restarted.
-      const left = isFiltered ? kept : { duplex: read.ready ?? (await ways.dialApplication()) };
+      const left = isRead ? kept : { duplex: read.ready ?? (await ways.dialApplication()) };
       await this.#serveAs("other", { ...met, ready: left }, signal);
       return;
     }
@@ -227,7 +238,7 @@ export class TcpCapture implements AsyncDisposable {
       this.#began(caller, this.#find()).cut(refusal.message);
       throw refusal;
     }
-    this.#join(caller, first.bytes, end);
+    this.#join(caller, first.bytes, end).copiedTo(this.#taps.copyConnection(caller, first.bytes, ways.openTap));
   }
 
   /** It opened a connection and closed it: a TCP probe, which the laptop's process need not hear of. */
@@ -289,20 +300,17 @@ export class TcpCapture implements AsyncDisposable {
   }
 
   #waysOf(caller: Socket, signal: AbortSignal): Ways {
+    const source = sourceOf(caller);
     return {
       dialApplication: () => this.#dial(caller, signal),
-      openLaptop: (taken) => this.#openLaptop(caller, taken, signal),
+      openLaptop: (taken) => this.#openLaptop(source, taken, signal),
+      openTap: (tap) => this.#openLaptop(source, tap, whoeverLeaves),
     };
   }
 
-  async #openLaptop(caller: Socket, taken: Taken, signal: AbortSignal): Promise<TunnelStream> {
+  async #openLaptop(source: Endpoint, taken: Taken, signal: AbortSignal): Promise<TunnelStream> {
     const { port, podName, clock } = this.#options;
-    const request = {
-      protocol: "tcp",
-      containerPort: port.containerPort,
-      source: sourceOf(caller),
-      podName,
-    } as const;
+    const request = { protocol: "tcp", containerPort: port.containerPort, source, podName } as const;
     return await openInbound({ taken, request, clock, signal });
   }
 
@@ -315,12 +323,15 @@ export class TcpCapture implements AsyncDisposable {
     protocol: "http1" | "http2",
     caller: Socket,
     ready: ReadyEnd | undefined,
-    { dialApplication, openLaptop }: Ways,
+    ways: Ways,
   ): HttpConnection | Http2Connection {
     const { port, passed, clock, log } = this.#options;
-    const parts = { caller, ready, routes: this.#routes, dialApplication, openLaptop, clock, log };
-    if (protocol === "http2") return new Http2Connection(parts);
-    return new HttpConnection({ ...parts, onPassed: (application) => passed.track(port, { caller, application }) });
+    const taps = this.#taps;
+    const parts = { caller, ready, routes: this.#routes, ...ways, clock, log };
+    if (protocol === "http2") return new Http2Connection({ ...parts, taps });
+    const copy: HttpConnectionOptions["copy"] = (request) => copyHttp(taps, request, ways.openTap);
+    const onPassed = (application: Socket): void => passed.track(port, { caller, application });
+    return new HttpConnection({ ...parts, copy, onPassed });
   }
 
   #began(caller: Socket, taken: Taken | undefined, isProbe = false): Decision {
@@ -329,18 +340,20 @@ export class TcpCapture implements AsyncDisposable {
     return decisions.add({ containerPort: port.containerPort, source, asked: served.of(port), taken, isProbe });
   }
 
-  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd, isProbe = false): void {
+  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd, isProbe = false): Decision {
+    const decision = this.#began(caller, taken ?? refused, isProbe);
     if (caller.destroyed) {
       duplex.destroy();
-      return;
+      decision.cut("the caller left");
+      return decision;
     }
-    const decision = this.#began(caller, taken ?? refused, isProbe);
     if (reason !== undefined) decision.leftToApplication(reason);
     caller.once("close", () => decision.answered(undefined));
     if (taken === undefined && duplex instanceof Socket)
       this.#options.passed.track(this.#options.port, { caller, application: duplex });
     if (bytes.length > 0) duplex.write(bytes);
     joinDuplex(caller, duplex);
+    return decision;
   }
 
   #impersonate(caller: Socket): Impersonated | undefined {

@@ -19,36 +19,29 @@ import { staysOpen } from "#http/head.ts";
 import type { Decision } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
-import type { TunnelStream } from "#tunnel/tunnel.ts";
 import { answerLost, notTaken } from "./fail-open.ts";
 import type { HttpRoutes } from "./http-decision.ts";
 import { sameIntercept } from "./http-decision.ts";
 import type { HttpEnd, HttpEndListener } from "./http-end.ts";
 import { HttpEnds } from "./http-ends.ts";
-import type { HttpEndsOptions } from "./http-ends.ts";
+import type { HttpEndsOptions, ReadyEnd } from "./http-ends.ts";
 import { Exchange } from "./http-exchange.ts";
 import { HttpIntake } from "./http-intake.ts";
 import type { TakenIn } from "./http-intake.ts";
+import type { RequestCopies } from "./port-taps.ts";
 
 /** chosen: how long a caller may take to read an answer of ours before its connection is cut. */
 const lingerMs = 2000;
 /** chosen: longer than most callers leave a connection that is in use alone. */
 const retireIdleMs = 5000;
 
-/** A stream to the laptop of `taken`, or the application; that after the laptop of `refused` did not take it. */
-export interface ReadyEnd {
-  readonly duplex: Socket | TunnelStream;
-  readonly taken?: Taken | undefined;
-  readonly refused?: Taken | undefined;
-  /** Why it did not. */
-  readonly reason?: string | undefined;
-}
-
 export interface HttpConnectionOptions extends HttpEndsOptions {
   readonly caller: Socket;
   /** Opened before it was known what the caller speaks. */
   readonly ready: ReadyEnd | undefined;
   readonly routes: HttpRoutes;
+  /** For wiretaps, as far as it was read; undefined when there is none. */
+  readonly copy: (request: TakenIn) => RequestCopies | undefined;
   /** The application has the connection byte by byte from here on. */
   readonly onPassed: (application: Socket) => void;
   readonly clock: Clock;
@@ -133,9 +126,7 @@ export class HttpConnection implements HttpEndListener {
     this.#leave();
     this.#ends.finishAll(this.#exchange?.end);
   };
-  readonly #onCallerDrain = (): void => {
-    this.#ends.resumeAll();
-  };
+  readonly #onCallerDrain = (): void => this.#ends.resumeAll();
 
   #consume(chunk: Buffer): void {
     let at = 0;
@@ -157,7 +148,8 @@ export class HttpConnection implements HttpEndListener {
     this.#caller.pause();
   }
 
-  #begin({ head, asked, body, bytes, taken }: TakenIn): void {
+  #begin(request: TakenIn): void {
+    const { asked, taken } = request;
     const { routes, ready } = this.#options;
     const refused = this.#refused;
     this.#refused = undefined;
@@ -165,9 +157,11 @@ export class HttpConnection implements HttpEndListener {
     const isRefused = refused !== undefined && sameIntercept(refused, taken);
     if (isRefused) this.#decision.leftToApplication(ready?.reason ?? "");
     const decided = isRefused ? undefined : taken;
-    this.#exchange = new Exchange(head, body, bytes, decided);
-    if (routes.isAgents(asked)) this.#answerProbe(this.#exchange);
-    else this.#send(this.#exchange);
+    const exchange = new Exchange(request, decided, this.#options.copy(request));
+    this.#decision.copiedTo(exchange.copies?.records);
+    this.#exchange = exchange;
+    if (routes.isAgents(asked)) this.#answerProbe(exchange);
+    else this.#send(exchange);
   }
 
   #readBody(exchange: Exchange, chunk: Buffer, at: number): number {
@@ -180,7 +174,7 @@ export class HttpConnection implements HttpEndListener {
     const whole = at === 0 && next === chunk.length;
     if (!exchange.send(whole ? chunk : chunk.subarray(at, next))) this.#caller.pause();
     if (body.done) {
-      exchange.requestDone = true;
+      exchange.endRequest();
       if (exchange.answer.done) this.#finish(exchange);
     }
     return next;
@@ -387,6 +381,7 @@ export class HttpConnection implements HttpEndListener {
 
   #answer(exchange: Exchange, status: 200 | 502, text: string): void {
     const close = !exchange.requestDone || !staysOpen(exchange.request);
+    exchange.copies?.callerLeft(); // if not all of it has come, no more will
     this.#exchange = undefined;
     this.#caller.write(encodeAnswer(exchange.request, { status, text, close }));
     if (close) this.#linger();
@@ -444,6 +439,7 @@ export class HttpConnection implements HttpEndListener {
   /** From here on not messages but bytes, both ways, until both have ended. */
   #join(end: HttpEnd): void {
     this.#decision?.answered(this.#exchange?.answer.head?.status);
+    this.#exchange?.becomeStream(this.#caller, this.#waiting);
     this.#leave();
     this.#ends.forget(end);
     this.#ends.finishAll();
@@ -477,6 +473,7 @@ export class HttpConnection implements HttpEndListener {
   #leave(): void {
     this.#over = true;
     this.#intake.stop();
+    this.#exchange?.copies?.callerLeft();
     const caller = this.#caller;
     caller.off("data", this.#onCallerBytes).off("end", this.#onCallerEnd);
     caller.off("close", this.#onCallerClose).off("drain", this.#onCallerDrain);

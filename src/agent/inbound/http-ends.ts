@@ -22,6 +22,15 @@ export interface HttpEndsOptions {
   readonly clock: Clock;
 }
 
+/** A stream to the laptop of `taken`, or the application; that after the laptop of `refused` did not take it. */
+export interface ReadyEnd {
+  readonly duplex: Socket | TunnelStream;
+  readonly taken?: Taken | undefined;
+  readonly refused?: Taken | undefined;
+  /** Why it did not. */
+  readonly reason?: string | undefined;
+}
+
 export class HttpEnds {
   readonly #options: HttpEndsOptions;
   readonly #listener: HttpEndListener;

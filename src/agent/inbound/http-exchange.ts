@@ -1,15 +1,20 @@
 // One request and its answer, as far as both have come. While the laptop has it and has not answered, a request that may
 // be sent twice is held, so that the application can have it after all (DESIGN §5).
+import type { Duplex } from "node:stream";
 import type { BodyScanner } from "#http/body-scanner.ts";
 import type { RequestHead } from "#http/head.ts";
 import type { Taken } from "#agent/served.ts";
 import { HeldBytes, isIdempotent, maxHeldBytes } from "./fail-open.ts";
 import { AnswerReader } from "./http-answer.ts";
 import type { HttpEnd } from "./http-end.ts";
+import type { TakenIn } from "./http-intake.ts";
+import type { RequestCopies } from "./port-taps.ts";
 
 export class Exchange {
   readonly request: RequestHead;
   readonly body: BodyScanner;
+  /** For wiretaps. */
+  readonly copies: RequestCopies | undefined;
   /** Undefined: the application answers. */
   taken: Taken | undefined;
   /** Who has the request; undefined while that is being opened. */
@@ -23,15 +28,16 @@ export class Exchange {
   #unsent: Buffer;
   #held: HeldBytes;
 
-  constructor(request: RequestHead, body: BodyScanner, first: Buffer, taken: Taken | undefined) {
-    this.request = request;
+  constructor({ head, body, bytes }: TakenIn, taken: Taken | undefined, copies: RequestCopies | undefined) {
+    this.copies = copies;
+    this.request = head;
     this.body = body;
     this.taken = taken;
-    this.answer = new AnswerReader(request.method);
+    this.answer = new AnswerReader(head.method);
     this.requestDone = body.done;
-    this.#unsent = first;
-    const fits = body.leftBytes + first.length <= maxHeldBytes;
-    this.#held = new HeldBytes(taken !== undefined && isIdempotent(request.method) && fits);
+    this.#unsent = bytes;
+    const fits = body.leftBytes + bytes.length <= maxHeldBytes;
+    this.#held = new HeldBytes(taken !== undefined && isIdempotent(head.method) && fits);
   }
 
   /** It may be sent twice, and all of it that was sent is held. */
@@ -44,11 +50,29 @@ export class Exchange {
     this.end = end;
     const bytes = this.#unsent;
     this.#unsent = Buffer.alloc(0);
-    return this.send(bytes);
+    return this.#sendOn(bytes);
   }
 
   /** Some more of its body. False when the end is full. */
   send(bytes: Buffer): boolean {
+    this.copies?.write(bytes);
+    return this.#sendOn(bytes);
+  }
+
+  /** The caller has said all of it. */
+  endRequest(): void {
+    this.requestDone = true;
+    this.copies?.end();
+  }
+
+  /** What its caller says from here on are bytes, of which some wait already. */
+  becomeStream(caller: Duplex, waiting: Buffer | undefined): void {
+    if (!this.requestDone || this.copies === undefined) return;
+    this.copies.follow(caller);
+    if (waiting !== undefined) this.copies.write(waiting);
+  }
+
+  #sendOn(bytes: Buffer): boolean {
     this.#held.add(bytes);
     return this.end?.duplex.write(bytes) ?? true;
   }

@@ -39,8 +39,9 @@ export interface TakenIn {
   /** As filters see it. */
   readonly asked: AskedRequest;
   readonly body: BodyScanner;
-  /** All that was read of it. */
+  /** All that was read of it, the head first. */
   readonly bytes: Buffer;
+  readonly headBytes: number;
   readonly taken: Taken | undefined;
 }
 
@@ -134,13 +135,14 @@ export class HttpIntake {
   }
 
   #decide(request: Undecided, isLast: boolean): void {
-    const { head, body, pieces } = request;
+    const { head, headBytes, body, pieces } = request;
     const { routes, onRequest } = this.#options;
     const final = isLast || body.done || isTooLong(request);
     // Most requests are decided without; the body is only put together when somebody may look at it.
     const asked = askedOf(head);
     const quick = isLast ? "needs-body" : routes.decide(asked, { bytes: undefined, final: false });
-    const bytes = quick === "needs-body" && body.done ? contentOf(request) : undefined;
+    const bytes =
+      quick === "needs-body" && body.done ? contentOf(head, Buffer.concat(pieces).subarray(headBytes)) : undefined;
     const taken = quick === "needs-body" && final ? routes.decide(asked, { bytes, final }) : quick;
     if (taken === "needs-body") {
       this.#wait(request);
@@ -149,7 +151,7 @@ export class HttpIntake {
     this.stop();
     this.#undecided = undefined;
     const [first = Buffer.alloc(0)] = pieces;
-    onRequest({ head, asked, body, bytes: pieces.length === 1 ? first : Buffer.concat(pieces), taken });
+    onRequest({ head, headBytes, asked, body, bytes: pieces.length === 1 ? first : Buffer.concat(pieces), taken });
   }
 
   #wait(request: Undecided): void {
@@ -167,7 +169,7 @@ function isTooLong({ headBytes, body, bytes }: Undecided): boolean {
   return bytes - headBytes + body.leftBytes > filterLimits.bodyBytes;
 }
 
-function contentOf({ head, headBytes, pieces }: Undecided): Buffer {
-  const body = Buffer.concat(pieces).subarray(headBytes);
+/** What the bytes of a whole body say. */
+export function contentOf(head: RequestHead, body: Buffer): Buffer {
   return requestBodyLength(head) === "chunked" ? decodeChunked(body) : body;
 }

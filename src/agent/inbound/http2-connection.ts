@@ -9,7 +9,7 @@
 // Invariants: a malformed caller ends its own connection only; when the application goes away its caller is told, as it
 // would be without us, and no request is lost by it.
 // @from agent/inbound/capture.ts
-// @to agent/inbound/http2-ends.ts
+// @to agent/inbound/http2-ends.ts, agent/inbound/tap-http2.ts
 import { performServerHandshake } from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import { Socket } from "node:net";
@@ -18,19 +18,21 @@ import { TLSSocket } from "node:tls";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { HttpRoutes } from "./http-decision.ts";
-import type { ReadyEnd } from "./http-connection.ts";
+import type { ReadyEnd } from "./http-ends.ts";
 import { Http2Ends } from "./http2-ends.ts";
 import type { ApplicationEvent, Http2EndsOptions } from "./http2-ends.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
 import { callerLimits, windows } from "./http2-limits.ts";
 import { Fields, encodeShutdownNotice } from "./http2-messages.ts";
+import { Http2Taps } from "./tap-http2.ts";
+import type { Http2TapsOptions } from "./tap-http2.ts";
 
 /** chosen: how long a caller may take to answer before it is told that no more streams are taken. */
 const noticeMs = 1000;
 /** chosen: a caller that keeps a connection on which nothing can come any more is cut. */
 const lingerMs = 5000;
 
-export interface Http2ConnectionOptions extends Http2EndsOptions {
+export interface Http2ConnectionOptions extends Http2EndsOptions, Http2TapsOptions {
   readonly caller: Duplex;
   /** Opened before it was known what the caller speaks. */
   readonly ready: ReadyEnd | undefined;
@@ -42,6 +44,7 @@ export class Http2Connection {
   readonly #options: Http2ConnectionOptions;
   readonly #caller: Duplex;
   readonly #ends: Http2Ends;
+  readonly #taps: Http2Taps;
   readonly #exchanges = new Set<Http2Exchange>();
   #session: ServerHttp2Session | undefined;
   #ready: ReadyEnd | undefined;
@@ -53,6 +56,7 @@ export class Http2Connection {
     this.#caller = options.caller;
     this.#ready = options.ready;
     this.#ends = new Http2Ends(options, (event) => this.#onApplication(event));
+    this.#taps = new Http2Taps(options);
   }
 
   /** `first` is what the caller has sent so far. */
@@ -62,7 +66,10 @@ export class Http2Connection {
     // It may want to know what the application can do before it asks for anything (RFC 8441 §3).
     else this.#ends.get(undefined).catch(() => undefined); // who needs it asks again
     caller.on("error", () => undefined); // 'close' follows
-    caller.once("close", () => this.#ends.closeAll());
+    caller.once("close", () => {
+      this.#ends.closeAll();
+      this.#taps.closeAll();
+    });
     if (caller.destroyed) {
       this.#ends.closeAll();
       return;
@@ -83,6 +90,7 @@ export class Http2Connection {
   /** What is intercepted has changed. Streams under way go on. */
   routesChanged(): void {
     this.#ends.dropLaptops(this.#options.routes.isCurrent);
+    this.#taps.routesChanged();
   }
 
   /** The pod is ending; said again and again. */
@@ -105,6 +113,7 @@ export class Http2Connection {
       stream,
       fields: new Fields(list, headers),
       ends: this.#ends,
+      taps: this.#taps,
       routes,
       ready,
       onAnswer: ({ taken }) => (this.#laptopAnsweredLast = taken !== undefined),

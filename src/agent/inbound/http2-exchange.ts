@@ -14,7 +14,7 @@ import type { Logger } from "#base/log.ts";
 import type { Decision } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
 import { answerLost, isIdempotent, notTaken } from "./fail-open.ts";
-import type { ReadyEnd } from "./http-connection.ts";
+import type { ReadyEnd } from "./http-ends.ts";
 import { sameIntercept } from "./http-decision.ts";
 import type { HttpRoutes } from "./http-decision.ts";
 import { Http2Answer } from "./http2-answer.ts";
@@ -23,6 +23,8 @@ import type { Http2Ends } from "./http2-ends.ts";
 import { answerProbe, ownAnswer, sendOn } from "./http2-messages.ts";
 import type { Fields } from "./http2-messages.ts";
 import { Http2Request } from "./http2-request.ts";
+import type { RequestCopies } from "./port-taps.ts";
+import type { Http2Taps } from "./tap-http2.ts";
 
 const { NGHTTP2_CANCEL: cancel, NGHTTP2_INTERNAL_ERROR: internalError, NGHTTP2_NO_ERROR: noError } = constants;
 
@@ -30,6 +32,7 @@ export interface Http2ExchangeOptions {
   readonly stream: ServerHttp2Stream;
   readonly fields: Fields;
   readonly ends: Http2Ends;
+  readonly taps: Http2Taps;
   readonly routes: HttpRoutes;
   /** The laptop that has just refused the connection is not asked again for this request. */
   readonly ready: ReadyEnd | undefined;
@@ -48,6 +51,7 @@ export class Http2Exchange {
   #toEnd: ClientHttp2Stream | undefined;
   #answer: Http2Answer | undefined;
   #decision: Decision | undefined;
+  #copies: RequestCopies | undefined;
   #retried = false;
 
   constructor(options: Http2ExchangeOptions) {
@@ -65,6 +69,8 @@ export class Http2Exchange {
     const { routes, clock } = this.#options;
     const { asked, isDone } = this.#request;
     this.#stream.once("close", () => this.#onCallerClosed());
+    this.#copies = this.#options.taps.copy(this.#request);
+    if (this.#copies !== undefined) this.#request.copyTo(this.#copies);
     const taken = routes.decide(asked, { bytes: undefined, final: isDone });
     if (taken !== "needs-body") {
       this.#decided(taken);
@@ -87,6 +93,7 @@ export class Http2Exchange {
   #decided(taken: Taken | undefined): void {
     const { routes, ready } = this.#options;
     this.#decision = routes.began(this.#request.asked, taken);
+    if (this.#copies !== undefined) this.#decision.copiedTo(this.#copies.records);
     if (routes.isAgents(this.#request.asked)) {
       this.#answerProbe();
       return;

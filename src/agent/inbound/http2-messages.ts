@@ -47,6 +47,10 @@ export class Fields {
     return at < 0 ? undefined : this.list[at + 1];
   }
 
+  with(name: string, value: string): Fields {
+    return new Fields([...this.list, name, value], { [sensitiveHeaders]: [...this.#sensitive] });
+  }
+
   /** For a request: its own `host` keeps Node from adding an `:authority` that nobody has sent. */
   forRequest(): readonly string[] {
     return Object.assign(this.forAnswer(), { host: this.valueOf("host") ?? "" });

@@ -9,6 +9,7 @@ import type { AskedRequest } from "#agent/decisions.ts";
 import { HeldBytes } from "./fail-open.ts";
 import { bodyMs } from "./http-intake.ts";
 import type { Http2End } from "./http2-end.ts";
+import type { RequestCopies } from "./port-taps.ts";
 import { Fields, askedOf, isCut, sendOn, sendTrailers } from "./http2-messages.ts";
 
 export class Http2Request {
@@ -20,6 +21,7 @@ export class Http2Request {
   #unsent: Buffer[] = [];
   #held = new HeldBytes(true);
   #trailers: Fields | undefined;
+  #copies: RequestCopies | undefined;
   #isDone: boolean;
   #isRead = false;
   #onRead: (() => void) | undefined;
@@ -42,9 +44,23 @@ export class Http2Request {
   get isHeld(): boolean {
     return this.#held.isWhole;
   }
+  get endsWithHeaders(): boolean {
+    return this.#stream.endAfterHeaders;
+  }
+  /** Once it is done. */
+  get trailers(): Fields | undefined {
+    return this.#trailers;
+  }
   /** WebSocket and the like (RFC 8441). */
   get isExtendedConnect(): boolean {
     return this.fields.valueOf(":protocol") !== undefined;
+  }
+
+  /** Before anything is read of the body. */
+  copyTo(copies: RequestCopies): void {
+    this.#copies = copies;
+    if (this.#isDone) copies.end();
+    this.#stream.once("close", () => copies.callerLeft());
   }
 
   /** Reads the body for a filter, as far as filters look: calls back once, with undefined where it is longer, or late. */
@@ -67,7 +83,7 @@ export class Http2Request {
     const unsent = this.#unsent;
     this.#unsent = [];
     // One whose body was empty may have trailers.
-    const toEnd = end.request(this.fields, this.#stream.endAfterHeaders);
+    const toEnd = end.request(this.fields, this.endsWithHeaders);
     this.#toEnd = toEnd;
     toEnd.on("error", () => undefined); // 'close' follows
     toEnd.on("drain", () => this.#stream.resume());
@@ -99,12 +115,14 @@ export class Http2Request {
     this.#stream.once("end", () => {
       if (isCut(this.#stream)) return;
       this.#isDone = true;
+      this.#copies?.end();
       if (this.#onRead !== undefined) this.#onRead();
       else this.#toEnd?.end();
     });
   }
 
   readonly #onBytes = (bytes: Buffer): void => {
+    this.#copies?.write(bytes);
     if (this.#toEnd !== undefined) {
       this.#send(bytes);
       return;

@@ -58,6 +58,8 @@ export interface Ways {
   readonly dialApplication: () => Promise<Socket>;
   /** Rejects when the laptop's process does not take the connection. */
   readonly openLaptop: (taken: Taken) => Promise<Socket | TunnelStream>;
+  /** For a copy, which does not end with its caller. */
+  readonly openTap: (tap: Taken) => Promise<Socket | TunnelStream>;
 }
 
 /** A caller that spoke first, with a ClientHello. */
@@ -228,22 +230,23 @@ export class TlsPort {
   }
 
   #choices(): readonly CertificateChoice[] {
-    return this.#options.served.of(this.#options.port).flatMap(({ tls }) => tls?.certificate ?? []);
+    const { served, port } = this.#options;
+    return [...served.of(port), ...served.tapsOf(port)].flatMap(({ tls }) => tls?.certificate ?? []);
   }
 
   #ways(caller: TlsCaller, { serverName }: TlsWish, { protocol }: Shown): Ways {
     const { clock } = this.#options;
     const choices = this.#choices(); // the connection may outlive the intercepts that made them
     const wish = { serverName, protocols: protocol === undefined ? [] : [protocol] };
+    const secure = async (stream: Socket | TunnelStream, taken: Taken, signal?: AbortSignal) =>
+      taken.tls?.plaintext === true ? stream : await this.#secureLaptop(stream, taken, wish, signal);
     return {
       dialApplication: async () => {
         using limit = deadline(clock, handshakeMs, "the application's TLS handshake", caller.signal);
         return (await this.#originate(await caller.dialApplication(), wish, choices, limit.signal)).application;
       },
-      openLaptop: async (taken) => {
-        const stream = await caller.openLaptop(taken);
-        return taken.tls?.plaintext === true ? stream : await this.#secureLaptop(stream, taken, wish, caller.signal);
-      },
+      openLaptop: async (taken) => await secure(await caller.openLaptop(taken), taken, caller.signal),
+      openTap: async (tap) => await secure(await caller.openTap(tap), tap),
     };
   }
 
@@ -252,13 +255,13 @@ export class TlsPort {
     stream: Socket | TunnelStream,
     taken: Taken,
     wish: TlsWish,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<Socket> {
     using limit = deadline(this.#options.clock, laptopMs, "the process' TLS handshake", signal);
     try {
       return await originateTls(stream, wish, limit.signal);
     } catch (error) {
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
       const why = isAppError(error, "timeout") ? "took too long" : brief(toAppError(error).message);
       const reason = `the laptop's process made no TLS connection (${why}); --plaintext sends it plain HTTP`;
       taken.opener.countRefused(taken.interceptId);

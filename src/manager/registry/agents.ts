@@ -25,6 +25,8 @@ export interface AgentLink {
   readonly filters: boolean;
   /** It honours how TLS is to be read. */
   readonly tls: boolean;
+  /** It honours the kind of an intercept; without, it would take what a wiretap only copies. */
+  readonly wiretaps: boolean;
   /** It honours who is to answer probes. */
   readonly probes: boolean;
   /** Resolves when the set is in force; rejects with what the agent could not serve. */
@@ -154,10 +156,12 @@ export class AgentRecord {
 
   /** It would take more than is wished, or pass what it should read. */
   #whyTooOld({ filter, spec }: InterceptRecord): string | undefined {
-    const { filters, tls, probes, podName } = this.link;
+    const { wiretaps, filters, tls, probes, podName } = this.link;
     const old = `the agent of pod ${podName} is of an older version, which cannot`;
+    const again = spec.kind ?? "intercept";
+    const replace = `\`telepresence uninstall --agent ${spec.workload.name}\` and a new ${again} replace it`;
+    if (spec.kind === "wiretap" && !wiretaps) return `${old} copy traffic; ${replace}`;
     if (filter !== undefined && !filters) return `${old} choose requests`;
-    const replace = `\`telepresence uninstall --agent ${spec.workload.name}\` and a new intercept replace it`;
     if (spec.tls !== undefined && !tls) return `${old} read TLS; ${replace}`;
     const wantsProbes = spec.probes !== undefined && spec.probes !== "app";
     return wantsProbes && !probes ? `${old} honour --probes ${spec.probes}; ${replace}` : undefined;
@@ -165,11 +169,12 @@ export class AgentRecord {
 }
 
 function served({ id, session, spec }: InterceptRecord): ServedIntercept {
-  const { ports, existing, onRefused, probes, filter, tls } = spec;
+  const { kind, ports, existing, onRefused, probes, filter, tls } = spec;
   return {
     id,
     client: session.client,
     ports,
+    ...(kind === undefined ? {} : { kind }),
     ...(existing === undefined ? {} : { existing }),
     ...(onRefused === undefined ? {} : { onRefused }),
     ...(probes === undefined ? {} : { probes }),

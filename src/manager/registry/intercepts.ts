@@ -9,7 +9,7 @@ import { AppError } from "#base/error.ts";
 import { compileFilter } from "#filter/compile.ts";
 import type { Filter } from "#filter/compile.ts";
 import { workloadKey } from "#wire/manager-api.ts";
-import type { InterceptSpec } from "#wire/manager-api.ts";
+import type { InterceptInfo, InterceptSpec } from "#wire/manager-api.ts";
 import { checkFilterable, conflict, findMeeting, isIdle } from "./overlap.ts";
 import type { Now, Wish } from "./overlap.ts";
 import type { SessionRecord } from "./sessions.ts";
@@ -39,6 +39,8 @@ export interface InterceptRecord {
   /** Being removed: agents are told to stop, streams that are under way still pass. */
   draining: boolean;
   refusedByLaptop: number;
+  /** Of a wiretap, once there are some. */
+  copies: InterceptInfo["copies"];
 }
 
 export class InterceptTable {
@@ -85,6 +87,7 @@ export class InterceptTable {
       createdAtMs: Math.min(nowWallMs, Math.max(nowWallMs - maxAgeMs, createdAtMs)),
       draining: false,
       refusedByLaptop: 0,
+      copies: undefined,
     };
     for (const other of overlaps) other.overlaps.add(record);
     this.#byId.set(record.id, record);

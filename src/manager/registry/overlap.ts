@@ -1,5 +1,5 @@
 // Who may have a port together: intercepts whose filters no request can satisfy both, and those whose owners allow it.
-// Of two that may meet, the one that chooses is asked before the one that takes everything, else the older first.
+// A wiretap takes nothing, so it is in nobody's way. Of two that may meet, the one that chooses is asked before the one that takes everything, else the older first.
 import { AppError } from "#base/error.ts";
 import { mayOverlap } from "#filter/overlap.ts";
 import { isSamePort } from "#wire/agent-api.ts";
@@ -19,6 +19,7 @@ export interface Meeting {
 }
 
 export function findMeeting(wish: Wish, other: InterceptRecord): Meeting | undefined {
+  if (wish.spec.kind === "wiretap" || other.spec.kind === "wiretap") return undefined;
   const port = other.spec.ports.find((taken) => wish.spec.ports.some((wanted) => isSamePort(taken, wanted)));
   if (port === undefined) return undefined;
   const reason = overlapReason(wish, other);

@@ -56,6 +56,7 @@ export class FakeAgent implements AgentLink {
   filters = true;
   tls = true;
   probes = true;
+  wiretaps = true;
   sets: string[][] = [];
   answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
   closed = false;

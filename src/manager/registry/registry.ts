@@ -242,6 +242,19 @@ export class Registry implements Disposable {
     this.#notifySoon(record.session);
   }
 
+  countCopies(agent: AgentRecord, interceptId: string, counts: NonNullable<InterceptInfo["copies"]>): void {
+    const record = this.#intercepts.get(interceptId);
+    if (record === undefined || trustedFor(record, agent) === undefined) return;
+    const { copied = 0, cut = 0, reason } = record.copies ?? {};
+    const why = counts.reason ?? reason;
+    record.copies = {
+      copied: Math.min(copied + counts.copied, Number.MAX_SAFE_INTEGER),
+      cut: Math.min(cut + counts.cut, Number.MAX_SAFE_INTEGER),
+      ...(why === undefined ? {} : { reason: why }),
+    };
+    this.#notifySoon(record.session);
+  }
+
   describeOlder(agent: AgentRecord, ports: readonly OlderConnectionsOfPort[]): void {
     agent.describeOlder(ports);
     this.#notifyServed(agent);
@@ -291,6 +304,7 @@ export class Registry implements Disposable {
           : [{ name: trusted.podName, uid: trusted.podUid, ip: agent.link.podIps[0] ?? "" }];
       }),
       refusedByLaptop: record.refusedByLaptop,
+      ...(record.copies === undefined ? {} : { copies: record.copies }),
       ...(callerAddress === undefined ? {} : { callerAddress }),
       ...(olderConnections === undefined ? {} : { olderConnections }),
       ...(unreadConnections === undefined ? {} : { unreadConnections }),
