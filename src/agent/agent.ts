@@ -68,8 +68,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const passed = new PassedConnections();
     const decisions = new Decisions(clock);
     const canary = new Canary(config.ports, podUid, clock);
-    const { probes: podProbes = [] } = config;
-    const parts = { podProbes, served, redirect, passed, decisions, canary, ...reading, podName, podIps, clock, log };
+    const parts = { served, redirect, passed, decisions, canary, ...reading, podName, podIps, clock, log };
     const captures = await listenOn(config.ports, parts, scope);
     const identity = createIdentity("traffic-agent");
     const facts = factsOf(settings, captures);
@@ -88,7 +87,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         port: settings.ports.introduction,
         identity: { fingerprint: identity.fingerprint, ...facts },
         links,
-        why: (question) => explainWhy({ ports: config.ports, podProbes, served, decisions, clock }, question),
+        why: (question) => explainWhy({ ports: config.ports, ...reading, served, decisions, clock }, question),
         canary,
         onWanted: () => idle?.touch(),
         retire: () => retire({ idle, served, redirect, openConnections: openConnections() }),
@@ -125,10 +124,10 @@ type Capture = TcpCapture | UdpCapture;
 type CaptureParts = Omit<CaptureOptions, "port">;
 
 /** What is served, and what it takes to read it. */
-function serve({ ports, certificateVolumes = [] }: AgentConfig, clock: Clock) {
+function serve({ ports, certificateVolumes = [], probes: podProbes = [] }: AgentConfig, clock: Clock) {
   const certificates = new TlsCertificates({ volumes: certificateVolumes, clock });
   const served = new ServedIntercepts(ports, (port, tls) => whyUnreadable(certificates, port, tls));
-  return { served, certificates, unread: new UnreadConnections(served), room: new TapRoom() };
+  return { podProbes, served, certificates, unread: new UnreadConnections(served), room: new TapRoom() };
 }
 
 async function listenOn(ports: readonly AgentPort[], parts: CaptureParts, scope: Scope): Promise<readonly Capture[]> {

@@ -18,7 +18,11 @@ interface Watched {
   readonly restarts: number;
 }
 
-async function watch(app: string, limitMs = watchedMs, enough = (_: Watched): boolean => false): Promise<Watched> {
+async function watch(
+  app: string,
+  limitMs = watchedMs,
+  enough: (found: Watched) => boolean = () => false,
+): Promise<Watched> {
   const pods = `.items[?(@.metadata.labels.app=="${app}")].status`;
   const facts = `${pods}.conditions[?(@.type=="Ready")].status} {${pods}.containerStatuses[*].restartCount`;
   const endMs = Date.now() + limitMs;

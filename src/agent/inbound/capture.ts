@@ -43,6 +43,7 @@ import { PortProbes } from "./probes.ts";
 import { copyHttp } from "./tap-http.ts";
 import type { TapRoom } from "./tap-room.ts";
 import type { TlsCertificates } from "./tls-certificates.ts";
+import type { ClientHello } from "./tls-hello.ts";
 import { TlsPort } from "./tls-port.ts";
 import type { Ways } from "./tls-port.ts";
 
@@ -163,15 +164,11 @@ export class TcpCapture implements AsyncDisposable {
     if (await takeCanary(caller, first, port, canary)) return;
     const ways = this.#waysOf(caller, signal);
     const taken = this.#find();
-    // A caller known to speak first is asked: kubelet's probes, for one, are nothing for the laptop.
-    const speaksFirst = port.http === true ? taken !== undefined : port.tls === true && readsTls();
-    const open = !speaksFirst;
-    if (open && taken !== undefined && this.#probes.comesSilently) {
-      await first.protocol(undefined, silentProbeMs);
-      if (hasLeftSilently(caller, first)) {
-        await this.#serveAs("other", { caller, first, ready: undefined, ways }, signal);
-        return;
-      }
+    const open = !this.#speaksFirst(readsTls);
+    if (open && this.#probes.comesSilently && taken !== undefined) await first.protocol(undefined, silentProbeMs);
+    if (this.#isSilentProbe(caller, first)) {
+      await this.#serveSilent(caller, ways, signal);
+      return;
     }
     const opened = open ? await this.#openEnd(ways, taken, signal) : undefined;
     const limitMs = open && opened === undefined ? refusedMs : undefined;
@@ -193,19 +190,13 @@ export class TcpCapture implements AsyncDisposable {
     const application = ready?.duplex instanceof Socket ? ready.duplex : undefined;
     const { hello } = first;
     if (hello === undefined) throw new AppError("internal", "TLS without a ClientHello");
-    const { port, served } = this.#options;
-    const isRead = served.isRead(port);
-    // Kubelet dials an address, and names no server.
-    if (!isRead && (hello.serverName !== undefined || !this.#looksForProbes())) {
+    if (!this.#mayRead(hello)) {
       await this.#serveAs("other", met, signal);
       return;
     }
     const read = await this.#tls.read({ socket, hello, first: first.bytes, ready: application, ...ways, signal });
     if (read.caller === undefined) {
-      const kept = application === undefined ? ready : read.ready && { duplex: read.ready };
-      // Nobody can tell whether it is a probe: better one caller of the laptop's less than a pod that is restarted.
-      const left = isRead ? kept : { duplex: read.ready ?? (await ways.dialApplication()) };
-      await this.#serveAs("other", { ...met, ready: left }, signal);
+      await this.#serveAs("other", { ...met, ready: await this.#leftOf(met, read.ready) }, signal);
       return;
     }
     if (application === undefined) ready?.duplex.destroy();
@@ -225,7 +216,7 @@ export class TcpCapture implements AsyncDisposable {
       return;
     }
     const { port, unread } = this.#options;
-    if (ready === undefined && hasLeftSilently(caller, first) && this.#find() !== undefined) {
+    if (ready === undefined && this.#isSilentProbe(caller, first)) {
       await this.#serveSilent(caller, ways, signal);
       return;
     }
@@ -241,7 +232,33 @@ export class TcpCapture implements AsyncDisposable {
     this.#join(caller, first.bytes, end).copiedTo(this.#taps.copyConnection(caller, first.bytes, ways.openTap));
   }
 
-  /** It opened a connection and closed it: a TCP probe, which the laptop's process need not hear of. */
+  /** A caller known to speak first is asked: kubelet's probes, for one, are nothing for the laptop. */
+  #speaksFirst(readsTls: () => boolean): boolean {
+    const { http, tls } = this.#options.port;
+    return http === true ? this.#find() !== undefined : tls === true && readsTls();
+  }
+
+  /** Kubelet dials an address, and names no server. */
+  #mayRead({ serverName }: ClientHello): boolean {
+    const { port, served } = this.#options;
+    return served.isRead(port) || (serverName === undefined && this.#looksForProbes());
+  }
+
+  /** What is left of the end that was open, for a caller in TLS that cannot be read. */
+  async #leftOf({ ready, ways }: Met, application: Socket | undefined): Promise<ReadyEnd | undefined> {
+    const { port, served } = this.#options;
+    // Nobody can tell whether it is a probe: better one caller of the laptop's less than a pod that is restarted.
+    if (!served.isRead(port)) return { duplex: application ?? (await ways.dialApplication()) };
+    return ready?.duplex instanceof Socket ? application && { duplex: application } : ready;
+  }
+
+  /** It opened a connection to an intercepted port and closed it without a word. */
+  #isSilentProbe(caller: Socket, first: FirstMove): boolean {
+    const hasLeft = caller.readableEnded || caller.destroyed;
+    return hasLeft && first.bytes.length === 0 && this.#find() !== undefined;
+  }
+
+  /** A TCP probe, which the laptop's process need not hear of. */
   async #serveSilent(caller: Socket, ways: Ways, signal: AbortSignal): Promise<void> {
     const { mode } = this.#probes;
     const taken = mode === "laptop" ? this.#find() : undefined;
@@ -362,10 +379,6 @@ export class TcpCapture implements AsyncDisposable {
     if (port.takeover !== "redirect" || callers === undefined) return undefined;
     return { caller: sourceOf(caller), dialer: callers };
   }
-}
-
-function hasLeftSilently(caller: Socket, first: FirstMove): boolean {
-  return first.bytes.length === 0 && (caller.readableEnded || caller.destroyed);
 }
 
 function sourceOf(caller: Socket): Endpoint {
