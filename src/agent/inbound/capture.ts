@@ -165,8 +165,7 @@ export class TcpCapture implements AsyncDisposable {
     const ways = this.#waysOf(caller, signal);
     const taken = this.#find();
     const open = !this.#speaksFirst(readsTls);
-    if (open && this.#probes.comesSilently && taken !== undefined) await first.protocol(undefined, silentProbeMs);
-    if (this.#isSilentProbe(caller, first)) {
+    if (open && (await this.#leavesSilently(caller, first))) {
       await this.#serveSilent(caller, ways, signal);
       return;
     }
@@ -250,6 +249,13 @@ export class TcpCapture implements AsyncDisposable {
     // Nobody can tell whether it is a probe: better one caller of the laptop's less than a pod that is restarted.
     if (!served.isRead(port)) return { duplex: application ?? (await ways.dialApplication()) };
     return ready?.duplex instanceof Socket ? application && { duplex: application } : ready;
+  }
+
+  /** Where such probes are declared, a caller gets the time to show that it is one. */
+  async #leavesSilently(caller: Socket, first: FirstMove): Promise<boolean> {
+    if (!this.#probes.comesSilently || this.#find() === undefined) return false;
+    await first.protocol(undefined, silentProbeMs);
+    return this.#isSilentProbe(caller, first);
   }
 
   /** It opened a connection to an intercepted port and closed it without a word. */
