@@ -419,6 +419,19 @@ describe("the link", () => {
     expect(pair.accepter.roundTripMs).toBeDefined();
   });
 
+  // Trap 37: connections to databases were cut when nobody had asked anything for a minute.
+  test("keeps a stream that nobody uses for three hours", { timeout: 20_000 }, async () => {
+    const clock = new FakeClock();
+    await using pair = await createSessionPair(clock);
+    const [a, b] = await openStream(pair);
+    for (let passedMs = 0; passedMs < 3 * 3_600_000; passedMs += heartbeatMs) {
+      await clock.advance(heartbeatMs);
+      await turn();
+    }
+    b.end("still there");
+    expect(await readAll(a)).toBe("still there");
+  });
+
   test("is lost after the silence of a black hole, not before", async () => {
     const clock = new FakeClock();
     await using pair = await createSessionPair(clock);

@@ -398,6 +398,17 @@ describe("list", () => {
     expect(daemon?.methods()).toEqual(["connect", "list"]);
   });
 
+  // Trap 44: a list that was longer than one message could be was an error.
+  test("is whole with 10,000 workloads", async () => {
+    const services = ["a-service-with-a-name-of-its-own", "and-another-one"];
+    const many = Array.from({ length: 10_000 }, (_, number) =>
+      workload(`a-workload-with-a-long-name-${number}`, { services }),
+    );
+    await start({ list: () => ({ workloads: many, warnings: [] }) });
+    const { code, stdout } = await run("list");
+    expect([code, stdout.trimEnd().split("\n").length]).toEqual([0, 10_000]);
+  });
+
   test("filters", async () => {
     await start({ list: () => ({ workloads, warnings: [] }) });
     expect((await run("list", "-i")).stdout.match(/^\w+/gm)).toEqual(["orders", "billing"]);

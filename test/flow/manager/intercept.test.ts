@@ -3,9 +3,10 @@
 // with slow readers; a refused connection hung.
 import { once } from "node:events";
 import { connect } from "node:net";
+import type { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { decisionMs } from "#agent/inbound/open-stream.ts";
-import { TestLaptop, ask, namedServer, tcpServer, testAgent, testManager, tick } from "./harness.ts";
+import { TestLaptop, ask, namedServer, never, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 
 describe("an intercept", () => {
   test("brings the connections of every replica to the laptop", async () => {
@@ -217,6 +218,62 @@ describe("an intercept", () => {
     laptop.serveWith(other.port);
     expect(await ask(agent.agentPorts[0]!, "quick")).toBe("laptop:quick");
     caller.destroy();
+  });
+
+  // Trap 35: transfers hung, and buffers without a bound filled the memory. All four hops are in this one process.
+  test("carries 96 MB each way at once between slow readers, in bounded memory", { timeout: 60_000 }, async () => {
+    await using manager = await testManager();
+    await using app = await namedServer("app");
+    await using laptop = await TestLaptop.connect(manager);
+    await using agent = await testAgent({ containerPort: app.port });
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("hello", app.port);
+    const totalBytes = 96 * 1024 * 1024;
+    const block = Buffer.alloc(256 * 1024, 1);
+    const startBytes = process.memoryUsage().rss;
+    let mostBytes = 0;
+    /** Writes as much as there is room for, and reads a little in every third turn of the loop. */
+    const exchange = async (socket: Socket): Promise<number> => {
+      socket.pause();
+      const write = async (): Promise<void> => {
+        for (let sent = 0; sent < totalBytes; sent += block.length)
+          if (!socket.write(block)) await once(socket, "drain");
+        socket.end();
+      };
+      const written = write();
+      let received = 0;
+      while (!socket.readableEnded) {
+        for (let turn = 0; turn < 3; turn += 1) await tick();
+        received += (socket.read() as Buffer | null)?.length ?? 0;
+        mostBytes = Math.max(mostBytes, process.memoryUsage.rss() - startBytes);
+      }
+      await written;
+      return received;
+    };
+    const received = Promise.withResolvers<number>();
+    await using answering = await tcpServer((socket) => void exchange(socket).then(received.resolve, received.reject));
+    laptop.serveWith(answering.port);
+    const caller = connect({ port: agent.agentPorts[0]!, host: "127.0.0.1", allowHalfOpen: true });
+    await once(caller, "connect");
+    expect(await exchange(caller)).toBe(totalBytes);
+    expect(await received.promise).toBe(totalBytes);
+    expect(mostBytes).toBeLessThan(totalBytes); // half of what is on its way would be as much
+  });
+
+  // Trap 44: a list that was longer than one message could be was an error.
+  test("is one of 600 of 20 laptops, and the list of them is whole", async () => {
+    await using manager = await testManager();
+    await using laptops = new AsyncDisposableStack();
+    const filter = `request.headers["x-user"] == "${"x".repeat(1000)}"`;
+    for (let number = 0; number < 20; number += 1) {
+      const laptop = laptops.use(await TestLaptop.connect(manager, `ada${number}@laptop`));
+      const ports = Array.from({ length: 30 }, (_, index) => number * 30 + index + 1);
+      await Promise.all(ports.map((port) => laptop.intercept(`hello-${port}`, port, "tcp", { filter })));
+      await laptop.until((own) => own.length === 30);
+    }
+    await using laptop = await TestLaptop.connect(manager, "bob@desk");
+    const { intercepts } = await laptop.rpc.call("intercept.list", {}, never);
+    expect(intercepts).toHaveLength(600);
   });
 
   test("leaves everything to the application when the manager goes, and comes back with a new manager", async () => {

@@ -2,7 +2,7 @@
 // step of a create fails in every way, and then there is nothing: not in the list, not at the manager, not in the agent,
 // not on the laptop. What a broken API server leaves in the cluster is in installer/rollout.test.ts.
 import { describe, expect, test } from "vitest";
-import { AppError } from "#base/error.ts";
+import { AppError, toAppError } from "#base/error.ts";
 import type { Session } from "#daemon/session.ts";
 import { ask, never, tick, workload } from "#test/flow/manager/harness.ts";
 import { lab, params, portOf, quiet, type Cluster, type Lab } from "./session-lab.ts";
@@ -174,4 +174,67 @@ test("of two commands with one name at the same moment one is refused, and the o
   await session.leave("hello", never);
   expect(cluster.watchers).toBe(0);
   expect(await ask(portOf(cluster.agents.get("hello-1")), "x")).toBe("application:x");
+});
+
+describe("a pod that dies while its agent is waited for", () => {
+  // Trap 27: its intercept stayed in WAITING, whatever came after it.
+  test("makes way for the next, with which the intercept is active", async () => {
+    const { cluster, create, addPod } = await prepare();
+    const knocked = Promise.withResolvers<void>();
+    const open = cluster.openIntroduction.bind(cluster);
+    cluster.openIntroduction = (namespace, podName) => {
+      if (podName !== "hello-1") return open(namespace, podName);
+      knocked.resolve();
+      return Promise.reject(new AppError("refused", "nothing listens there"));
+    };
+    const creating = create(never);
+    await knocked.promise;
+    cluster.agents.delete("hello-1");
+    cluster.podsChanged();
+    const next = await addPod("hello-2");
+    cluster.podsChanged();
+    const { info } = await creating;
+    expect({ state: info.state, pods: info.pods.map(({ name }) => name) }).toEqual({
+      state: "active",
+      pods: ["hello-2"],
+    });
+    expect(await ask(portOf(next), "x")).toBe("laptop:x");
+  });
+
+  test("and has no successor lets the command say so, and leaves nothing", async () => {
+    const { cluster, create, session } = await prepare();
+    const command = new AbortController();
+    cluster.inject = () => {
+      cluster.agents.clear();
+      cluster.podsChanged();
+      command.abort(new AppError("cancelled", "the command ended"));
+      return Promise.resolve({ agent: "sidecar", warnings: [] });
+    };
+    await expect(create(command.signal)).rejects.toMatchObject({ code: "cancelled" });
+    expect([session.intercepts, cluster.manager.registry.list()]).toEqual([[], []]);
+  });
+});
+
+// Trap 43: `list` of another namespace, watches and the daemon itself came to a standstill when they met each other.
+test("240 commands of every kind at once all come back", async () => {
+  const { cluster, session, create } = await prepare();
+  const commands = [
+    () => create(never),
+    () => session.list(undefined, never),
+    () => session.list("elsewhere", never),
+    () => session.status(never),
+    () => session.leave("hello", never),
+    () => Promise.resolve(cluster.podsChanged()),
+  ];
+  const outcomes = await Promise.allSettled(Array.from({ length: 240 }, (_, index) => commands[index % 6]!()));
+  const reasons = outcomes.flatMap((outcome) =>
+    outcome.status === "rejected" ? [toAppError(outcome.reason).code] : [],
+  );
+  // Of many with one name one has it; of many that would end it, those that are later find none.
+  expect([...new Set(reasons)].filter((code) => !["intercept_exists", "intercept_not_found"].includes(code))).toEqual(
+    [],
+  );
+  await session.leave("hello", never).catch(() => undefined);
+  expect(cluster.manager.registry.list()).toEqual([]);
+  expect(cluster.watchers).toBe(0);
 });
