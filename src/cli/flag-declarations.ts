@@ -75,6 +75,12 @@ function addBelongingsFlags(command: Command): void {
       ).argParser(appendValue),
     )
     .option("--copy-limit <size>", "the most that one --copy-volume may be (default: 256Mi)")
+    .addOption(
+      new Option(
+        "--to-pod <port[/udp]>",
+        "port of the pod's own 127.0.0.1 that is wanted on this laptop's, a sidecar's say; repeatable",
+      ).argParser(appendValue),
+    )
     .option("--detailed-output", "with --output or --format: one object with everything, the pod's environment too");
 }
 

@@ -50,8 +50,8 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   readOnRefused(flags.onRefused);
   readTls(flags);
   refuseAbsent(flags);
-  checkBelongingsFlags(flags);
-  return [...warnOfGrpc(flags), ...warnOfProbes(readProbes(flags.probes))];
+  const warnings = checkBelongingsFlags(flags, flags.port);
+  return [...warnings, ...warnOfGrpc(flags), ...warnOfProbes(readProbes(flags.probes))];
 }
 
 /** A host name or an address, by its letters; whether somebody listens there is seen when a caller comes. */

@@ -3,9 +3,11 @@
 import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
+import type { PodPort } from "#wire/pod-port.ts";
 import type { CommandContext } from "./context.ts";
 import { writePrivateFile } from "./environment-file.ts";
 import { formatEnvironment, readEnvironmentSyntax, withoutNames, type Environment } from "./environment-syntax.ts";
+import { podPortWarnings, readPodPorts } from "./pod-port-flags.ts";
 import { readVolumeWish, type VolumeFlags, type VolumeWish } from "./volume-flags.ts";
 
 export interface BelongingsFlags extends VolumeFlags {
@@ -15,6 +17,7 @@ export interface BelongingsFlags extends VolumeFlags {
   readonly envSyntax?: string;
   readonly envExclude?: readonly string[];
   readonly detailedOutput?: boolean;
+  readonly toPod?: readonly string[];
 }
 
 /** Where the container's volumes are on this laptop, and which. */
@@ -32,12 +35,14 @@ export interface Belongings {
 interface PodWants {
   readonly wantEnvironment: boolean;
   readonly volumes: VolumeWish | undefined;
+  readonly toPod: PodPort[];
 }
 
-/** Throws what cannot be done, before anything is started. */
-export function checkBelongingsFlags(flags: BelongingsFlags): void {
+/** Warnings; throws what cannot be done, before anything is started. */
+export function checkBelongingsFlags(flags: BelongingsFlags, localPorts?: readonly string[]): readonly string[] {
   readEnvironmentSyntax(flags.envSyntax);
   readVolumeWish(flags, "/");
+  return podPortWarnings(readPodPorts(flags.toPod, localPorts));
 }
 
 /** As the daemon is asked; `owned`: a command runs with it. */
@@ -46,6 +51,7 @@ export function readPodWants(flags: BelongingsFlags, cwd: string, owned: boolean
   return {
     wantEnvironment: owned || envFile !== undefined || envJson !== undefined || detailedOutput === true,
     volumes: readVolumeWish(flags, cwd),
+    toPod: readPodPorts(flags.toPod),
   };
 }
 

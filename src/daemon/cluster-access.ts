@@ -272,7 +272,10 @@ export class KubeAccess implements ClusterAccess {
   }
 
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex> {
-    return openPortForward(this.#kube, { namespace, pod: podName, port: agentIntroductionPort, signal });
+    return this.openPodPort(namespace, podName, agentIntroductionPort, signal);
+  }
+  openPodPort(namespace: string, pod: string, port: number, signal: AbortSignal): Promise<Duplex> {
+    return openPortForward(this.#kube, { namespace, pod, port, signal });
   }
 
   findServicePods(namespace: string, service: string, signal: AbortSignal): Promise<readonly string[]> {
@@ -357,7 +360,7 @@ function toWorkloadPod(pod: Pod): WorkloadPod[] {
           agentComing: agent.kind === "ephemeral" && agent.state === "waiting" && pod.status?.phase === "Running",
           environmentOf: agent.config?.containerName,
         };
-  return [{ name, uid, ready: isReady(pod), ended: !isLive(pod), ...state }];
+  return [{ name, uid, ip: pod.status?.podIP, ready: isReady(pod), ended: !isLive(pod), ...state }];
 }
 
 function tagOf(image: string): string {

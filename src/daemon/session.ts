@@ -21,7 +21,9 @@ import { chooseOthers, type Everybody } from "./named-intercepts.ts";
 import { revokeIntercept } from "./revocation.ts";
 import { askWhy } from "./why.ts";
 import { WorkloadEvents } from "#daemon/intercepts/workload-events.ts";
+import type { PodWants } from "#daemon/intercepts/pod-belongings.ts";
 import type { Progress, WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
+import { holdPodPorts, type PodDialer } from "#daemon/pod-ports/pod-ports.ts";
 
 type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
 type LeaveParams = Omit<ParamsOf<typeof controlApi, "leave">, "name">;
@@ -200,18 +202,31 @@ export class Session implements AsyncDisposable {
   }
 
   async intercept(params: InterceptParams, progress: Progress, signal: AbortSignal): Promise<CreateResult> {
-    const restored = await this.restore(progress, signal);
     const namespace = params.namespace ?? this.connection.namespace;
-    const wants = { environment: params.wantEnvironment, volumes: params.volumes };
-    const result = await this.#intercepts.create({ ...params, namespace }, wants, progress, signal);
-    return { ...result, warnings: [...restored.warnings, ...result.warnings] };
+    return await this.#holding(params, async (wants) => {
+      const restored = await this.restore(progress, signal);
+      const result = await this.#intercepts.create({ ...params, namespace }, wants, progress, signal);
+      return { ...result, warnings: [...restored.warnings, ...result.warnings] };
+    });
   }
 
   /** Without the traffic-manager: it has no part in it. */
   async ingest(params: IngestParams, progress: Progress, signal: AbortSignal): Promise<IngestResult> {
     const namespace = params.namespace ?? this.connection.namespace;
-    const wants = { environment: params.wantEnvironment, volumes: params.volumes };
-    return await this.#ingests.create({ ...params, namespace }, wants, progress, signal);
+    const create = (wants: PodWants): Promise<IngestResult> =>
+      this.#ingests.create({ ...params, namespace }, wants, progress, signal);
+    return await this.#holding(params, create);
+  }
+
+  /** The laptop's ports are taken before anything is touched. */
+  async #holding<T>(params: InterceptParams | IngestParams, create: (wants: PodWants) => Promise<T>): Promise<T> {
+    const { wantEnvironment: environment, volumes, toPod = [] } = params;
+    const { access, clock, log } = this.#options;
+    const dialer: PodDialer = {
+      openPodPort: (...where) => access.openPodPort(...where),
+      openUdp: (target, signal) => this.#link.require().session.open({ kind: "udp", target }, signal),
+    };
+    return await holdPodPorts(toPod, { dialer, clock, log }, (ports) => create({ environment, volumes, ports }));
   }
 
   /** Resolves when there is no such intercept of ours any more, with why when somebody else ended it; never rejects. */

@@ -18,8 +18,11 @@ import { method } from "./rpc.ts";
 export const agentIntroductionPort = 24_899;
 /** First of the ports on which an agent takes over; each intercepted port gets the next. */
 export const agentFirstPort = 24_900;
+const maxAgentPorts = 64;
 /** Pod port of the agent's readiness probe: answers 200 or 503 on GET /ready and nothing else. */
 export const agentHealthPort = 24_898;
+/** One of these, of which each intercepted port has one: nobody else has business there. */
+export const isAgentPort = (port: number): boolean => port >= agentHealthPort && port < agentFirstPort + maxAgentPorts;
 /** Environment variable of the agent's container that holds `agentConfigSchema` as JSON. */
 export const agentConfigVariable = "TELEPRESENCE_AGENT_CONFIG";
 /** The application's environment is repeated in the agent's container under this prefix, to be read by exec. */
@@ -73,7 +76,7 @@ export type PodProbe = z.infer<typeof podProbeSchema>;
 
 export const agentConfigSchema = z.object({
   workload: workloadSchema,
-  ports: z.array(agentPortSchema).max(64),
+  ports: z.array(agentPortSchema).max(maxAgentPorts),
   /** Container whose environment and volumes the laptop gets unless it asks for another. */
   containerName: z.string(),
   /** Left out by versions that cannot read TLS. */

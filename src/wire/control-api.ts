@@ -14,6 +14,7 @@ import {
   workloadKinds,
   workloadSchema,
 } from "./manager-api.ts";
+import { podPortSchema } from "./pod-port.ts";
 import { method } from "./rpc.ts";
 import { whyAnswerSchema, whyParamsSchema } from "./why.ts";
 
@@ -129,6 +130,8 @@ const podWants = {
       limitBytes: z.number().int().positive(),
     })
     .optional(),
+  /** Ports of the pod that are wanted on this laptop. */
+  toPod: z.array(podPortSchema).max(64).optional(),
 };
 const podGiven = {
   /** Present when it was wanted and could be read. */

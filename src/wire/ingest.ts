@@ -2,6 +2,7 @@
 // traffic. Known to the daemon alone.
 import { z } from "zod";
 import { workloadSchema } from "./manager-api.ts";
+import { podPortSchema } from "./pod-port.ts";
 
 export const ingestInfoSchema = z.object({
   workload: workloadSchema,
@@ -10,5 +11,7 @@ export const ingestInfoSchema = z.object({
   podName: z.string().optional(),
   /** Where its volumes are on the laptop. */
   mountPoint: z.string().optional(),
+  /** Ports of its pods that are reached on the laptop. */
+  toPod: z.array(podPortSchema).optional(),
 });
 export type IngestInfo = z.infer<typeof ingestInfoSchema>;

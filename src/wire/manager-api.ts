@@ -2,6 +2,7 @@
 // port-forward to the manager's loopback port.
 import { z } from "zod";
 import { interceptTlsSchema } from "./intercept-tls.ts";
+import { podPortSchema } from "./pod-port.ts";
 import { method } from "./rpc.ts";
 
 /** Loopback port of the manager that laptops reach by port-forward. */
@@ -153,6 +154,8 @@ export const interceptInfoSchema = z.object({
   replacedPods: z.number().int().optional(),
   /** Where its container's volumes are on the laptop. Not known to the manager. */
   mountPoint: z.string().optional(),
+  /** Ports of its pods that are reached on the laptop. Not known to the manager. */
+  toPod: z.array(podPortSchema).optional(),
   /**
    * Whether callers reach the agents, as the laptop that intercepts has tried it from the manager's pod: `by-passed` when
    * somebody else answered or nobody listened, `unknown` when it could not be tried. Not known to the manager.

@@ -41,7 +41,7 @@ export async function runIngest(
   command: readonly string[],
 ): Promise<number> {
   const { name, kind } = readTargetName(text);
-  checkBelongingsFlags(flags);
+  for (const warning of checkBelongingsFlags(flags)) context.output.warn(warning);
   const agent = readAgentMode(flags.agent, undefined);
   const [file, ...args] = command;
   if (file !== undefined) await requireCommand(file, context.environment);

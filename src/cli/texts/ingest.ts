@@ -3,6 +3,7 @@ import type { Environment } from "#cli/environment-syntax.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
+import { describePodPorts, podPortPairs, podPortsToJson } from "./pod-ports.ts";
 
 const blockIndent = 3;
 
@@ -13,19 +14,20 @@ export function formatIngest(info: IngestInfo): readonly string[] {
     { key: "Pod", value: info.podName ?? "none runs now" },
   ];
   if (info.mountPoint !== undefined) pairs.push({ key: "Volume Mount Point", value: info.mountPoint });
-  return formatKeyValues(pairs, blockIndent);
+  return formatKeyValues([...pairs, ...podPortPairs(info.toPod)], blockIndent);
 }
 
 /** A line of `status`. */
-export function formatIngestLine({ workload, containerName, mountPoint }: IngestInfo): string {
+export function formatIngestLine({ workload, containerName, mountPoint, toPod }: IngestInfo): string {
   const files = mountPoint === undefined ? "" : `, files in ${mountPoint}`;
-  return `${workload.name}: container ${containerName}${files}`;
+  return `${workload.name}: container ${containerName}${files}${describePodPorts(toPod)}`;
 }
 
 /** In `status` and `list`, in the keys of 2.31. */
 export function ingestToJson(info: IngestInfo): Readonly<Record<string, unknown>> {
   const { workload, containerName: container, mountPoint: mount, podName: pod_name } = info;
-  return { workload: workload.name, namespace: workload.namespace, container, mount, pod_name };
+  const to_pod = podPortsToJson(info.toPod);
+  return { workload: workload.name, namespace: workload.namespace, container, mount, pod_name, to_pod };
 }
 
 /** The answer of `ingest`. */
@@ -36,7 +38,7 @@ export function ingestDetailToJson(
     readonly volumes: { readonly root: string; readonly mounts: readonly string[] } | undefined;
   },
 ): Readonly<Record<string, unknown>> {
-  const { workload, containerName, podName } = info;
+  const { workload, containerName, podName, toPod } = info;
   const { environment, volumes } = belongings;
   return {
     workload_name: workload.name,
@@ -44,6 +46,7 @@ export function ingestDetailToJson(
     namespace: workload.namespace,
     container: containerName,
     pod_name: podName,
+    to_pod: podPortsToJson(toPod),
     environment,
     mount: volumes && { local_dir: volumes.root, mounts: volumes.mounts },
   };

@@ -5,6 +5,7 @@ import { filterPairs } from "./filter.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
+import { podPortPairs } from "./pod-ports.ts";
 import { describeUnread } from "./unread-connections.ts";
 
 const blockIndent = 3;
@@ -29,7 +30,7 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (detail.debug) pairs.push(...debugPairs(info));
   pairs.push(...portPairs(info), ...filterPairs(info));
   if (info.mountPoint !== undefined) pairs.push({ key: "Volume Mount Point", value: info.mountPoint });
-  pairs.push(...agentPairs(info));
+  pairs.push(...podPortPairs(info.toPod), ...agentPairs(info));
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
   if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });

@@ -6,6 +6,7 @@ import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from
 import { callerPathToJson } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
 import { ingestToJson } from "./ingest.ts";
+import { podPortsToJson } from "./pod-ports.ts";
 
 const allConnections = "all TCP connections";
 
@@ -55,6 +56,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     tls: spec.tls,
     unread_connections: info.unreadConnections,
     client_mount_point: info.mountPoint,
+    to_pod: podPortsToJson(info.toPod),
     modified_at: new Date(info.createdAtMs).toISOString(),
   };
 }
@@ -147,6 +149,7 @@ export function interceptDetailToJson(
     container_port: port.containerPort,
     protocol: port.protocol.toUpperCase(),
     environment,
+    to_pod: podPortsToJson(info.toPod),
     mount: volumes && { local_dir: volumes.root, mounts: volumes.mounts },
     filter_desc: formatFilter(spec.filter) || allConnections,
     filter: spec.filter,

@@ -10,6 +10,7 @@ import { formatRefused } from "./intercept.ts";
 import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
+import { describePodPorts, podPortsToJson } from "./pod-ports.ts";
 import { describeUnread } from "./unread-connections.ts";
 
 const names = {
@@ -77,7 +78,7 @@ function formatInterceptLine(info: InterceptInfo): string {
   const older = count === undefined ? "" : `, ${count} still at the pod`;
   const refused = info.refusedByLaptop === 0 ? "" : `, ${formatRefused(info)}`;
   const filter = info.spec.filter === undefined ? "" : `, ${formatFilter(info.spec.filter)}`;
-  return `${info.spec.name}: ${info.client}, ${formatPorts(info)}${state}${callers}${older}${refused}${filter}`;
+  return `${info.spec.name}: ${info.client}, ${formatPorts(info)}${state}${callers}${older}${refused}${filter}${describePodPorts(info.toPod)}`;
 }
 
 function formatPorts({ spec }: InterceptInfo): string {
@@ -196,6 +197,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
           target_port: port.targetPort,
         })),
         filter: info.spec.filter,
+        to_pod: podPortsToJson(info.toPod),
       })),
     ),
   };

@@ -12,6 +12,7 @@ import type {
   WorkloadAccess,
   WorkloadPod,
 } from "#daemon/intercepts/workload-access.ts";
+import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { workloadKey } from "#wire/manager-api.ts";
 import { IngestedPods } from "./ingested-pods.ts";
@@ -42,6 +43,7 @@ interface Own extends ResolvedIngest {
   readonly name: string;
   readonly pods: IngestedPods;
   readonly belongings: Belongings;
+  readonly ports: PodPorts;
   /** Ends with it. */
   readonly scope: Scope;
   readonly ended: PromiseWithResolvers<undefined>;
@@ -121,9 +123,10 @@ export class Ingests implements AsyncDisposable {
     progress(`Reading container ${containerName} of ${workload.kind} ${workload.name}`);
     const spec = { name: `${workload.name}-${containerName}`, workload, containerName };
     const belongings = await readBelongings({ access, spec, follower: pods, wants, insists: true, progress }, signal);
+    scope.use(wants.ports);
     const { volumes } = belongings;
     if (volumes !== undefined) scope.use(volumes);
-    const own = { ...resolved, name: request.name, pods, belongings, scope };
+    const own = { ...resolved, name: request.name, pods, belongings, ports: wants.ports, scope };
     return { own: { ...own, ended: Promise.withResolvers<undefined>() }, warnings };
   }
 
@@ -180,13 +183,14 @@ async function letGo({ scope, ended }: Own): Promise<void> {
   await scope[Symbol.asyncDispose]();
 }
 
-function shown({ workload, containerName, pods, belongings: { volumes } }: Own): IngestInfo {
+function shown({ workload, containerName, pods, ports: { ports }, belongings: { volumes } }: Own): IngestInfo {
   const podName = pods.somePod?.name;
   return {
     workload,
     containerName,
     ...(podName === undefined ? {} : { podName }),
     ...(volumes === undefined ? {} : { mountPoint: volumes.root }),
+    ...(ports.length === 0 ? {} : { toPod: [...ports] }),
   };
 }
 

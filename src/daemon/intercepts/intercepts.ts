@@ -20,6 +20,7 @@ import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
 import type { ManagerConnection, ManagerLink } from "#daemon/manager-link.ts";
+import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
 import { readBelongings, together, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
 import type { CopiedVolumes } from "#daemon/volumes/volume-copies.ts";
@@ -50,6 +51,7 @@ interface Own {
   readonly agent: AgentKind;
   readonly path: CallerPath;
   readonly volumes: CopiedVolumes | undefined;
+  readonly ports: PodPorts;
   /** With why, when somebody else ended it. */
   readonly ended: PromiseWithResolvers<string | undefined>;
 }
@@ -149,6 +151,7 @@ export class Intercepts implements AsyncDisposable {
     this.#own.delete(name);
     own.ended.resolve(reason);
     this.#told();
+    await own.ports[Symbol.asyncDispose]();
     await own.volumes?.[Symbol.asyncDispose]();
     await own.path[Symbol.asyncDispose]();
     await this.#release(workload);
@@ -205,13 +208,14 @@ export class Intercepts implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const paths = [...this.#own.values()].map(({ path }) => path);
-    const volumes = [...this.#own.values()].map((own) => own.volumes?.[Symbol.asyncDispose]());
+    const given = [...this.#own.values()].flatMap((own) => [own.ports, own.volumes]);
+    const belongings = given.map((item) => item?.[Symbol.asyncDispose]());
     for (const own of this.#own.values()) own.ended.resolve(undefined);
     this.#own.clear();
     await Promise.all(paths.map((path) => path[Symbol.asyncDispose]()));
     const followers = [...this.#followers.values()];
     this.#followers.clear();
-    await Promise.all([...volumes, ...followers.map(({ follower }) => follower[Symbol.asyncDispose]())]);
+    await Promise.all([...belongings, ...followers.map(({ follower }) => follower[Symbol.asyncDispose]())]);
   }
 
   #told(): void {
@@ -249,7 +253,8 @@ export class Intercepts implements AsyncDisposable {
         const { environment, volumes } = given;
         const info = entry.info ?? active;
         const { agent } = injected;
-        const own: Own = { spec, info, follower, agent, path, volumes, ended: Promise.withResolvers() };
+        const { ports } = wants;
+        const own: Own = { spec, info, follower, agent, path, volumes, ports, ended: Promise.withResolvers() };
         this.#own.set(spec.name, own);
         this.#told();
         this.#endedByOthers.forget(spec.name);
@@ -393,13 +398,14 @@ export class Intercepts implements AsyncDisposable {
   }
 }
 
-function shown({ info, agent, follower, path, volumes }: Own): InterceptInfo {
+function shown({ info, agent, follower, path, volumes, ports }: Own): InterceptInfo {
   const { state: callerPath } = path;
   const known = callerPath === undefined ? {} : { callerPath };
   const { absence } = follower;
   const why = info.state === "waiting" && absence !== undefined ? { message: absence } : {};
   const mount = volumes === undefined ? {} : { mountPoint: volumes.root };
-  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known, ...why, ...mount };
+  const toPod = ports.ports.length === 0 ? {} : { toPod: [...ports.ports] };
+  return { ...info, agent, pods: follower.liveFirst(info.pods), ...known, ...why, ...mount, ...toPod };
 }
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */
@@ -441,7 +447,9 @@ function unknownWishes(wished: InterceptSpec, known: InterceptSpec): readonly { 
   return [
     ...(known.filter === wished.filter ? [] : [{ what: "choose requests", flag: "the filter" }]),
     ...(wished.tls === undefined || known.tls !== undefined ? [] : [{ what: "read TLS", flag: "the filter" }]),
-    ...((known.probes ?? "app") === (wished.probes ?? "app") ? [] : [{ what: "say who answers probes", flag: "--probes" }]),
+    ...((known.probes ?? "app") === (wished.probes ?? "app")
+      ? []
+      : [{ what: "say who answers probes", flag: "--probes" }]),
   ];
 }
 

@@ -3,6 +3,7 @@
 import { toAppError } from "#base/error.ts";
 import type { InterceptSpec } from "#wire/manager-api.ts";
 import type { CopiedVolumes, VolumeWish } from "#daemon/volumes/volume-copies.ts";
+import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
 import type { Progress, WorkloadAccess } from "./workload-access.ts";
 import type { WorkloadFollower } from "./workload-follower.ts";
 
@@ -10,6 +11,8 @@ export interface PodWants {
   readonly environment: boolean;
   /** Nothing is copied when left out. */
   readonly volumes?: VolumeWish | undefined;
+  /** Taken already, and led nowhere yet. */
+  readonly ports: PodPorts;
 }
 
 export interface Belongings {
@@ -29,6 +32,8 @@ interface Reading {
 }
 
 export async function readBelongings(reading: Reading, signal: AbortSignal): Promise<Belongings> {
+  const { spec, follower, wants } = reading;
+  wants.ports.lead({ namespace: spec.workload.namespace, pod: () => follower.somePod });
   const [volumes, environment] = await together(copyVolumes(reading, signal), readEnvironment(reading, signal), signal);
   return { ...environment, ...volumes, warnings: [...environment.warnings, ...volumes.warnings] };
 }

@@ -15,6 +15,7 @@ import type { CopiedVolumes, VolumeTarget, VolumeWish } from "#daemon/volumes/vo
 export interface WorkloadPod {
   readonly name: string;
   readonly uid: string;
+  readonly ip?: string | undefined;
   readonly ready: boolean;
   /** Its agent's container runs and has started. */
   readonly agentRunning: boolean;
@@ -120,6 +121,8 @@ export interface WorkloadAccess {
   attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void>;
   /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */
   watchPods(workload: WorkloadRef, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void>;
+  /** A connection to a port of the pod's own loopback. */
+  openPodPort(namespace: string, podName: string, port: number, signal: AbortSignal): Promise<Duplex>;
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex>;
   /** Whether there are programs in the container that its files can be read by. */
   hasPrograms(place: EnvironmentPlace, signal: AbortSignal): Promise<boolean>;

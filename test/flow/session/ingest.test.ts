@@ -3,8 +3,8 @@
 import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import type { Session } from "#daemon/session.ts";
-import { ask, never } from "#test/flow/manager/harness.ts";
-import { lab, params, portOf, quiet } from "./session-lab.ts";
+import { ask, never, tcpServer } from "#test/flow/manager/harness.ts";
+import { lab, params, portOf, quiet, stack } from "./session-lab.ts";
 
 const volumes = { copy: [], limitBytes: 1 };
 const wish = (more: object = {}): Parameters<Session["ingest"]>[0] => ({
@@ -76,6 +76,56 @@ describe("ingest()", () => {
     cluster.cutManager();
     await session.ingest(wish(), quiet, never);
     expect(await containers(session)).toEqual(["app"]);
+  });
+});
+
+describe("--to-pod", () => {
+  /** A port that is free on 127.0.0.1, and what listens there in the pod. */
+  async function sidecar(name: string): Promise<{ readonly port: number; readonly inPod: number }> {
+    const free = await tcpServer(() => undefined);
+    await free[Symbol.asyncDispose]();
+    return { port: free.port, inPod: stack.use(await tcpServer((socket) => socket.end(name))).port };
+  }
+  const refused = (port: number): Promise<unknown> =>
+    ask(port, "").then(
+      () => "an answer",
+      (error: NodeJS.ErrnoException) => error.code,
+    );
+
+  test("brings the pod's own loopback to an ingest and to an intercept, and ends with each", async () => {
+    const { cluster, session, processPort } = await lab();
+    const { port, inPod } = await sidecar("cache");
+    cluster.podPorts.set(`hello-1:${port}`, inPod);
+    const toPod = [{ port, protocol: "tcp" as const }];
+    expect((await session.ingest(wish({ toPod }), quiet, never)).info.toPod).toEqual(toPod);
+    expect(await ask(port, "")).toBe("cache");
+    await expect(session.intercept({ ...params(processPort), toPod }, quiet, never)).rejects.toMatchObject({
+      code: "port_in_use",
+    });
+    expect(await session.everybody(never)).toEqual([]);
+    await session.leave("hello", never);
+    expect(await refused(port)).toBe("ECONNREFUSED");
+    expect((await session.intercept({ ...params(processPort), toPod }, quiet, never)).info.toPod).toEqual(toPod);
+    expect(await ask(port, "")).toBe("cache");
+    cluster.cutManager(); // it is not by way of the manager
+    expect(await ask(port, "")).toBe("cache");
+    await session[Symbol.asyncDispose]();
+    expect(await refused(port)).toBe("ECONNREFUSED");
+  });
+  test("goes to the next pod when one is replaced, and is given back when the ingest fails", async () => {
+    const { cluster, session, addPod } = await lab();
+    const { port, inPod } = await sidecar("second");
+    cluster.podPorts.set(`hello-2:${port}`, inPod);
+    const toPod = [{ port, protocol: "tcp" as const }];
+    cluster.environmentError = new AppError("forbidden", "you may not create pods/exec in namespace shop");
+    await expect(session.ingest(wish({ toPod }), quiet, never)).rejects.toThrow("pods/exec");
+    cluster.environmentError = undefined;
+    await session.ingest(wish({ toPod }), quiet, never);
+    expect(await refused(port)).toBe("ECONNRESET");
+    await addPod("hello-2");
+    cluster.agents.delete("hello-1");
+    cluster.podsChanged();
+    expect(await ask(port, "")).toBe("second");
   });
 });
 

@@ -108,6 +108,11 @@ export class Cluster implements ClusterAccess {
     await ended(signal);
     this.#watchers.delete(tell);
   }
+  /** What listens on the loopback of these pods, by port: where it is in this test. */
+  readonly podPorts = new Map<string, number>();
+  async openPodPort(_: string, podName: string, port: number): ReturnType<ClusterAccess["openPodPort"]> {
+    return await dial(this.podPorts.get(`${podName}:${port}`) ?? 1);
+  }
   async openIntroduction(_: string, podName: string): ReturnType<ClusterAccess["openIntroduction"]> {
     if (this.introductionError !== undefined) throw this.introductionError;
     return await dial(this.agents.get(podName)?.introductionPort ?? 1);
