@@ -79,7 +79,15 @@ function describe(
     ...(decision.status === undefined ? {} : { status: decision.status }),
     ...(decision.durationMs === undefined ? {} : { durationMs: decision.durationMs }),
     ...(decision.failure === undefined ? {} : { failure: decision.failure }),
+    ...(decision.copies.length === 0 ? {} : { copies: copiesOf(decision, how) }),
   };
+}
+
+function copiesOf({ copies }: Decision, { asked }: Explaining): DecisionInfo["copies"] {
+  return copies.slice(0, maxRules).map(({ tap, cut }) => ({
+    intercept: asked.indexOf(tap),
+    ...(cut === undefined ? {} : { cut: cut.slice(0, maxTextChars) }),
+  }));
 }
 
 function withoutQuery(target: string, withQuery: boolean): string {
@@ -113,11 +121,11 @@ function supposeAt(
   explaining: Explaining,
 ): readonly Verdict[] {
   const probes = new PortProbes(port, podProbes, served);
-  if (port.protocol !== "tcp" || served.of(port).length === 0) return [];
+  if (port.protocol !== "tcp" || !served.isTaken(port)) return [];
   const { containerPort } = port;
   const request = asRequest(suppose);
   const all = isProbe(request) ? probes.takers : served.of(port);
-  if (all.length === 0) {
+  if (all.length === 0 && isProbe(request)) {
     return [{ containerPort, rules: [], isProbe: true, ...(probes.isAgents(request) ? { byAgent: true } : {}) }];
   }
   // Where nobody speaks HTTP no filter is asked.
@@ -131,8 +139,14 @@ function supposeAt(
       rules,
       ...(taken === undefined ? {} : { taken }),
       ...(undecided === undefined ? {} : { undecided }),
+      ...supposeCopies(served.tapsOf(port), request, explaining),
     },
   ];
+}
+
+function supposeCopies(taps: readonly Taken[], request: AskedRequest, { asked, meter }: Explaining) {
+  const matching = isProbe(request) ? [] : taps.filter((tap) => explain(tap, request, meter).matched === true);
+  return matching.length === 0 ? {} : { copies: matching.slice(0, maxRules).map((tap) => asked.indexOf(tap)) };
 }
 
 function ruleOf(one: Taken, request: AskedRequest, { asked, meter, tell }: Explaining): Rule {

@@ -1,6 +1,7 @@
 // What program.ts declares on several commands: the flags of a group, by what they are about.
 import { Option } from "commander";
 import type { Command } from "commander";
+import { meaninglessForWiretaps } from "./wiretap-flags.ts";
 
 const headings = {
   kubernetes: "Kubernetes Flags:",
@@ -41,6 +42,12 @@ export function addInterceptFlags(command: Command): void {
     .addOption(hidden("--no-preview-url", "accepted"));
   addBelongingsFlags(command);
   addFilterFlags(command);
+}
+
+/** Of a wiretap, which takes nothing: said clearly when they are given. */
+export function hideMeaninglessFlags(wiretap: Command): void {
+  const names = meaninglessForWiretaps.map(({ flag }) => flag);
+  for (const option of wiretap.options) if (names.includes(option.long ?? "")) option.hideHelp();
 }
 
 export function addIngestFlags(command: Command): void {

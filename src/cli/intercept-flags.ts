@@ -12,12 +12,15 @@ import {
   probeModes,
   refusedModes,
   type ExistingMode,
+  type InterceptKind,
   type ProbeMode,
   type RefusedMode,
   type WorkloadKind,
 } from "#wire/manager-api.ts";
 
 export interface InterceptFlags extends FilterFlags, BelongingsFlags {
+  /** Which command it is: an intercept when left out. */
+  readonly attachment?: InterceptKind;
   readonly port?: readonly string[];
   readonly service?: string;
   readonly workload?: string;
@@ -98,7 +101,7 @@ export function readTls(flags: InterceptFlags): InterceptTls | undefined {
     throw new AppError("usage", `--tls-cert is "${tlsCert}", expected VOLUME[:CERTIFICATE,KEY], for example web-tls`);
   }
   if (tlsCert === undefined && !plaintext) return undefined;
-  if (!choosesRequests(flags)) {
+  if (!choosesRequests(flags) && flags.attachment !== "wiretap") {
     const flag = tlsCert === undefined ? "--plaintext" : "--tls-cert";
     throw new AppError("usage", `${flag} goes with a filter: without one, connections reach the laptop as they are`);
   }

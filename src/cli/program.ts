@@ -2,7 +2,13 @@
 // does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
 import type { CommanderError, OutputConfiguration } from "commander";
 import { Command, Help, Option } from "commander";
-import { addConnectFlags, addGlobalFlags, addIngestFlags, addInterceptFlags } from "./flag-declarations.ts";
+import {
+  addConnectFlags,
+  addGlobalFlags,
+  addIngestFlags,
+  addInterceptFlags,
+  hideMeaninglessFlags,
+} from "./flag-declarations.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
@@ -51,6 +57,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addGlobalFlags(program);
   declareSession(program, options);
   declareTraffic(program, options);
+  declareWiretap(program, options);
   declareIngest(program, options);
   declareLooking(program, options);
   declareOther(program, options);
@@ -135,6 +142,7 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
     .description("List intercepts, then the workloads that can be intercepted. Connects when needed.")
     .option("-i, --intercepts", "intercepts only")
     .option("-g, --ingests", "ingests only")
+    .option("-t, --wiretaps", "wiretaps only")
     .option("-a, --agents", "workloads with an installed traffic-agent only")
     .option("-o, --only-interceptable", "workloads that can be intercepted only; =false shows all", true)
     .addOption(new Option("--no-only-interceptable").hideHelp())
@@ -165,14 +173,36 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
   const leave = program
     .command("leave")
     .alias("detach")
-    .argument("<names...>", "names of intercepts, or of workloads that are ingested")
+    .argument("<names...>", "names of intercepts and wiretaps, or of workloads that are ingested")
     .helpGroup(groups.traffic)
     .usage("<names...> [flags]")
-    .description("End intercepts and ingests")
+    .description("End intercepts, wiretaps and ingests")
     .option("-c, --container <name>", "only the ingest of this container");
   action(leave, options, ([names]) => async (context) => {
     const { runLeave } = await import("./commands/leave.ts");
     return runLeave(context, names as readonly string[], leave.opts<LeaveFlags>());
+  });
+}
+
+function declareWiretap(program: Command, options: ProgramOptions): void {
+  const wiretap = program
+    .command("wiretap")
+    .argument("<name>", "service or workload")
+    .argument("[command...]", "command to run while copies come, after --")
+    .helpGroup(groups.traffic)
+    .summary("Send copies of a service's traffic to this laptop")
+    .description(
+      "Send copies of a service's traffic to this laptop; the service answers as ever, and what the local process answers is thrown away. Connects and installs when needed.",
+    )
+    .usage("<name> [flags] [-- command [args...]]");
+  addInterceptFlags(wiretap);
+  addConnectFlags(wiretap);
+  hideMeaninglessFlags(wiretap);
+  action(wiretap, options, ([name, words]) => async (context) => {
+    const flags = wiretap.opts<InterceptFlags>();
+    refuseExtraWords(words as readonly string[], { portMissing: flags.port === undefined });
+    const { runWiretap } = await import("./commands/wiretap.ts");
+    return runWiretap(context, name as string, flags, options.command);
   });
 }
 

@@ -155,7 +155,9 @@ export class KubeAccess implements ClusterAccess {
   async resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept> {
     const resolved = await resolveWorkload(this.#kube, request, { signal, withoutAgent: planRemoval });
     const { kind, name, namespace } = resolved.workload;
-    const tls = request.filter === undefined ? undefined : this.#chooseTls(resolved, request);
+    // A wiretap has TLS read where it can be, also without a filter.
+    const isRead = request.filter !== undefined || (request.attachment === "wiretap" && request.tls !== undefined);
+    const tls = isRead ? this.#chooseTls(resolved, request) : undefined;
     const answer: ResolvedIntercept = {
       workload: { kind, name, namespace },
       containerName: resolved.containerName,

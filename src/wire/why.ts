@@ -67,6 +67,11 @@ export const decisionSchema = z.object({
   failure: shortText.optional(),
   /** Those that did not take it. */
   refused: z.array(ruleSchema).max(200),
+  /** Wiretaps that got a copy, and why not all of it came; left out when there are none. */
+  copies: z
+    .array(z.object({ intercept: index, cut: shortText.optional() }))
+    .max(200)
+    .optional(),
 });
 export type DecisionInfo = z.infer<typeof decisionSchema>;
 
@@ -79,6 +84,8 @@ export const verdictSchema = z.object({
   isProbe: z.boolean().optional(),
   /** The agent answers by itself. */
   byAgent: z.boolean().optional(),
+  /** Wiretaps that would get a copy; left out when there are none. */
+  copies: z.array(index).max(200).optional(),
   /** In the order in which they are asked. */
   rules: z.array(ruleSchema).max(200),
 });

@@ -101,6 +101,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
     "intercept",
     {
       name,
+      attachment: flags.attachment,
       ports: [...ports],
       address: flags.address ?? "127.0.0.1",
       agent: readAgentMode(flags.agent, config.agent),

@@ -10,6 +10,7 @@ const listLimitMs = 60_000;
 export interface ListFlags {
   readonly intercepts?: boolean;
   readonly ingests?: boolean;
+  readonly wiretaps?: boolean;
   readonly agents?: boolean;
   /** On unless it is switched off. */
   readonly onlyInterceptable?: boolean;
@@ -24,13 +25,16 @@ export async function runList(context: CommandContext, flags: ListFlags): Promis
   for (const warning of warnings) context.output.warn(warning);
   const interceptsOnly = flags.intercepts === true;
   const ingestsOnly = flags.ingests === true;
+  const wiretapsOnly = flags.wiretaps === true;
   const selected = selectWorkloads(workloads, {
     interceptsOnly,
     ingestsOnly,
+    wiretapsOnly,
     agentsOnly: flags.agents === true,
     interceptableOnly: flags.onlyInterceptable !== false,
   });
-  context.output.lines(formatList(selected, { debug: flags.debug === true, interceptsOnly, ingestsOnly }));
+  const shown = { debug: flags.debug === true, interceptsOnly, ingestsOnly, wiretapsOnly };
+  context.output.lines(formatList(selected, shown));
   context.output.data(selected.map(workloadToJson));
   return 0;
 }

@@ -6,10 +6,11 @@ import type { KeyValue } from "./key-values.ts";
 type Overlap = NonNullable<InterceptInfo["overlaps"]>[number];
 
 export function filterPairs({ spec, overlaps = [] }: InterceptInfo): readonly KeyValue[] {
+  const key = spec.kind === "wiretap" ? "Copying" : "Intercepting";
   const pairs: KeyValue[] = [];
   if (spec.filter !== undefined) {
     const below = spec.filter.split("\n").map((line) => printable(line));
-    pairs.push({ key: "Intercepting", value: "HTTP requests that match", below });
+    pairs.push({ key, value: "HTTP requests that match", below });
     const id = personalId(spec.filter);
     if (id !== undefined) pairs.push({ key: "Header to send", value: `x-telepresence-intercept-id: ${printable(id)}` });
   }

@@ -7,6 +7,7 @@ import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
 import { podPortPairs } from "./pod-ports.ts";
 import { describeUnread } from "./unread-connections.ts";
+import { copyPairs, isWiretap } from "./wiretap.ts";
 
 const blockIndent = 3;
 /** chosen: pods named on the line; the rest are counted. */
@@ -22,7 +23,7 @@ export interface InterceptDetail {
 export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): readonly string[] {
   const { spec } = info;
   const pairs: KeyValue[] = [
-    { key: "Intercept name", value: spec.name },
+    { key: isWiretap(info) ? "Wiretap name" : "Intercept name", value: spec.name },
     { key: "State", value: formatState(info) },
     { key: "Workload kind", value: spec.workload.kind },
   ];
@@ -33,14 +34,16 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   pairs.push(...podPortPairs(info.toPod), ...agentPairs(info));
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });
   const older = countOlder(info);
-  if (older !== undefined) pairs.push({ key: "Not intercepted", value: `${older}, opened before` });
+  const missed = isWiretap(info) ? "Not copied" : "Not intercepted";
+  if (older !== undefined) pairs.push({ key: missed, value: `${older}, opened before` });
   pairs.push(...describeUnread(info).map((value) => ({ key: "Not filtered", value })));
   const byPass = describeByPass(info);
   if (byPass !== undefined) pairs.push({ key: "By-passed", value: byPass });
   pairs.push(...callerPairs(info, detail));
+  pairs.push(...copyPairs(info));
   if (info.refusedByLaptop > 0) {
     const value = `${info.refusedByLaptop} ${whither(info)} because nothing accepted them on the laptop`;
-    pairs.push({ key: "Connections refused", value });
+    pairs.push({ key: isWiretap(info) ? "Copies refused" : "Connections refused", value });
   }
   return formatKeyValues(pairs, blockIndent);
 }
@@ -53,7 +56,10 @@ function agentPairs({ agent, replacedPods }: InterceptInfo): readonly KeyValue[]
   return [{ key, value: `added to the pods by a rollout, ${pods} replaced` }];
 }
 
-const whither = ({ spec }: InterceptInfo): string => (spec.onRefused === "fail" ? "failed" : "went to the application");
+function whither(info: InterceptInfo): string {
+  if (isWiretap(info)) return "not made";
+  return info.spec.onRefused === "fail" ? "failed" : "went to the application";
+}
 
 /** For a line that says more. */
 export const formatRefused = (info: InterceptInfo): string => `${info.refusedByLaptop} refused here ${whither(info)}`;
@@ -74,7 +80,7 @@ export function formatState(info: InterceptInfo): string {
 function portPairs(info: InterceptInfo): readonly KeyValue[] {
   const hosts = [...new Set(info.spec.ports.map((port) => port.targetHost))];
   return hosts.map((host) => ({
-    key: "Intercepting",
+    key: isWiretap(info) ? "Copying" : "Intercepting",
     value: `${formatPods(info)} -> ${host}`,
     below: info.spec.ports
       .filter((port) => port.targetHost === host)

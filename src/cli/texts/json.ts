@@ -5,6 +5,7 @@ import type { Connection, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
 import { callerPathToJson } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
+import { isWiretap } from "./wiretap.ts";
 import { ingestToJson } from "./ingest.ts";
 import { podPortsToJson } from "./pod-ports.ts";
 
@@ -46,6 +47,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     filter: spec.filter,
     overlaps: info.overlaps,
     refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
+    copies: info.copies,
     agent_kind: info.agent,
     caller_address_kept: info.callerAddress?.kept,
     existing: spec.existing,
@@ -107,7 +109,9 @@ export function connectionToJson(
 
 /** One workload of `list`; the intercepts stand under the key of 2.20 and under that of 2.31. */
 export function workloadToJson(item: ListedWorkload): Readonly<Record<string, unknown>> {
-  const intercepts = item.intercepts.map((info) => ({ ...interceptToJson(info), mine: info.mine }));
+  const toJson = (info: ListedWorkload["intercepts"][number]) => ({ ...interceptToJson(info), mine: info.mine });
+  const intercepts = item.intercepts.filter((info) => !isWiretap(info)).map(toJson);
+  const wiretaps = item.intercepts.filter(isWiretap).map(toJson);
   return {
     name: item.name,
     namespace: item.namespace,
@@ -116,6 +120,7 @@ export function workloadToJson(item: ListedWorkload): Readonly<Record<string, un
     agent_version: item.agentVersion,
     intercept_infos: intercepts.length > 0 ? intercepts : undefined,
     intercept_info: intercepts.length > 0 ? intercepts : undefined,
+    wiretap_info: wiretaps.length > 0 ? wiretaps : undefined,
     ingest_info: item.ingests?.map(ingestToJson),
   };
 }
@@ -154,6 +159,7 @@ export function interceptDetailToJson(
     filter_desc: formatFilter(spec.filter) || allConnections,
     filter: spec.filter,
     global: spec.filter === undefined,
+    wiretap: isWiretap(info) ? true : undefined,
     replaced_pods: info.replacedPods,
     pod_ip: info.pods[0]?.ip,
   };

@@ -3,10 +3,12 @@ import type { ListedWorkload } from "#wire/control-api.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { formatIngest } from "./ingest.ts";
 import { formatIntercept } from "./intercept.ts";
+import { isWiretap } from "./wiretap.ts";
 
 export interface ListFilter {
   readonly interceptsOnly: boolean;
   readonly ingestsOnly?: boolean;
+  readonly wiretapsOnly?: boolean;
   readonly agentsOnly: boolean;
   readonly interceptableOnly: boolean;
 }
@@ -17,7 +19,8 @@ export const emptyListText = "No Workloads (Deployments, StatefulSets, ReplicaSe
 /** Filtered and in the order of the text and of the JSON. */
 export function selectWorkloads(all: readonly ListedWorkload[], filter: ListFilter): readonly ListedWorkload[] {
   return all
-    .filter((item) => !filter.interceptsOnly || item.intercepts.length > 0)
+    .filter((item) => !filter.interceptsOnly || item.intercepts.some((info) => !isWiretap(info)))
+    .filter((item) => !filter.wiretapsOnly || item.intercepts.some(isWiretap))
     .filter((item) => !filter.ingestsOnly || ingestsOf(item).length > 0)
     .filter((item) => !filter.agentsOnly || item.agentVersion !== undefined)
     .filter((item) => !filter.interceptableOnly || isInterceptable(item))
@@ -30,13 +33,13 @@ export interface ListShown {
   readonly interceptsOnly: boolean;
   /** Only workloads with an ingest. */
   readonly ingestsOnly?: boolean;
+  /** Only workloads with a wiretap. */
+  readonly wiretapsOnly?: boolean;
 }
 
-export function formatList(
-  workloads: readonly ListedWorkload[],
-  { debug, interceptsOnly, ingestsOnly }: ListShown,
-): readonly string[] {
-  if (workloads.length === 0) return [ingestsOnly ? "No ingests" : interceptsOnly ? "No intercepts" : emptyListText];
+export function formatList(workloads: readonly ListedWorkload[], shown: ListShown): readonly string[] {
+  if (workloads.length === 0) return [emptyText(shown)];
+  const { debug } = shown;
   const labels = labelWorkloads(workloads);
   const width = Math.max(...labels.map((label) => label.length));
   return workloads.flatMap((item, index) => {
@@ -44,6 +47,11 @@ export function formatList(
     const ingests = ingestsOf(item).flatMap((info) => formatIngest(info));
     return [`${label}: ${formatWorkloadState(item)}`, ...interceptLines(item, debug), ...ingests];
   });
+}
+
+function emptyText({ interceptsOnly, ingestsOnly, wiretapsOnly }: ListShown): string {
+  if (wiretapsOnly) return "No wiretaps";
+  return ingestsOnly ? "No ingests" : interceptsOnly ? "No intercepts" : emptyListText;
 }
 
 function isInterceptable(item: ListedWorkload): boolean {
@@ -68,9 +76,12 @@ function labelWorkloads(workloads: readonly ListedWorkload[]): readonly string[]
 }
 
 function formatWorkloadState(item: ListedWorkload): string {
-  const ingested = ingestsOf(item).length > 0;
-  if (item.intercepts.length > 0) return ingested ? "intercepted, ingested" : "intercepted";
-  if (ingested) return "ingested";
+  const states = [
+    ...(item.intercepts.some((info) => !isWiretap(info)) ? ["intercepted"] : []),
+    ...(item.intercepts.some(isWiretap) ? ["wiretapped"] : []),
+    ...(ingestsOf(item).length > 0 ? ["ingested"] : []),
+  ];
+  if (states.length > 0) return states.join(", ");
   const agent = item.agentVersion === undefined ? "not yet installed" : "already installed";
   if (item.notInterceptableReason === undefined) return `ready to intercept (traffic-agent ${agent})`;
   const installed = item.agentVersion === undefined ? "not installed" : "already installed";

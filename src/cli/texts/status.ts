@@ -12,6 +12,7 @@ import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
 import { describePodPorts, podPortsToJson } from "./pod-ports.ts";
 import { describeUnread } from "./unread-connections.ts";
+import { formatCopies, isWiretap } from "./wiretap.ts";
 
 const names = {
   client: "OSS Client",
@@ -31,7 +32,8 @@ export function formatStatus(status: DaemonStatus | undefined): readonly string[
 }
 
 function userDaemonBlock(status: DaemonStatus): readonly string[] {
-  const { connection, intercepts } = status;
+  const { connection } = status;
+  const { intercepts, wiretaps } = parted(status);
   const pairs: KeyValue[] = [
     { key: "Version", value: v(status.version) },
     { key: "Executable", value: status.executable },
@@ -54,17 +56,27 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     pairs.push({
       key: "Intercepts",
       value: `${intercepts.length} total`,
-      below: intercepts.flatMap((info) => [
-        formatInterceptLine(info),
-        ...[...describeCallerPath(info), ...describeUnread(info)].map((text) => `  ${text}`),
-      ]),
+      below: intercepts.flatMap(interceptLines),
     });
+    if (wiretaps.length > 0) {
+      pairs.push({ key: "Wiretaps", value: `${wiretaps.length} total`, below: wiretaps.flatMap(interceptLines) });
+    }
     if (status.ingests !== undefined) {
       const below = status.ingests.map(formatIngestLine);
       pairs.push({ key: "Ingests", value: `${below.length} total`, below });
     }
   }
   return [`${names.userDaemon}: Running`, ...formatKeyValues(pairs, 2)];
+}
+
+/** Wiretaps have a place of their own. */
+function parted({ intercepts: all }: DaemonStatus): Readonly<Record<"intercepts" | "wiretaps", InterceptInfo[]>> {
+  return { intercepts: all.filter((info) => !isWiretap(info)), wiretaps: all.filter(isWiretap) };
+}
+
+function interceptLines(info: InterceptInfo): readonly string[] {
+  const below = [...describeCallerPath(info), ...describeUnread(info)];
+  return [formatInterceptLine(info), ...below.map((text) => `  ${text}`)];
 }
 
 function formatRoundTrip(roundTrip: { readonly value: number; readonly ageMs: number }): string {
@@ -77,8 +89,9 @@ function formatInterceptLine(info: InterceptInfo): string {
   const count = countOlder(info);
   const older = count === undefined ? "" : `, ${count} still at the pod`;
   const refused = info.refusedByLaptop === 0 ? "" : `, ${formatRefused(info)}`;
+  const copies = info.copies === undefined ? "" : `, ${formatCopies(info.copies)}`;
   const filter = info.spec.filter === undefined ? "" : `, ${formatFilter(info.spec.filter)}`;
-  return `${info.spec.name}: ${info.client}, ${formatPorts(info)}${state}${callers}${older}${refused}${filter}${describePodPorts(info.toPod)}`;
+  return `${info.spec.name}: ${info.client}, ${formatPorts(info)}${state}${callers}${older}${copies}${refused}${filter}${describePodPorts(info.toPod)}`;
 }
 
 function formatPorts({ spec }: InterceptInfo): string {
@@ -160,7 +173,8 @@ export function statusToJson(status: DaemonStatus | undefined): Readonly<Record<
 }
 
 function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown>> {
-  const { connection, intercepts } = status;
+  const { connection } = status;
+  const { intercepts, wiretaps } = parted(status);
   return {
     running: true,
     name: names.userDaemon,
@@ -179,27 +193,32 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     round_trip_ms: status.roundTrip?.value,
     round_trip_age_ms: status.roundTrip?.ageMs,
     ingests: status.ingests?.map(ingestToJson),
-    intercepts: omitEmpty(
-      intercepts.map((info) => ({
-        name: info.spec.name,
-        client: info.client,
-        state: info.state,
-        message: info.message === "" ? undefined : info.message,
-        caller_address_kept: info.callerAddress?.kept,
-        older_connections: info.olderConnections,
-        caller_path: callerPathToJson(info),
-        unread_connections: info.unreadConnections,
-        refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
-        ports: info.spec.ports.map((port) => ({
-          container_port: port.containerPort,
-          protocol: port.protocol.toUpperCase(),
-          target_host: port.targetHost,
-          target_port: port.targetPort,
-        })),
-        filter: info.spec.filter,
-        to_pod: podPortsToJson(info.toPod),
-      })),
-    ),
+    intercepts: omitEmpty(intercepts.map(statusEntry)),
+    wiretaps: omitEmpty(wiretaps.map(statusEntry)),
+  };
+}
+
+/** An intercept, or a wiretap. */
+function statusEntry(info: InterceptInfo): Readonly<Record<string, unknown>> {
+  return {
+    name: info.spec.name,
+    client: info.client,
+    state: info.state,
+    message: info.message === "" ? undefined : info.message,
+    caller_address_kept: info.callerAddress?.kept,
+    older_connections: info.olderConnections,
+    caller_path: callerPathToJson(info),
+    unread_connections: info.unreadConnections,
+    refused_by_laptop: info.refusedByLaptop === 0 ? undefined : info.refusedByLaptop,
+    ports: info.spec.ports.map((port) => ({
+      container_port: port.containerPort,
+      protocol: port.protocol.toUpperCase(),
+      target_host: port.targetHost,
+      target_port: port.targetPort,
+    })),
+    filter: info.spec.filter,
+    to_pod: podPortsToJson(info.toPod),
+    copies: info.copies,
   };
 }
 

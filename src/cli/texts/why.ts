@@ -34,7 +34,7 @@ function lastEntries({ pods }: WhyWorkload, limit: number): readonly Entry[] {
 function formatEntry(entry: Entry): string {
   const { method, target, source, pod, ageMs } = entry;
   const what = method === undefined ? `connection from ${source ?? "?"}` : `${method} ${target ?? ""}`;
-  const line = `${formatAge(ageMs).padStart(6)}  ${pod.podName}  ${what} → ${answererOf(entry)}: ${reasonOf(entry)}`;
+  const line = `${formatAge(ageMs).padStart(6)}  ${pod.podName}  ${what} → ${answererOf(entry)}: ${reasonOf(entry)}${copiesOf(entry)}`;
   return printable(line);
 }
 
@@ -50,6 +50,11 @@ function answererOf(entry: Entry): string {
   const name = answeredBy === undefined ? nobody : who[answeredBy]();
   const how = status === undefined ? "" : `, ${status}`;
   return `${name}${how}${durationMs === undefined ? "" : ` in ${formatAge(durationMs)}`}${over}`;
+}
+
+function copiesOf({ copies = [], pod }: Entry): string {
+  const names = copies.map(({ intercept, cut }) => `${tapAt(pod, intercept)}${cut === undefined ? "" : ` (${cut})`}`);
+  return names.length === 0 ? "" : `; copied to ${names.join(", ")}`;
 }
 
 function reasonOf(entry: Entry): string {
@@ -114,7 +119,8 @@ function formatGroup(what: string, pods: readonly Pod[]): readonly string[] {
   if (first.verdicts.length === 0) return [`${what} goes to the application ${where}: nothing is intercepted there`];
   return first.verdicts.flatMap((verdict) => {
     const title = `${what}, port ${verdict.containerPort}, goes to ${destinationOf(verdict, first)} ${where}`;
-    return [printable(title), ...verdict.rules.flatMap((rule) => ruleLines(rule, verdict, first))];
+    const copies = (verdict.copies ?? []).map((at) => printable(indent(`copied to ${tapAt(first, at)}`)));
+    return [printable(title), ...verdict.rules.flatMap((rule) => ruleLines(rule, verdict, first)), ...copies];
   });
 }
 
@@ -157,6 +163,12 @@ function nameOf(intercept: Asked | undefined): string {
   return intercept === undefined ? "an intercept" : `intercept ${shortName(intercept)} of ${intercept.client}`;
 }
 
+/** A wiretap, after `copied to`. */
+function tapAt(pod: Pod, index: number): string {
+  const tap = interceptAt(pod, index);
+  return tap === undefined ? "a wiretap" : `${shortName(tap)} of ${tap.client}`;
+}
+
 export function formatAge(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = Math.floor(ms / 1000);
@@ -174,6 +186,7 @@ export function whyToJson(workloads: readonly WhyWorkload[], limit: number): rea
       name: spec.name,
       client,
       state,
+      kind: spec.kind,
       filter: spec.filter,
       mine,
     })),
@@ -199,6 +212,7 @@ function entryToJson(entry: Entry): Readonly<Record<string, unknown>> {
     status: entry.status,
     duration_ms: entry.durationMs === undefined ? undefined : Math.round(entry.durationMs),
     failure: entry.failure,
+    copied_to: entry.copies?.map(({ intercept, cut }) => ({ ...interceptToJson(interceptAt(pod, intercept)), cut })),
     refused_by: entry.refused.map((rule) => ruleToJson(rule, pod)),
   };
 }
@@ -211,6 +225,7 @@ function verdictsToJson(pod: Pod): readonly Readonly<Record<string, unknown>>[] 
     body_decides: verdict.undecided === undefined ? undefined : true,
     probe: verdict.isProbe,
     by_agent: verdict.byAgent,
+    copied_to: verdict.copies?.map((at) => interceptToJson(interceptAt(pod, at))),
     rules: verdict.rules.map((rule) => ruleToJson(rule, pod)),
   }));
 }

@@ -5,7 +5,6 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import { unknownSessionId } from "#wire/control-api.ts";
 import {
   workloadKey,
   type AgentKind,
@@ -19,6 +18,7 @@ import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
+import { createFiltered, renewed, specOf } from "./intercept-wish.ts";
 import type { ManagerConnection, ManagerLink } from "#daemon/manager-link.ts";
 import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
 import { readBelongings, together, type PodWants } from "./pod-belongings.ts";
@@ -345,10 +345,11 @@ export class Intercepts implements AsyncDisposable {
   }
 
   #checkLocalPorts(spec: InterceptSpec): void {
+    if (spec.kind === "wiretap") return; // copies disturb nobody
     for (const other of [...this.#own.values()]
       .map((own) => own.spec)
       .concat([...this.#creating.values()].map((entry) => entry.spec))) {
-      for (const port of spec.ports) {
+      for (const port of other.kind === "wiretap" ? [] : spec.ports) {
         const clash = other.ports.some(
           (used) =>
             used.targetHost === port.targetHost &&
@@ -406,54 +407,4 @@ function shown({ info, agent, follower, path, volumes, ports }: Own): InterceptI
   const mount = volumes === undefined ? {} : { mountPoint: volumes.root };
   const toPod = ports.ports.length === 0 ? {} : { toPod: [...ports.ports] };
   return { ...info, agent, pods: follower.liveFirst(info.pods), ...known, ...why, ...mount, ...toPod };
-}
-
-/** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */
-function specOf(request: InterceptRequest, resolved: ResolvedIntercept, sessionId: string): InterceptSpec {
-  const { name, existing, onRefused, probes, allowOverlap } = request;
-  const filter = request.filter?.replaceAll(`${unknownSessionId}:`, `${sessionId}:`);
-  return {
-    name,
-    workload: resolved.workload,
-    containerName: resolved.containerName,
-    ports: [...resolved.ports],
-    ...(existing === undefined ? {} : { existing }),
-    ...(onRefused === undefined ? {} : { onRefused }),
-    ...(probes === undefined ? {} : { probes }),
-    ...(filter === undefined ? {} : { filter }),
-    ...(allowOverlap === undefined ? {} : { allowOverlap }),
-    ...(resolved.tls === undefined ? {} : { tls: resolved.tls }),
-  };
-}
-
-/** A traffic-manager that knows no filters drops them, and would have the whole traffic taken. */
-async function createFiltered(
-  { rpc }: ManagerConnection,
-  spec: InterceptSpec,
-  signal: AbortSignal,
-  createdAtMs?: number,
-): Promise<InterceptInfo> {
-  const info = await rpc.call("intercept.create", { spec, createdAtMs }, signal);
-  const [unknown] = unknownWishes(spec, info.spec);
-  if (unknown === undefined) return info;
-  await rpc.call("intercept.remove", { id: info.id }, signal);
-  throw new AppError("version_mismatch", `the traffic-manager is of an older version, which cannot ${unknown.what}`, {
-    hint: `upgrade it, or leave out ${unknown.flag}`,
-  });
-}
-
-/** What an older peer has left out of the spec. */
-function unknownWishes(wished: InterceptSpec, known: InterceptSpec): readonly { what: string; flag: string }[] {
-  return [
-    ...(known.filter === wished.filter ? [] : [{ what: "choose requests", flag: "the filter" }]),
-    ...(wished.tls === undefined || known.tls !== undefined ? [] : [{ what: "read TLS", flag: "the filter" }]),
-    ...((known.probes ?? "app") === (wished.probes ?? "app")
-      ? []
-      : [{ what: "say who answers probes", flag: "--probes" }]),
-  ];
-}
-
-/** An intercept that had lost its link: connections that began meanwhile were promised to the application. */
-function renewed(spec: InterceptSpec): InterceptSpec {
-  return spec.existing === "reset" ? { ...spec, existing: "drain" } : spec;
 }

@@ -7,7 +7,15 @@ import type { AgentPort, AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
-import type { AgentKind, ExistingMode, InterceptPort, ProbeMode, RefusedMode, WorkloadRef } from "#wire/manager-api.ts";
+import type {
+  AgentKind,
+  ExistingMode,
+  InterceptKind,
+  InterceptPort,
+  ProbeMode,
+  RefusedMode,
+  WorkloadRef,
+} from "#wire/manager-api.ts";
 import type { EnvironmentPlace, PodEnvironment } from "./pod-environment.ts";
 import type { CopiedVolumes, VolumeTarget, VolumeWish } from "#daemon/volumes/volume-copies.ts";
 
@@ -32,6 +40,8 @@ export interface WorkloadPod {
 }
 
 export interface InterceptRequest extends InterceptQuery {
+  /** What becomes of the traffic; an intercept when left out. */
+  readonly attachment?: InterceptKind | undefined;
   /** Host on which the laptop's process listens. */
   readonly address: string;
   /** What becomes of connections that are older. */
