@@ -131,17 +131,13 @@ function supposeAt(
   // Where nobody speaks HTTP no filter is asked.
   const asked = port.http === false && port.tls !== true ? all.filter(({ filter }) => filter === undefined) : all;
   const rules = asked.slice(0, maxRules).map((one) => ruleOf(one, request, explaining));
+  return [{ containerPort, rules, ...outcomeOf(rules), ...supposeCopies(served.tapsOf(port), request, explaining) }];
+}
+
+function outcomeOf(rules: readonly Rule[]): Pick<Verdict, "taken" | "undecided"> {
   const taken = rules.find(({ matched }) => matched === true)?.intercept;
   const undecided = rules.find(({ matched }) => matched === undefined)?.intercept;
-  return [
-    {
-      containerPort,
-      rules,
-      ...(taken === undefined ? {} : { taken }),
-      ...(undecided === undefined ? {} : { undecided }),
-      ...supposeCopies(served.tapsOf(port), request, explaining),
-    },
-  ];
+  return { ...(taken === undefined ? {} : { taken }), ...(undecided === undefined ? {} : { undecided }) };
 }
 
 function supposeCopies(taps: readonly Taken[], request: AskedRequest, { asked, meter }: Explaining) {
