@@ -38,6 +38,7 @@ export function addInterceptFlags(command: Command): void {
     .option("--address <host>", "where the local process listens (default: 127.0.0.1)")
     .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")
     .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
+    .addOption(hidden("-l, --local-only", "no workload and no traffic, names only; deprecated: connect -n NAMESPACE"))
     .addOption(hidden("-u, --preview-url", "not available"))
     .addOption(hidden("--no-preview-url", "accepted"));
   addBelongingsFlags(command);

@@ -39,6 +39,7 @@ export interface InterceptFlags extends FilterFlags, BelongingsFlags {
   readonly plaintext?: boolean;
   readonly httpPlaintext?: boolean;
   readonly previewUrl?: boolean;
+  readonly localOnly?: boolean;
 }
 
 /** Warnings; throws what cannot be done. */

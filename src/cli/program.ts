@@ -166,6 +166,10 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
   action(intercept, options, ([name, words]) => async (context) => {
     const flags = intercept.opts<InterceptFlags>();
     refuseExtraWords(words as readonly string[], { portMissing: flags.port === undefined });
+    if (flags.localOnly === true) {
+      const { runLocalOnly } = await import("./commands/local-only.ts");
+      return runLocalOnly(context, name as string, flags, options.command);
+    }
     const { runIntercept } = await import("./commands/intercept.ts");
     return runIntercept(context, name as string, flags, options.command);
   });

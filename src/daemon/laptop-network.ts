@@ -93,8 +93,11 @@ export class LaptopNetwork implements SessionNetwork {
     this.#outbound?.setSession(session);
     if (session !== undefined) this.#dns?.flush();
   }
+  setAlsoNamespaces(alsoNamespaces: readonly string[]): void {
+    this.setNames({ alsoNamespaces });
+  }
   /** Namespaces, or services of the connection's own, came or went. */
-  setNames(names: Pick<DnsConfig, "namespaces"> | Required<Pick<DnsConfig, "services">>): void {
+  setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
     this.#names = { ...this.#names, ...names };
     this.#dns?.setConfig(this.#names);
     this.#renewHook();

@@ -8,7 +8,7 @@ import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
-import type { Connection, controlApi, DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
+import type { Connection, controlApi, DaemonStatus, ListedWorkload, LocalOnlyInfo } from "#wire/control-api.ts";
 import { linkSilenceMs } from "#wire/limits.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
@@ -16,6 +16,7 @@ import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
 import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
+import { LocalOnly } from "./local-only.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
 import { revokeIntercept } from "./revocation.ts";
@@ -53,6 +54,8 @@ export interface SessionNetwork extends AsyncDisposable {
   readonly lost: Promise<AppError>;
   readonly warnings: readonly string[];
   setSession(session: TunnelSession | undefined): void;
+  /** Short names are looked up in these as well, after the connection's own. */
+  setAlsoNamespaces(namespaces: readonly string[]): void;
   status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">>;
 }
 
@@ -84,6 +87,7 @@ export class Session implements AsyncDisposable {
   readonly #network: SessionNetwork;
   readonly #intercepts: Intercepts;
   readonly #ingests: Ingests;
+  readonly #localOnly: LocalOnly;
   readonly #events: WorkloadEvents;
 
   private constructor(
@@ -105,6 +109,7 @@ export class Session implements AsyncDisposable {
     this.#events = parts.events;
     const { access, clock, log } = options;
     this.#ingests = parts.scope.use(new Ingests({ access, clock, log }));
+    this.#localOnly = new LocalOnly((namespaces) => parts.network.setAlsoNamespaces(namespaces));
     this.ended = parts.network.lost;
     this.warnings = [...options.warnings, ...parts.network.warnings];
     this.connection = {
@@ -239,30 +244,41 @@ export class Session implements AsyncDisposable {
     return this.#ingests.ended(info);
   }
 
+  beginLocalOnly(name: string, namespace = this.connection.namespace): LocalOnlyInfo {
+    const info = { name, namespace };
+    this.#localOnly.begin(info);
+    return info;
+  }
+  /** Resolves when it is over; never rejects. */
+  localOnlyEnded(name: string): Promise<undefined> {
+    return this.#localOnly.ended(name);
+  }
+
   /** Whatever has that name; `namespace`, when given, must be its own. */
   async leave(name: string, signal: AbortSignal, { namespace, container, only }: LeaveParams = {}): Promise<void> {
-    const isIngest = container !== undefined || only === "ingest";
-    const ended = only === "intercept" ? 0 : await this.#ingests.end({ name, namespace, container });
-    const intercepts = this.intercepts.some(({ spec }) => spec.name === name);
-    if (!isIngest && (ended === 0 || intercepts)) await this.#intercepts.remove(name, signal, namespace);
-    if (!isIngest || ended > 0) return;
-    const which = container === undefined ? "" : `, container ${container},`;
-    throw new AppError("intercept_not_found", `there is no ingest of ${name}${which} now`, {
-      hint: "see `telepresence list --ingests`",
-    });
+    const isMeant = (what: typeof only): boolean =>
+      (only ?? what) === what && (container === undefined || what === "ingest");
+    const ingests = isMeant("ingest") ? await this.#ingests.end({ name, namespace, container }) : 0;
+    const ended = ingests + (isMeant("local-only") ? this.#localOnly.end(name, namespace) : 0);
+    const isThere = this.intercepts.some(({ spec }) => spec.name === name);
+    if (isMeant("intercept") && (ended === 0 || isThere)) await this.#intercepts.remove(name, signal, namespace);
+    else if (ended === 0) {
+      const which = container === undefined ? "" : `, container ${container},`;
+      throw new AppError("intercept_not_found", `there is no ingest of ${name}${which} now`, {
+        hint: "see `telepresence list --ingests`",
+      });
+    }
   }
 
   /** Workloads of the namespace with everybody's intercepts; without the manager, with one's own only. */
-  async list(
-    namespace: string | undefined,
-    signal: AbortSignal,
-  ): Promise<{ workloads: ListedWorkload[]; warnings: string[] }> {
+  async list(namespace: string | undefined, signal: AbortSignal): Promise<ResultOf<typeof controlApi, "list">> {
     const warnings: string[] = [];
     const workloads = await this.#options.access.listWorkloads(namespace ?? this.connection.namespace, signal);
     const everybody = await this.#everybody(warnings, signal);
     const own = new Map(this.intercepts.map((info) => [info.id, info]));
     return {
       warnings,
+      ...withLocalOnly(this.#localOnly.infos),
       workloads: workloads.map((workload) => ({
         ...workload,
         ...withIngests(this.#ingests.infos.filter((info) => workloadKey(info.workload) === workloadKey(workload))),
@@ -315,6 +331,7 @@ export class Session implements AsyncDisposable {
       transport: "port-forward",
       intercepts: [...this.intercepts, ...this.#intercepts.endedByOthers],
       ...withIngests(this.#ingests.infos),
+      ...withLocalOnly(this.#localOnly.infos),
       ...network,
       ...(problem === undefined ? {} : { problem }),
       ...(roundTripMs === undefined ? {} : { roundTrip: { value: roundTripMs, ageMs: 0 } }),
@@ -374,6 +391,10 @@ export class Session implements AsyncDisposable {
 
 function withIngests(infos: readonly IngestInfo[]): { ingests?: IngestInfo[] } {
   return infos.length === 0 ? {} : { ingests: [...infos] };
+}
+
+function withLocalOnly(infos: readonly LocalOnlyInfo[]): { localOnly?: LocalOnlyInfo[] } {
+  return infos.length === 0 ? {} : { localOnly: [...infos] };
 }
 
 /** chosen: `status` must not make anybody wait. */

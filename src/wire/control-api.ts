@@ -51,6 +51,10 @@ export type Connection = z.infer<typeof connectionSchema>;
 export const agentModes = ["auto", "ephemeral", "sidecar"] as const;
 export type AgentMode = (typeof agentModes)[number];
 
+/** An intercept without traffic (`--local-only`): the short names of its namespace resolve. */
+const localOnlySchema = z.object({ name, namespace });
+export type LocalOnlyInfo = z.infer<typeof localOnlySchema>;
+
 /** A fact that was checked when asked for; `ageMs` tells how long ago. */
 const checked = <T extends z.ZodType>(value: T) => z.object({ value, ageMs: z.number() });
 
@@ -87,6 +91,7 @@ export const daemonStatusSchema = z.object({
   intercepts: z.array(interceptInfoSchema),
   /** Left out while there are none. */
   ingests: z.array(ingestInfoSchema).optional(),
+  localOnly: z.array(localOnlySchema).optional(),
 });
 export type DaemonStatus = z.infer<typeof daemonStatusSchema>;
 
@@ -171,7 +176,12 @@ export const controlApi = {
   status: method(empty, daemonStatusSchema),
   list: method(
     z.object({ namespace: namespace.optional() }),
-    z.object({ workloads: z.array(listedWorkloadSchema), warnings }),
+    z.object({
+      workloads: z.array(listedWorkloadSchema),
+      /** One's own; left out when there are none. */
+      localOnly: z.array(localOnlySchema).optional(),
+      warnings,
+    }),
   ),
   intercept: method(
     z.object({
@@ -228,6 +238,11 @@ export const controlApi = {
     }),
     z.object({ info: ingestInfoSchema, ...podGiven, warnings }),
   ),
+  /** No workload and no traffic: the short names of a namespace resolve. */
+  localOnly: method(
+    z.object({ name, namespace: namespace.optional(), ownedByConnection: z.boolean() }),
+    z.object({ info: localOnlySchema }),
+  ),
   /** Whatever has that name: the intercept, and the ingests of a workload. */
   leave: method(
     z.object({
@@ -236,7 +251,7 @@ export const controlApi = {
       /** Only the ingest of this container. */
       container: name.optional(),
       /** Only this, for whoever began it. */
-      only: z.enum(["intercept", "ingest"]).optional(),
+      only: z.enum(["intercept", "ingest", "local-only"]).optional(),
     }),
     empty,
   ),

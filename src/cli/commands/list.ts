@@ -2,7 +2,7 @@
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { formatList, selectWorkloads } from "#cli/texts/list.ts";
-import { workloadToJson } from "#cli/texts/json.ts";
+import { localOnlyToJson, workloadToJson } from "#cli/texts/json.ts";
 
 /** chosen: thousands of workloads on a slow cluster. */
 const listLimitMs = 60_000;
@@ -21,7 +21,11 @@ export async function runList(context: CommandContext, flags: ListFlags): Promis
   using connected = await connectIfNeeded(context);
   const { namespace } = context.flags;
   context.output.progress("Reading workloads");
-  const { workloads, warnings } = await connected.daemon.client.call("list", { namespace }, listLimitMs);
+  const {
+    workloads,
+    localOnly = [],
+    warnings,
+  } = await connected.daemon.client.call("list", { namespace }, listLimitMs);
   for (const warning of warnings) context.output.warn(warning);
   const interceptsOnly = flags.intercepts === true;
   const ingestsOnly = flags.ingests === true;
@@ -34,7 +38,9 @@ export async function runList(context: CommandContext, flags: ListFlags): Promis
     interceptableOnly: flags.onlyInterceptable !== false,
   });
   const shown = { debug: flags.debug === true, interceptsOnly, ingestsOnly, wiretapsOnly };
-  context.output.lines(formatList(selected, shown));
-  context.output.data(selected.map(workloadToJson));
+  const withoutWorkload = ingestsOnly || wiretapsOnly || flags.agents === true ? [] : localOnly;
+  context.output.lines(withoutWorkload.map(({ name }) => `${name}: local-only intercept`));
+  if (selected.length > 0 || withoutWorkload.length === 0) context.output.lines(formatList(selected, shown));
+  context.output.data([...withoutWorkload.map(localOnlyToJson), ...selected.map(workloadToJson)]);
   return 0;
 }

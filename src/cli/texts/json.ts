@@ -1,7 +1,7 @@
 // The JSON of Telepresence 2.20 and 2.31 that scripts read, made from what our daemon says. Keys that the original
 // omits when empty are omitted here too (JSON.stringify drops undefined).
 import { invariant } from "#base/error.ts";
-import type { Connection, ListedWorkload } from "#wire/control-api.ts";
+import type { Connection, ListedWorkload, LocalOnlyInfo } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
 import { callerPathToJson } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
@@ -123,6 +123,10 @@ export function workloadToJson(item: ListedWorkload): Readonly<Record<string, un
     wiretap_info: wiretaps.length > 0 ? wiretaps : undefined,
     ingest_info: item.ingests?.map(ingestToJson),
   };
+}
+
+export function localOnlyToJson({ name, namespace }: LocalOnlyInfo): Readonly<Record<string, unknown>> {
+  return { name, namespace, local_only: true };
 }
 
 /** What a program on the laptop is given of the pod. */

@@ -61,6 +61,10 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     if (wiretaps.length > 0) {
       pairs.push({ key: "Wiretaps", value: `${wiretaps.length} total`, below: wiretaps.flatMap(interceptLines) });
     }
+    if (status.localOnly !== undefined) {
+      const below = status.localOnly.map(({ name, namespace }) => `${name}: names of namespace ${namespace}`);
+      pairs.push({ key: "Local-only intercepts", value: `${below.length} total`, below });
+    }
     if (status.ingests !== undefined) {
       const below = status.ingests.map(formatIngestLine);
       pairs.push({ key: "Ingests", value: `${below.length} total`, below });
@@ -193,6 +197,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     round_trip_ms: status.roundTrip?.value,
     round_trip_age_ms: status.roundTrip?.ageMs,
     ingests: status.ingests?.map(ingestToJson),
+    local_only: status.localOnly,
     intercepts: omitEmpty(intercepts.map(statusEntry)),
     wiretaps: omitEmpty(wiretaps.map(statusEntry)),
   };

@@ -5,7 +5,7 @@ import { genyaml } from "#daemon/genyaml.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import type { Handlers } from "#tunnel/rpc.ts";
 import type { controlApi } from "#wire/control-api.ts";
-import { ownedIngest, ownedIntercept, Ownership } from "./ownership.ts";
+import { ownedIngest, ownedIntercept, ownedLocalOnly, Ownership } from "./ownership.ts";
 import type { OwningCaller } from "./server.ts";
 
 /** The handlers of one command's connection. */
@@ -33,6 +33,12 @@ export function createHandlers(
         const result = await session.ingest(params, caller.progress, signal);
         if (params.ownedByConnection) ownership.add(ownedIngest(session, result.info));
         return result;
+      },
+      localOnly: ({ name, namespace, ownedByConnection }) => {
+        const session = supervisor.require();
+        const info = session.beginLocalOnly(name, namespace);
+        if (ownedByConnection) ownership.add(ownedLocalOnly(session, name));
+        return { info };
       },
       leave: async ({ name, ...which }, signal) => {
         await supervisor.require().leave(name, signal, which);

@@ -31,7 +31,7 @@ export interface Owned {
   readonly leave: (signal: AbortSignal) => Promise<void>;
 }
 
-type OwningSession = Pick<Session, "interceptEnded" | "ingestEnded" | "leave">;
+type OwningSession = Pick<Session, "interceptEnded" | "ingestEnded" | "localOnlyEnded" | "leave">;
 
 export function ownedIntercept(session: OwningSession, { spec: { name } }: InterceptInfo): Owned {
   const leave = (signal: AbortSignal): Promise<void> => session.leave(name, signal, { only: "intercept" });
@@ -42,6 +42,11 @@ export function ownedIngest(session: OwningSession, info: IngestInfo): Owned {
   const { name, namespace } = info.workload;
   const which = { namespace, container: info.containerName };
   return { name, ended: session.ingestEnded(info), leave: (signal) => session.leave(name, signal, which) };
+}
+
+export function ownedLocalOnly(session: OwningSession, name: string): Owned {
+  const leave = (signal: AbortSignal): Promise<void> => session.leave(name, signal, { only: "local-only" });
+  return { name, ended: session.localOnlyEnded(name), leave };
 }
 
 /** What one connection owns. */

@@ -83,6 +83,20 @@ test.each([
   expect(describeVerdict(name)).toBe(verdict);
 });
 
+test("single labels that the connection's namespace lacks are looked up in further ones", () => {
+  const wider = new Names({ ...config, namespaces: [], alsoNamespaces: ["Dev"] });
+  expect(wider.classify("hello", dnsTypes.a)).toMatchObject({
+    candidates: [
+      "hello.default.svc.cluster.local",
+      "hello.dev.svc.cluster.local",
+      "hello.svc.cluster.local",
+      "hello.cluster.local",
+    ],
+    otherwise: "host",
+  });
+  expect(wider.classify("hello.dev", dnsTypes.a)).toMatchObject({ candidates: ["hello.dev.svc.cluster.local"] });
+});
+
 describe("types", () => {
   test("single labels are the host's when a resolver walks the public tree", () => {
     for (const type of [dnsTypes.ns, dnsTypes.soa, 43, 48]) expect(describeVerdict("com", type)).toBe("host");

@@ -13,6 +13,8 @@ export interface DnsConfig {
   readonly clusterDomain: string;
   /** The connection's namespace: single labels are looked up as a pod in it would. */
   readonly namespace: string;
+  /** Single labels that are not in it are looked up in these. */
+  readonly alsoNamespaces?: readonly string[];
   /** Namespaces whose services are known here: `<service>.<namespace>` is ours. */
   readonly namespaces: readonly string[];
   /** Services of the connection's namespace: `<pod>.<service>` is ours. */
@@ -68,7 +70,8 @@ const singleLabelTypes = new Set<number>([
 
 export class Names {
   readonly #domain: string;
-  readonly #namespace: string;
+  /** Where single labels are looked up. */
+  readonly #searched: readonly string[];
   readonly #namespaces: ReadonlySet<string>;
   readonly #services: ReadonlySet<string>;
   readonly #includes: readonly string[];
@@ -78,8 +81,8 @@ export class Names {
 
   constructor(config: DnsConfig) {
     this.#domain = plain(config.clusterDomain);
-    this.#namespace = plain(config.namespace);
-    this.#namespaces = new Set([...config.namespaces, config.namespace].map(plain));
+    this.#searched = [config.namespace, ...(config.alsoNamespaces ?? [])].map(plain);
+    this.#namespaces = new Set([...config.namespaces.map(plain), ...this.#searched]);
     this.#services = new Set((config.services ?? []).map(plain));
     this.#includes = [...(config.includeSuffixes ?? []).map(plain), this.#domain];
     this.#excludes = (config.excludeSuffixes ?? defaultExcludeSuffixes).map(plain);
@@ -119,7 +122,8 @@ export class Names {
   #classifySingle(name: string, type: number): Verdict {
     if (name.startsWith("_") || !singleLabelTypes.has(type)) return host;
     const domain = this.#domain;
-    const candidates = [`${name}.${this.#namespace}.svc.${domain}`, `${name}.svc.${domain}`, `${name}.${domain}`];
+    const inSearched = this.#searched.map((namespace) => `${name}.${namespace}.svc.${domain}`);
+    const candidates = [...inSearched, `${name}.svc.${domain}`, `${name}.${domain}`];
     return { kind: "cluster", candidates, otherwise: "host" };
   }
 
@@ -128,7 +132,7 @@ export class Names {
     if (labels.length === 1) return this.#classifySingle(name, type);
     const last = labels.at(-1) ?? "";
     if (last === "svc") return only(`${name}.${this.#domain}`);
-    const inOwn = `${name}.${this.#namespace}.svc.${this.#domain}`;
+    const inOwn = `${name}.${this.#searched[0]}.svc.${this.#domain}`;
     const inNamed = `${name}.svc.${this.#domain}`;
     const isNamespace = this.#namespaces.has(last);
     const isService = this.#services.has(last);
@@ -176,8 +180,8 @@ export function reverseAddress(name: string): Uint8Array | undefined {
 
 /** What systemd-resolved is told to ask us for, as plain labels. resolvectl's limit is far above; the helper's is this. */
 export function routingDomains(config: DnsConfig): readonly string[] {
-  const { clusterDomain, namespaces, includeSuffixes = [] } = config;
-  const domains = [clusterDomain, "svc", ...includeSuffixes, ...namespaces].map(plain);
+  const { clusterDomain, namespaces, alsoNamespaces = [], includeSuffixes = [] } = config;
+  const domains = [clusterDomain, "svc", ...includeSuffixes, ...alsoNamespaces, ...namespaces].map(plain);
   return [...new Set(domains)].slice(0, maxRoutingDomains);
 }
 

@@ -207,6 +207,7 @@ export class ScriptedDaemon implements AsyncDisposable {
           warnings: [],
         };
       },
+      localOnly: ({ name, namespace = "default" }) => ({ info: { name, namespace } }),
       leave: ({ name }) => {
         const left = this.intercepts.filter((info) => info.spec.name !== name);
         const kept = this.ingests.filter(({ workload }) => workload.name !== name);

@@ -3,8 +3,8 @@
 import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import type { Session } from "#daemon/session.ts";
-import { ask, never, tcpServer } from "#test/flow/manager/harness.ts";
-import { lab, params, portOf, quiet, stack } from "./session-lab.ts";
+import { anything, ask, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
+import { Cluster, lab, noNetwork, openSession, params, portOf, quiet, stack, type OpenNetwork } from "./session-lab.ts";
 
 const volumes = { copy: [], limitBytes: 1 };
 const wish = (more: object = {}): Parameters<Session["ingest"]>[0] => ({
@@ -76,6 +76,31 @@ describe("ingest()", () => {
     cluster.cutManager();
     await session.ingest(wish(), quiet, never);
     expect(await containers(session)).toEqual(["app"]);
+  });
+});
+
+describe("--local-only", () => {
+  test("has its namespace's names looked up until it is left, and no intercept ends it", async () => {
+    const manager = stack.use(await testManager({ guard: anything }));
+    const seen: (readonly string[])[] = [];
+    const openNetwork: OpenNetwork = async (...parts) => ({
+      ...(await noNetwork(...parts)),
+      setAlsoNamespaces: (namespaces) => void seen.push(namespaces),
+    });
+    const session = stack.use(await openSession(new Cluster(manager), "ada@laptop", openNetwork));
+    session.beginLocalOnly("dev", "other");
+    session.beginLocalOnly("more", "other");
+    expect(() => session.beginLocalOnly("dev")).toThrow("there is already an intercept named dev");
+    expect((await session.status(never)).localOnly).toEqual([
+      { name: "dev", namespace: "other" },
+      { name: "more", namespace: "other" },
+    ]);
+    await expect(session.leave("dev", never, { only: "intercept" })).rejects.toThrow("no intercept named dev");
+    const ended = session.localOnlyEnded("dev");
+    await session.leave("dev", never);
+    await ended;
+    await session.leave("more", never);
+    expect(seen).toEqual([["other"], ["other"], ["other"], []]);
   });
 });
 

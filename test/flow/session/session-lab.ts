@@ -224,6 +224,7 @@ export const noNetwork: OpenNetwork = () =>
     lost: new Promise<AppError>(() => undefined),
     warnings: [],
     setSession: () => undefined,
+    setAlsoNamespaces: () => undefined,
     status: () => Promise.resolve({}),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   });

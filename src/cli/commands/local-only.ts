@@ -1,0 +1,99 @@
+// `intercept NAME --local-only [-n NAMESPACE] [-- cmd]`: no workload and no traffic; the short names of a namespace
+// resolve while it lasts. Of older versions, and kept for their scripts.
+import { AppError, toAppError } from "#base/error.ts";
+import type { Connected } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection.ts";
+import type { CommandContext } from "#cli/context.ts";
+import { runForeground } from "#cli/foreground.ts";
+import type { InterceptFlags } from "#cli/intercept-flags.ts";
+import { requireCommand } from "#cli/own-command.ts";
+import { watchOwned } from "#cli/owned-watch.ts";
+import { localOnlyToJson } from "#cli/texts/json.ts";
+
+/** chosen: the daemon answers at once. */
+const limitMs = 15_000;
+
+export async function runLocalOnly(
+  context: CommandContext,
+  name: string,
+  flags: InterceptFlags,
+  command: readonly string[],
+): Promise<number> {
+  refuseOthers(flags);
+  const [file, ...args] = command;
+  if (file !== undefined) await requireCommand(file, context.environment);
+  using connected = await connectIfNeeded(context);
+  const { client } = connected.daemon;
+  const owned = file !== undefined;
+  const wish = { name, namespace: context.flags.namespace, ownedByConnection: owned };
+  const { info } = await client.call("localOnly", wish, limitMs);
+  context.output.warn(`--local-only is deprecated: \`telepresence connect -n ${info.namespace}\` does the same`);
+  context.output.line(`${name}: local-only intercept, the names of namespace ${info.namespace} resolve`);
+  context.output.data(localOnlyToJson(info));
+  if (file === undefined) return 0;
+  const watch = watchOwned(client, `the intercept ${name}`);
+  try {
+    const child = { command: [file, ...args] as const, env: context.environment.all };
+    return await runForeground(context, child, { client, undo: "nothing", endedElsewhere: watch.reason });
+  } finally {
+    if (!watch.ended) await leave(context, connected, name);
+  }
+}
+
+/** Commander's names of what an intercept without traffic has no use for. */
+const meaningless: readonly (keyof InterceptFlags)[] = [
+  "port",
+  "service",
+  "workload",
+  "deployment",
+  "container",
+  "address",
+  "agent",
+  "existing",
+  "onRefused",
+  "probes",
+  "envFile",
+  "envJson",
+  "envSyntax",
+  "envExclude",
+  "detailedOutput",
+  "mechanism",
+  "mount",
+  "copyVolume",
+  "copyLimit",
+  "toPod",
+  "httpMatch",
+  "httpHeader",
+  "httpPathEqual",
+  "httpPathPrefix",
+  "httpPathRegex",
+  "httpMethod",
+  "httpQuery",
+  "httpBody",
+  "grpcMethod",
+  "match",
+  "tlsCert",
+  "plaintext",
+  "httpPlaintext",
+  "allowOverlap",
+];
+
+function refuseOthers(flags: InterceptFlags): void {
+  const given = meaningless.find((name) => flags[name] !== undefined);
+  const flag = given ?? (flags.previewUrl === true ? "previewUrl" : undefined);
+  if (flag === undefined) return;
+  const spelled = `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  throw new AppError("usage", `${spelled} is of no use with --local-only, which has no workload and takes no traffic`, {
+    hint: "leave one of the two out",
+  });
+}
+
+/** If it cannot be, it still ends with this connection. */
+async function leave(context: CommandContext, { daemon }: Connected, name: string): Promise<void> {
+  try {
+    await daemon.client.call("leave", { name, only: "local-only" }, limitMs);
+  } catch (error) {
+    const { code, message } = toAppError(error);
+    if (code !== "intercept_not_found") context.output.warn(`the intercept ${name} was not ended in order: ${message}`);
+  }
+}
