@@ -13,6 +13,7 @@ import { checkDirections, checkImports, checkOutside } from "./architecture/ladd
 import { checkReadmes, checkRungs, checkSpecifiers } from "./architecture/ladder.ts";
 import { blank, importsOf, projectRoot, readTree, tree } from "./architecture/source.ts";
 import type { Tree } from "./architecture/source.ts";
+import { checkTraps } from "./architecture/traps.ts";
 import { checkTags, checkWalks } from "./architecture/walks.ts";
 
 interface Guard {
@@ -157,6 +158,20 @@ const guards: readonly Guard[] = [
     rule: "each exit code is explained",
     check: checkExitCodes,
     planted: [[{ "README.md": "| 0 | fine |\n| 1 | error |\n| 2 | usage |\n" }, "exit code 70"]],
+  },
+  {
+    rule: "each trap has its tests",
+    check: checkTraps,
+    planted: [
+      [{ "docs/traps.md": "## 26. Title\n- story\n" }, "lacks trap 27"],
+      [{ "docs/traps.md": "## 26. Title\n" }, '"26. Title" has no story'],
+      [{ "docs/traps.md": "## 26. Title\n- story\n- other\n  - `a.test.ts`: x\n" }, 'no test for "story"'],
+      [{ "docs/traps.md": "## 26. Title\n- story\n  - `a.test.ts`: x\n" }, 'a.test.ts has no test "x"'],
+      [
+        { "docs/traps.md": "## 26. T\n- s\n  - `a.test.ts`: x\n", "a.test.ts": 'say("x"); test("xy", f);' },
+        'no test "x"',
+      ],
+    ],
   },
   {
     rule: "the map is short and complete",

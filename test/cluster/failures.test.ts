@@ -235,3 +235,51 @@ describe("pod security at its strictest", () => {
     expect(await field(restricted, "deployment/number", ".metadata.generation")).toBe(generation);
   });
 });
+
+interface Container {
+  readonly name: string;
+  readonly securityContext?: object;
+}
+
+// Traps 47, 48 and 53: a user of the cluster's choice, which is the agent's as well; none at all; and a host name.
+test("admits agents beside applications of any user, and under a LimitRange", async () => {
+  const limits = { type: "Container", min: { memory: "16Mi" }, max: { memory: "600Mi" }, default: { memory: "300Mi" } };
+  const range = { apiVersion: "v1", kind: "LimitRange", metadata: { name: "limits" }, spec: { limits: [limits] } };
+  const seccompProfile = { type: "RuntimeDefault" };
+  const strict = { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ["ALL"] } };
+  const apps = {
+    random: {
+      pod: {
+        hostname: "one",
+        subdomain: "random",
+        securityContext: { runAsNonRoot: true, runAsUser: 1_000_620_000, fsGroup: 1_000_620_000, seccompProfile },
+      },
+      container: { securityContext: strict },
+    },
+    unsaid: { pod: { securityContext: {} }, container: { securityContext: {} } },
+  };
+  const places = { random: restricted, unsaid: namespace };
+  await lab.quit();
+  await apply(restricted, range);
+  const one = async (name: keyof typeof apps, port: string): Promise<unknown> => {
+    const where = places[name];
+    await apply(where, ...webApp({ name, ...apps[name] }));
+    await rolledOut(where, `deployment/${name}`);
+    await lab.ok("intercept", name, "--port", port, "-n", where, "--agent", "sidecar");
+    const answer = async (): Promise<string> =>
+      (await lab.sh(`curl -sS --max-time 10 http://${name}.${where}/`)).stdout;
+    await until("an answer of the laptop", async () => (await answer()) === "hello from laptop\n");
+    const template = await field(where, `deployment/${name}`, ".spec.template.spec");
+    const { containers, initContainers = [] } = JSON.parse(template) as Readonly<Record<string, Container[]>>;
+    const agent = [...containers!, ...initContainers].find((container) => container.name === "traffic-agent");
+    await lab.ok("leave", name);
+    expect(await answer()).toContain("Hello from the cluster");
+    await lab.ok("uninstall", "--agent", name, "-n", where);
+    return agent?.securityContext;
+  };
+  await using server = lab.spawn(fixture("laptop-server.mjs", "18402-18403"));
+  await server.says("listens on 18403");
+  expect(await one("random", "18402")).toMatchObject({ runAsUser: 1_000_620_000 });
+  expect(await one("unsaid", "18403")).not.toHaveProperty("runAsUser");
+  await kubectl("delete", "-n", restricted, "limitrange/limits");
+});
