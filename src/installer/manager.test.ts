@@ -305,5 +305,6 @@ describe("buildManager()", () => {
       },
     });
     expect(JSON.stringify(spec)).not.toContain("serviceAccountName");
+    expect(JSON.stringify(spec)).not.toContain("runAsUser"); // the cluster's choice, or the image's
   });
 });

@@ -36,7 +36,8 @@ export function buildManager({ namespace, image, version, env }: ManagerManifest
           automountServiceAccountToken: false,
           enableServiceLinks: false,
           terminationGracePeriodSeconds: 10,
-          securityContext: { runAsNonRoot: true, runAsUser: 65_532, seccompProfile: { type: "RuntimeDefault" } },
+          // Its user is the image's, or the cluster's choice: one that gives each namespace users of its own refuses others.
+          securityContext: { runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } },
           containers: [buildContainer(image, env)],
           // Optional: who installs may not write it, and the next laptop brings it.
           volumes: [{ name: "nodes", configMap: { name: nodeListName, optional: true } }],
