@@ -7,6 +7,7 @@ import type {
   ServerHttp2Stream,
   ServerStreamResponseOptions,
 } from "node:http2";
+import { hasWholeAnswer } from "./http2-end.ts";
 import { Fields, endsStream, isCut, sendOn, sendTrailers } from "./http2-messages.ts";
 
 export class Http2Answer {
@@ -63,7 +64,8 @@ export class Http2Answer {
     sendOn(stream, () => stream.respond(new Fields(list, headers).forAnswer(), asItCame));
     stream.on("drain", () => from.resume());
     from.on("data", (bytes: Buffer) => {
-      if (stream.writable && !stream.write(bytes)) from.pause();
+      // What has come whole is in memory anyway, and Node drops it when its connection ends.
+      if (stream.writable && !stream.write(bytes) && !hasWholeAnswer(from)) from.pause();
     });
   };
 }

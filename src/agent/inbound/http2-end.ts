@@ -37,7 +37,8 @@ export class Http2End {
   #failure: AppError | undefined;
   #lastProcessed: number | undefined;
   #gone = false;
-  #openStreams = 0;
+  #ended = false;
+  readonly #open = new Set<ClientHttp2Stream>();
 
   constructor({ duplex, taken, clock, onGone }: Http2EndOptions) {
     this.taken = taken;
@@ -55,7 +56,7 @@ export class Http2End {
     this.#session.once("connect", () => {
       if (!this.#session.destroyed) this.#session.setLocalWindowSize(windows.endConnectionBytes);
     });
-    duplex.once("end", () => this.#session.destroy());
+    duplex.once("end", this.#onEnd);
     this.greeted = this.#waitForGreeting();
     this.greeted.catch(() => undefined); // may have no reader
   }
@@ -65,7 +66,7 @@ export class Http2End {
   }
   /** The connection is over, and with it whatever was under way. */
   get isLost(): boolean {
-    return this.#session.destroyed;
+    return this.#ended || this.#session.destroyed;
   }
   get lostReason(): string {
     return this.#failure?.message ?? "the connection was closed";
@@ -78,9 +79,9 @@ export class Http2End {
 
   request(fields: Fields, endStream: boolean): ClientHttp2Stream {
     const stream = this.#session.request(fields.forRequest(), { endStream, waitForTrailers: !endStream });
-    this.#openStreams += 1;
+    this.#open.add(stream);
     stream.once("close", () => {
-      this.#openStreams -= 1;
+      this.#open.delete(stream);
       if (this.#gone) this.#endInTime();
     });
     return stream;
@@ -118,6 +119,17 @@ export class Http2End {
     this.#failure ??= toAppError(error);
   };
 
+  /** Nothing more comes. Answers that are here go on, at once and however slow their callers: Node drops them soon. */
+  readonly #onEnd = (): void => {
+    this.#ended = true;
+    for (const stream of this.#open) {
+      if (hasWholeAnswer(stream)) stream.resume();
+      else stream.destroy();
+    }
+    this.#session.close();
+    this.#leave();
+  };
+
   #leave(): void {
     if (this.#gone) return;
     this.#gone = true;
@@ -126,8 +138,14 @@ export class Http2End {
   }
 
   #endInTime(): void {
-    if (this.#openStreams > 0 || this.#duplex.destroyed) return;
+    if (this.#open.size > 0 || this.#duplex.destroyed) return;
     const timer = this.#clock.after(finishMs, () => this.destroy()).unref();
     this.#duplex.once("close", () => timer[Symbol.dispose]());
   }
+}
+
+/** Nothing of it is on its way, though it may not have been read yet. */
+export function hasWholeAnswer(stream: ClientHttp2Stream): boolean {
+  if (stream.closed) return stream.rstCode === constants.NGHTTP2_NO_ERROR;
+  return stream.state.state === constants.NGHTTP2_STREAM_STATE_HALF_CLOSED_REMOTE;
 }
