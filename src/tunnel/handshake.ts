@@ -22,10 +22,14 @@ export interface HandshakeOptions {
   readonly signal: AbortSignal;
   /** Refuses an end of any other role. */
   readonly expectRole?: Hello["role"];
+  /** The accepter's HELLO where it depends on the opener's; what it throws is a refusal. */
+  readonly answer?: (theirs: Hello) => Hello;
 }
 
 export interface Handshake {
   readonly peer: Hello;
+  /** What this end has said. */
+  readonly mine: Hello;
   readonly agreement: Agreement;
   /** Bytes that came after the HELLO. */
   readonly rest: Uint8Array;
@@ -62,9 +66,11 @@ export function exchangeHello<T>(options: HandshakeOptions, complete: (handshake
           fail(outcome, role === "accepter" ? refusal(hello, outcome) : undefined);
           return;
         }
-        if (role === "accepter") transport.write(encodeHello(hello));
+        if (role === "accepter") transport.write(encodeHello(outcome.mine));
         leave();
-        resolve(complete({ peer: decoded.hello, agreement: outcome, rest: decoded.rest }));
+        resolve(
+          complete({ peer: decoded.hello, mine: outcome.mine, agreement: outcome.agreement, rest: decoded.rest }),
+        );
       } catch (error) {
         fail(toAppError(error));
       }
@@ -90,14 +96,14 @@ export function endTransport(transport: Duplex, clock: Clock, lastWords?: Uint8A
   transport.end(lastWords, () => transport.destroy());
 }
 
-function judge(options: HandshakeOptions, theirs: Hello): Agreement | AppError {
+function judge(options: HandshakeOptions, theirs: Hello): { agreement: Agreement; mine: Hello } | AppError {
   try {
     const agreement = negotiate(options.hello, theirs);
     if (theirs.refusal !== undefined) return refusedBy(theirs.refusal);
     if (options.expectRole !== undefined && theirs.role !== options.expectRole) {
       return new AppError("denied", `the far end is a ${theirs.role}, expected a ${options.expectRole}`);
     }
-    return agreement;
+    return { agreement, mine: options.answer?.(theirs) ?? options.hello };
   } catch (error) {
     return toAppError(error);
   }

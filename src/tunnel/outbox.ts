@@ -1,11 +1,13 @@
 // What a session has to say, in the order it says it: frames of control first, then datagrams and streams in turns.
 // Streams keep their own bytes until it is their turn, so a blocked transport brakes each stream's writer and nothing
 // piles up here but control frames and the bounded datagram queue.
+// Where a session outlives its transport, what the far end has not acknowledged is kept, and sent again on the next.
 // Invariant: sequence numbers are given in the order of the bytes on the transport.
 import type { Duplex } from "node:stream";
 import { encodeHeader, frameHeaderBytes, frameTypes, isSequenced } from "#wire/frame.ts";
 import type { FrameType } from "#wire/frame.ts";
-import { maxQueuedDatagramBytes } from "#wire/limits.ts";
+import { maxQueuedDatagramBytes, maxUnacknowledgedBytes } from "#wire/limits.ts";
+import { Unacknowledged } from "./unacknowledged.ts";
 
 /** A stream as the outbox sees it. */
 export interface Sender {
@@ -19,7 +21,8 @@ export interface Sender {
 }
 
 export interface OutboxOptions {
-  readonly transport: Duplex;
+  /** What was sent is kept until it is acknowledged. */
+  readonly keepsSent: boolean;
   /** Something left for the transport. */
   readonly onSent: () => void;
   /** The far end makes us answer more than it reads. */
@@ -56,8 +59,14 @@ export class Outbox {
   #datagramBytes = 0;
   #droppedDatagrams = 0;
   readonly #senders = new Set<Sender>();
+  /** Undefined where nothing is ever sent again. */
+  readonly #sent: Unacknowledged | undefined;
+  /** Of those, how many the present transport has been given. */
+  #givenCount = 0;
   #lastSeq = 0;
-  #blocked = false;
+  #transport: Duplex | undefined;
+  /** The transport takes nothing now, or there is none. */
+  #blocked = true;
   #scheduled = false;
   #flushing = false;
   #ending = false;
@@ -69,7 +78,34 @@ export class Outbox {
 
   constructor(options: OutboxOptions) {
     this.#options = options;
-    options.transport.on("drain", this.#onDrain);
+    if (options.keepsSent) this.#sent = new Unacknowledged();
+  }
+
+  /** From now on everything leaves on this transport, first what the far end has not got of what left before. */
+  attach(transport: Duplex): void {
+    this.#transport = transport;
+    this.#givenCount = 0;
+    this.#blocked = false;
+    transport.on("drain", this.#onDrain);
+    this.#schedule();
+  }
+
+  /** Nothing leaves until there is another transport, which is not told what only concerned this one. */
+  detach(): void {
+    this.#control = this.#control.filter(({ type }) => isSequenced(type));
+    this.#controlBytes = this.#control.reduce((sum, { payload }) => sum + frameHeaderBytes + payload.length, 0);
+    this.#transport?.off("drain", this.#onDrain);
+    this.#transport = undefined;
+    this.#blocked = true;
+  }
+
+  /** The far end has every sequenced frame up to this one. */
+  acknowledged(seq: number): void {
+    if (this.#sent === undefined) return;
+    const before = this.#sent.count;
+    this.#sent.acknowledge(seq);
+    this.#givenCount = Math.max(0, this.#givenCount - (before - this.#sent.count));
+    this.#schedule();
   }
 
   /** Sequence number of the last sequenced frame handed to the transport. */
@@ -128,7 +164,8 @@ export class Outbox {
     this.#control = [];
     this.#datagrams.length = 0;
     this.#senders.clear();
-    this.#options.transport.off("drain", this.#onDrain);
+    this.#sent?.clear();
+    this.detach();
   }
 
   /** Sends what waits without waiting for the tick's end. */
@@ -151,19 +188,20 @@ export class Outbox {
     this.#flushing = true;
     try {
       while (!this.#blocked && !this.#stopped && this.#fill()) {
-        this.#blocked = !this.#batch.writeTo(this.#options.transport);
+        this.#blocked = this.#transport === undefined || !this.#batch.writeTo(this.#transport);
         this.#options.onSent();
       }
     } finally {
       this.#flushing = false;
     }
-    if (this.#ending && !this.#blocked && !this.#stopped) this.#options.transport.end();
+    if (this.#ending && !this.#blocked && !this.#stopped) this.#transport?.end();
   }
 
   /** Gathers one batch; false when nothing waits. */
   #fill(): boolean {
+    if (!this.#fillAgain()) return true;
     this.#fillControl();
-    while (this.#batch.bytes < batchBytes && (this.#datagrams.length > 0 || this.#senders.size > 0)) {
+    while (this.#mayFill && (this.#datagrams.length > 0 || this.#senders.size > 0)) {
       this.#fillDatagrams();
       this.#fillOneTurnEach();
       this.#fillControl(); // a writer that was let go on may have had something to say
@@ -171,13 +209,29 @@ export class Outbox {
     return this.#batch.bytes > 0;
   }
 
+  /** Room in this batch, and for more that is on its way. Control is bounded by itself. */
+  get #mayFill(): boolean {
+    return this.#batch.bytes < batchBytes && (this.#sent === undefined || this.#sent.bytes < maxUnacknowledgedBytes);
+  }
+
+  /** What an earlier transport may have taken with it; true when all of it is under way again. */
+  #fillAgain(): boolean {
+    while (this.#batch.bytes < batchBytes) {
+      const frame = this.#sent?.at(this.#givenCount);
+      if (frame === undefined) return true;
+      this.#batch.header(frame.type, frame.streamId, frame.seq, frame.length);
+      for (const piece of frame.pieces) this.#batch.add(piece);
+      this.#givenCount += 1;
+    }
+    return false;
+  }
+
   #fillControl(): void {
     if (this.#control.length === 0) return;
     let count = 0;
     for (const { type, streamId, payload } of this.#control) {
       if (this.#batch.bytes >= batchBytes) break;
-      this.#frame(type, streamId, payload.length);
-      this.#batch.add(payload);
+      this.#frame(type, streamId, [payload], payload.length);
       this.#controlBytes -= frameHeaderBytes + payload.length;
       count += 1;
     }
@@ -191,35 +245,37 @@ export class Outbox {
       const next = this.#datagrams.shift();
       if (next === undefined) return;
       this.#datagramBytes -= next.payload.length + datagramOverheadBytes;
-      this.#frame(frameTypes.datagram, next.streamId, next.payload.length);
-      this.#batch.add(next.payload);
+      this.#frame(frameTypes.datagram, next.streamId, [next.payload], next.payload.length);
       sent += frameHeaderBytes + next.payload.length;
     }
   }
 
   #fillOneTurnEach(): void {
     let turns = this.#senders.size;
-    const pieces: Uint8Array[] = [];
     for (const sender of this.#senders) {
-      if (turns === 0 || this.#batch.bytes >= batchBytes) return;
+      if (turns === 0 || !this.#mayFill) return;
       turns -= 1;
       this.#senders.delete(sender); // to the back of the queue, if it has more
       const limit = this.#senders.size === 0 ? batchBytes : sharedTurnBytes;
       const count = Math.min(sender.sendableBytes, limit);
       if (count > 0) {
-        this.#frame(frameTypes.data, sender.id, count);
+        const pieces: Uint8Array[] = [];
         sender.takeBytes(count, pieces);
-        for (const piece of pieces) this.#batch.add(piece);
-        pieces.length = 0;
+        this.#frame(frameTypes.data, sender.id, pieces, count);
       }
       if (sender.sendableBytes > 0) this.#senders.add(sender);
-      else if (sender.takeEnd()) this.#frame(frameTypes.end, sender.id, 0);
+      else if (sender.takeEnd()) this.#frame(frameTypes.end, sender.id, [], 0);
     }
   }
 
-  #frame(type: FrameType, streamId: number, length: number): void {
-    if (isSequenced(type)) this.#lastSeq = (this.#lastSeq + 1) >>> 0;
-    this.#batch.header(type, streamId, isSequenced(type) ? this.#lastSeq : 0, length);
+  #frame(type: FrameType, streamId: number, pieces: readonly Uint8Array[], length: number): void {
+    const sequenced = isSequenced(type);
+    if (sequenced) this.#lastSeq = (this.#lastSeq + 1) >>> 0;
+    this.#batch.header(type, streamId, sequenced ? this.#lastSeq : 0, length);
+    for (const piece of pieces) this.#batch.add(piece);
+    if (!sequenced || this.#sent === undefined) return;
+    this.#sent.add({ type, streamId, seq: this.#lastSeq, length, pieces });
+    this.#givenCount += 1;
   }
 }
 

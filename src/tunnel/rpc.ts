@@ -60,6 +60,8 @@ export interface Rpc<
   ): Disposable;
   /** Resolves, never rejects: undefined after an orderly end of either side. */
   readonly closed: Promise<AppError | undefined>;
+  /** Pending calls reject, and the far end is told that nobody waits for them; the connection stays. */
+  giveUpCalls(error: AppError): void;
   /** Ends in order: what was answered is still sent; pending calls reject. */
   dispose(): void;
   /** Resets the stream. */
@@ -90,7 +92,7 @@ class Connection implements Rpc<ApiDefinition, NotificationTable, NotificationTa
   readonly #queueBytes: number;
   readonly #reader: RpcReader;
   readonly #connection: MessageConnection;
-  readonly #calls = new Set<(error: AppError) => void>();
+  readonly #calls = new Set<(error: AppError, tell?: "tell") => void>();
   readonly #running = new Set<AbortController>();
   readonly #listeners = new Map<string, Set<(params: unknown) => void>>();
   #over: AppError | undefined;
@@ -150,6 +152,10 @@ class Connection implements Rpc<ApiDefinition, NotificationTable, NotificationTa
     return { [Symbol.dispose]: () => void listeners.delete(listener) };
   }
 
+  giveUpCalls(error: AppError): void {
+    for (const reject of this.#calls) reject(error, "tell");
+  }
+
   dispose(): void {
     this.#options.stream.end();
     this.#finish(undefined, linkLost());
@@ -171,7 +177,8 @@ class Connection implements Rpc<ApiDefinition, NotificationTable, NotificationTa
         signal.removeEventListener("abort", onAbort);
         source.dispose();
       };
-      const onLost = (error: AppError): void => {
+      const onLost = (error: AppError, tell?: "tell"): void => {
+        if (tell !== undefined) source.cancel();
         settle();
         reject(error);
       };

@@ -1,20 +1,21 @@
-// A session: streams over one ordered byte transport (PROTOCOL §3–7). Frames come in through the decoder and go out
-// through the outbox; this file is the state machine between them.
+// A session: streams over a link (PROTOCOL §3–7). Frames come in from the link and go out through its outbox; this file
+// is the state machine between them.
 //
 //   open() ─ OPEN ─▶ opening ─ OPEN_OK ─▶ open ─ END both ways, or RESET ─▶ gone
 //   OPEN ─▶ offered ─ accept() ─ OPEN_OK ─▶ open ─ …
 //
 // Invariants: a stream is in exactly one of #openings, #offers and #streams; a misbehaving far end ends its stream or
-// this session, never the process; every wait ends when the transport does.
+// this session, never the process; every wait ends when the session does, which is when its transport does unless both
+// ends can resume it.
 import type { Duplex } from "node:stream";
-import { formatDuration, raceSignal } from "#base/abort.ts";
+import { raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, ProtocolError, invariant, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { decodeOpen, decodeReason, decodeUint32, encodeOpen } from "#wire/frame-body.ts";
 import { encodeReason, encodeUint32, orderlyGoaway } from "#wire/frame-body.ts";
 import type { Reason } from "#wire/frame-body.ts";
-import { FrameDecoder, formatFrameType, frameTypes, isSequenced } from "#wire/frame.ts";
+import { formatFrameType, frameTypes } from "#wire/frame.ts";
 import type { Frame, FrameType } from "#wire/frame.ts";
 import type { Hello } from "#wire/hello.ts";
 import { laptopBudgetBytes, maxStreams } from "#wire/limits.ts";
@@ -22,16 +23,17 @@ import { resetCodes } from "#wire/open.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
 import { endTransport, exchangeHello } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
-import { Heartbeat } from "./heartbeat.ts";
+import { Link } from "./link.ts";
 import { Offer } from "./offer.ts";
 import { Openings } from "./openings.ts";
-import { Outbox } from "./outbox.ts";
+import type { Outbox } from "./outbox.ts";
 import { ReceiveBudget, ReceiveWindow } from "./receive-window.ts";
 import type { Pace, ReceiveLimits } from "./receive-window.ts";
-import { Sequence } from "./sequence.ts";
+import { canResume } from "./resumption.ts";
+import type { Resumption } from "./resumption.ts";
 import { SessionStream, resetReasonOf } from "./stream.ts";
 import type { StreamHost } from "./stream.ts";
-import type { IncomingStream, TunnelSession, TunnelStream } from "./tunnel.ts";
+import type { IncomingStream, TransportEvents, TunnelSession, TunnelStream } from "./tunnel.ts";
 
 export interface OpenSessionOptions {
   /** Ordered bytes both ways; the session owns it from here on. One with `_writev` gets each batch in one call. */
@@ -51,20 +53,26 @@ export interface OpenSessionOptions {
 
 /** Exchanges HELLOs and resolves with the session. On failure the transport is destroyed. */
 export function openSession(options: OpenSessionOptions): Promise<TunnelSession> {
-  return exchangeHello<TunnelSession>(options, (handshake) => new Session(options, handshake));
+  return exchangeHello<TunnelSession>(options, (handshake) => {
+    // Only an accepter names sessions, and this one keeps none (resumable-sessions.ts does).
+    const named = options.role === "opener" && canResume(options.hello, handshake.peer);
+    const resumption = named ? handshake.peer.resume : undefined;
+    return new Session(options, handshake, resumption);
+  });
 }
 
-class Session implements TunnelSession, StreamHost, Pace {
+export class Session implements TunnelSession, StreamHost, Pace {
   readonly peer: Hello;
   readonly closed: Promise<AppError | undefined>;
   readonly #resolveClosed: (error: AppError | undefined) => void;
-  readonly #transport: Duplex;
+  readonly #hello: Hello;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #link: Link;
   readonly #outbox: Outbox;
-  readonly #heartbeat: Heartbeat;
-  readonly #decoder = new FrameDecoder();
-  readonly #sequence = new Sequence();
+  /** How the session is known to both ends; undefined where it ends with its transport. */
+  readonly #resumption: Resumption | undefined;
+  #transportEvents: TransportEvents | undefined;
   readonly #openings: Openings;
   readonly #offers = new Map<number, Offer>();
   readonly #streams = new Map<number, SessionStream>();
@@ -80,39 +88,38 @@ class Session implements TunnelSession, StreamHost, Pace {
   #closing = false;
   #goaway: Reason | undefined;
 
-  constructor(options: OpenSessionOptions, handshake: Handshake) {
+  constructor(options: OpenSessionOptions, handshake: Handshake, resumption: Resumption | undefined) {
     const { promise, resolve } = Promise.withResolvers<AppError | undefined>();
     this.closed = promise;
     this.#resolveClosed = resolve;
     this.peer = handshake.peer;
-    this.#transport = options.transport;
+    this.#hello = options.hello;
     this.#clock = options.clock;
     const limits = options.limits ?? { maxStreams, budgetBytes: laptopBudgetBytes };
     this.#maxStreams = limits.maxStreams;
     this.#budget = new ReceiveBudget(limits);
     this.#log = options.log.child({ peer: handshake.peer.role });
     this.#nextId = options.role === "opener" ? 1 : 2;
-    this.#outbox = new Outbox({
-      transport: this.#transport,
-      onSent: () => this.#heartbeat.sent(),
-      onOverflow: (bytes) => this.#fail(new AppError("busy", `${bytes} bytes wait for a far end that does not read`)),
+    this.#resumption = resumption && { ...resumption };
+    this.#link = new Link({
+      clock: options.clock,
+      resumable: resumption !== undefined,
+      onFrame: (frame) => this.#onFrame(frame),
+      onLost: (message, cause) => this.#transportEnded(message, cause),
+      onFailure: (error) => this.#fail(error),
     });
+    this.#outbox = this.#link.outbox;
     this.#openings = new Openings({
       clock: options.clock,
       giveUp: (id, reason) => this.#say(frameTypes.reset, id, reason, ""),
       onSettled: () => this.#endIfDrained(),
     });
-    this.#heartbeat = new Heartbeat({
-      clock: options.clock,
-      sendPing: (payload) => this.#outbox.control(frameTypes.ping, 0, payload),
-      onSilence: (silentMs) => this.#transportEnded(`the far end has been silent for ${formatDuration(silentMs)}`),
-    });
-    this.#listen(handshake.rest);
+    this.#link.attach(options.transport, handshake.rest, 0);
     this.#log.info("session opened", { software: handshake.peer.software, version: handshake.agreement.version });
   }
 
   get roundTripMs(): number | undefined {
-    return this.#heartbeat.roundTripMs;
+    return this.#link.roundTripMs;
   }
   get streamCount(): number {
     return this.#streams.size;
@@ -141,6 +148,7 @@ class Session implements TunnelSession, StreamHost, Pace {
   }
 
   async close(signal: AbortSignal): Promise<void> {
+    if (this.#link.transport === undefined) this.destroy(); // nobody to drain with
     if (!this.#closing && !this.#over) {
       this.#closing = true;
       this.#outbox.control(frameTypes.goaway, 0, encodeReason(orderlyGoaway, ""));
@@ -154,8 +162,11 @@ class Session implements TunnelSession, StreamHost, Pace {
   }
 
   destroy(error?: AppError): void {
+    const cancelled = this.#closing ? undefined : new AppError("cancelled", "the session was ended");
     if (error !== undefined) this.#fail(error);
-    else this.#finish(this.#closing ? undefined : new AppError("cancelled", "the session was ended"));
+    // The far end would wait for another transport.
+    else if (cancelled !== undefined && this.resumable) this.#fail(cancelled);
+    else this.#finish(cancelled);
   }
 
   // ---- for streams
@@ -189,35 +200,74 @@ class Session implements TunnelSession, StreamHost, Pace {
     this.#endIfDrained();
   }
 
-  // ---- transport
+  // ---- transports
 
-  #listen(rest: Uint8Array): void {
-    const transport = this.#transport;
-    transport.on("data", (chunk: Uint8Array) => this.#receive(chunk));
-    transport.on("end", () => this.#transportEnded("the far end closed the connection"));
-    transport.on("close", () => this.#transportEnded("the connection was closed"));
-    transport.on("error", (error: Error) => this.#transportEnded(`the connection failed: ${error.message}`, error));
-    if (rest.length > 0) this.#receive(rest);
+  get resumable(): boolean {
+    return this.#resumption !== undefined;
   }
 
-  #receive(chunk: Uint8Array): void {
-    if (this.#over) return;
-    this.#heartbeat.heard();
-    try {
-      this.#decoder.push(chunk, (frame) => this.#onFrame(frame));
-    } catch (error) {
-      this.#fail(toAppError(error));
+  onTransport(events: TransportEvents): void {
+    invariant(this.#transportEvents === undefined, "a session has one listener for its transports");
+    this.#transportEvents = events;
+  }
+
+  async resume(transport: Duplex, signal: AbortSignal): Promise<void> {
+    const resumption = this.#resumption;
+    invariant(resumption !== undefined, "this session ends with its transport");
+    if (this.#over) {
+      transport.destroy();
+      throw new AppError("link_lost", "the session is over");
     }
+    this.#link.detach()?.destroy();
+    resumption.epoch += 1;
+    const resume = { ...resumption, receivedSeq: this.#link.receivedSeq };
+    const hello = { ...this.#hello, resume };
+    const { role } = this.peer;
+    const options = { transport, hello, role: "opener", expectRole: role, clock: this.#clock, signal } as const;
+    await exchangeHello(options, ({ peer, rest }) => {
+      if (peer.resume?.sessionId !== resumption.sessionId || peer.resume.epoch !== resume.epoch) {
+        transport.destroy();
+        throw malformed("HELLO does not answer for the session that was to be resumed");
+      }
+      this.continueOn(transport, rest, peer.resume.receivedSeq);
+    });
+  }
+
+  /** The accepter's side of it: nothing more is read from the transport before. The number of the last frame that came. */
+  stopReading(epoch: number): number {
+    if (this.#resumption !== undefined) this.#resumption.epoch = epoch;
+    const transport = this.#link.detach();
+    if (transport !== undefined) {
+      transport.destroy();
+      this.#transportEvents?.lost(new AppError("link_lost", "the far end goes on with another connection"));
+    }
+    return this.#link.receivedSeq;
+  }
+
+  continueOn(transport: Duplex, rest: Uint8Array, receivedSeq: number): void {
+    if (this.#over) {
+      transport.destroy();
+      return;
+    }
+    this.#link.attach(transport, rest, receivedSeq);
+    this.#log.info("session resumed", { epoch: this.#resumption?.epoch });
+    this.#transportEvents?.resumed();
   }
 
   #transportEnded(message: string, cause?: Error): void {
+    const lost = new AppError("link_lost", message, { cause });
+    if (this.#resumption !== undefined && !this.#closing && this.#goaway === undefined) {
+      this.#log.info("session lost its connection", { error: message });
+      this.#transportEvents?.lost(lost);
+      return;
+    }
     const orderly = this.#goaway !== undefined || (this.#closing && this.#streamTotal() === 0);
-    this.#finish(orderly ? undefined : new AppError("link_lost", message, { cause }));
+    this.#finish(orderly ? undefined : lost);
   }
 
   // ---- frames
 
-  readonly #handlers: Readonly<Record<FrameType, (frame: Frame) => void>> = {
+  readonly #handlers: Readonly<Partial<Record<FrameType, (frame: Frame) => void>>> = {
     [frameTypes.open]: (frame) => this.#onOpen(frame),
     [frameTypes.openOk]: (frame) => this.#onOpenOk(frame),
     [frameTypes.reject]: (frame) => this.#onReject(frame),
@@ -231,18 +281,11 @@ class Session implements TunnelSession, StreamHost, Pace {
       this.#forStream(frame, (stream) => {
         if (!stream.receiveDatagram(frame.payload)) this.#droppedDatagrams += 1;
       }),
-    [frameTypes.ack]: (frame) => this.#sequence.acknowledge(decodeUint32(frame.payload), this.#outbox.lastSeq),
-    [frameTypes.ping]: (frame) => this.#outbox.control(frameTypes.pong, 0, frame.payload),
-    [frameTypes.pong]: (frame) => this.#heartbeat.pong(frame.payload),
     [frameTypes.goaway]: (frame) => this.#onGoaway(decodeReason(frame.payload)),
   };
 
   #onFrame(frame: Frame): void {
-    if (this.#over) return;
-    if (isSequenced(frame.type) && this.#sequence.take(frame)) {
-      this.#outbox.control(frameTypes.ack, 0, encodeUint32(this.#sequence.received));
-    }
-    this.#handlers[frame.type](frame);
+    if (!this.#over) this.#handlers[frame.type]?.(frame);
   }
 
   #onOpen(frame: Frame): void {
@@ -407,20 +450,19 @@ class Session implements TunnelSession, StreamHost, Pace {
     if (this.#over) return;
     this.#say(frameTypes.goaway, 0, resetReasonOf(error), error.message);
     this.#outbox.flushNow();
-    this.#finish(error, () => endTransport(this.#transport, this.#clock));
+    this.#finish(error, (transport) => endTransport(transport, this.#clock));
   }
 
-  #finish(error: AppError | undefined, end = (): unknown => this.#transport.destroy()): void {
+  #finish(error: AppError | undefined, end = (transport: Duplex): unknown => transport.destroy()): void {
     if (this.#over) return;
     this.#over = true;
-    this.#heartbeat.stop();
-    this.#outbox.stop();
+    const transport = this.#link.stop();
     const lost = error ?? new AppError("link_lost", "the link was closed");
     this.#openings.refuseAll(lost);
     for (const offer of this.#offers.values()) offer.abort(lost);
     this.#offers.clear();
     for (const stream of this.#streams.values()) stream.cut(lost);
-    end();
+    if (transport !== undefined) end(transport);
     this.#log.info("session ended", error === undefined ? {} : { code: error.code, error: error.message });
     this.#resolveClosed(error);
   }

@@ -29,6 +29,13 @@ export interface IncomingStream {
   reject(reason: ResetReason, message: string): void;
 }
 
+/** Of a session that can be resumed. */
+export interface TransportEvents {
+  /** The session stands, and waits for another transport; its streams stand still. */
+  lost(reason: AppError): void;
+  resumed(): void;
+}
+
 export interface TunnelSession {
   readonly peer: Hello;
   /**
@@ -46,6 +53,15 @@ export interface TunnelSession {
   readonly streamCount: number;
   /** Datagrams dropped here since the session began, because their queue was full or nobody listened. */
   readonly droppedDatagrams: number;
+  /** Whether both ends keep the session when its transport is lost. */
+  readonly resumable: boolean;
+  /** One listener. */
+  onTransport(events: TransportEvents): void;
+  /**
+   * For the opener of a resumable session: leaves the present transport, if there is one, and goes on here. Rejects and
+   * destroys this transport when that fails; with `not_found` when the far end does not know the session any more.
+   */
+  resume(transport: Duplex, signal: AbortSignal): Promise<void>;
   /** No new streams; waits for the open ones until the signal aborts, then cuts. */
   close(signal: AbortSignal): Promise<void>;
   destroy(error?: AppError): void;

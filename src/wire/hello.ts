@@ -5,8 +5,11 @@ import { z } from "zod";
 /** Wire protocol versions this build speaks: N and N−1. */
 export const protocolVersions = { min: 1, max: 1 } as const;
 
-/** Optional features of this build, whatever its role: `wiretap` honours the `kind` of an intercept of this name. */
-export const spokenFeatures = ["wiretap"] as const;
+/**
+ * Optional features of this build (PROTOCOL §3.2): `wiretap` honours the `kind` of an intercept of this name, `resume`
+ * keeps a session when its transport is lost, where the accepter gives it a name.
+ */
+export const spokenFeatures = ["wiretap", "resume"] as const;
 export type Feature = (typeof spokenFeatures)[number];
 
 export const helloSchema = z.object({
@@ -17,8 +20,18 @@ export const helloSchema = z.object({
   role: z.enum(["laptop", "manager", "agent"]),
   /** Names of optional features; both must name one for it to be used. */
   features: z.array(z.string().max(32)).max(64),
-  /** Resuming (a later version's): the session that this transport continues. */
-  resume: z.object({ sessionId: z.string(), token: z.string(), receivedSeq: z.number().int() }).optional(),
+  /** From an opener: the session that this transport is to continue. From an accepter: the one that it carries now. */
+  resume: z
+    .object({
+      sessionId: z.string().max(64),
+      /** Known to both ends only. */
+      token: z.string().max(64),
+      /** How often the session has been resumed, by the opener's count. */
+      epoch: z.number().int().min(0),
+      /** The last sequenced frame that the sender of this HELLO has got. */
+      receivedSeq: z.number().int().min(0).max(0xffff_ffff),
+    })
+    .optional(),
   /** Set by the accepter when it will not go on; the link closes after it. */
   refusal: z.object({ code: z.string(), message: z.string() }).optional(),
 });

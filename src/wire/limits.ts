@@ -34,3 +34,5 @@ export const linkSilenceMs = 5000;
 export const helloTimeoutMs = 5000;
 /** chosen: how long the far end may take to connect a stream before the opener gives up. */
 export const openTimeoutMs = 30_000;
+/** chosen: bytes not yet acknowledged that are kept for the next transport: 1 Gbit/s at a round trip of 30 ms. */
+export const maxUnacknowledgedBytes = 4 * 1024 * 1024;
