@@ -1,10 +1,12 @@
 // Keeps one tunnel session to the traffic-manager alive: opens a transport (the API server's port-forward), says HELLO
-// and arrives; when the link is lost, does it again with back-off until the scope ends.
+// and arrives. When the transport is lost the session goes on over another; where the far end knows it no more (another
+// manager, or an older one) there is a new session. Both with back-off, until the scope ends.
 // Invariant: at most one session is up, and `onUp` has resolved before anybody sees it through `current`.
 import type { Duplex } from "node:stream";
 import { linkSignals, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import { openRpc, type Rpc } from "#tunnel/rpc.ts";
@@ -31,6 +33,8 @@ export interface ManagerLinkOptions {
   /** Called when the connection has become current. */
   readonly onCurrent: (connection: ManagerConnection) => void;
   readonly onDown: (reason: AppError) => void;
+  /** Called instead of the two above when the connection that was down goes on, with all its streams. */
+  readonly onResumed: (connection: ManagerConnection) => void;
   readonly clock: Clock;
   readonly log: Logger;
   readonly scope: Scope;
@@ -42,6 +46,9 @@ const lastRetryMs = 3000;
 /** A link that stood this long starts the back-off anew. */
 const steadyMs = 10_000;
 
+/** What a far end answers that will never go on with this session. */
+const unknownThere = new Set<ErrorCode>(["not_found", "denied", "version_mismatch", "protocol"]);
+
 export class ManagerLink {
   readonly #options: ManagerLinkOptions;
   #current: ManagerConnection | undefined;
@@ -49,6 +56,7 @@ export class ManagerLink {
   /** Ends the pause between two attempts. */
   #pausing: AbortController | undefined;
   #awaited: PromiseWithResolvers<void> | undefined;
+  #onTransportLost: ((reason: AppError) => void) | undefined;
 
   constructor(options: ManagerLinkOptions) {
     this.#options = options;
@@ -90,6 +98,11 @@ export class ManagerLink {
     const { log } = this.#options;
     const transport = await this.#options.openTransport(signal);
     const session = await openLaptopSession(transport, this.#options, signal);
+    session.onTransport({
+      // One that is lost before it was of any use begins anew.
+      lost: (reason) => (this.#onTransportLost ?? ((why) => session.destroy(why)))(reason),
+      resumed: () => undefined,
+    });
     try {
       const stream = await session.open({ kind: "rpc", api: "manager" }, signal);
       const rpc: ManagerRpc = openRpc({ stream, calls: managerApi, receives: managerNotifications, log });
@@ -115,7 +128,8 @@ export class ManagerLink {
     while (!scope.signal.aborted) {
       if (connection !== undefined) {
         const upMs = clock.now();
-        this.#lost((await this.#ended(connection)) ?? new AppError("link_lost", "the traffic-manager closed the link"));
+        await this.#down(connection);
+        if (await this.#resumed(connection)) continue;
         connection = undefined;
         if (clock.now() - upMs > steadyMs) retryMs = firstRetryMs;
         // One that is lost as soon as it stands (two laptops with one identity) must not keep the cluster busy.
@@ -143,14 +157,48 @@ export class ManagerLink {
     return pausing.signal.aborted ? firstRetryMs : Math.min(retryMs * 2, lastRetryMs);
   }
 
-  /** Waits for the session's end, or cuts it when the scope ends. */
-  async #ended(connection: ManagerConnection): Promise<AppError | undefined> {
+  /** Waits until the connection cannot be used any more: its transport is lost, or it is over. */
+  async #down({ session, rpc }: ManagerConnection): Promise<void> {
+    const lost = Promise.withResolvers<AppError>();
+    this.#onTransportLost = lost.resolve;
+    const over = session.closed.then(
+      (error) => error ?? new AppError("link_lost", "the traffic-manager closed the link"),
+    );
     try {
-      return await raceSignal(connection.session.closed, this.#options.scope.signal);
+      const reason = await raceSignal(Promise.race([lost.promise, over]), this.#options.scope.signal);
+      this.#onTransportLost = undefined;
+      this.#lost(reason);
+      rpc.giveUpCalls(reason); // whoever asked is told now; what became of it is seen when the link is back
     } catch {
-      connection.session.destroy(); // the scope ended: nobody waits for this session any more
-      return undefined;
+      session.destroy(); // the scope ended: nobody waits for this session any more
     }
+  }
+
+  /** Tries other transports for a session that stands. False when it is over, or the far end does not know it. */
+  async #resumed(connection: ManagerConnection): Promise<boolean> {
+    const { log, scope, openTransport, onResumed } = this.#options;
+    const { session } = connection;
+    let isOver = !session.resumable;
+    void session.closed.then(() => (isOver = true));
+    await Promise.resolve(); // it may be over already
+    for (let retryMs = firstRetryMs; !isOver && !scope.signal.aborted;) {
+      try {
+        await session.resume(await openTransport(scope.signal), scope.signal);
+        this.#current = connection;
+        onResumed(connection);
+        this.#awaited?.resolve();
+        this.#awaited = undefined;
+        log.info("manager link resumed", { sessionId: connection.arrival.sessionId });
+        return true;
+      } catch (error) {
+        this.#problem = toAppError(error);
+        if (unknownThere.has(this.#problem.code)) break;
+        log.warn("manager link could not be resumed", { error: this.#problem.message, retryMs });
+        retryMs = await this.#pause(retryMs);
+      }
+    }
+    session.destroy();
+    return false;
   }
 
   #lost(reason: AppError): void {

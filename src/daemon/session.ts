@@ -145,15 +145,7 @@ export class Session implements AsyncDisposable {
         namespace: access.namespace,
       },
       onUp: async (connection) => {
-        connection.session.onIncoming((incoming) =>
-          acceptInbound(incoming, {
-            findPort: (id, port, protocol) => intercepts.findPort(id, port, protocol),
-            log,
-          }),
-        );
-        connection.rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
-        connection.rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
-        connection.rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));
+        listenTo(connection, intercepts, log);
         await intercepts.announce(connection);
       },
       onCurrent: (connection) => {
@@ -163,6 +155,11 @@ export class Session implements AsyncDisposable {
       onDown: () => {
         network?.setSession(undefined);
         intercepts.onLinkDown();
+      },
+      onResumed: (connection) => {
+        network?.setSession(connection.session);
+        intercepts.reintroduce();
+        scope.background("intercepts after the link's return", intercepts.reconcile(connection));
       },
       clock,
       log,
@@ -407,6 +404,15 @@ const nextStep = "run `telepresence connect` to try at once, and to install the 
 const restoreMs = 10_000;
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
 const departMs = 4000;
+
+/** What comes over a new link, from agents and from the manager. */
+function listenTo({ session, rpc }: ManagerConnection, intercepts: Intercepts, log: Logger): void {
+  const findPort: typeof intercepts.findPort = (id, port, protocol) => intercepts.findPort(id, port, protocol);
+  session.onIncoming((incoming) => acceptInbound(incoming, { findPort, log }));
+  rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
+  rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
+  rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));
+}
 
 /** Tells the manager that the session and its intercepts are over, so that agents drain at once. */
 async function depart(link: ManagerLink, clock: Clock, log: Logger): Promise<void> {

@@ -1,18 +1,20 @@
 // One laptop's link: the session over its port-forward, the API on its first stream, and its streams into the cluster.
-// Invariant: nothing but `arrive` is done for a link that has not arrived; when the link ends, its session is lost.
+// Invariants: nothing but `arrive` is done for a link that has not arrived; while it has no transport its session counts
+// as lost, callers get the application, and what the laptop has opened in the cluster stands still.
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import type { Handlers, Rpc } from "#tunnel/rpc.ts";
-import { openSession } from "#tunnel/session.ts";
-import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
+import type { ResumableSessions } from "#tunnel/resumable-sessions.ts";
+import type { IncomingStream, TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import type { Hello } from "#wire/hello.ts";
 import { managerBudgetBytes, maxStreams, openTimeoutMs } from "#wire/limits.ts";
 import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
-import { deadline } from "#base/abort.ts";
+import { deadline, linkSignals } from "#base/abort.ts";
+import type { OpenRequest } from "#wire/open.ts";
 import type { Dialer } from "./outbound/dial.ts";
 import { acceptOutbound } from "./outbound/accept.ts";
 import type { Resolver } from "./outbound/resolve.ts";
@@ -34,6 +36,7 @@ export interface LaptopDoor {
   readonly resolver: Resolver;
   readonly facts: ManagerFacts;
   readonly hello: Hello;
+  readonly sessions: ResumableSessions;
   readonly refusals: RefusalLog;
   readonly clock: Clock;
   readonly log: Logger;
@@ -41,12 +44,17 @@ export interface LaptopDoor {
 
 type LaptopRpc = Rpc<Record<never, never>, Record<never, never>, typeof managerNotifications>;
 
-/** Says HELLO and serves the laptop; resolves once the session stands. */
-export async function acceptLaptop(transport: Duplex, door: LaptopDoor, signal: AbortSignal): Promise<Laptop> {
+/** Says HELLO and serves the laptop; resolves once the session stands, with nothing when one that stood goes on here. */
+export async function acceptLaptop(
+  transport: Duplex,
+  door: LaptopDoor,
+  signal: AbortSignal,
+): Promise<Laptop | undefined> {
   const { clock, log, hello } = door;
   const limits = { maxStreams, budgetBytes: managerBudgetBytes };
-  const options = { transport, hello, role: "accepter", expectRole: "laptop", limits, clock, log, signal } as const;
-  const session = await openSession(options);
+  const options = { transport, hello, expectRole: "laptop", limits, clock, log, signal } as const;
+  const session = await door.sessions.accept(options);
+  if (session === undefined) return undefined;
   const laptop = new Laptop(session, door);
   laptop.serve();
   return laptop;
@@ -58,6 +66,9 @@ export class Laptop {
   readonly #door: LaptopDoor;
   #rpc: LaptopRpc | undefined;
   #record: SessionRecord | undefined;
+  /** Aborts when the present transport is lost: streams of callers do not wait for the next. */
+  #transport = new AbortController();
+  readonly #inbound = new Set<TunnelStream>();
 
   constructor(session: TunnelSession, door: LaptopDoor) {
     this.#session = session;
@@ -78,12 +89,26 @@ export class Laptop {
         this.#session.destroy(new AppError("timeout", "the laptop did not arrive in time"));
     });
     this.#session.onIncoming((incoming) => this.#accept(incoming));
+    this.#session.onTransport({ lost: (reason) => this.#suspend(reason), resumed: () => this.#resume() });
     void this.#session.closed.then((reason) => {
       patience[Symbol.dispose]();
       if (this.#record === undefined) return;
       log.info("laptop link ended", { sessionId: this.#record.id, reason: reason?.message ?? "closed in order" });
       registry.lose(this.#record);
     });
+  }
+
+  /** Callers' streams end now, so that the application gets what can still be given to it. */
+  #suspend(reason: AppError): void {
+    this.#transport.abort(reason);
+    this.#transport = new AbortController();
+    for (const stream of this.#inbound) stream.destroy(reason);
+    if (this.#record === undefined) this.#session.destroy(reason);
+    else this.#door.registry.suspend(this.#record);
+  }
+
+  #resume(): void {
+    if (this.#record !== undefined) this.#door.registry.resume(this.#record);
   }
 
   #accept(incoming: IncomingStream): void {
@@ -154,15 +179,21 @@ export class Laptop {
     return this.#record;
   }
 
+  async #openInbound(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
+    using either = linkSignals(signal, this.#transport.signal);
+    using limit = deadline(this.#door.clock, openTimeoutMs, "the laptop's answer", either.signal);
+    const stream = await this.#session.open(request, limit.signal);
+    this.#inbound.add(stream);
+    stream.once("close", () => this.#inbound.delete(stream));
+    return stream;
+  }
+
   #link(): LaptopLink {
     return {
       notifyIntercepts: (intercepts) => this.#rpc?.notify("intercepts.changed", { intercepts: [...intercepts] }),
       notifyAgentLost: (podUid) => this.#rpc?.notify("agent.lost", { podUid }),
       notifyEnded: (ended) => this.#rpc?.notify("intercept.ended", ended),
-      openInbound: async (request, signal) => {
-        using limit = deadline(this.#door.clock, openTimeoutMs, "the laptop's answer", signal);
-        return await this.#session.open(request, limit.signal);
-      },
+      openInbound: (request, signal) => this.#openInbound(request, signal),
       destroy: (error) => this.#session.destroy(error),
     };
   }

@@ -12,6 +12,7 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createIdentity, listenPinned } from "#tunnel/identity.ts";
 import type { Identity, PinnedListener } from "#tunnel/identity.ts";
+import { ResumableSessions } from "#tunnel/resumable-sessions.ts";
 import { helloOf } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import { acceptAgent } from "./agent-link.ts";
@@ -144,10 +145,9 @@ async function openLaptopDoor(
     dns: { clusterDomain: clusterDomainOf(resolvConf), nameservers: [...resolvConf.nameservers] },
     ...(config.apiServiceHost === undefined ? {} : { apiServiceHost: config.apiServiceHost }),
   };
+  const door = { ...shared, facts, sessions: new ResumableSessions() };
   return await listenOnLoopback(config.ports.laptop, (socket) => {
-    void links.keep(acceptLaptop(socket, { ...shared, facts }, signal), (reason) =>
-      refusals.warn("laptop link refused", { reason }),
-    );
+    void links.keep(acceptLaptop(socket, door, signal), (reason) => refusals.warn("laptop link refused", { reason }));
   });
 }
 
@@ -183,9 +183,11 @@ class OpenLinks implements AsyncDisposable {
     this.#clock = clock;
   }
 
-  async keep(opening: Promise<OpenLink>, onRefused: (reason: string) => void): Promise<void> {
+  /** Nothing to keep is a transport for a link that is kept already. */
+  async keep(opening: Promise<OpenLink | undefined>, onRefused: (reason: string) => void): Promise<void> {
     try {
       const link = await opening;
+      if (link === undefined) return;
       this.#links.add(link);
       await link.closed;
       this.#links.delete(link);

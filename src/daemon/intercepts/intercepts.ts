@@ -177,6 +177,25 @@ export class Intercepts implements AsyncDisposable {
     }
     this.#told();
   }
+  /**
+   * The link that was down goes on: the manager has everything it had. What was asked for while it was being lost may
+   * have been done all the same, and nobody waits for it any more.
+   */
+  async reconcile(manager: ManagerConnection): Promise<void> {
+    const { clock, log } = this.#options;
+    using limit = deadline(clock, activeTimeoutMs, "comparing the intercepts with the manager's");
+    try {
+      const { intercepts } = await manager.rpc.call("intercept.list", {}, limit.signal);
+      const ours = intercepts.filter(({ sessionId }) => sessionId === manager.arrival.sessionId);
+      this.onChanged(ours);
+      for (const { id, spec } of ours) {
+        if (this.#own.has(spec.name) || this.#creating.has(spec.name)) continue;
+        await manager.rpc.call("intercept.remove", { id }, limit.signal);
+      }
+    } catch (error) {
+      log.warn("intercepts could not be compared with the manager's", { error: toAppError(error).message });
+    }
+  }
   /** After the new link has become current: agents must meet the new manager. */
   reintroduce(podUid?: string): void {
     for (const { follower } of this.#followers.values()) follower.again(podUid);

@@ -80,7 +80,7 @@ export class Registry implements Disposable {
     const { session, replaced } = this.#sessions.arrive(arrival, link);
     for (const old of replaced) {
       for (const [name, ended] of old.ended) session.ended.set(name, ended);
-      const oldLink = old.link;
+      const oldLink = old.link ?? old.waiting;
       this.forget(old);
       oldLink?.destroy(new AppError("cancelled", "the same laptop has connected anew"));
     }
@@ -90,9 +90,29 @@ export class Registry implements Disposable {
 
   /** The link is gone: from now on the applications answer; the session waits for its laptop. */
   lose(session: SessionRecord): void {
+    session.waiting = undefined;
     if (session.link === undefined) return;
     this.#sessions.lose(session);
     this.#log.info("session lost its link", { sessionId: session.id, client: session.client });
+    void Promise.all(this.#sync(this.#agentsServing(session)));
+  }
+
+  /** The link has no transport now. For agents and callers the session is lost, until it is resumed. */
+  suspend(session: SessionRecord): void {
+    const { link } = session;
+    this.lose(session);
+    session.waiting = link;
+  }
+
+  /** The link has a transport again: what was suspended is served again, and the laptop is told what it missed. */
+  resume(session: SessionRecord): void {
+    const { waiting } = session;
+    if (waiting === undefined) return;
+    this.#sessions.find(session, waiting);
+    this.#log.info("session is back", { sessionId: session.id, client: session.client });
+    for (const ended of session.ended.values()) waiting.notifyEnded(ended);
+    this.#lastNotified.delete(session);
+    this.#notifySoon(session);
     void Promise.all(this.#sync(this.#agentsServing(session)));
   }
 
@@ -419,7 +439,11 @@ export class Registry implements Disposable {
   }
 
   #sweep(): void {
-    for (const session of this.#sessions.expired()) this.forget(session);
+    for (const session of this.#sessions.expired()) {
+      const { waiting } = session;
+      this.forget(session);
+      waiting?.destroy(new AppError("timeout", "the laptop has been away for too long"));
+    }
     const now = this.#clock.now();
     for (const agent of this.#agents.values()) {
       if (agent.untrustedSinceMs !== undefined && now - agent.untrustedSinceMs >= untrustedGraceMs) agent.link.close();

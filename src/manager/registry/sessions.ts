@@ -36,6 +36,8 @@ export interface Arrival {
 export interface SessionRecord extends Arrival {
   readonly id: string;
   link: LaptopLink | undefined;
+  /** The link while it has no transport: it may come back. */
+  waiting: LaptopLink | undefined;
   lostAtMs: number | undefined;
   /** By fingerprint. */
   readonly trusted: Map<string, TrustedAgent>;
@@ -79,6 +81,7 @@ export class SessionTable {
       ...arrival,
       id: randomUUID(),
       link,
+      waiting: undefined,
       lostAtMs: undefined,
       trusted: new Map(),
       intercepts: new Map(),
@@ -93,8 +96,15 @@ export class SessionTable {
     session.lostAtMs = this.#clock.now();
   }
 
+  find(session: SessionRecord, link: LaptopLink): void {
+    session.link = link;
+    session.waiting = undefined;
+    session.lostAtMs = undefined;
+  }
+
   forget(session: SessionRecord): void {
     session.link = undefined;
+    session.waiting = undefined;
     this.#sessions.delete(session.id);
     for (const fingerprint of session.trusted.keys()) this.#untrust(session, fingerprint);
     session.trusted.clear();

@@ -1,0 +1,100 @@
+// A laptop's link that loses its transport (PROTOCOL §6.5), daemon and manager being real. The trap: with the port-forward
+// every rival loses the connections into the cluster, and its intercepts until somebody notices.
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
+import { describe, expect, test } from "vitest";
+import type { ManagerLink } from "#daemon/manager-link.ts";
+import { anything, never, testManager } from "#test/flow/manager/harness.ts";
+import { Cluster, lab, noNetwork, openSession, params, quiet, stack } from "./session-lab.ts";
+
+describe("a link whose transport is lost", () => {
+  /** A session that tells which tunnel session carries it. */
+  async function linked() {
+    const made = await lab();
+    const { cluster } = made;
+    const others = new Cluster(cluster.manager);
+    others.resolve = cluster.resolve;
+    for (const [name, agent] of cluster.agents) others.agents.set(name, agent);
+    let link: ManagerLink | undefined;
+    const session = stack.use(
+      await openSession(others, "eve@laptop", (opened, first, scope) => {
+        link = opened;
+        return noNetwork(opened, first, scope);
+      }),
+    );
+    if (link === undefined) throw new Error("there is a link");
+    return { ...made, cluster: others, session, link };
+  }
+
+  test("goes on: what is open in the cluster loses no byte in 10 cuts, and the session is the same", async () => {
+    const { cluster, link } = await linked();
+    const echo = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket)).listen(0, "127.0.0.1");
+    stack.use({ [Symbol.dispose]: () => void echo.close() });
+    await once(echo, "listening");
+    const before = link.require();
+    const { port } = echo.address() as AddressInfo;
+    const stream = await before.session.open({ kind: "tcp", target: { address: "127.0.0.1", port } }, never);
+    const sent = randomBytes(8 * 1024 * 1024);
+    const received: Buffer[] = [];
+    let receivedBytes = 0;
+    const cutAt = Array.from({ length: 10 }, (_, index) => ((index + 1) * sent.length) / 12);
+    stream.on("data", (chunk: Buffer) => {
+      received.push(chunk);
+      receivedBytes += chunk.length;
+      if (receivedBytes < (cutAt[0] ?? Number.POSITIVE_INFINITY)) return;
+      cutAt.shift();
+      cluster.cutManager();
+    });
+    stream.end(sent);
+    await once(stream, "end");
+    expect(cutAt).toEqual([]);
+    expect(Buffer.concat(received).equals(sent)).toBe(true);
+    await expect.poll(() => link.current).toBe(before);
+  });
+
+  test("gives callers to the application at once, and has its intercepts again", async () => {
+    const { cluster, session, link, processPort } = await linked();
+    await session.intercept(params(processPort), quiet, never);
+    const before = link.require();
+    const { registry } = cluster.manager;
+    const states: string[] = [];
+    const openManager = cluster.openManager.bind(cluster);
+    cluster.openManager = async () => {
+      await expect.poll(() => registry.list()[0]?.state).toBe("suspended");
+      states.push(...session.intercepts.map(({ state }) => state));
+      return await openManager();
+    };
+    cluster.cutManager();
+    await expect.poll(() => states).toEqual(["suspended"]);
+    await expect.poll(() => session.intercepts.map(({ state }) => state)).toEqual(["active"]);
+    expect(link.current).toBe(before);
+    expect(registry.list().map(({ sessionId }) => sessionId)).toEqual([before.arrival.sessionId]);
+  });
+
+  test("begins anew with a manager that does not know it", async () => {
+    const { cluster, session, link, processPort } = await linked();
+    await session.intercept(params(processPort), quiet, never);
+    const before = link.require();
+    cluster.manager = stack.use(await testManager({ guard: anything }));
+    cluster.cutManager();
+    await expect.poll(() => link.current !== undefined && link.current !== before).toBe(true);
+    expect(await before.session.closed).toMatchObject({ code: "cancelled" });
+    expect(cluster.manager.registry.list().map(({ spec }) => spec.name)).toEqual(["hello"]);
+  });
+
+  // Its caller was told that it failed: it must not come to life with the link.
+  test("removes what was asked for while it was being lost", async () => {
+    const { cluster, session, link, processPort } = await linked();
+    const { registry } = cluster.manager;
+    const create = registry.create.bind(registry);
+    registry.create = async (...args) => {
+      const info = await create(...args);
+      cluster.cutManager(); // the answer does not reach the laptop
+      return info;
+    };
+    await expect(session.intercept(params(processPort), quiet, never)).rejects.toMatchObject({ code: "link_lost" });
+    await expect.poll(() => link.current !== undefined).toBe(true);
+    await expect.poll(() => registry.list()).toEqual([]);
+  });
+});
