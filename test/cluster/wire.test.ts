@@ -1,0 +1,108 @@
+// TARGETS' row "wire down; change of the laptop's address; SIGSTOP of the daemon": an open SSH-like stream and a download
+// go on, byte-exact, whatever becomes of the connection that carries them. `npm run soak` waits as long as the row says.
+// The trap: with the port-forward every connection into the cluster ended.
+import { afterAll, expect, test } from "vitest";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import * as cluster from "#testbed/cluster.ts";
+import { laptopAddresses } from "#testbed/layout.ts";
+import { Lab, apply, fixture, report, rolledOut, service, toolsImage, until, type Running } from "./lab.ts";
+import { stage } from "./stage.ts";
+
+const namespace = "it-wire";
+const lab = new Lab({ managerNamespace: "it-manager" });
+
+afterAll(async () => {
+  await cluster.restoreWire();
+  await cluster.readdress(laptopAddresses(1).address);
+});
+stage([lab], namespace);
+
+interface Said {
+  readonly echoed: number;
+  /** Of the lines that came back late. */
+  readonly lateMs: readonly number[];
+  readonly bytes: number;
+  readonly errors: readonly string[];
+  readonly over?: boolean;
+  readonly sent?: number;
+}
+
+/** What the streams' program has said, each time. */
+function said(program: Running): readonly Said[] {
+  return program.stdout
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Said);
+}
+
+async function daemonPid(): Promise<number> {
+  const { stdout } = await lab.sh("pgrep -u dev -f 'daemon/start' | head -1");
+  return Number(stdout);
+}
+
+/** Milliseconds for which the row wants it, and those of `npm test`. */
+const faults: readonly [what: string, fault: () => Promise<() => Promise<void>>, ms: number][] = [
+  ["the wire is down", async () => (await cluster.cutWire(), () => cluster.restoreWire()), 5000],
+  ["the network swallows everything", async () => (await cluster.blackHole(), () => cluster.restoreWire()), 8000],
+  ["the laptop gets another address", async () => (await cluster.readdress("192.168.77.99"), async () => undefined), 0],
+  [
+    "the daemon stands still",
+    async () => {
+      const pid = await daemonPid();
+      process.kill(pid, "SIGSTOP");
+      return async () => void process.kill(pid, "SIGCONT");
+    },
+    8000,
+  ],
+];
+
+test("an SSH-like stream and a download go on, byte-exact, through every fault", { timeout: 240_000 }, async () => {
+  const script = readFileSync(join(import.meta.dirname, "fixtures/source.mjs"), "utf8");
+  const container = {
+    name: "source",
+    image: toolsImage,
+    imagePullPolicy: "IfNotPresent",
+    command: ["node", "--input-type=module", "-e", script],
+    readinessProbe: { tcpSocket: { port: 9000 }, periodSeconds: 1 },
+  };
+  const labels = { app: "source" };
+  const spec = {
+    selector: { matchLabels: labels },
+    template: { metadata: { labels }, spec: { containers: [container] } },
+  };
+  await apply(
+    namespace,
+    { apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "source" }, spec },
+    service("source", [{ name: "blocks", port: 9000 }]),
+  );
+  await rolledOut(namespace, "deployment/source");
+  await lab.ok("connect", "-n", namespace);
+  await using program = lab.spawn(fixture("wire-streams.mjs", "echo.default:7000", `source.${namespace}:9000`));
+  const latest = (): Said | undefined => said(program).at(-1);
+  const grows = async (): Promise<void> => {
+    const before = latest();
+    await until("both streams going on", async () => {
+      const now = latest();
+      if (now !== undefined && now.errors.length > 0) throw new Error(now.errors.join(", "));
+      return (now?.bytes ?? 0) > (before?.bytes ?? 0) + 500_000 && (now?.echoed ?? 0) > (before?.echoed ?? 0) + 5;
+    });
+  };
+  await grows();
+  for (const [what, fault, ms] of faults) {
+    const undo = await fault();
+    await sleep(ms);
+    const backMs = Date.now();
+    await undo();
+    await grows();
+    report(`streams while ${what} for ${ms} ms`, { goOnAfterMs: Date.now() - backMs, ...latest() });
+    expect(latest()?.errors).toEqual([]);
+  }
+  program.child.stdin?.write("end\n");
+  await program.says('"over":true');
+  const end = latest();
+  expect(end?.errors).toEqual([]);
+  expect(end?.echoed).toBe(end?.sent);
+  expect(await lab.ok("status")).toContain("Connected");
+});
