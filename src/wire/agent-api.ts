@@ -203,7 +203,7 @@ export const agentNotifications = {
   "connections.older": z.object({ ports: z.array(olderConnectionsOfPortSchema).max(64) }),
   /** All ports with filters; on change, not too often. Counted while the port has filters. */
   "connections.unread": z.object({ ports: z.array(unreadConnectionsOfPortSchema).max(64) }),
-  /** Copies that a wiretap's laptop has got since the last time, and those that were cut short, with why the last was. */
+  /** Copies that a wiretap's process has taken since the last time; those cut short or left out, and why the last was. */
   "copies.counted": z.object({
     interceptId: z.string(),
     copied: z.number().int().min(0),

@@ -125,8 +125,8 @@ export const interceptInfoSchema = z.object({
   /** Connections that went to the application because the laptop's process refused them; of a wiretap, copies. */
   refusedByLaptop: z.number().int(),
   /**
-   * Of a wiretap: requests, connections and datagrams that were copied, those of them that were cut short or left out,
-   * and why the last was. Left out while there are none.
+   * Of a wiretap: requests, connections and datagrams whose copies the laptop's process took, copies that were cut short
+   * or left out, and why the last was. Left out while there are none.
    */
   copies: z.object({ copied: z.number().int(), cut: z.number().int(), reason: z.string().optional() }).optional(),
   /**

@@ -128,6 +128,7 @@ export class RequestCopies {
   #undecided: readonly TapCopy[];
   #body: Buffer[] = [];
   #bodyBytes = 0;
+  #isStream = false;
 
   constructor(
     asked: AskedRequest,
@@ -158,6 +159,7 @@ export class RequestCopies {
 
   /** The request was an upgrade: what the caller says from here on is no message any more. */
   follow(caller: Duplex): void {
+    this.#isStream = true;
     const copies = this.#copies.filter(({ isOver }) => !isOver);
     for (const copy of copies) copy.becomeStream();
     this.#parts.taps.follow(caller, copies);
@@ -165,6 +167,7 @@ export class RequestCopies {
 
   /** In the middle of the request, or after it. */
   callerLeft(): void {
+    if (this.#isStream) return; // its end is heard there
     for (const copy of this.#copies) copy.callerLeft();
   }
 

@@ -22,14 +22,6 @@ export class TapRoom {
   readonly #all: Held = { copies: 0, bytes: 0 };
   readonly #taps = new Map<string, Held>();
 
-  /** For tests and the log. */
-  get heldBytes(): number {
-    return this.#all.bytes;
-  }
-  get copies(): number {
-    return this.#all.copies;
-  }
-
   /** One more copy. False when there is no room. */
   enter(tapId: string): boolean {
     const tap = this.#taps.get(tapId) ?? { copies: 0, bytes: 0 };

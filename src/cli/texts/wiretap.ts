@@ -5,10 +5,10 @@ import type { KeyValue } from "./key-values.ts";
 
 export const isWiretap = ({ spec }: Pick<InterceptInfo, "spec">): boolean => spec.kind === "wiretap";
 
-/** `12 copied, 3 cut short (the laptop did not keep up)`. */
+/** `12 copied, 3 cut short or left out (the laptop did not keep up)`. */
 export function formatCopies({ copied, cut, reason }: NonNullable<InterceptInfo["copies"]>): string {
   if (cut === 0) return `${copied} copied`;
-  return `${copied} copied, ${cut} cut short${reason === undefined ? "" : ` (${printable(reason)})`}`;
+  return `${copied} copied, ${cut} cut short or left out${reason === undefined ? "" : ` (${printable(reason)})`}`;
 }
 
 export function copyPairs({ copies }: InterceptInfo): readonly KeyValue[] {

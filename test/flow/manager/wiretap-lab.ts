@@ -20,7 +20,7 @@ export interface Lab extends AsyncDisposable {
 }
 
 export async function startLab(
-  app: (AsyncDisposable & { readonly port: number }) | undefined = undefined,
+  app?: AsyncDisposable & { readonly port: number },
   options: Partial<TestAgentOptions> = {},
 ): Promise<Lab> {
   const server = app ?? (await httpServer("app"));

@@ -1,0 +1,209 @@
+// A wiretap on each protocol, and each way in which its laptop may fail it: the application answers every caller, byte
+// for byte, whatever becomes of the copy.
+import { describe, expect, onTestFinished, test } from "vitest";
+import { createIdentity } from "#tunnel/identity.ts";
+import { startLab } from "./wiretap-lab.ts";
+import type { Lab } from "./wiretap-lab.ts";
+import { ask, namedServer, tcpServer } from "./harness.ts";
+import { KeptCaller, describe as describeRequest, httpServer } from "./http-ends.ts";
+import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
+import { SecretVolume, TlsCaller, secureServer } from "./tls-ends.ts";
+import type { Version } from "./tls-ends.ts";
+
+const own = createIdentity("app");
+const ofLaptop = createIdentity("laptop");
+const body = Buffer.from("x".repeat(20_000));
+const filter = 'request.path.startsWith("/copied")';
+
+type Server = AsyncDisposable & { readonly port: number; readonly seen: readonly string[] };
+type Ask = (path: string) => Promise<string>;
+
+interface Protocol {
+  readonly name: string;
+  readonly app: () => Promise<AsyncDisposable & { readonly port: number }>;
+  readonly process: () => Promise<Server>;
+  readonly caller: (port: number) => Disposable & { readonly ask: Ask };
+  /** What the application answers. */
+  readonly answer: (path: string) => string;
+  /** What the process has seen of it. */
+  readonly copy: (path: string) => string;
+  /** It speaks of requests, among which may be chosen. */
+  readonly hasRequests: boolean;
+  readonly isTls: boolean;
+}
+
+async function rawProcess(): Promise<Server> {
+  const seen: string[] = [];
+  const server = await tcpServer((socket) => {
+    const chunks: Buffer[] = [];
+    socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+    socket.on("end", () => {
+      seen.push(Buffer.concat(chunks).toString());
+      socket.end("thrown away");
+    });
+  });
+  return Object.assign(server, { seen });
+}
+
+const answerOf = (path: string): string => describeRequest("app", "POST", path, body);
+const withTls = (version: Version): Protocol => ({
+  name: `TLS with ${version === "http1" ? "HTTP/1.1" : "HTTP/2"}`,
+  app: () => secureServer("app", own),
+  process: () => secureServer("tap", ofLaptop),
+  caller: (port) => {
+    const caller = new TlsCaller(version, port);
+    return {
+      ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
+      [Symbol.dispose]: () => caller[Symbol.dispose](),
+    };
+  },
+  answer: answerOf,
+  copy: (path) => `shop.example ${version === "http1" ? "http/1.1" : "h2"} POST ${path}`,
+  hasRequests: true,
+  isTls: true,
+});
+
+const protocols: readonly Protocol[] = [
+  {
+    name: "raw TCP",
+    app: () => namedServer("app"),
+    process: rawProcess,
+    caller: (port) => ({ ask: (path) => ask(port, `\0${path} ${body}`), [Symbol.dispose]: () => undefined }),
+    answer: (path) => `app:\0${path} ${body}`,
+    copy: (path) => `\0${path} ${body}`,
+    hasRequests: false,
+    isTls: false,
+  },
+  {
+    name: "HTTP/1.1, one connection",
+    app: () => httpServer("app"),
+    process: () => httpServer("tap"),
+    caller: (port) => {
+      const caller = new KeptCaller(port);
+      return {
+        ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
+        [Symbol.dispose]: () => caller[Symbol.dispose](),
+      };
+    },
+    answer: answerOf,
+    copy: (path) => `POST ${path}`,
+    hasRequests: true,
+    isTls: false,
+  },
+  {
+    name: "HTTP/2",
+    app: () => http2Server("app"),
+    process: () => http2Server("tap"),
+    caller: (port) => {
+      const caller = new KeptHttp2Caller(port);
+      return {
+        ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
+        [Symbol.dispose]: () => caller[Symbol.dispose](),
+      };
+    },
+    answer: answerOf,
+    copy: (path) => `POST ${path}`,
+    hasRequests: true,
+    isTls: false,
+  },
+  withTls("http1"),
+  withTls("http2"),
+];
+
+async function setUp(protocol: Protocol): Promise<{ lab: Lab; caller: ReturnType<Protocol["caller"]> }> {
+  const volume = protocol.isTls ? new SecretVolume("web-tls", own) : undefined;
+  const certificateVolumes = volume === undefined ? [] : [volume];
+  const lab = await startLab(await protocol.app(), { certificateVolumes });
+  const caller = protocol.caller(lab.port);
+  onTestFinished(async () => {
+    caller[Symbol.dispose]();
+    await lab[Symbol.asyncDispose]();
+    volume?.[Symbol.dispose]();
+  });
+  return { lab, caller };
+}
+
+/** For as long as the test runs. */
+async function use<T extends AsyncDisposable>(made: Promise<T>): Promise<T> {
+  const one = await made;
+  onTestFinished(() => one[Symbol.asyncDispose]());
+  return one;
+}
+
+const failures: readonly { readonly what: string; readonly arrange: (lab: Lab) => Promise<unknown> }[] = [
+  { what: "whose laptop is gone", arrange: (lab) => lab.laptop[Symbol.asyncDispose]() },
+  {
+    what: "whose laptop never answers",
+    arrange: async (lab) => (lab.laptop.onIncoming = () => undefined),
+  },
+  {
+    what: "whose process takes connections and reads nothing",
+    arrange: async (lab) => lab.laptop.serveWith((await use(tcpServer((socket) => socket.pause()))).port),
+  },
+  {
+    what: "whose process resets every connection",
+    arrange: async (lab) => {
+      const server = tcpServer((socket) => socket.once("data", () => socket.resetAndDestroy()));
+      lab.laptop.serveWith((await use(server)).port);
+    },
+  },
+  { what: "whose process does not listen", arrange: async (lab) => lab.laptop.serveWith(1) },
+];
+
+describe.each(protocols)("$name", (protocol) => {
+  const paths = ["/copied/1", "/copied/2", "/copied/3"];
+
+  test("is answered by the application and copied as a whole", async () => {
+    const { lab, caller } = await setUp(protocol);
+    const process = await use(protocol.process());
+    lab.laptop.serveWith(process.port);
+    await lab.tap();
+    for (const path of paths) expect(await caller.ask(path)).toBe(protocol.answer(path));
+    await expect.poll(() => [...process.seen].toSorted()).toEqual(paths.map(protocol.copy));
+    await lab.laptop.until(([info]) => info?.copies?.copied === 3);
+    expect(lab.laptop.intercepts[0]?.copies).toEqual({ copied: 3, cut: 0 });
+  });
+
+  test.runIf(protocol.hasRequests)("is copied only where the filter takes it", async () => {
+    const { lab, caller } = await setUp(protocol);
+    const process = await use(protocol.process());
+    lab.laptop.serveWith(process.port);
+    await lab.tap({ filter });
+    for (const path of ["/other", ...paths, "/more"]) expect(await caller.ask(path)).toBe(protocol.answer(path));
+    await expect.poll(() => [...process.seen].toSorted()).toEqual(paths.map(protocol.copy));
+  });
+
+  test("is not copied any more when the wiretap has ended", async () => {
+    const { lab, caller } = await setUp(protocol);
+    const process = await use(protocol.process());
+    lab.laptop.serveWith(process.port);
+    const { id } = await lab.tap();
+    expect(await caller.ask("/copied/1")).toBe(protocol.answer("/copied/1"));
+    await expect.poll(() => process.seen).toHaveLength(1);
+    await lab.laptop.remove(id);
+    expect(await caller.ask("/copied/2")).toBe(protocol.answer("/copied/2"));
+    expect(process.seen).toEqual([protocol.copy("/copied/1")]);
+  });
+
+  test("is copied beside an intercept, whoever answers", async () => {
+    const { lab, caller } = await setUp(protocol);
+    const process = await use(protocol.process());
+    lab.laptop.serveWith(process.port);
+    const other = await lab.join("bob@desk");
+    const answerer = await use(protocol.isTls ? secureServer("app", ofLaptop) : protocol.app());
+    other.serveWith(answerer.port);
+    await lab.tap(protocol.hasRequests ? { filter } : {});
+    await other.intercept("takes", lab.containerPort, "tcp", protocol.hasRequests ? { filter } : {});
+    for (const path of paths) expect(await caller.ask(path)).toBe(protocol.answer(path));
+    expect(other.arrived).toBeGreaterThan(0);
+    await expect.poll(() => [...process.seen].toSorted()).toEqual(paths.map(protocol.copy));
+  });
+
+  test.each(failures)("with a wiretap $what is answered as ever", async ({ arrange }) => {
+    const { lab, caller } = await setUp(protocol);
+    await lab.tap();
+    await arrange(lab);
+    const all = [...paths, ...paths, ...paths];
+    for (const path of all) expect(await caller.ask(path)).toBe(protocol.answer(path));
+  });
+});
