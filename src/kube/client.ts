@@ -89,6 +89,15 @@ export class Kube {
     return await this.get(kind, ref, signal).catch(undefinedWhenMissing);
   }
 
+  /** The same by a list: who may list a kind, and follow it, may not always get one. */
+  async findListed<T extends KubeObject>(
+    kind: Resource<T>,
+    { namespace, name }: ObjectRef,
+    signal: AbortSignal,
+  ): Promise<T | undefined> {
+    return (await this.list(kind, { namespace, fieldSelector: `metadata.name=${name}` }, signal)).items[0];
+  }
+
   /** All pages. Throws `not_found` when the server does not know the kind. */
   async list<T extends KubeObject>(kind: Resource<T>, query: ListQuery, signal: AbortSignal): Promise<KubeList<T>> {
     const items: T[] = [];

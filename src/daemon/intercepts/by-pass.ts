@@ -4,7 +4,7 @@ import { AppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { findMesh, findPlugin } from "#kube/mesh.ts";
 import { orUndefined } from "#kube/refusals.ts";
-import { formatSelector, nodes, pods, services, type KubeObject, type Resource } from "#kube/objects.ts";
+import { formatSelector, nodes, pods, services } from "#kube/objects.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 
 /** Half a sentence: who it is, and what to do about it. */
@@ -17,7 +17,7 @@ export async function explainByPass(
   const byName = port.takeover === "name";
   // A mesh passes connections on to an agent's own port like to any other of the pod.
   const instead = byName ? [] : ["name the port in the service and use --agent sidecar"];
-  const pod = await findListed(kube, pods, { namespace, name: podName }, signal);
+  const pod = await kube.findListed(pods, { namespace, name: podName }, signal);
   if (pod === undefined) return "the pod is gone";
   const mesh = findMesh(pod);
   if (mesh !== undefined) {
@@ -45,7 +45,7 @@ export async function findServicePods(
   { namespace, service }: { readonly namespace: string; readonly service: string },
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const found = await findListed(kube, services, { namespace, name: service }, signal);
+  const found = await kube.findListed(services, { namespace, name: service }, signal);
   const matchLabels = found?.spec.selector ?? {};
   if (Object.keys(matchLabels).length === 0) {
     throw new AppError("unsupported", `service ${service} has no selector, so its pods are not known`);
@@ -53,15 +53,4 @@ export async function findServicePods(
   const { items } = await kube.list(pods, { namespace, labelSelector: formatSelector({ matchLabels }) }, signal);
   const ended = new Set(["Succeeded", "Failed"]);
   return items.filter(({ status }) => !ended.has(status?.phase ?? "")).map(({ metadata }) => metadata.uid ?? "");
-}
-
-/** By a list: who may intercept may list these, and not always get one. */
-async function findListed<T extends KubeObject>(
-  kube: Kube,
-  kind: Resource<T>,
-  { namespace, name }: { readonly namespace: string; readonly name: string },
-  signal: AbortSignal,
-): Promise<T | undefined> {
-  const { items } = await kube.list(kind, { namespace, fieldSelector: `metadata.name=${name}` }, signal);
-  return items[0];
 }

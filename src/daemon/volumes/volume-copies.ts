@@ -279,10 +279,9 @@ class VolumeCopies {
   }
 }
 
-/** By `list`, which following the pods needs as well. */
+/** Throws when it is gone. */
 export async function findPod(kube: Kube, namespace: string, name: string, signal: AbortSignal): Promise<Pod> {
-  const { items } = await kube.list(pods, { namespace, fieldSelector: `metadata.name=${name}` }, signal);
-  const [pod] = items;
+  const pod = await kube.findListed(pods, { namespace, name }, signal);
   if (pod !== undefined) return pod;
   throw new AppError("not_found", `pod ${name} of namespace ${namespace} is gone`, { hint: "try again" });
 }
