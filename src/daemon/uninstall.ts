@@ -5,7 +5,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { inParallel } from "#base/in-parallel.ts";
 import { findManager, managerNamespaces, removeManager } from "#installer/manager.ts";
-import { listAgents, removeAgent } from "#installer/rollout.ts";
+import { findStaying, listAgents, removeAgent } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import type { controlApi } from "#wire/control-api.ts";
@@ -51,7 +51,10 @@ export async function uninstall(
   await inParallel(agents, maxParallel, async (workload) => {
     try {
       if (!(await removeAgent(kube, { workload, onProgress: caller.progress, signal }))) return;
-      outcome.removed.push(`${workload.kind} ${workload.name}: traffic-agent removed`);
+      const staying = await findStaying(kube, workload, signal);
+      if (staying !== undefined) outcome.warnings.push(staying);
+      const from = staying === undefined ? "" : " from its template";
+      outcome.removed.push(`${workload.kind} ${workload.name}: traffic-agent removed${from}`);
     } catch (error) {
       if (signal.aborted) throw error;
       const { code, message, hint } = toAppError(error);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Pod, Workload } from "#kube/objects.ts";
-import { keptCount, refuseKept, replacedCount, warnOfKept } from "./kept-pods.ts";
+import { keptCount, refuseKept, replacedCount, warnOfKept, warnOfStaying } from "./kept-pods.ts";
 
 type Strategy = Workload["spec"]["updateStrategy"];
 
@@ -82,5 +82,22 @@ describe("warnOfKept()", () => {
     expect(() => warnOfKept(workload(onDelete), "statefulset db", { pods, hasAgent: hasAgent() })).toThrow(
       "statefulset db replaces its pods only when they are deleted (OnDelete): no traffic-agent is in db-0",
     );
+  });
+});
+
+describe("warnOfStaying()", () => {
+  const hasAgent = ({ metadata }: Pod): boolean => metadata.name !== "db-2";
+  const pods = podsNamed("db-0", "db-1", "db-2");
+  test("names the pods that keep their agent, and what to do", () => {
+    expect(warnOfStaying(workload(partition(2)), "statefulset db", { pods, hasAgent })).toBe(
+      "statefulset db updates its pods from number 2 on only (partition): the traffic-agent stays in 2 pods (db-0, db-1); lower the partition to be rid of it",
+    );
+    expect(warnOfStaying(workload(onDelete), "statefulset db", { pods: pods.slice(0, 1), hasAgent })).toContain(
+      "the traffic-agent stays in one pod (db-0); delete them to be rid of it",
+    );
+  });
+  test("is silent where all were replaced, or none has it", () => {
+    expect(warnOfStaying(workload(undefined), "statefulset db", { pods, hasAgent })).toBeUndefined();
+    expect(warnOfStaying(workload(partition(2)), "s", { pods, hasAgent: () => false })).toBeUndefined();
   });
 });

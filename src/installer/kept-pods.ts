@@ -46,6 +46,19 @@ export function refuseKept(workload: Workload, what: string): void {
   });
 }
 
+/** After the agent was taken out: which pods still have it, and what to do. */
+export function warnOfStaying(
+  workload: Workload,
+  what: string,
+  { pods, hasAgent }: { readonly pods: readonly Pod[]; readonly hasAgent: (pod: Pod) => boolean },
+): string | undefined {
+  const keeping = judgeKeeping(workload);
+  const names = pods.filter((pod) => isLive(pod) && hasAgent(pod)).map((pod) => pod.metadata.name ?? "");
+  if (keeping === undefined || names.length === 0) return undefined;
+  const count = names.length === 1 ? "one pod" : `${names.length} pods`;
+  return `${what} ${keeping.does}: the traffic-agent stays in ${count} (${names.join(", ")}); ${keeping.mend} to be rid of it`;
+}
+
 /** Afterwards: which pods are without it, and what to do; throws when all are. */
 export function warnOfKept(
   workload: Workload,

@@ -5,9 +5,11 @@ import type { Kube } from "#kube/client.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
 import { formatSelector, namespaces, pods } from "#kube/objects.ts";
 import { isLive, isReady } from "#kube/pod-problems.ts";
+import { listWorkloadPods } from "#kube/workload-pods.ts";
 import type { FoundWorkload, TemplatedName, WorkloadKind } from "#kube/workloads.ts";
 import {
   describeWorkload,
+  findWorkload,
   getTemplate,
   isTemplated,
   listWorkloads,
@@ -19,7 +21,7 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import type { InjectionOptions } from "./agent.ts";
 import { coversPorts, describePorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
-import { keptCount, refuseKept, replacedCount, warnOfKept } from "./kept-pods.ts";
+import { keptCount, refuseKept, replacedCount, warnOfKept, warnOfStaying } from "./kept-pods.ts";
 import { isInManifest } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
 import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
@@ -262,6 +264,17 @@ export async function removeAgent(kube: Kube, request: RemoveRequest): Promise<b
     timeoutMs: rolloutMs,
   });
   return changed;
+}
+
+/** A sentence on pods that keep an agent which their workload's template has no more; undefined when there are none. */
+export async function findStaying(kube: Kube, ref: WorkloadRef, signal: AbortSignal): Promise<string | undefined> {
+  const found = await findWorkload(kube, ref, signal);
+  if (found === undefined || keptCount(found.object) === 0) return undefined;
+  const items = await listWorkloadPods(kube, found, signal);
+  return warnOfStaying(found.object, describeWorkload(ref), {
+    pods: items,
+    hasAgent: (pod) => findAgent(pod.spec) !== undefined,
+  });
 }
 
 export interface InstalledAgent {
