@@ -17,6 +17,8 @@ export interface CallerPathOptions extends RoundOptions {
   /** Those that serve it; undefined unless it is active. */
   readonly agents: () => readonly IntroducedAgent[] | undefined;
   readonly manager: () => ManagerConnection | undefined;
+  /** Called when the verdict is another one. */
+  readonly onVerdict: () => void;
   /** Woken when who serves it may have changed. */
   readonly changes: Changes;
   readonly log: Logger;
@@ -107,6 +109,12 @@ export class CallerPath implements AsyncDisposable {
     return agents === undefined || sessionId === undefined ? "" : [sessionId, ...agents].join(" ");
   }
 
+  #settle(results: RoundResults): void {
+    const before = this.state?.verdict;
+    this.#results = results;
+    if (this.state?.verdict !== before) this.#options.onVerdict();
+  }
+
   async #round(): Promise<void> {
     const { clock, log, name } = this.#options;
     const session = this.#options.manager()?.session;
@@ -122,7 +130,7 @@ export class CallerPath implements AsyncDisposable {
     const round = new CanaryRound(this.#options, { session, agents, old: isNew ? new Map() : this.#results });
     const results = await round.run(this.#scope.signal);
     if (this.#describe() !== situation) return; // it was of others
-    this.#results = results;
+    this.#settle(results);
     const { verdict, reason } = this.state ?? {};
     if (verdict === "by-passed") log.warn("callers do not reach the agent", { name, reason });
     else if (isNew) log.info("canaries sent", { name, verdict, reason, tookMs: Math.round(clock.now() - startMs) });

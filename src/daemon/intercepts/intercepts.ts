@@ -312,6 +312,7 @@ export class Intercepts implements AsyncDisposable {
       expect: (podName, signal) => follower.expectCanaries(podName, signal),
       manager: () => link().current,
       changes: this.#changes,
+      onVerdict: () => this.#told(),
       access,
       secret: this.#canarySecret,
       clock,

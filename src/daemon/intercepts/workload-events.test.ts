@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { createLogger } from "#base/log.ts";
-import type { InterceptInfo, InterceptState } from "#wire/manager-api.ts";
+import type { CallerPathState, InterceptInfo, InterceptState } from "#wire/manager-api.ts";
 import type { WorkloadNews } from "./workload-access.ts";
 import { WorkloadEvents } from "./workload-events.ts";
 
@@ -52,6 +52,26 @@ describe("WorkloadEvents", () => {
       "InterceptActive: intercept hello of ann@laptop is active again: port 80 is answered from that laptop",
       "InterceptError: intercept hello of ann@laptop failed: port 8080 is taken",
       "InterceptRemoved: intercept hello of ann@laptop has ended: the application answers all callers again",
+    ]);
+  });
+
+  // It was found long after the first canary, and only `status` knew.
+  test("tells that callers do not reach the agents, whenever that turns out, and that they do again", async () => {
+    const told: string[] = [];
+    const events = startEvents(async ({ reason, type }) => void told.push(`${type} ${reason}`));
+    const path = (verdict: CallerPathState["verdict"]): InterceptInfo => ({
+      ...infoOf("active"),
+      callerPath: { verdict, ageMs: 0, through: [], reason: "a mesh takes the port before the agent" },
+    });
+    events.update([infoOf("active")]);
+    events.update([path("verified")]);
+    for (const verdict of ["by-passed", "by-passed", "unknown", "verified"] as const) events.update([path(verdict)]);
+    await events[Symbol.asyncDispose]();
+    expect(told).toEqual([
+      "Normal InterceptActive",
+      "Warning InterceptByPassed",
+      "Normal InterceptReached",
+      "Normal InterceptRemoved",
     ]);
   });
 

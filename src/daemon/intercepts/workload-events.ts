@@ -28,12 +28,18 @@ const lastRetryMs = 10_000;
 /** chosen: the last events of a session must not hold up `quit`. */
 const flushMs = 1000;
 
+interface Told {
+  readonly state: InterceptState;
+  readonly info: InterceptInfo;
+  byPassed: boolean;
+}
+
 export class WorkloadEvents implements AsyncDisposable {
   readonly #options: WorkloadEventsOptions;
   readonly #scope: Scope;
   readonly #waiting: WorkloadNews[] = [];
   readonly #refused = new Set<string>();
-  readonly #told = new Map<string, { readonly state: InterceptState; readonly info: InterceptInfo }>();
+  readonly #told = new Map<string, Told>();
   #writing: Promise<void> | undefined;
 
   constructor(options: WorkloadEventsOptions) {
@@ -51,9 +57,13 @@ export class WorkloadEvents implements AsyncDisposable {
     }
     for (const [name, info] of now) {
       const told = this.#told.get(name);
-      if (told?.state === info.state || info.state === "waiting" || info.state === "removed") continue;
-      this.#told.set(name, { state: info.state, info });
-      this.#tell(info, told?.state);
+      if (told?.state === info.state || info.state === "waiting" || info.state === "removed")
+        this.#tellPath(info, told);
+      else {
+        this.#told.set(name, { state: info.state, info, byPassed: told?.byPassed ?? false });
+        this.#tell(info, told?.state);
+        this.#tellPath(info, this.#told.get(name));
+      }
     }
   }
 
@@ -78,6 +88,17 @@ export class WorkloadEvents implements AsyncDisposable {
     } else {
       this.#add(info, "InterceptError", `failed: ${info.message}`, "Warning");
     }
+  }
+
+  /** Whether callers reach the agents may turn out long after it began, and change again. */
+  #tellPath(info: InterceptInfo, told: Told | undefined): void {
+    const { verdict, reason = "" } = info.callerPath ?? {};
+    if (told === undefined || verdict === undefined || verdict === "unknown") return;
+    const byPassed = verdict === "by-passed";
+    if (byPassed === told.byPassed) return;
+    told.byPassed = byPassed;
+    if (byPassed) this.#add(info, "InterceptByPassed", `may not be reached by its callers: ${reason}`, "Warning");
+    else this.#add(info, "InterceptReached", "is reached by its callers again", "Normal");
   }
 
   #add({ spec, client }: InterceptInfo, reason: string, text: string, type: WorkloadNews["type"]): void {

@@ -122,6 +122,7 @@ async function lab(options: LabOptions): Promise<Lab> {
       },
       manager: () => connection as unknown as ManagerConnection,
       changes,
+      onVerdict: () => undefined,
       secret,
       clock,
       log: silentLogger,
