@@ -26,7 +26,7 @@ export function openLaptopSession(
 
 const apis = { manager: managerApi, introduction: introductionApi } as const;
 
-interface Conversation<Api extends keyof typeof apis> extends Disposable {
+export interface Conversation<Api extends keyof typeof apis> extends Disposable {
   readonly rpc: Rpc<(typeof apis)[Api]>;
 }
 

@@ -5,11 +5,13 @@ import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { inParallel } from "#base/in-parallel.ts";
 import { silentLogger } from "#base/log.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
-import { openConversation, type IntroductionRpc } from "./laptop-session.ts";
+import { openConversation, type Conversation, type IntroductionRpc } from "./laptop-session.ts";
+import { mayAnswer } from "#daemon/intercepts/introductions.ts";
 import type { WorkloadAccess, WorkloadPod } from "#daemon/intercepts/workload-access.ts";
 
 /** chosen: an agent answers at once; a pod that went away meanwhile keeps nobody waiting. */
 const answerMs = 5000;
+const knockMs = 100;
 const listMs = 10_000;
 const maxParallel = 8;
 
@@ -25,7 +27,7 @@ export interface AgentAnswers<T> {
   readonly failures: readonly string[];
 }
 
-/** The workload's pods whose agents run, as they are now. */
+/** The workload's pods whose agents may answer, as they are now. */
 export async function listAgentPods(
   { access, workload, clock }: WorkloadAgents,
   signal: AbortSignal,
@@ -38,7 +40,7 @@ export async function listAgentPods(
     reject(new AppError("unreachable", `the pods of ${workload.kind} ${workload.name} could not be listed`));
   }, reject);
   try {
-    return (await promise).filter((pod) => pod.agentRunning);
+    return (await promise).filter(mayAnswer);
   } finally {
     enough.abort(new AppError("cancelled", "the pods are known"));
     await watching;
@@ -54,9 +56,10 @@ export async function askAgents<T>(
 ): Promise<AgentAnswers<T>> {
   const answers: { readonly podName: string; readonly answer: T }[] = [];
   const failures: string[] = [];
-  await inParallel(pods, maxParallel, async ({ name: podName }) => {
+  await inParallel(pods, maxParallel, async (pod) => {
+    const podName = pod.name;
     try {
-      answers.push({ podName, answer: await askOne(agents, podName, ask, signal) });
+      answers.push({ podName, answer: await askOne(agents, pod, ask, signal) });
     } catch (error) {
       signal.throwIfAborted();
       failures.push(describeFailure(podName, error));
@@ -66,15 +69,31 @@ export async function askAgents<T>(
 }
 
 async function askOne<T>(
-  { access, workload, clock }: WorkloadAgents,
-  podName: string,
+  agents: WorkloadAgents,
+  pod: WorkloadPod,
   ask: (rpc: IntroductionRpc, signal: AbortSignal) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  using limit = deadline(clock, answerMs, `the answer of the traffic-agent in pod ${podName}`, signal);
-  const transport = await access.openIntroduction(workload.namespace, podName, limit.signal);
-  using agent = await openConversation(transport, { api: "introduction", clock, log: silentLogger }, limit.signal);
+  using limit = deadline(agents.clock, answerMs, `the answer of the traffic-agent in pod ${pod.name}`, signal);
+  using agent = await reach(agents, pod, limit.signal);
   return await ask(agent.rpc, limit.signal);
+}
+
+/** One that is about to run is knocked at until it listens. */
+async function reach(
+  { access, workload, clock }: WorkloadAgents,
+  { name, agentRunning }: WorkloadPod,
+  signal: AbortSignal,
+): Promise<Conversation<"introduction">> {
+  for (;;) {
+    try {
+      const transport = await access.openIntroduction(workload.namespace, name, signal);
+      return await openConversation(transport, { api: "introduction", clock, log: silentLogger }, signal);
+    } catch (error) {
+      if (agentRunning || signal.aborted) throw error;
+      await clock.sleep(knockMs, signal);
+    }
+  }
 }
 
 function describeFailure(podName: string, error: unknown): string {

@@ -94,7 +94,11 @@ export class Introductions implements AsyncDisposable {
 
   /** The manager is new, or lost this agent: introduce again. */
   again(podUid?: string): void {
-    for (const entry of this.#attempts.entries) if (podUid === undefined || entry.pod.uid === podUid) forget(entry);
+    for (const entry of this.#attempts.entries) {
+      if (podUid !== undefined && entry.pod.uid !== podUid) continue;
+      forget(entry);
+      this.#attempts.hasten(entry);
+    }
     this.#attempts.pump();
   }
 
@@ -164,6 +168,7 @@ function forget(entry: PodEntry<AgentPod, State>): void {
   entry.retryMs = firstRetryMs;
 }
 
-function mayAnswer({ agentRunning, agentComing = false }: AgentPod): boolean {
+/** Its agent runs, or is about to and may be there before the cluster tells. */
+export function mayAnswer({ agentRunning, agentComing = false }: AgentPod): boolean {
   return agentRunning || agentComing;
 }

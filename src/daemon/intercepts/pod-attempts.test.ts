@@ -40,4 +40,34 @@ describe("PodAttempts", () => {
     await clock.advance(1);
     expect(begun.slice(9)).toEqual(bad);
   });
+
+  // A new manager had to wait for up to 5 s where the one before had gone away for long.
+  test("do not wait the pause out when somebody knows better", async () => {
+    const clock = new FakeClock();
+    const begun: number[] = [];
+    let works = false;
+    await using attempts = new PodAttempts<Pod, { done: boolean }>({
+      what: "trying pod",
+      initial: () => ({ done: false }),
+      isWanted: ({ state }) => !state.done,
+      attempt: ({ state }) => {
+        begun.push(clock.now());
+        if (!works) return Promise.reject(new AppError("refused", "no"));
+        state.done = true;
+        return Promise.resolve();
+      },
+      firstRetryMs: 5000,
+      restMs: 0,
+      clock,
+      log: silentLogger,
+      onChange: () => undefined,
+    });
+    attempts.setPods(podsNamed("a"));
+    await clock.advance(1000);
+    works = true;
+    for (const entry of attempts.entries) attempts.hasten(entry);
+    await clock.advance(0);
+    expect(begun).toEqual([0, 1000]);
+    expect(clock.pending).toBe(0);
+  });
 });

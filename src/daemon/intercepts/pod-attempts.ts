@@ -2,7 +2,7 @@
 // attachments.ts have in common. Pods come and go meanwhile.
 // Invariant: one attempt a pod at a time; at most `maxParallel` in all, those that wait for their turn not counted.
 import type { Clock } from "#base/clock.ts";
-import { deadline } from "#base/abort.ts";
+import { deadline, linkSignals } from "#base/abort.ts";
 import { toAppError, type AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
@@ -48,6 +48,8 @@ export class PodAttempts<Pod extends NamedPod, State> implements AsyncDisposable
   readonly #options: AttemptOptions<Pod, State>;
   readonly #scope: Scope;
   readonly #slots = new Map<string, Slot<Pod, State>>();
+  /** Of those that wait for their next attempt. */
+  readonly #pauses = new Map<PodEntry<Pod, State>, AbortController>();
   #running = 0;
 
   constructor(options: AttemptOptions<Pod, State>) {
@@ -75,6 +77,11 @@ export class PodAttempts<Pod extends NamedPod, State> implements AsyncDisposable
     this.pump();
   }
 
+  /** Its next attempt is not waited for any longer. */
+  hasten(entry: PodEntry<Pod, State>): void {
+    this.#pauses.get(entry)?.abort();
+  }
+
   /** Begins whatever is wanted now. */
   pump(): void {
     for (const slot of this.#slots.values()) {
@@ -99,7 +106,11 @@ export class PodAttempts<Pod extends NamedPod, State> implements AsyncDisposable
     onChange();
     if (pauseMs > 0) {
       this.pump();
-      await clock.sleep(pauseMs, signal).catch(() => undefined); // ended: the pump does nothing then
+      const pause = new AbortController();
+      using either = linkSignals(signal, pause.signal);
+      this.#pauses.set(slot, pause);
+      await clock.sleep(pauseMs, either.signal).catch(() => undefined); // ended: the pump does nothing then
+      this.#pauses.delete(slot);
     }
     slot.busy = false;
     this.pump();
