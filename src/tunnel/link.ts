@@ -78,7 +78,11 @@ export class Link {
     };
     this.#heartbeat = new Heartbeat({
       clock: this.#options.clock,
-      sendPing: (payload) => this.outbox.control(frameTypes.ping, 0, payload),
+      sendPing: (payload) => {
+        // A link that is quiet must not make the far end keep what came last.
+        if (this.#sequence.owesAck) this.#acknowledge();
+        this.outbox.control(frameTypes.ping, 0, payload);
+      },
       onSilence: (silentMs) => lost(`the far end has been silent for ${formatDuration(silentMs)}`),
     });
     transport.on("data", receive);
@@ -113,13 +117,15 @@ export class Link {
   }
 
   #onFrame(frame: Frame): void {
-    if (isSequenced(frame.type) && this.#sequence.take(frame)) {
-      this.outbox.control(frameTypes.ack, 0, encodeUint32(this.#sequence.received));
-    }
+    if (isSequenced(frame.type) && this.#sequence.take(frame)) this.#acknowledge();
     if (frame.type === frameTypes.ack) this.#acknowledged(decodeUint32(frame.payload));
     else if (frame.type === frameTypes.ping) this.outbox.control(frameTypes.pong, 0, frame.payload);
     else if (frame.type === frameTypes.pong) this.#heartbeat?.pong(frame.payload);
     else this.#options.onFrame(frame);
+  }
+
+  #acknowledge(): void {
+    this.outbox.control(frameTypes.ack, 0, encodeUint32(this.#sequence.takeAck()));
   }
 
   #acknowledged(seq: number): void {

@@ -27,6 +27,10 @@ export class HandTransport extends Duplex {
     return this.#queue.reduce((sum, { bytes }) => sum + bytes.length, 0);
   }
 
+  peek(): Uint8Array {
+    return Buffer.concat(this.#queue.map(({ bytes }) => bytes));
+  }
+
   /** Moves up to so many bytes. */
   deliver(count: number): void {
     let left = count;

@@ -5,7 +5,8 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { linkSilenceMs } from "#wire/limits.ts";
+import { FrameDecoder, formatFrameType } from "#wire/frame.ts";
+import { heartbeatMs, linkSilenceMs } from "#wire/limits.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import { createResumablePair, handPair, resumableHello, turns } from "./resumable-pair.fake.ts";
 import type { HandPair, ResumablePair } from "./resumable-pair.fake.ts";
@@ -117,6 +118,22 @@ describe("a session whose transport is lost", () => {
     await turns(50);
     expect(writtenBytes).toBeLessThan(1024 * 1024);
     a.destroy();
+  });
+
+  test("is told what came last also when the link is quiet, so that nothing is kept for long", async () => {
+    using ends = await createResumablePair();
+    const [a, b] = await openStream(ends);
+    b.resume();
+    a.write("little");
+    await settle(ends.first);
+    const waiting: string[] = [];
+    for (let beat = 0; beat < 3 && !waiting.includes("ACK"); beat += 1) {
+      await ends.clock.advance(heartbeatMs);
+      await turns();
+      new FrameDecoder().push(ends.first.accepter.peek(), ({ type }) => waiting.push(formatFrameType(type)));
+      await settle(ends.first);
+    }
+    expect(waiting).toContain("ACK");
   });
 
   test("is over for the opener when the accepter does not know it any more", async () => {

@@ -1,5 +1,4 @@
-// Sequence numbers and ACKs of a link (PROTOCOL §4.3). Today they only have to be right; a later version keeps what is
-// not acknowledged and sends it again on the next transport.
+// Sequence numbers and ACKs of a link (PROTOCOL §4.3): by them a session goes on over another transport (§6.5).
 import { ProtocolError } from "#base/error.ts";
 import { formatFrameType } from "#wire/frame.ts";
 import type { Frame } from "#wire/frame.ts";
@@ -20,6 +19,11 @@ export class Sequence {
     return this.#received;
   }
 
+  /** Something came that the far end still keeps. */
+  get owesAck(): boolean {
+    return this.#unackedFrames > 0;
+  }
+
   /** Takes a sequenced frame; true when an ACK is due. Throws a ProtocolError at a gap or a repetition. */
   take(frame: Frame): boolean {
     const expected = (this.#received + 1) >>> 0;
@@ -30,10 +34,14 @@ export class Sequence {
     this.#received = expected;
     this.#unackedFrames += 1;
     this.#unackedBytes += frame.payload.length;
-    if (this.#unackedFrames < ackFrames && this.#unackedBytes < ackBytes) return false;
+    return this.#unackedFrames >= ackFrames || this.#unackedBytes >= ackBytes;
+  }
+
+  /** The number to acknowledge. */
+  takeAck(): number {
     this.#unackedFrames = 0;
     this.#unackedBytes = 0;
-    return true;
+    return this.#received;
   }
 
   /** The far end's ACK: between its last one and what was sent, modulo 2^32. */
