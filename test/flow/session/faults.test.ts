@@ -4,8 +4,8 @@
 import { describe, expect, test } from "vitest";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Session } from "#daemon/session.ts";
-import { ask, never, tick, workload } from "#test/flow/manager/harness.ts";
-import { lab, params, portOf, quiet, type Cluster, type Lab } from "./session-lab.ts";
+import { anything, ask, never, testManager, tick, workload } from "#test/flow/manager/harness.ts";
+import { lab, params, portOf, quiet, stack, type Cluster, type Lab } from "./session-lab.ts";
 
 type Step = (run: () => unknown) => unknown;
 
@@ -29,7 +29,7 @@ const steps: Readonly<Record<string, (cluster: Cluster, around: Step) => void>> 
 const neverDone = ["the pods are followed", "the volumes are copied"];
 
 /** What happens at it. `gone` ends the command, whose signal the step may not heed. */
-const faults: Readonly<Record<string, (lab: Lab, gone: (error: AppError) => void) => Step>> = {
+const faults: Readonly<Record<string, (prepared: Prepared, gone: (error: AppError) => void) => Step>> = {
   "it fails": () => () => Promise.reject(broken()),
   "it fails when it was done": () => async (run) => {
     await run();
@@ -44,19 +44,24 @@ const faults: Readonly<Record<string, (lab: Lab, gone: (error: AppError) => void
     gone(new AppError("cancelled", "the command ended"));
     return result;
   },
-  "the link is lost":
-    ({ cluster }) =>
-    (run) => {
-      cluster.cutManager();
-      return run();
-    },
-  "the manager is lost when it was done":
-    ({ cluster }) =>
-    async (run) => {
-      const result = await run();
-      cluster.cutManager();
-      return result;
-    },
+  "the transport is lost": (prepared) => (run) => {
+    prepared.cluster.cutManager();
+    return run();
+  },
+  "the transport is lost when it was done": (prepared) => async (run) => {
+    const result = await run();
+    prepared.cluster.cutManager();
+    return result;
+  },
+  "the manager is replaced": (prepared) => (run) => {
+    prepared.replaced = replaceManager(prepared.cluster);
+    return run();
+  },
+  "the manager is replaced when it was done": (prepared) => async (run) => {
+    const result = await run();
+    prepared.replaced = replaceManager(prepared.cluster);
+    return result;
+  },
 };
 
 const broken = (): AppError => new AppError("internal", "broken by the test");
@@ -74,10 +79,21 @@ function once<Name extends string, Of extends Record<Name, (...args: never[]) =>
   of[name] = replacement as Of[Name];
 }
 
+/** Another one in its place, which knows nothing. */
+async function replaceManager(cluster: Cluster): Promise<void> {
+  const old = cluster.manager;
+  await old[Symbol.asyncDispose]();
+  const config = { ports: { laptop: 0, agent: old.agentPort, health: 0 } };
+  cluster.manager = stack.use(await testManager({ guard: anything, config }));
+}
+
+interface Prepared extends Lab {
+  readonly create: (signal: AbortSignal) => ReturnType<Session["intercept"]>;
+  replaced?: Promise<void>;
+}
+
 /** With everything that a create may do. */
-async function prepare(): Promise<
-  Lab & { readonly create: (signal: AbortSignal) => ReturnType<Session["intercept"]> }
-> {
+async function prepare(): Promise<Prepared> {
   const prepared = await lab(["hello-1"]);
   const { cluster, session, processPort } = prepared;
   const resolve = cluster.resolve.bind(cluster);
@@ -113,6 +129,8 @@ describe.each(Object.keys(steps))("when %s", (step) => {
       () => "nothing",
     );
     expect(met).toBe(true);
+    await prepared.replaced;
+    await expect.poll(async () => (await session.status(never)).state, { timeout: 10_000 }).toBe("Connected");
     // A command that is gone sees no intercept, and nobody else would end it.
     if (command.signal.aborted) expect(outcome).toBe("nothing");
     if (outcome === "there") {
