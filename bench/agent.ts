@@ -1,148 +1,197 @@
-// What the agent costs a request that it passes to the application, on loopback, beside a bare node:http proxy and a
-// mere pipe in the same run: requests that one core can carry (from the processor time used, so that the load's own
-// cost does not count), and the latency that is added at 200 requests a second.
-import { fork } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+// What the shipped agent costs requests that it passes to the application while an intercept's filter takes others, on
+// loopback: requests that one core carries and the latency that is added at 200 requests a second, beside bare proxies of
+// node:http and node:http2 in the same run; memory; and what the record for `why` costs, switched on and off in turn.
+import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
-import { connect } from "node:net";
-import type { Socket } from "node:net";
 import { join } from "node:path";
 import { systemClock } from "#base/clock.ts";
-import type { Report } from "./tunnel.ts";
+import { build } from "#scripts/build.ts";
+import { askAgent, introduce, testManager, TestLaptop, workload } from "#test/flow/manager/harness.ts";
+import { checkoutRoot } from "#testbed/layout.ts";
+import type { Agent } from "#agent/agent.ts";
+import type { Manager } from "#manager/manager.ts";
+import { agentIntroductionPort } from "#wire/agent-api.ts";
+import { measureLatencies, measureLoad, memoryOf } from "./agent-load.ts";
+import type { End, Memory, Version } from "./agent-load.ts";
+import { median, Results } from "./results.ts";
+import type { Figure, Report } from "./results.ts";
 
 const program = join(import.meta.dirname, "agent-ends.mjs");
-const ask = Buffer.from(
-  "GET /some/path?with=query HTTP/1.1\r\nHost: app:8080\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n",
-);
-const connections = 64;
-const loadMs = 4000;
+const dist = join(checkoutRoot, "dist");
+/** As the image starts it. */
+const nodeFlags = ["--max-semi-space-size=1"];
+const rounds = 5;
+const recordRounds = 12;
 const latencyRequests = 2000;
-const pauseMs = 5;
+const settleMs = 3000;
+const live = new AbortController().signal;
+/** Looks at what many filters look at, and takes nothing of the load. */
+const filter = 'request.headers["x-telepresence-intercept-id"] == "somebody"';
 
-interface End extends Disposable {
-  readonly port: number;
-  used(): Promise<{ readonly cpuMs: number; readonly heapBytes: number }>;
-}
-
-async function start(what: string, appPort = 0): Promise<End> {
-  const child: ChildProcess = fork(program, [what, `${appPort}`]);
-  const [{ port }] = (await once(child, "message")) as [{ port: number }];
-  return {
-    port,
-    used: async () => {
-      child.send("used");
-      return ((await once(child, "message")) as [{ cpuMs: number; heapBytes: number }])[0];
-    },
-    [Symbol.dispose]: () => void child.kill(),
-  };
-}
-
-/** One caller: a request when the answer to the last is complete. Answers have one length. */
-class Caller {
-  readonly #socket: Socket;
-  #waiting: ((error?: Error) => void) | undefined;
-  #answerBytes = 0;
-  #left = 0;
-
-  constructor(port: number) {
-    this.#socket = connect({ port, host: "127.0.0.1", noDelay: true });
-    this.#socket.on("error", (error) => this.#waiting?.(error));
-    this.#socket.on("data", (chunk: Buffer) => {
-      if (this.#answerBytes === 0) this.#answerBytes = this.#left = lengthOf(chunk);
-      this.#left -= chunk.length;
-      if (this.#left > 0) return;
-      this.#left = this.#answerBytes;
-      this.#waiting?.();
-    });
-  }
-  ask(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiting = (error) => (error === undefined ? resolve() : reject(error));
-      this.#socket.write(ask);
-    });
-  }
-  end(): void {
-    this.#socket.destroy();
-  }
-}
-
-function lengthOf(answer: Buffer): number {
-  const text = answer.toString("latin1");
-  return text.indexOf("\r\n\r\n") + 4 + Number(/content-length: (\d+)/i.exec(text)?.[1] ?? 0);
-}
-
-interface Load {
-  readonly perSecond: number;
-  readonly perCpuSecond: number;
-  readonly residentBytes: number;
-}
-
-async function load(end: End): Promise<Load> {
-  const callers = Array.from({ length: connections }, () => new Caller(end.port));
-  let count = 0;
-  const run = async (ms: number): Promise<void> => {
-    const until = systemClock.now() + ms;
-    const loop = async (caller: Caller): Promise<void> => {
-      while (systemClock.now() < until) {
-        await caller.ask();
-        count += 1;
-      }
-    };
-    await Promise.all(callers.map(loop));
-  };
-  await run(loadMs / 4); // warm
-  count = 0;
-  const before = await end.used();
-  const startMs = systemClock.now();
-  await run(loadMs);
-  const after = await end.used();
-  for (const caller of callers) caller.end();
-  return {
-    perSecond: (count * 1000) / (systemClock.now() - startMs),
-    perCpuSecond: (count * 1000) / (after.cpuMs - before.cpuMs),
-    residentBytes: after.heapBytes,
-  };
-}
-
-/** Both in turn, so that what else the machine does falls on both. */
-async function latencies(ports: readonly number[]): Promise<readonly (readonly number[])[]> {
-  const callers = ports.map((port) => new Caller(port));
-  const times = ports.map((): number[] => []);
-  const live = new AbortController().signal;
-  for (let round = 0; round < latencyRequests; round += 1) {
-    for (const [index, caller] of callers.entries()) {
-      const startMs = systemClock.now();
-      await caller.ask();
-      times[index]?.push(systemClock.now() - startMs);
-    }
-    await systemClock.sleep(pauseMs, live);
-  }
-  for (const caller of callers) caller.end();
-  return times.map((list) => list.slice(latencyRequests / 10).toSorted((a, b) => a - b));
+interface Ends extends Disposable {
+  readonly app: Record<Version, number>;
+  readonly proxy: Record<Version, End>;
+  readonly pipe: End;
 }
 
 export async function benchAgent(report: Report): Promise<void> {
-  using app = await start("app");
-  using agent = await start("agent", app.port);
-  using proxy = await start("proxy", app.port);
-  using pipe = await start("pipe", app.port);
-  const rates: Record<string, Load[]> = { agent: [], "node:http proxy": [], "mere pipe": [] };
-  for (let round = 0; round < 3; round += 1) {
-    rates["agent"]?.push(await load(agent));
-    rates["node:http proxy"]?.push(await load(proxy));
-    rates["mere pipe"]?.push(await load(pipe));
+  await build((line) => report(line, ""));
+  const results = new Results("agent", report);
+  using ends = await startEnds();
+  await using manager = await testManager();
+  await using laptop = await TestLaptop.connect(manager);
+  await benchShipped(results.add, ends, { manager, laptop });
+  await benchRecord(results.add, ends, { manager, laptop });
+  results.write();
+}
+
+type Add = (figure: Figure) => void;
+interface Cluster {
+  readonly manager: Manager;
+  readonly laptop: TestLaptop;
+}
+
+async function benchShipped(add: Add, ends: Ends, cluster: Cluster): Promise<void> {
+  const versions: readonly Version[] = ["HTTP/1.1", "HTTP/2"];
+  using agent = await startShipped(versions.map((version) => ends.app[version]));
+  await enlist(cluster, agentIntroductionPort, "uid-shipped", Object.values(ends.app));
+  await systemClock.sleep(settleMs, live);
+  const idle = memoryOf(agent.pid);
+  for (const [index, version] of versions.entries()) {
+    const end: End = { pid: agent.pid, port: agent.ports[index] ?? 0 };
+    await benchRate(add, version, end, ends);
+    await benchLatency(add, version, [ends.app[version], end.port]);
   }
-  for (const [name, list] of Object.entries(rates)) {
-    const best = list.toSorted((a, b) => b.perCpuSecond - a.perCpuSecond)[1] ?? list[0];
-    if (best === undefined) continue;
-    const figure = `${Math.round(best.perCpuSecond)} a core's second (${Math.round(best.perSecond)} a second seen)`;
-    report(`agent: requests passed, ${name}`, `${figure}, ${Math.round(best.residentBytes / 1e6)} MB resident`);
+  await systemClock.sleep(settleMs, live);
+  addMemory(add, "idle", idle);
+  addMemory(add, "after the load", memoryOf(agent.pid));
+}
+
+async function benchRate(add: Add, version: Version, end: End, { proxy, pipe }: Ends): Promise<void> {
+  const rates: { ours: number; base: number; pipe: number }[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const ours = await measureLoad(end, version);
+    const base = await measureLoad(proxy[version], version);
+    rates.push({ ours, base, pipe: version === "HTTP/1.1" ? await measureLoad(pipe, version) : Number.NaN });
   }
-  const [direct = [], through = []] = await latencies([app.port, agent.port]);
-  const at = (list: readonly number[], share: number): number => list[Math.floor(list.length * share)] ?? 0;
-  for (const share of [0.5, 0.99]) {
-    const [with_, without] = [at(through, share), at(direct, share)];
-    const figure = `${(with_ - without).toFixed(3)} ms (${with_.toFixed(3)} against ${without.toFixed(3)})`;
-    report(`agent: added at 200 req/s, p${share * 100}`, figure);
+  const unit = "requests/s of one core";
+  const what = `agent: unmatched requests passed, ${version}`;
+  const baseName = `bare ${version === "HTTP/2" ? "node:http2" : "node:http"} proxy`;
+  const middle = (key: "ours" | "base" | "pipe"): number => median(rates.map((rate) => rate[key]));
+  add({ what, ours: middle("ours"), base: middle("base"), baseName, unit });
+  add({ what: `${what}, ratio`, ours: median(rates.map(({ ours, base }) => ours / base)), unit: "×" });
+  if (version === "HTTP/1.1") add({ what: "mere pipe, HTTP/1.1", ours: middle("pipe"), unit });
+}
+
+async function benchLatency(add: Add, version: Version, ports: readonly number[]): Promise<void> {
+  const [direct, through] = await measureLatencies(ports, version, latencyRequests);
+  if (direct === undefined || through === undefined) return;
+  for (const key of ["p50", "p99"] as const) {
+    const what = `agent: added to an unmatched request at 200/s, ${version}, ${key}`;
+    add({ what, ours: through[key] - direct[key], base: direct[key], baseName: "without agent", unit: "ms" });
   }
+}
+
+function addMemory(add: Add, when: string, { anonymous, resident }: Memory): void {
+  add({ what: `agent: anonymous memory, ${when}`, ours: anonymous, unit: "MB" });
+  add({ what: `agent: resident memory, ${when}`, ours: resident, unit: "MB" });
+}
+
+/** The same process with the record and without, in turn. */
+async function benchRecord(add: Add, ends: Ends, cluster: Cluster): Promise<void> {
+  const child = fork(program, ["agent", `${ends.app["HTTP/1.1"]}`], { execArgv: nodeFlags });
+  try {
+    const [{ port, introductionPort }] = (await once(child, "message")) as [{ port: number; introductionPort: number }];
+    await enlist(cluster, introductionPort, "uid-recording", [ends.app["HTTP/1.1"]]);
+    const shares: number[] = [];
+    for (let round = 0; round < recordRounds; round += 1) {
+      const rate: Record<string, number> = {};
+      for (const record of round % 2 === 0 ? [true, false] : [false, true]) {
+        child.send({ record });
+        await once(child, "message");
+        rate[`${record}`] = await measureLoad({ pid: child.pid ?? 0, port }, "HTTP/1.1", 2000);
+      }
+      shares.push(100 * ((rate["false"] ?? 0) / (rate["true"] ?? 1) - 1));
+    }
+    add({ what: "agent: processor time that the record for why adds", ours: median(shares.slice(2)), unit: "%" });
+  } finally {
+    child.kill();
+  }
+}
+
+async function startEnds(): Promise<Ends> {
+  const children: { readonly kill: () => void }[] = [];
+  const start = async (what: string, appPort = 0): Promise<End> => {
+    const child = fork(program, [what, `${appPort}`]);
+    children.push({ kill: () => void child.kill() });
+    const [{ port }] = (await once(child, "message")) as [{ port: number }];
+    return { pid: child.pid ?? 0, port };
+  };
+  const [app, app2] = [await start("app"), await start("app2")];
+  return {
+    app: { "HTTP/1.1": app.port, "HTTP/2": app2.port },
+    proxy: { "HTTP/1.1": await start("proxy", app.port), "HTTP/2": await start("proxy2", app2.port) },
+    pipe: await start("pipe", app.port),
+    [Symbol.dispose]: () => {
+      for (const child of children) child.kill();
+    },
+  };
+}
+
+interface Shipped extends Disposable {
+  readonly pid: number;
+  readonly ports: readonly number[];
+}
+
+/** The bundle as the image has it. Its introduction port is one, so there is one such agent at a time. */
+async function startShipped(appPorts: readonly number[]): Promise<Shipped> {
+  const ports = appPorts.map((_, index) => 19_980 + index);
+  const config = {
+    containerName: "app",
+    workload,
+    ports: appPorts.map((containerPort, index) => ({
+      containerName: "app",
+      containerPort,
+      agentPort: ports[index],
+      takeover: "name",
+      protocol: "tcp",
+      http: true,
+    })),
+  };
+  const env = {
+    TELEPRESENCE_AGENT_CONFIG: JSON.stringify(config),
+    TELEPRESENCE_POD_IPS: "127.0.0.1",
+    TELEPRESENCE_POD_NAME: "bench",
+    TELEPRESENCE_POD_UID: "uid-shipped",
+    TELEPRESENCE_DRAIN_SECONDS: "0",
+  };
+  const node = join(dist, "node", "bin", "node");
+  const child = spawn(node, [...nodeFlags, join(dist, "agent", "start.js")], {
+    env,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  for await (const text of child.stdout) if (String(text).includes("agent started")) break;
+  return { pid: child.pid ?? 0, ports, [Symbol.dispose]: () => void child.kill() };
+}
+
+/** As a laptop does that may port-forward to the agent's pod: an intercept of these ports whose filter takes nothing. */
+async function enlist(
+  { manager, laptop }: Cluster,
+  introductionPort: number,
+  podUid: string,
+  containerPorts: readonly number[],
+): Promise<void> {
+  const agent = { introductionPort } as Agent;
+  const { fingerprint } = await askAgent(agent, (rpc) => rpc.call("identify", {}, live));
+  const agents = [{ fingerprint, podUid, podName: podUid, workload }];
+  await laptop.rpc.call("agents.trust", { agents }, live);
+  await introduce(agent, manager, { sessionId: laptop.sessionId });
+  const ports = containerPorts.map((containerPort) => ({
+    containerPort,
+    protocol: "tcp" as const,
+    targetHost: "127.0.0.1",
+    targetPort: 1,
+  }));
+  await laptop.intercept(podUid, containerPorts[0] ?? 0, "tcp", { ports, filter, allowOverlap: true });
+  await laptop.until((intercepts) => intercepts.some(({ spec, state }) => spec.name === podUid && state === "active"));
 }

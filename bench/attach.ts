@@ -1,15 +1,16 @@
 // How long `intercept` takes until the first request is answered by the laptop, counted from the command: with an
-// ephemeral agent that has to come, and with one that is there. Base lines of the same run: an ephemeral container of
-// the same image that does nothing but answer, made by one call of the API; a command that asks the daemon one question.
+// ephemeral agent that has to come, with one that is there, and with a rollout. Base lines of the same run: an ephemeral
+// container of the same image that does nothing but answer, made by one call of the API; a command that asks the daemon
+// one question; the moment when the new pod is ready.
 import { spawn, type ChildProcess } from "node:child_process";
-import { loadavg } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { build } from "#scripts/build.ts";
 import { imageFile, imageReference } from "#scripts/image.ts";
 import * as cluster from "#testbed/cluster.ts";
 import { checkoutRoot, images } from "#testbed/layout.ts";
-import type { Report } from "./tunnel.ts";
+import { median, Results } from "./results.ts";
+import type { Report } from "./results.ts";
 
 const namespace = "bench-attach";
 const rounds = 7;
@@ -39,10 +40,12 @@ function manifest(name: string): string {
     .join("\n---\n");
 }
 
+/** Milliseconds. */
 interface Round {
   readonly ephemeral: number;
   readonly there: number;
   readonly bare: number;
+  readonly afterReady: number;
 }
 
 export async function benchAttach(report: Report): Promise<void> {
@@ -52,39 +55,52 @@ export async function benchAttach(report: Report): Promise<void> {
   await cluster.kubectl(["delete", "namespace", namespace, "--ignore-not-found"]);
   await cluster.kubectl(["create", "namespace", namespace]);
   await onLaptop("telepresence", "quit"); // of an earlier run
+  const results = new Results("attach", report);
   const laptop = startOnLaptop();
   try {
     await onLaptop("telepresence", "connect", "-n", namespace);
     const entering = await medianOf(() => timed(() => onLaptop("true")));
-    const asked = await medianOf(() => timed(() => onLaptop("telepresence", "status")));
+    const status = (await medianOf(() => timed(() => onLaptop("telepresence", "status")))) - entering;
     const asking = await medianOf(() => timed(() => cluster.kubectl(["get", "--raw", "/readyz"])));
     const measured: Round[] = [];
     for (let round = 1; round <= rounds; round += 1) {
       const bare = await measureBare(`bare${round}`);
-      measured.push({ ...(await measureIntercept(`web${round}`)), bare: bare - asking });
+      const { ephemeral, there } = await measureIntercept(`web${round}`);
+      const afterReady = await measureRollout(`roll${round}`);
+      measured.push({ ephemeral: ephemeral - entering, there: there - entering, bare: bare - asking, afterReady });
     }
-    const middle = (key: keyof Round): string => {
-      const off = key === "bare" ? 0 : entering;
-      const values = measured.map((item) => item[key] - off).toSorted((a, b) => a - b);
-      const [least = 0, most = 0] = [values[0], values.at(-1)];
-      return `${Math.round(median(values))} ms (${Math.round(least)} to ${Math.round(most)})`;
-    };
-    report("first answer by the laptop, ephemeral agent", `${middle("ephemeral")}   bare container ${middle("bare")}`);
-    report(
-      "first answer by the laptop, agent there",
-      `${middle("there")}   telepresence status ${Math.round(asked - entering)} ms`,
-    );
-    report(
-      "load of the machine",
-      loadavg()
-        .map((value) => value.toFixed(1))
-        .join(" "),
-    );
+    const middle = (key: keyof Round): number => median(measured.map((item) => item[key]));
+    const { add } = results;
+    const what = "first answer by the laptop";
+    const unit = "ms";
+    add({
+      what: `${what}, ephemeral agent`,
+      ours: middle("ephemeral"),
+      base: middle("bare"),
+      baseName: "bare container",
+      unit,
+    });
+    add({ what: `${what}, agent there`, ours: middle("there"), base: status, baseName: "telepresence status", unit });
+    add({ what: `${what}, agent there, less the command that asks`, ours: middle("there") - status, unit });
+    add({ what: `${what}, rollout, after the new pod is ready`, ours: middle("afterReady"), unit });
+    add({ what: "canaries of an intercept", ours: median(await canaryTimes()), unit });
   } finally {
     laptop.kill();
     await onLaptop("sh", "-c", "telepresence uninstall --everything; telepresence quit");
     await cluster.kubectl(["delete", "namespace", namespace, "--wait=false"], { allowFailure: true });
   }
+  results.write();
+}
+
+/** As the daemon's log tells them. */
+async function canaryTimes(): Promise<readonly number[]> {
+  const search = "grep -h 'canaries sent' $HOME/.cache/telepresence/logs/daemon.log";
+  const { stdout } = await cluster.onLaptop(["sh", "-c", search], { timeoutMs: 10_000 });
+  return stdout
+    .trim()
+    .split("\n")
+    .slice(-2 * rounds)
+    .map((line) => (JSON.parse(line) as { tookMs: number }).tookMs);
 }
 
 /** A fresh pod: the first container that comes to one is slower than those after it. */
@@ -101,6 +117,37 @@ async function freshPod(name: string): Promise<{ readonly podName: string; reado
 const removed = async (name: string): Promise<unknown> =>
   await cluster.kubectl(["delete", "deployment,service", name, "-n", namespace, "--wait=false"]);
 
+/** From the moment when the pod with the agent is ready; callers reach it by its service's address. */
+async function measureRollout(name: string): Promise<number> {
+  await freshPod(name);
+  const service = ["get", "service", name, "-n", namespace, "-o", "jsonpath={.spec.clusterIP}"];
+  const address = (await cluster.kubectl(service)).stdout;
+  const watch = watchReadyPods(name);
+  const startMs = Date.now();
+  const answerMs = await untilAnswer(`http://${address}/`, "laptop", () =>
+    onLaptop("telepresence", "intercept", name, "--port", `${laptopPort}:http`, "--agent", "sidecar"),
+  );
+  watch.child.kill();
+  const readyMs = [...watch.ready.values()].at(-1) ?? Number.NaN; // the later pod
+  await onLaptop("telepresence", "leave", name);
+  await removed(name);
+  return startMs + answerMs - readyMs;
+}
+
+/** Pods in the order in which they became ready, with the time. */
+function watchReadyPods(name: string): { readonly child: ChildProcess; readonly ready: ReadonlyMap<string, number> } {
+  const template = '{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\\n"}';
+  const words = ["get", "pods", "-n", namespace, "-l", `app=${name}`, "--watch", "-o", `jsonpath=${template}`];
+  const { file, args } = cluster.laptop(["kubectl", ...words]);
+  const child = spawn(file, [...args], { stdio: ["ignore", "pipe", "ignore"] });
+  const ready = new Map<string, number>();
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    const [pod = "", status] = line.split(" ");
+    if (status === "True" && !ready.has(pod)) ready.set(pod, Date.now());
+  });
+  return { child, ready };
+}
+
 async function measureBare(name: string): Promise<number> {
   const { podName, address } = await freshPod(name);
   const tookMs = await untilAnswer(`http://${address}:${barePort}/`, "bare", () => attachBare(podName));
@@ -108,7 +155,7 @@ async function measureBare(name: string): Promise<number> {
   return tookMs;
 }
 
-async function measureIntercept(name: string): Promise<Omit<Round, "bare">> {
+async function measureIntercept(name: string): Promise<Pick<Round, "ephemeral" | "there">> {
   const { address } = await freshPod(name);
   const intercept = (): Promise<unknown> =>
     onLaptop("telepresence", "intercept", name, "--port", `${laptopPort}:http`, "--agent", "ephemeral");
@@ -161,8 +208,4 @@ async function medianOf(measureOnce: () => Promise<number>): Promise<number> {
   const values: number[] = [];
   for (let run = 0; run < rounds; run += 1) values.push(await measureOnce());
   return median(values);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN;
 }

@@ -3,7 +3,7 @@ import { benchAgent } from "./agent.ts";
 import { benchAttach } from "./attach.ts";
 import { benchProduct } from "./product.ts";
 import { benchTunnel } from "./tunnel.ts";
-import type { Report } from "./tunnel.ts";
+import type { Report } from "./results.ts";
 
 const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   agent: benchAgent,

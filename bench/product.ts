@@ -3,23 +3,14 @@
 // median of several runs; nothing is checked here. Results go to bench/results/ as JSON and as a table.
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { cpus } from "node:os";
-import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "#base/error.ts";
 import { build } from "#scripts/build.ts";
 import { imageFile } from "#scripts/image.ts";
 import * as cluster from "#testbed/cluster.ts";
 import { checkoutRoot, images } from "#testbed/layout.ts";
-import type { Report } from "./tunnel.ts";
-
-interface Figure {
-  readonly what: string;
-  readonly ours: number;
-  readonly base?: number;
-  readonly baseName?: string;
-  readonly unit: string;
-}
+import { median, Results } from "./results.ts";
+import type { Figure, Report } from "./results.ts";
 
 const namespace = "bench";
 const runs = 5;
@@ -74,12 +65,8 @@ export async function benchProduct(report: Report): Promise<void> {
   await cluster.kubectl(["create", "namespace", namespace]);
   await cluster.kubectl(["apply", "-n", namespace, "-f", "-"], { input: manifest });
   await cluster.kubectl(["rollout", "status", "-n", namespace, "deployment/target", "--timeout=90s"]);
-  const figures: Figure[] = [];
-  const add = (figure: Figure): void => {
-    figures.push(figure);
-    const beside = figure.base === undefined ? "" : `   ${figure.baseName} ${round(figure.base)}`;
-    report(figure.what, `${round(figure.ours)} ${figure.unit}${beside}`);
-  };
+  const results = new Results("product", report);
+  const { add } = results;
   try {
     await benchCommands(add);
     await benchTraffic(add);
@@ -88,7 +75,7 @@ export async function benchProduct(report: Report): Promise<void> {
     await onLaptop("telepresence uninstall --everything; telepresence quit", true);
     await cluster.kubectl(["delete", "namespace", namespace, "--wait=false"], { allowFailure: true });
   }
-  writeResults(figures);
+  results.write();
 }
 
 type Add = (figure: Figure) => void;
@@ -197,25 +184,4 @@ async function repeated(measure: () => Promise<number>, times: number): Promise<
   const values: number[] = [];
   for (let run = 0; run < times; run++) values.push(await measure());
   return median(values);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
-function round(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
-}
-
-function writeResults(figures: readonly Figure[]): void {
-  const folder = join(checkoutRoot, "bench", "results");
-  mkdirSync(folder, { recursive: true });
-  const machine = `${cpus().length} × ${cpus()[0]?.model ?? "unknown processor"}`;
-  writeFileSync(join(folder, "product.json"), `${JSON.stringify({ machine, figures }, undefined, 2)}\n`);
-  const rows = figures.map((figure) => {
-    const base = figure.base === undefined ? "–" : `${round(figure.base)} (${figure.baseName})`;
-    return `| ${figure.what} | ${round(figure.ours)} ${figure.unit} | ${base} |`;
-  });
-  const head = `Measured on ${machine}, median of several runs; base lines in the same run.\n\n| what | figure | base line |\n|---|---|---|\n`;
-  writeFileSync(join(folder, "product.md"), `${head}${rows.join("\n")}\n`);
 }

@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { openSession } from "#tunnel/session.ts";
+import type { Report } from "./results.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
@@ -101,7 +102,6 @@ async function underLoad(opener: TunnelSession): Promise<string> {
 }
 
 /** One line of the report. */
-export type Report = (name: string, figure: string) => void;
 
 export async function benchTunnel(report: Report): Promise<void> {
   const [opener, accepter] = await openPair();
