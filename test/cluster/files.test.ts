@@ -5,11 +5,13 @@ import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { imageReference } from "#scripts/image.ts";
 import * as cluster from "#testbed/cluster.ts";
 import { Lab, apply, field, kubectl, report, rolledOut, toolsImage, until, webApp, type Manifest } from "./lab.ts";
+import { watchSecret } from "./secret-files.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-files";
 const lab = new Lab({ managerNamespace: "it-files-manager", agent: "ephemeral" });
 stage([lab], namespace);
+const { secretFiles, nothingLeft } = watchSecret(lab, () => hush);
 
 /** Looked for in all files of the laptop in the end; a new one each time, because this file is one too. */
 const hush = `hush-${randomBytes(8).toString("hex")}`;
@@ -304,22 +306,6 @@ describe("volumes", () => {
     expect((await lab.sh(`ls -d '${root}'`)).stdout).toBe("");
   });
 });
-
-/** Files of the laptop that hold the secret. */
-async function secretFiles(): Promise<readonly string[]> {
-  const places = "/run/user /dev/shm /tmp/telepresence-* /home";
-  return (await lab.rootSh(`grep -rlsF '${hush}' ${places} 2>/dev/null`)).split("\n").filter((path) => path !== "");
-}
-
-/** `before`: how many there were. */
-async function nothingLeft(before: readonly string[]): Promise<void> {
-  expect(before.length).toBeGreaterThan(0);
-  const startMs = performance.now();
-  await until("no file with a secret", async () => (await secretFiles()).length === 0, { limitMs: 10_000 }).catch(
-    async () => expect(await secretFiles()).toEqual([]),
-  );
-  report("files with a secret: before, after, ms", [before.length, 0, Math.round(performance.now() - startMs)]);
-}
 
 describe("whatever ends it", () => {
   const waiting = [
