@@ -35,7 +35,7 @@ export interface Belongings {
 interface PodWants {
   readonly wantEnvironment: boolean;
   readonly volumes: VolumeWish | undefined;
-  readonly toPod: PodPort[];
+  readonly toPod: PodPort[] | undefined;
 }
 
 /** Warnings; throws what cannot be done, before anything is started. */
@@ -48,10 +48,11 @@ export function checkBelongingsFlags(flags: BelongingsFlags, localPorts?: readon
 /** As the daemon is asked; `owned`: a command runs with it. */
 export function readPodWants(flags: BelongingsFlags, cwd: string, owned: boolean): PodWants {
   const { envFile, envJson, detailedOutput } = flags;
+  const toPod = readPodPorts(flags.toPod);
   return {
     wantEnvironment: owned || envFile !== undefined || envJson !== undefined || detailedOutput === true,
     volumes: readVolumeWish(flags, cwd),
-    toPod: readPodPorts(flags.toPod),
+    toPod: toPod.length === 0 ? undefined : toPod,
   };
 }
 

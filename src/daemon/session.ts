@@ -189,13 +189,13 @@ export class Session implements AsyncDisposable {
    * that looks up is asked, since that of a manager that was just deleted looks so for a few seconds.
    */
   async restore(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {
-    const standing = this.#link.current;
+    const { current: standing, ups } = this.#link;
     if (standing !== undefined && (await this.#answers(standing, signal))) return { installed: false, warnings: [] };
     progress("The link to the traffic-manager is down, trying it again");
     const restored = await this.#options.access.restoreManager(progress, signal);
     using limit = deadline(this.#options.clock, restoreMs, "the link to the traffic-manager", signal);
     try {
-      await this.#link.restored(limit.signal, standing);
+      await this.#link.restored(limit.signal, ups);
     } catch (error) {
       if (signal.aborted || !isAppError(error, "timeout")) throw error;
       this.#link.require(); // throws why there is none
@@ -257,7 +257,9 @@ export class Session implements AsyncDisposable {
       (only ?? what) === what && (container === undefined || what === "ingest");
     const ingests = isMeant("ingest") ? await this.#ingests.end({ name, namespace, container }) : 0;
     const ended = ingests + (isMeant("local-only") ? this.#localOnly.end(name, namespace) : 0);
-    const isThere = this.intercepts.some(({ spec }) => spec.name === name);
+    const isThere = this.intercepts.some(
+      ({ spec }) => spec.name === name && (namespace === undefined || spec.workload.namespace === namespace),
+    );
     if (isMeant("intercept") && (ended === 0 || isThere)) await this.#intercepts.remove(name, signal, namespace);
     else if (ended === 0) {
       const which = container === undefined ? "" : `, container ${container},`;

@@ -1,9 +1,9 @@
 // From a name to a container whose environment and files are wanted. No port matters, so pods that nothing leads to, and
 // those on the node's network, will do.
 import type { Kube } from "./client.ts";
-import { services, type PodTemplate, type Service } from "./objects.ts";
+import { services, type PodTemplate } from "./objects.ts";
 import { findByName, pickWorkload, requireContainer, type ResolveOptions } from "./resolve-workload.ts";
-import { selects, type FoundWorkload, type WorkloadKind } from "./workloads.ts";
+import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 
 export interface ContainerQuery {
   /** A workload, or a service of it. */
@@ -16,8 +16,6 @@ export interface ContainerQuery {
 
 export interface ResolvedContainer {
   readonly workload: FoundWorkload;
-  /** Every service that selects the workload's pods. */
-  readonly services: readonly Service[];
   readonly containerName: string;
   /** Others that the workload has, when nobody said which one is meant. */
   readonly others: readonly string[];
@@ -28,11 +26,8 @@ export async function resolveContainer(
   query: ContainerQuery,
   { signal, withoutAgent }: ResolveOptions,
 ): Promise<ResolvedContainer> {
-  const { namespace, container, name, kind } = query;
-  const all = (await kube.list(services, { namespace }, signal)).items;
-  const named = await findByName(kube, query, name, signal);
-  const wanted = { namespace, name, kind, ports: [], ...(kind === undefined ? {} : { workload: name }) };
-  const found = named ?? (await pickWorkload(kube, wanted, all, signal)).workload;
+  const { container, name } = query;
+  const found = (await findByName(kube, query, name, signal)) ?? (await behindService(kube, query, signal));
   const object = withoutAgent(found.object);
   const workload = { ...found, object };
   const { template } = object.spec;
@@ -40,7 +35,18 @@ export async function resolveContainer(
   const containerName = container ?? markedContainer(template) ?? known[0] ?? "";
   requireContainer(workload, known, containerName);
   const others = container === undefined ? known.filter((item) => item !== containerName) : [];
-  return { workload, services: all.filter((service) => selects(service, object)), containerName, others };
+  return { workload, containerName, others };
+}
+
+/** Throws what there is of that name, where it is neither a workload nor a service of one. */
+async function behindService(
+  kube: Kube,
+  { namespace, name, kind }: ContainerQuery,
+  signal: AbortSignal,
+): Promise<FoundWorkload> {
+  const all = (await kube.list(services, { namespace }, signal)).items;
+  const wanted = { namespace, name, kind, ports: [], ...(kind === undefined ? {} : { workload: name }) };
+  return (await pickWorkload(kube, wanted, all, signal)).workload;
 }
 
 /** The one that kubectl takes by the template's annotation. */

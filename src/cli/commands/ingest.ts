@@ -1,14 +1,12 @@
 // `ingest WORKLOAD [--container C] [-- cmd]`: environment and files of a container, and no traffic. With a command it
 // ends with the command, as an intercept does.
-import { toAppError } from "#base/error.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { runForeground } from "#cli/foreground.ts";
 import { readAgentMode } from "#cli/intercept-flags.ts";
-import { watchOwned } from "#cli/owned-watch.ts";
 import { suggestWorkload } from "#cli/near-workload.ts";
 import { requireCommand } from "#cli/own-command.ts";
+import { leaveOwned, runOwning, type Owned } from "#cli/owned.ts";
 import {
   checkBelongingsFlags,
   completeEnvironment,
@@ -28,7 +26,6 @@ export interface IngestFlags extends BelongingsFlags {
 
 /** chosen: volumes are copied, and an agent may have to come. */
 const ingestLimitMs = 300_000;
-const leaveLimitMs = 60_000;
 
 interface Established extends Belongings {
   readonly info: IngestInfo;
@@ -57,7 +54,7 @@ export async function runIngest(
   try {
     await writeEnvironmentFiles(context, { environment, workload: info.workload }, flags);
   } catch (error) {
-    await leave(context, connected, info);
+    await leaveOwned(context, connected.daemon.client, ownedOf(info));
     throw error;
   }
   report(context, established, flags);
@@ -94,24 +91,10 @@ async function runWithChild(
   { info, environment, volumes }: Established,
   command: readonly [string, ...string[]],
 ): Promise<number> {
-  const { client } = connected.daemon;
   const env = { ...context.environment.all, ...(environment ?? tellProgram(info.containerName, volumes)) };
-  const watch = watchOwned(client, `the ingest of ${info.workload.name}`);
-  try {
-    return await runForeground(context, { command, env }, { client, undo: "nothing", endedElsewhere: watch.reason });
-  } finally {
-    if (!watch.ended) await leave(context, connected, info);
-  }
+  return await runOwning(context, connected.daemon.client, ownedOf(info), { command, env });
 }
 
-/** If it cannot be, it still ends with this connection. */
-async function leave(context: CommandContext, { daemon }: Connected, info: IngestInfo): Promise<void> {
-  const { workload, containerName: container } = info;
-  const { name, namespace } = workload;
-  try {
-    await daemon.client.call("leave", { name, namespace, container }, leaveLimitMs);
-  } catch (error) {
-    const { code, message } = toAppError(error);
-    if (code !== "intercept_not_found") context.output.warn(`the ingest of ${name} was not ended in order: ${message}`);
-  }
+function ownedOf({ workload: { name, namespace }, containerName: container }: IngestInfo): Owned {
+  return { what: `the ingest of ${name}`, params: { name, namespace, container } };
 }

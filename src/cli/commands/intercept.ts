@@ -1,12 +1,11 @@
 // `intercept NAME --port L[:svcport] [-- cmd]`: connects and installs when needed, starts the intercept, hands over the
 // pod's environment. With a command the intercept belongs to this process: it ends with the child, with this process,
 // and the child ends when the intercept is ended elsewhere.
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError } from "#base/error.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { Environment } from "#cli/environment-syntax.ts";
-import { runForeground } from "#cli/foreground.ts";
 import { readFilter } from "#cli/intercept-filter.ts";
 import {
   applyTarget,
@@ -22,7 +21,7 @@ import { watchListening } from "#cli/listen-watch.ts";
 import { findTakenPorts } from "#cli/local-ports.ts";
 import { suggestWorkload } from "#cli/near-workload.ts";
 import { requireCommand } from "#cli/own-command.ts";
-import { watchOwned } from "#cli/owned-watch.ts";
+import { leaveOwned, runOwning, type Owned } from "#cli/owned.ts";
 import {
   completeEnvironment,
   readPodWants,
@@ -41,8 +40,6 @@ import type { InterceptInfo } from "#wire/manager-api.ts";
 
 /** chosen: a first intercept rolls the workload out. */
 const interceptLimitMs = 300_000;
-/** chosen: every agent has to confirm. */
-const leaveLimitMs = 60_000;
 
 /** protocol: shells give 126 and more for commands that could not be run, or that a signal ended. */
 const notAFailureOfItsOwn = 126;
@@ -75,7 +72,7 @@ export async function runIntercept(
     const { environment, info } = established;
     await writeEnvironmentFiles(context, { environment, workload: info.spec.workload }, flags);
   } catch (error) {
-    await leave(context, connected, established.info);
+    await leaveOwned(context, connected.daemon.client, ownedOf(established.info));
     throw error;
   }
   report(context, established, flags, file !== undefined);
@@ -164,16 +161,14 @@ async function runWithChild(
 ): Promise<number> {
   const { client } = connected.daemon;
   const env = { ...context.environment.all, ...(environment ?? toldOf(info, volumes)) };
-  const watch = watchOwned(client, `the intercept ${info.spec.name}`);
   const over = new AbortController();
   const { machine, output, clock } = context;
   const warn = (text: string): void => output.warn(text);
   void watchListening({ ports: info.spec.ports, isListening: machine.isListening, warn, clock }, over.signal);
   try {
-    return await runForeground(context, { command, env }, { client, undo: "nothing", endedElsewhere: watch.reason });
+    return await runOwning(context, client, ownedOf(info), { command, env });
   } finally {
     over.abort();
-    if (!watch.ended) await leave(context, connected, info);
   }
 }
 
@@ -186,13 +181,7 @@ function warnOfTaken({ output }: CommandContext, taken: readonly string[]): void
   }
 }
 
-/** In order, so that no request fails; if it cannot be, the intercept still ends with this connection. */
-async function leave(context: CommandContext, { daemon }: Connected, info: InterceptInfo): Promise<void> {
-  const { name, workload } = info.spec;
-  try {
-    await daemon.client.call("leave", { name, namespace: workload.namespace, only: "intercept" }, leaveLimitMs);
-  } catch (error) {
-    const { code, message } = toAppError(error);
-    if (code !== "intercept_not_found") context.output.warn(`the intercept ${name} was not ended in order: ${message}`);
-  }
+/** Only the intercept: an ingest may have the name, too. */
+function ownedOf({ spec: { name, workload } }: InterceptInfo): Owned {
+  return { what: `the intercept ${name}`, params: { name, namespace: workload.namespace, only: "intercept" } };
 }

@@ -1,13 +1,11 @@
 // `intercept NAME --local-only [-n NAMESPACE] [-- cmd]`: no workload and no traffic; the short names of a namespace
 // resolve while it lasts. Of older versions, and kept for their scripts.
-import { AppError, toAppError } from "#base/error.ts";
-import type { Connected } from "#cli/connection.ts";
+import { AppError } from "#base/error.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { runForeground } from "#cli/foreground.ts";
 import type { InterceptFlags } from "#cli/intercept-flags.ts";
 import { requireCommand } from "#cli/own-command.ts";
-import { watchOwned } from "#cli/owned-watch.ts";
+import { runOwning } from "#cli/owned.ts";
 import { localOnlyToJson } from "#cli/texts/json.ts";
 
 /** chosen: the daemon answers at once. */
@@ -31,13 +29,9 @@ export async function runLocalOnly(
   context.output.line(`${name}: local-only intercept, the names of namespace ${info.namespace} resolve`);
   context.output.data(localOnlyToJson(info));
   if (file === undefined) return 0;
-  const watch = watchOwned(client, `the intercept ${name}`);
-  try {
-    const child = { command: [file, ...args] as const, env: context.environment.all };
-    return await runForeground(context, child, { client, undo: "nothing", endedElsewhere: watch.reason });
-  } finally {
-    if (!watch.ended) await leave(context, connected, name);
-  }
+  const child = { command: [file, ...args] as const, env: context.environment.all };
+  const mine = { what: `the intercept ${name}`, params: { name, only: "local-only" as const } };
+  return await runOwning(context, client, mine, child);
 }
 
 /** Commander's names of what an intercept without traffic has no use for. */
@@ -86,14 +80,4 @@ function refuseOthers(flags: InterceptFlags): void {
   throw new AppError("usage", `${spelled} is of no use with --local-only, which has no workload and takes no traffic`, {
     hint: "leave one of the two out",
   });
-}
-
-/** If it cannot be, it still ends with this connection. */
-async function leave(context: CommandContext, { daemon }: Connected, name: string): Promise<void> {
-  try {
-    await daemon.client.call("leave", { name, only: "local-only" }, limitMs);
-  } catch (error) {
-    const { code, message } = toAppError(error);
-    if (code !== "intercept_not_found") context.output.warn(`the intercept ${name} was not ended in order: ${message}`);
-  }
 }

@@ -4,7 +4,8 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, formatError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import { readBelongings, type Belongings, type PodWants } from "#daemon/intercepts/pod-belongings.ts";
+import { readBelongings, toGiven } from "#daemon/intercepts/pod-belongings.ts";
+import type { Belongings, GivenBelongings, PodWants } from "#daemon/intercepts/pod-belongings.ts";
 import type {
   IngestRequest,
   Progress,
@@ -23,10 +24,8 @@ export interface IngestsOptions {
   readonly log: Logger;
 }
 
-export interface IngestResult {
+export interface IngestResult extends GivenBelongings {
   readonly info: IngestInfo;
-  readonly environment?: Record<string, string>;
-  readonly volumes?: { root: string; mounts: string[] };
   readonly warnings: string[];
 }
 
@@ -76,7 +75,11 @@ export class Ingests implements AsyncDisposable {
     try {
       const { own, warnings } = await this.#read({ request, resolved, wants, progress, scope }, signal);
       this.#own.set(key, own);
-      return { ...given(own), warnings: [...resolved.warnings, ...warnings, ...own.belongings.warnings] };
+      return {
+        info: shown(own),
+        ...toGiven(own.belongings),
+        warnings: [...resolved.warnings, ...warnings, ...own.belongings.warnings],
+      };
     } catch (error) {
       await scope[Symbol.asyncDispose]();
       throw error;
@@ -191,14 +194,5 @@ function shown({ workload, containerName, pods, ports: { ports }, belongings: { 
     ...(podName === undefined ? {} : { podName }),
     ...(volumes === undefined ? {} : { mountPoint: volumes.root }),
     ...(ports.length === 0 ? {} : { toPod: [...ports] }),
-  };
-}
-
-function given(own: Own): Omit<IngestResult, "warnings"> {
-  const { environment, volumes } = own.belongings;
-  return {
-    info: shown(own),
-    ...(environment === undefined ? {} : { environment: { ...environment } }),
-    ...(volumes === undefined ? {} : { volumes: { root: volumes.root, mounts: [...volumes.mounts] } }),
   };
 }

@@ -21,7 +21,7 @@ import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
 import { createFiltered, renewed, specOf } from "./intercept-wish.ts";
 import type { ManagerConnection, ManagerLink } from "#daemon/manager-link.ts";
 import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
-import { readBelongings, together, type PodWants } from "./pod-belongings.ts";
+import { readBelongings, toGiven, together, type GivenBelongings, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
 import type { CopiedVolumes } from "#daemon/volumes/volume-copies.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
@@ -37,10 +37,8 @@ export interface InterceptsOptions {
   readonly log: Logger;
 }
 
-export interface CreateResult {
+export interface CreateResult extends GivenBelongings {
   readonly info: InterceptInfo;
-  readonly environment?: Record<string, string>;
-  readonly volumes?: { root: string; mounts: string[] };
   readonly warnings: string[];
 }
 
@@ -269,7 +267,7 @@ export class Intercepts implements AsyncDisposable {
           path.start(signal),
           signal,
         );
-        const { environment, volumes } = given;
+        const { volumes } = given;
         const info = entry.info ?? active;
         const { agent } = injected;
         const { ports } = wants;
@@ -282,8 +280,7 @@ export class Intercepts implements AsyncDisposable {
         return {
           info: { ...shown(own), ...(replacedPods > 0 ? { replacedPods } : {}) },
           warnings,
-          ...(environment === undefined ? {} : { environment: { ...environment } }),
-          ...(volumes === undefined ? {} : { volumes: { root: volumes.root, mounts: [...volumes.mounts] } }),
+          ...toGiven(given),
         };
       } catch (error) {
         await path[Symbol.asyncDispose]();

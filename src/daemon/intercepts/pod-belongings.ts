@@ -21,6 +21,19 @@ export interface Belongings {
   readonly warnings: readonly string[];
 }
 
+/** As the CLI is told. */
+export interface GivenBelongings {
+  readonly environment?: Record<string, string>;
+  readonly volumes?: { root: string; mounts: string[] };
+}
+
+export function toGiven({ environment, volumes }: Pick<Belongings, "environment" | "volumes">): GivenBelongings {
+  return {
+    ...(environment === undefined ? {} : { environment: { ...environment } }),
+    ...(volumes === undefined ? {} : { volumes: { root: volumes.root, mounts: [...volumes.mounts] } }),
+  };
+}
+
 interface Reading {
   readonly access: WorkloadAccess;
   readonly spec: Pick<InterceptSpec, "name" | "workload" | "containerName">;
