@@ -45,6 +45,8 @@ const firstRetryMs = 100;
 const lastRetryMs = 3000;
 /** A link that stood this long starts the back-off anew. */
 const steadyMs = 10_000;
+/** chosen: so many times a session goes on without a pause although its transports do not stand that long. */
+const maxHurries = 10;
 
 /** What a far end answers that will never go on with this session. */
 const unknownThere = new Set<ErrorCode>(["not_found", "denied", "version_mismatch", "protocol"]);
@@ -52,6 +54,7 @@ const unknownThere = new Set<ErrorCode>(["not_found", "denied", "version_mismatc
 export class ManagerLink {
   readonly #options: ManagerLinkOptions;
   #current: ManagerConnection | undefined;
+  #ups = 0;
   #problem: AppError | undefined;
   /** Ends the pause between two attempts. */
   #pausing: AbortController | undefined;
@@ -64,6 +67,10 @@ export class ManagerLink {
 
   get current(): ManagerConnection | undefined {
     return this.#current;
+  }
+  /** How many times there has come to be a connection, the same as before or another. */
+  get ups(): number {
+    return this.#ups;
   }
   /** Why there is no connection now. */
   get problem(): AppError | undefined {
@@ -78,9 +85,9 @@ export class ManagerLink {
     });
   }
 
-  /** Tries at once instead of after the pause, and resolves when there is a connection other than the lost one. */
-  async restored(signal: AbortSignal, lost?: ManagerConnection): Promise<void> {
-    if (this.#current !== undefined && this.#current !== lost) return;
+  /** Tries at once instead of after the pause, and resolves when there is a connection and `ups` is higher than this. */
+  async restored(signal: AbortSignal, lostUps: number): Promise<void> {
+    if (this.#current !== undefined && this.#ups > lostUps) return;
     this.#awaited ??= Promise.withResolvers();
     this.#pausing?.abort();
     using either = linkSignals(signal, this.#options.scope.signal);
@@ -109,10 +116,7 @@ export class ManagerLink {
       const arrival = await rpc.call("arrive", this.#options.arrive, signal);
       const connection = { session, rpc, arrival };
       await raceSignal(this.#options.onUp(connection), signal);
-      this.#current = connection;
-      this.#options.onCurrent(connection);
-      this.#awaited?.resolve();
-      this.#awaited = undefined;
+      this.#up(connection, this.#options.onCurrent);
       log.info("manager link up", { manager: arrival.manager.podName, sessionId: arrival.sessionId });
       return connection;
     } catch (error) {
@@ -125,10 +129,13 @@ export class ManagerLink {
     const { clock, log, scope } = this.#options;
     let connection: ManagerConnection | undefined = first;
     let retryMs = firstRetryMs;
+    let hurries = 0;
     while (!scope.signal.aborted) {
       if (connection !== undefined) {
         const upMs = clock.now();
         await this.#down(connection);
+        hurries = clock.now() - upMs > steadyMs ? 0 : hurries + 1;
+        if (hurries > maxHurries) retryMs = await this.#pause(retryMs);
         if (await this.#resumed(connection)) continue;
         connection = undefined;
         if (clock.now() - upMs > steadyMs) retryMs = firstRetryMs;
@@ -182,23 +189,31 @@ export class ManagerLink {
     void session.closed.then(() => (isOver = true));
     await Promise.resolve(); // it may be over already
     for (let retryMs = firstRetryMs; !isOver && !scope.signal.aborted;) {
+      let transport: Duplex | undefined;
       try {
-        await session.resume(await openTransport(scope.signal), scope.signal);
-        this.#current = connection;
-        onResumed(connection);
-        this.#awaited?.resolve();
-        this.#awaited = undefined;
+        transport = await openTransport(scope.signal);
+        await session.resume(transport, scope.signal);
+        this.#up(connection, onResumed);
         log.info("manager link resumed", { sessionId: connection.arrival.sessionId });
         return true;
       } catch (error) {
         this.#problem = toAppError(error);
-        if (unknownThere.has(this.#problem.code)) break;
+        // Only what the far end says counts: the way to it can fail with the same codes, and be there the next time.
+        if (transport !== undefined && unknownThere.has(this.#problem.code)) break;
         log.warn("manager link could not be resumed", { error: this.#problem.message, retryMs });
         retryMs = await this.#pause(retryMs);
       }
     }
     session.destroy();
     return false;
+  }
+
+  #up(connection: ManagerConnection, tell: (connection: ManagerConnection) => void): void {
+    this.#current = connection;
+    this.#ups += 1;
+    tell(connection);
+    this.#awaited?.resolve();
+    this.#awaited = undefined;
   }
 
   #lost(reason: AppError): void {

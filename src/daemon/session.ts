@@ -189,13 +189,13 @@ export class Session implements AsyncDisposable {
    * that looks up is asked, since that of a manager that was just deleted looks so for a few seconds.
    */
   async restore(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {
-    const standing = this.#link.current;
+    const { current: standing, ups } = this.#link;
     if (standing !== undefined && (await this.#answers(standing, signal))) return { installed: false, warnings: [] };
     progress("The link to the traffic-manager is down, trying it again");
     const restored = await this.#options.access.restoreManager(progress, signal);
     using limit = deadline(this.#options.clock, restoreMs, "the link to the traffic-manager", signal);
     try {
-      await this.#link.restored(limit.signal, standing);
+      await this.#link.restored(limit.signal, ups);
     } catch (error) {
       if (signal.aborted || !isAppError(error, "timeout")) throw error;
       this.#link.require(); // throws why there is none

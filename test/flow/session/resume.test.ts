@@ -4,13 +4,16 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
+import { systemClock, type Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import type { ManagerLink } from "#daemon/manager-link.ts";
 import { anything, never, testManager } from "#test/flow/manager/harness.ts";
 import { Cluster, lab, noNetwork, openSession, params, quiet, stack } from "./session-lab.ts";
 
 describe("a link whose transport is lost", () => {
   /** A session that tells which tunnel session carries it. */
-  async function linked() {
+  async function linked(clock: Clock = systemClock) {
     const made = await lab();
     const { cluster } = made;
     const others = new Cluster(cluster.manager);
@@ -18,10 +21,15 @@ describe("a link whose transport is lost", () => {
     for (const [name, agent] of cluster.agents) others.agents.set(name, agent);
     let link: ManagerLink | undefined;
     const session = stack.use(
-      await openSession(others, "eve@laptop", (opened, first, scope) => {
-        link = opened;
-        return noNetwork(opened, first, scope);
-      }),
+      await openSession(
+        others,
+        "eve@laptop",
+        (opened, first, scope) => {
+          link = opened;
+          return noNetwork(opened, first, scope);
+        },
+        clock,
+      ),
     );
     if (link === undefined) throw new Error("there is a link");
     return { ...made, cluster: others, session, link };
@@ -96,5 +104,53 @@ describe("a link whose transport is lost", () => {
     await expect(session.intercept(params(processPort), quiet, never)).rejects.toMatchObject({ code: "link_lost" });
     await expect.poll(() => link.current !== undefined).toBe(true);
     await expect.poll(() => registry.list()).toEqual([]);
+  });
+
+  test("is there for the command that found it lost, as soon as it is back", { timeout: 5000 }, async () => {
+    const { cluster, session, link } = await linked();
+    cluster.restoreManager = async () => {
+      await expect.poll(() => link.current !== undefined).toBe(true);
+      return { installed: false, warnings: [] };
+    };
+    const restoring = session.restore(quiet, never);
+    cluster.cutManager();
+    await restoring;
+  });
+
+  test("does not keep the cluster busy with transports that are lost at once", async () => {
+    const pausesMs: number[] = [];
+    const { cluster } = await linked({
+      ...systemClock,
+      sleep: (ms, signal) => {
+        pausesMs.push(ms);
+        return new FakeClock().sleep(ms, signal);
+      },
+    });
+    const openManager = cluster.openManager.bind(cluster);
+    let opened = 0;
+    cluster.openManager = async () => {
+      opened += 1;
+      const transport = await openManager();
+      transport.once("data", () => setImmediate(() => transport.destroy()));
+      return transport;
+    };
+    cluster.cutManager();
+    await expect.poll(() => pausesMs.length > 0 || opened > 30).toBe(true);
+    expect(opened).toBeLessThan(30);
+  });
+
+  test("is tried again when the cluster's API does not find its pod", async () => {
+    const { cluster, link } = await linked();
+    const before = link.require();
+    const openManager = cluster.openManager.bind(cluster);
+    const failures = [new AppError("not_found", "pod traffic-manager was not found")];
+    cluster.openManager = async () => {
+      const failure = failures.pop();
+      if (failure !== undefined) throw failure;
+      return await openManager();
+    };
+    cluster.cutManager();
+    await expect.poll(() => failures.length === 0 && link.current !== undefined).toBe(true);
+    expect(link.current).toBe(before);
   });
 });
