@@ -103,7 +103,8 @@ export class Laptop {
     this.#transport.abort(reason);
     this.#transport = new AbortController();
     for (const stream of this.#inbound) stream.destroy(reason);
-    if (this.#record === undefined) this.#session.destroy(reason);
+    // The registry ends what waits for too long, but only of laptops that have arrived and not departed.
+    if (this.#record?.link === undefined) this.#session.destroy(reason);
     else this.#door.registry.suspend(this.#record);
   }
 

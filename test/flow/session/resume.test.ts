@@ -8,7 +8,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { ManagerLink } from "#daemon/manager-link.ts";
-import { anything, never, testManager } from "#test/flow/manager/harness.ts";
+import { anything, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
 import { Cluster, lab, noNetwork, openSession, params, quiet, stack } from "./session-lab.ts";
 
 describe("a link whose transport is lost", () => {
@@ -104,6 +104,20 @@ describe("a link whose transport is lost", () => {
     await expect(session.intercept(params(processPort), quiet, never)).rejects.toMatchObject({ code: "link_lost" });
     await expect.poll(() => link.current !== undefined).toBe(true);
     await expect.poll(() => registry.list()).toEqual([]);
+  });
+
+  // The manager has forgotten it, so nothing would ever end what is open in the cluster.
+  test("ends when its laptop has departed before", async () => {
+    const { cluster, link } = await linked();
+    const server = stack.use(await tcpServer((socket) => void socket.resume()));
+    const { session, rpc } = link.require();
+    const stream = await session.open({ kind: "tcp", target: { address: "127.0.0.1", port: server.port } }, never);
+    stream.on("error", () => undefined);
+    await expect.poll(() => server.connections.size).toBe(1);
+    await rpc.call("depart", {}, never);
+    cluster.openManager = () => Promise.reject(new AppError("unreachable", "the network is away"));
+    cluster.cutManager();
+    await expect.poll(() => server.connections.size).toBe(0);
   });
 
   test("is there for the command that found it lost, as soon as it is back", { timeout: 5000 }, async () => {
