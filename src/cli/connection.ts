@@ -88,8 +88,24 @@ interface Wish {
 
 /** True when the connection is new. */
 async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wish: Wish): Promise<boolean> {
-  const { client, hello } = daemon;
-  using claim = hello.helperRunning ? undefined : await claimHelper(context, client);
+  const { helperRunning } = daemon.hello;
+  try {
+    return await tryConnect(context, daemon, wish, helperRunning);
+  } catch (error) {
+    // The helper that was there when the daemon said hello has ended since, with its connection.
+    if (!helperRunning || !isAppError(error, "helper_failed")) throw error;
+    return await tryConnect(context, daemon, wish, false);
+  }
+}
+
+async function tryConnect(
+  context: CommandContext,
+  daemon: OpenedDaemon,
+  wish: Wish,
+  helperRunning: boolean,
+): Promise<boolean> {
+  const { client } = daemon;
+  using claim = helperRunning ? undefined : await claimHelper(context, client);
   const helper = claim === undefined ? undefined : await launchHelper(context, daemon, wish.telling);
   const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;
   const connecting = client.call("connect", wish.options, limitMs);

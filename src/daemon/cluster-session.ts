@@ -50,6 +50,8 @@ const connectTimeoutMs = 480_000;
 const pluginTimeoutMs = 120_000;
 /** chosen: a person may have to type a password. */
 const helperTimeoutMs = 120_000;
+/** chosen: a command opens the helper's connection before it asks to connect; ours is noticed this much later at most. */
+const doorMs = 1000;
 
 /** Where a command's flags lead, as one comparable text. */
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
@@ -129,11 +131,23 @@ async function waitForHelper(context: ClusterSessionContext, signal: AbortSignal
   const ending = new AbortController();
   using ended = linkSignals(limit.signal, ending.signal);
   try {
-    return await Promise.race([context.door.wait(ended.signal), context.failures.next(ended.signal)]);
+    const { door, failures } = context;
+    return await Promise.race([
+      door.wait(ended.signal),
+      failures.next(ended.signal),
+      nobodyComes(context, ended.signal),
+    ]);
   } finally {
     context.failures.forget();
     ending.abort();
   }
+}
+
+/** A command that saw a helper running starts none, and that helper may have ended since. */
+async function nobodyComes({ door, clock }: ClusterSessionContext, signal: AbortSignal): Promise<never> {
+  await clock.sleep(doorMs, signal);
+  if (door.isExpected) return await new Promise<never>(() => undefined);
+  throw new AppError("helper_failed", "the root helper has ended", { hint: "run the command again" });
 }
 
 interface NetworkStep {

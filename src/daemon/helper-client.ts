@@ -46,6 +46,8 @@ export interface Helper {
 export interface HelperDoor extends AsyncDisposable {
   /** The helper that is there and alive. */
   readonly current: Helper | undefined;
+  /** One is there, or on its way: sudo may be asking for a password. */
+  readonly isExpected: boolean;
   /** The helper that is there, or the next that says hello. */
   wait(signal: AbortSignal): Promise<Helper>;
   /** What the helper was started for has failed: ends the one that is there or on its way. Resolves when it is gone. */
@@ -83,6 +85,10 @@ class Door implements HelperDoor {
 
   get current(): Helper | undefined {
     return this.#current?.lost === undefined ? this.#current : undefined;
+  }
+
+  get isExpected(): boolean {
+    return this.current !== undefined || this.#candidate !== undefined;
   }
 
   async wait(signal: AbortSignal): Promise<Helper> {

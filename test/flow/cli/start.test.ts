@@ -18,7 +18,7 @@ import type { HelperStart, Machine, ProgramEnd, StartedProgram } from "#cli/mach
 import { tryLock } from "#host/lock.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
-import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
+import { connection, makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
 
 const programFile = fileURLToPath(import.meta.resolve("./daemon-program.ts"));
 
@@ -205,6 +205,24 @@ describe("the helper by way of sudo", () => {
     });
     const { code, stderr } = await connectWith(machine);
     expect({ code, stderr, asked }).toEqual({ code: 0, stderr: "", asked: ["sudo-quietly"] });
+  });
+
+  // Killed between the daemon's hello and `connect`: the command waited two minutes for a helper that nobody started.
+  test("is started anew where the one that ran has ended since", async () => {
+    await daemon[Symbol.asyncDispose]();
+    daemon = await ScriptedDaemon.start(home.path, {
+      connect: () => {
+        if (daemon.methods().length > 1) return { fresh: true, installedManager: false, connection, warnings: [] };
+        daemon.helperRunning = false;
+        throw new AppError("helper_failed", "the root helper has ended");
+      },
+    });
+    const { asked, machine } = sudo(false, () => {
+      daemon.helperRunning = true;
+      return undefined;
+    });
+    expect(await connectWith(machine)).toMatchObject({ code: 0, stderr: "" });
+    expect({ asked, calls: daemon.methods() }).toEqual({ asked: ["sudo-quietly"], calls: ["connect", "connect"] });
   });
 
   test("does not wait for a helper that takes its time", async () => {

@@ -77,9 +77,11 @@ describe("the door", () => {
   });
 
   test("waits no longer than its caller, and forgets who never spoke", async () => {
+    expect(door.isExpected).toBe(false);
     const socket = connect(path);
     sockets.push(socket);
     await new Promise<void>((resolve) => socket.once("connect", () => resolve()));
+    await expect.poll(() => door.isExpected).toBe(true);
     const controller = new AbortController();
     const waiting = door.wait(controller.signal);
     controller.abort(new Error("no longer"));
