@@ -1,7 +1,8 @@
 // Filters × protocols × {matched, not matched, laptop gone}, each on a connection that is kept where the protocol keeps
 // one. Stories of the original: HTTP/2 by prior knowledge failed where a filter was (trap 41); of several pods only the
 // one that was recorded delivered what a filter had taken (trap 28).
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { Agent } from "#agent/agent.ts";
 import { compileFlags } from "#filter/flags.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { createIdentity } from "#tunnel/identity.ts";
@@ -176,20 +177,30 @@ const protocols: Readonly<Record<string, Protocol>> = {
   "HTTP/2 in TLS": overTls("http2"),
 };
 
-/** Several pods of one application, Ann's laptop, and a caller of each pod. */
-async function shop({ serve, call, tls }: Protocol, pods = 1) {
+/** Three pods of one application, for all tests of a protocol. */
+async function openPods({ serve, tls }: Protocol) {
   const disposables = new AsyncDisposableStack();
-  stack.push(disposables);
-  const manager = disposables.use(await testManager());
+  const manager = disposables.use(await testManager({ idleOwnerMs: 0 })); // laptops are lost here, and others come
   const app = disposables.use(await serve("app"));
   const process = disposables.use(await serve("laptop"));
+  const certificateVolumes = tls === undefined ? [] : [disposables.use(new SecretVolume("web-tls", own))];
+  const agents: Agent[] = [];
+  for (const number of [1, 2, 3]) {
+    agents.push(disposables.use(await testAgent({ number, containerPort: app.port, certificateVolumes })));
+  }
+  return { manager, app, process, agents, disposables };
+}
+type Pods = Awaited<ReturnType<typeof openPods>>;
+
+/** Ann's laptop, and a caller of each of so many pods. */
+async function enter({ manager, app, process, agents }: Pods, { call }: Protocol, count = 1) {
+  const disposables = new AsyncDisposableStack();
+  stack.push(disposables);
   const laptop = disposables.use(await TestLaptop.connect(manager));
   laptop.serveWith(process.port);
-  const certificateVolumes = tls === undefined ? [] : [disposables.use(new SecretVolume("web-tls", own))];
   const callers = [];
-  for (let number = 1; number <= pods; number += 1) {
-    const agent = disposables.use(await testAgent({ number, containerPort: app.port, certificateVolumes }));
-    await laptop.introduce(manager, agent, number);
+  for (const [index, agent] of agents.slice(0, count).entries()) {
+    await laptop.introduce(manager, agent, index + 1);
     callers.push(disposables.use(call(agent.agentPorts[0]!)));
   }
   const id = `${laptop.sessionId}:hello`;
@@ -204,9 +215,15 @@ async function shop({ serve, call, tls }: Protocol, pods = 1) {
 }
 
 describe.each(Object.entries(protocols))("%s", (_name, protocol) => {
+  let pods: Pods;
+  beforeAll(async () => {
+    pods = await openPods(protocol);
+  });
+  afterAll(() => pods.disposables.disposeAsync());
+
   describe.each(Object.entries(protocol.filters))("%s", (_flag, { flags, matched, unmatched }) => {
     test("takes what matches, leaves the rest, and everything once its laptop is gone", async () => {
-      const { caller, id, intercept, lose } = await shop(protocol);
+      const { caller, id, intercept, lose } = await enter(pods, protocol);
       // A connection of TLS that nobody read from its beginning cannot be read later.
       if (protocol.tls === undefined) expect(await caller.ask(matched(id))).toBe("app");
       expect((await intercept(flags)).state).toBe("active");
@@ -221,7 +238,7 @@ describe.each(Object.entries(protocols))("%s", (_name, protocol) => {
   });
 
   test("of three pods each delivers every request that matches, 102 of 102", async () => {
-    const { callers, id, intercept } = await shop(protocol, 3);
+    const { callers, id, intercept } = await enter(pods, protocol, 3);
     const { flags, matched, unmatched } = protocol.filters["--http-header"]!;
     await intercept(flags);
     const ofOne = async (caller: (typeof callers)[number]): Promise<readonly string[]> => {
@@ -239,30 +256,33 @@ describe.each(Object.entries(protocols))("%s", (_name, protocol) => {
 
 describe("what holds no requests", () => {
   const everything = Object.entries({ ...requestFilters, ...methodFilters, ...grpcFilters });
+  const raw: Protocol = {
+    filters: {},
+    serve: (name) => namedServer(name),
+    call: (port) => ({
+      ask: () => ask(port, "\0raw").then((text) => text.split(":")[0]!),
+      [Symbol.dispose]: () => undefined,
+    }),
+  };
+  let pods: Pods;
+  beforeAll(async () => {
+    pods = await openPods(raw);
+  });
+  afterAll(() => pods.disposables.disposeAsync());
 
-  test.each(everything)(
-    "as raw TCP is the application's under %s, with the laptop there or gone",
-    async (_, { flags }) => {
-      const { caller, intercept, lose } = await shop({
-        filters: {},
-        serve: (name) => namedServer(name),
-        call: (port) => ({
-          ask: () => ask(port, "\0raw").then((text) => text.split(":")[0]!),
-          [Symbol.dispose]: () => undefined,
-        }),
-      });
-      expect((await intercept(flags)).state).toBe("active");
-      expect(await caller.ask({})).toBe("app");
-      await lose();
-      expect(await caller.ask({})).toBe("app");
-    },
-  );
+  test.each(everything)("as raw TCP is the application's under %s, laptop there or gone", async (_, { flags }) => {
+    const { caller, intercept, lose } = await enter(pods, raw);
+    expect((await intercept(flags)).state).toBe("active");
+    expect(await caller.ask({})).toBe("app");
+    await lose();
+    expect(await caller.ask({})).toBe("app");
+  });
 
   test.each(everything)("as datagrams is refused under %s", async (_, { flags }) => {
-    await using manager = await testManager();
-    await using laptop = await TestLaptop.connect(manager);
-    const filter = compileFlags(flags, `${laptop.sessionId}:hello`);
+    const { laptop, id } = await enter(pods, raw);
+    const before = pods.manager.registry.list();
+    const filter = compileFlags(flags, id);
     await expect(laptop.intercept("hello", 53, "udp", { filter })).rejects.toMatchObject({ code: "unsupported" });
-    expect(manager.registry.list()).toEqual([]);
+    expect(pods.manager.registry.list()).toEqual(before);
   });
 });
