@@ -91,7 +91,10 @@ function accept(incoming: IncomingStream, options: IntroductionOptions): void {
     serves: {
       api: introductionApi,
       handlers: {
-        identify: () => options.identity,
+        identify: () => {
+          options.onWanted(); // who only reads files with the agent asks nothing else
+          return options.identity;
+        },
         introduce: async ({ manager, sessionId, canarySecret: secret }, signal) => {
           options.onWanted();
           await options.links.introduce(manager, sessionId, signal);

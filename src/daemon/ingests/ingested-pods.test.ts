@@ -25,7 +25,7 @@ function open(kind: "Deployment" | "CronJob" = "Deployment") {
   } as unknown as WorkloadAccess;
   const workload = { kind, name: "hello", namespace: "shop" };
   const pods = new IngestedPods({ access, workload, clock, log: silentLogger });
-  return { clock, pods, tell: told.promise };
+  return { clock, pods, access, tell: told.promise };
 }
 
 describe("the pod that is read", () => {
@@ -74,4 +74,20 @@ describe("the pod that is read", () => {
     await using pods = new IngestedPods(options);
     await expect(pods.first(never)).rejects.toThrow("you may not list pods");
   });
+});
+
+// An agent that nobody asked ended after ten minutes, and another one came, until the third.
+test("agents to read with are asked something now and then, so that they stay", async () => {
+  const { clock, pods, access, tell } = open();
+  const asked: string[] = [];
+  access.openIntroduction = (_namespace, podName) => {
+    asked.push(podName);
+    return Promise.reject(new AppError("refused", "no"));
+  };
+  (await tell)([pod("a", { agentRunning: true }), pod("b")]);
+  pods.attachAgents();
+  await clock.advance(11 * 60_000);
+  expect(asked).toEqual(["a", "a"]);
+  await pods[Symbol.asyncDispose]();
+  expect(clock.pending).toBe(0);
 });

@@ -9,6 +9,7 @@ import { Changes } from "#daemon/intercepts/active-wait.ts";
 import { Attachments } from "#daemon/intercepts/attachments.ts";
 import { keepWatchingPods } from "#daemon/intercepts/pod-watch.ts";
 import type { WorkloadAccess, WorkloadPod } from "#daemon/intercepts/workload-access.ts";
+import { askAgents } from "#daemon/workload-agents.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 
 export interface IngestedPodsOptions {
@@ -22,6 +23,8 @@ export interface IngestedPodsOptions {
 const listMs = 10_000;
 /** chosen: a pod that starts is worth a moment; one that never comes up is read as it is. */
 const readyMs = 5000;
+/** chosen: half of the ten minutes that an ephemeral agent stays unasked. */
+const askMs = 5 * 60_000;
 /** chosen: the image is on most nodes. */
 const agentMs = 60_000;
 
@@ -73,8 +76,10 @@ export class IngestedPods implements AsyncDisposable {
     const { access, workload, clock, log } = this.#options;
     const attach = (podName: string, signal: AbortSignal): Promise<void> =>
       access.attach(workload, podName, [], signal);
-    this.#attachments ??= this.#scope.use(new Attachments({ attach, clock, log, onChange: () => undefined }));
+    if (this.#attachments !== undefined) return;
+    this.#attachments = this.#scope.use(new Attachments({ attach, clock, log, onChange: () => undefined }));
     this.#attachments.setPods(this.#pods ?? []);
+    this.#scope.background("agents to read with", this.#keepAgents());
   }
 
   /** Until the pod that is read has an agent that runs. */
@@ -84,6 +89,18 @@ export class IngestedPods implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#scope[Symbol.asyncDispose]();
+  }
+
+  /** An agent that nobody asks anything ends after a while, and another one would have to come. */
+  async #keepAgents(): Promise<void> {
+    const { access, workload, clock } = this.#options;
+    const { signal } = this.#scope;
+    while (!signal.aborted) {
+      await clock.sleep(askMs, signal).catch(() => undefined); // ended: the loop's condition ends it
+      if (signal.aborted) return;
+      const pods = (this.#pods ?? []).filter((pod) => pod.agentRunning);
+      await askAgents({ access, workload, clock }, pods, (rpc, asking) => rpc.call("identify", {}, asking), signal);
+    }
   }
 
   #onPods(pods: readonly WorkloadPod[]): void {

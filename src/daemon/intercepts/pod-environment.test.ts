@@ -2,7 +2,7 @@
 // named: an environment that is half there without a word costs an afternoon.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Container, Pod } from "#kube/objects.ts";
-import { parseEnviron, readPodEnvironment, withoutPlaces } from "./pod-environment.ts";
+import { hasPrograms, parseEnviron, readPodEnvironment, withoutPlaces } from "./pod-environment.ts";
 import type { PodEnvironment } from "./pod-environment.ts";
 import { FakePodApi } from "#daemon/volumes/pod-api.fake.ts";
 
@@ -51,6 +51,17 @@ const read = (environmentOf?: string): Promise<PodEnvironment> =>
   );
 
 const computed = { MODE: "dev", TOKEN: "hush", URL: "http://$(POD)/dev", POD: "web-1", JAVA_HOME: "/meant" };
+
+describe("hasPrograms()", () => {
+  const place = { namespace: "shop", pod: { name: "web-1" }, containerName: "app" };
+  test("sees whether anything can be run in the container, and takes a refusal for neither", async () => {
+    expect(await hasPrograms(api.client(), place, never)).toBe(false);
+    api.program = () => ["printf", "MODE=dev"];
+    expect(await hasPrograms(api.client(), place, never)).toBe(true);
+    api.forbidExec(); // an agent could not be read either
+    expect(await hasPrograms(api.client(), place, never)).toBe(true);
+  });
+});
 
 describe("readPodEnvironment()", () => {
   test("takes the container's own, with what its image sets, less what describes its system", async () => {
