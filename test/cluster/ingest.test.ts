@@ -40,10 +40,12 @@ const secretEnv = { name: "FROM_SECRET", valueFrom: { secretKeyRef: { name: "key
 const volumes = [
   { name: "keys", secret: { secretName: "keys" } },
   { name: "settings", configMap: { name: "settings" } },
+  { name: "info", downwardAPI: { items: [{ path: "name", fieldRef: { fieldPath: "metadata.name" } }] } },
 ];
 const volumeMounts = [
   { name: "keys", mountPath: "/etc/keys" },
   { name: "settings", mountPath: "/etc/settings" },
+  { name: "info", mountPath: "/etc/info" },
 ];
 const objects: readonly Manifest[] = [
   { apiVersion: "v1", kind: "Secret", metadata: { name: "keys" }, stringData: { key: hush } },
@@ -177,7 +179,7 @@ describe("--to-pod", () => {
   const listeners = async (): Promise<string> => (await lab.rootSh(`ss -Hlntu 'sport = :${cachePort}'`)).trim();
 
   test("brings the cache beside the application, on 127.0.0.1 alone, and follows the pod", async () => {
-    await lab.ok(...ingest("queue", ...toPod));
+    const { mount } = await lab.json<Given>(...ingest("queue", "-c", "queue", ...toPod));
     const [first, startMs] = [await podOf("queue"), performance.now()];
     expect(await ask(cachePort, "WHO\\n")).toBe(`${first}\n`);
     const tookMs = Math.round(performance.now() - startMs);
@@ -200,6 +202,7 @@ describe("--to-pod", () => {
     ]);
     const named = await kubectl("get", "pods", "-n", namespace, "-l", "app=queue", "-o", "name");
     expect(named.split("\n")).toContain(`pod/${next}`);
+    await until("the next pod's files", async () => (await read(`${mount.local_dir}/etc/info/name`)) === next);
     await lab.ok("leave", "queue");
     expect(await listeners()).toBe("");
   });
