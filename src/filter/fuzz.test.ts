@@ -1,8 +1,9 @@
-// 20,000 texts that look like CEL: each is a filter, or an error of use that points into the text; a filter gives an
+// Texts that look like CEL: each is a filter, or an error of use that points into the text; a filter gives an
 // answer for any request. Nothing else is thrown and nothing hangs.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { isAppError } from "#base/error.ts";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { Picker } from "./any-text.fake.ts";
 import { compileFilter } from "./compile.ts";
 import type { Filter } from "./compile.ts";
@@ -35,7 +36,9 @@ function textOf(picker: Picker): string {
   return text;
 }
 
-test("20,000 texts like CEL are filters or errors that point into them", () => {
+const inputs = randomInputs();
+
+test(`${inputs} texts like CEL are filters or errors that point into them`, () => {
   const requests = [
     request({ target: "/api/x?a=1&b=2", headers: { x: "1", n: "2" }, body: "jane" }),
     hostileRequest("aä"),
@@ -63,7 +66,8 @@ test("20,000 texts like CEL are filters or errors that point into them", () => {
       previous.splice(0, previous.length > 3 ? 1 : 0);
       previous.push(filter);
     }),
-    { numRuns: 20_000 },
+    { numRuns: inputs },
   );
-  expect(compiled).toBeGreaterThan(300);
+  const usual = inputs / 45; // 37 to 1 was measured
+  expect(compiled).toBeGreaterThan(usual - 4 * Math.sqrt(usual));
 }, 120_000);

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { RE2JS } from "re2js";
 import { describe, expect, test } from "vitest";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { anyText, Picker } from "./any-text.fake.ts";
 import { filterLimits } from "./limits.ts";
 import { FilterProblem } from "./problem.ts";
@@ -28,6 +29,7 @@ const chars = ["a", "b", "c", "A", "ä", "Ä", "€", "😀", "1", " ", "\n", "_
 
 describe("regular expressions", () => {
   test("match what the library matches", () => {
+    const inputs = randomInputs(5000);
     let compiled = 0;
     fc.assert(
       fc.property(fc.integer(), (seed) => {
@@ -45,9 +47,9 @@ describe("regular expressions", () => {
           expect([pattern, text, ours.test(text, plenty())]).toEqual([pattern, text, library.test(text)]);
         }
       }),
-      { numRuns: 5000 },
+      { numRuns: inputs },
     );
-    expect(compiled).toBeGreaterThan(500);
+    expect(compiled).toBeGreaterThan(inputs / 10);
   });
 
   test("quoted text matches exactly itself", () => {

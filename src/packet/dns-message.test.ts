@@ -3,6 +3,7 @@
 import dnsPacket from "dns-packet";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import {
   addressOf,
   buildQuery,
@@ -171,7 +172,7 @@ describe("an answer on its way back", () => {
 });
 
 test(
-  "20,000 random and mutated messages are read or refused, never thrown over, and pointer loops end",
+  "random and mutated messages are read or refused, never thrown over, and pointer loops end",
   { timeout: 60_000 },
   () => {
     const sound = dnsPacket.encode({
@@ -203,7 +204,7 @@ test(
         parseAnswer(copy, { id: 7, name: full, type: 1 });
         return true;
       }),
-      { numRuns: 20_000 },
+      { numRuns: randomInputs() },
     );
     const loop = Uint8Array.of(0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1);
     expect(parseQuery(loop)).toBeUndefined();

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ProtocolError } from "#base/error.ts";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { decodeOpen, decodeReason, encodeOpen, encodeReason } from "./frame-body.ts";
 import { FrameDecoder, encodeFrame, frameHeaderBytes, frameTypes, isSequenced } from "./frame.ts";
 import type { Frame, FrameType } from "./frame.ts";
@@ -55,7 +56,7 @@ function header(type: number, length: number, streamId = 1, seq = 1): Uint8Array
   return bytes;
 }
 
-const manyRuns = { numRuns: 20_000, interruptAfterTimeLimit: 3000, markInterruptAsFailure: false };
+const manyRuns = { numRuns: randomInputs(), interruptAfterTimeLimit: 3000, markInterruptAsFailure: false };
 
 function errorOf(action: () => void): unknown {
   try {
@@ -84,7 +85,7 @@ describe("FrameDecoder", () => {
         expect(decodeAll(chunks)).toEqual(frames);
       },
     );
-    fc.assert(property, { numRuns: 2000, interruptAfterTimeLimit: 3000, markInterruptAsFailure: false });
+    fc.assert(property, { numRuns: randomInputs(2000), interruptAfterTimeLimit: 3000, markInterruptAsFailure: false });
   });
 
   test("takes one frame of each type at every split point", () => {

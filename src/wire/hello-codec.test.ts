@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ProtocolError } from "#base/error.ts";
 import type { AppError } from "#base/error.ts";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { HelloDecoder, encodeHello, helloMagic, negotiate } from "./hello-codec.ts";
 import type { Hello } from "./hello.ts";
 import { maxHelloBytes } from "./limits.ts";
@@ -62,7 +63,7 @@ describe("HelloDecoder", () => {
       );
       return error === undefined || error instanceof ProtocolError;
     });
-    const runs = { numRuns: 5000, interruptAfterTimeLimit: 3000, markInterruptAsFailure: false };
+    const runs = { numRuns: randomInputs(5000), interruptAfterTimeLimit: 3000, markInterruptAsFailure: false };
     expect(fc.check(property, runs).failed).toBe(false);
   });
 });

@@ -2,6 +2,7 @@ import { connect as connectTls } from "node:tls";
 import type { ConnectionOptions } from "node:tls";
 import { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { maxHelloBytes, parseClientHello } from "./tls-hello.ts";
 
 /** What Node itself says first. */
@@ -93,7 +94,7 @@ test("random changes of a ClientHello, and random bytes, never make it throw", a
     state ^= state << 5;
     return (state >>> 0) % below;
   };
-  const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
+  const inputs = randomInputs();
   for (let index = 0; index < inputs; index += 1) {
     const bytes = Buffer.from(index % 4 === 0 ? hello.subarray(0, random(hello.length)) : hello);
     for (let changes = random(6); changes >= 0 && bytes.length > 0; changes -= 1)

@@ -1,7 +1,8 @@
-// The branches of one query without sockets, and 20,000 messages that nobody should have sent.
+// The branches of one query without sockets, and messages that nobody should have sent.
 import dnsPacket from "dns-packet";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { dnsRcodes, type DnsAnswer } from "#packet/dns-message.ts";
 import { checkName, searchDomain } from "./names.ts";
 import { checkAddress, Resolve } from "./resolve.ts";
@@ -84,10 +85,11 @@ describe("Resolve", () => {
 });
 
 test(
-  "20,000 messages of noise and mutated queries are answered, forwarded or dropped, never thrown over",
+  "messages of noise and mutated queries are answered, forwarded or dropped, never thrown over",
   { timeout: 60_000 },
   async () => {
     const { resolve } = setUp();
+    const inputs = randomInputs();
     const sound = query("hello.default.svc.cluster.local");
     const noise = fc.oneof(
       fc.uint8Array({ maxLength: 200 }),
@@ -104,8 +106,8 @@ test(
         const reply = await resolve.answer(message, "udp");
         return reply === undefined || (reply.length >= 12 && reply[0] === message[0] && reply[1] === message[1]);
       }),
-      { numRuns: 20_000 },
+      { numRuns: inputs },
     );
-    expect(resolve.stats.queries).toBe(20_000);
+    expect(resolve.stats.queries).toBe(inputs);
   },
 );

@@ -5,12 +5,13 @@ import type { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { openSession } from "#tunnel/session.ts";
 import { encodeHello } from "#wire/hello-codec.ts";
 import { KeptCaller, httpServer } from "./http-ends.ts";
 import { TestLaptop, ask, helloOf, namedServer, never, randomFrom, testAgent, testManager, tick } from "./harness.ts";
 
-const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
+const inputs = randomInputs();
 const parallel = 32;
 const seed = Number(process.env["FUZZ_SEED"] ?? 1);
 

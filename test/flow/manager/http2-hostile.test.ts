@@ -4,10 +4,11 @@
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
 import { TestLaptop, randomFrom, tcpServer, testAgent, testManager } from "./harness.ts";
 
-const inputs = Number(process.env["FUZZ_INPUTS"] ?? 20_000);
+const inputs = randomInputs();
 const seed = Number(process.env["FUZZ_SEED"] ?? 1);
 const parallel = 32;
 
