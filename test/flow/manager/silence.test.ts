@@ -57,7 +57,7 @@ describe("a silent laptop", () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => ask(agent.agentPorts[0]!, "y")));
     expect(answers).toEqual(new Array(20).fill("app:y"));
     expect(performance.now() - started).toBeLessThan(2 * decisionMs); // each waited once
-    while (manager.registry.list()[0]?.state !== "suspended") await tick();
+    await expect.poll(() => manager.registry.list()[0]?.state, { timeout: 10_000 }).toBe("suspended");
     const then = performance.now();
     expect(await ask(agent.agentPorts[0]!, "z")).toBe("app:z");
     expect(performance.now() - then).toBeLessThan(decisionMs);
