@@ -6,7 +6,7 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { helloOf } from "#wire/hello.ts";
-import type { AgentConfig, AgentPort, CallersOfPort } from "#wire/agent-api.ts";
+import type { AgentPort, CallersOfPort } from "#wire/agent-api.ts";
 import type { AgentSettings } from "./config.ts";
 import { Canary } from "./canary.ts";
 import { startHealthServer } from "./health.ts";
@@ -16,6 +16,7 @@ import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import type { CaptureOptions } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
+import { TapPace } from "./inbound/tap-pace.ts";
 import { TapRoom } from "./inbound/tap-room.ts";
 import { TlsCertificates, whyUnreadable } from "./inbound/tls-certificates.ts";
 import { startIntroductions } from "./introduction.ts";
@@ -42,6 +43,8 @@ export interface AgentOptions {
   readonly openTable?: () => Promise<RedirectTable>;
   /** How long an inert table stays; tests shorten it. */
   readonly redirectLingerMs?: number;
+  /** How late timers may come before no copies are made; tests share the thread. */
+  readonly lateMs?: number | undefined;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -63,7 +66,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const hello = helloOf("agent");
   const scope = new Scope(log);
   try {
-    const { served, ...reading } = serve(config, clock);
+    const { served, ...reading } = serve(options);
     const redirect = scope.use(openRedirect(options, served));
     const passed = new PassedConnections();
     const decisions = new Decisions(clock);
@@ -124,10 +127,12 @@ type Capture = TcpCapture | UdpCapture;
 type CaptureParts = Omit<CaptureOptions, "port">;
 
 /** What is served, and what it takes to read it. */
-function serve({ ports, certificateVolumes = [], probes: podProbes = [] }: AgentConfig, clock: Clock) {
+function serve({ settings, clock, lateMs }: AgentOptions) {
+  const { ports, certificateVolumes = [], probes: podProbes = [] } = settings.config;
   const certificates = new TlsCertificates({ volumes: certificateVolumes, clock });
   const served = new ServedIntercepts(ports, (port, tls) => whyUnreadable(certificates, port, tls));
-  return { podProbes, served, certificates, unread: new UnreadConnections(served), room: new TapRoom() };
+  const copying = { room: new TapRoom(), pace: new TapPace(served, clock, lateMs) };
+  return { podProbes, served, certificates, unread: new UnreadConnections(served), ...copying };
 }
 
 async function listenOn(ports: readonly AgentPort[], parts: CaptureParts, scope: Scope): Promise<readonly Capture[]> {

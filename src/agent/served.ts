@@ -74,6 +74,9 @@ export class ServedIntercepts {
   tapsOf({ containerPort, protocol }: AppPort): readonly Taken[] {
     return this.#taps.get(keyOf(containerPort, protocol)) ?? nobody;
   }
+  get hasTaps(): boolean {
+    return this.#taps.size > 0;
+  }
   /** Somebody wants its traffic, or copies. */
   isTaken({ containerPort, protocol }: AppPort): boolean {
     const key = keyOf(containerPort, protocol);

@@ -41,6 +41,7 @@ import type { Impersonated } from "./pass.ts";
 import { PortTaps } from "./port-taps.ts";
 import { PortProbes } from "./probes.ts";
 import { copyHttp } from "./tap-http.ts";
+import type { TapPace } from "./tap-pace.ts";
 import type { TapRoom } from "./tap-room.ts";
 import type { TlsCertificates } from "./tls-certificates.ts";
 import type { ClientHello } from "./tls-hello.ts";
@@ -73,6 +74,7 @@ export interface CaptureOptions {
   readonly unread: UnreadConnections;
   /** Of all ports' copies. */
   readonly room: TapRoom;
+  readonly pace: TapPace;
   readonly podName: string;
   readonly podIps: readonly string[];
   readonly clock: Clock;

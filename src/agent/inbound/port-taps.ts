@@ -14,6 +14,7 @@ import { sameIntercept } from "./http-decision.ts";
 import { isProbe } from "./probes.ts";
 import { TapCopy } from "./tap.ts";
 import type { AnswerEnd } from "./tap.ts";
+import type { TapPace } from "./tap-pace.ts";
 import type { TapRoom } from "./tap-room.ts";
 
 /** In every copy of a request, with the id of its wiretap. */
@@ -28,6 +29,7 @@ export interface PortTapsOptions {
   readonly port: AgentPort;
   readonly served: ServedIntercepts;
   readonly room: TapRoom;
+  readonly pace: TapPace;
   readonly clock: Clock;
 }
 
@@ -74,8 +76,8 @@ export class PortTaps {
     const taps = this.#taps.filter(({ filter }) => filter === undefined);
     const records: CopyRecord[] = [];
     if (taps.length === 0) return records;
-    const { room, clock } = this.#options;
-    const copies = taps.map((tap) => new TapCopy({ tap, room, clock, onOpen: (record) => records.push(record) }));
+    const { room, pace, clock } = this.#options;
+    const copies = taps.map((tap) => new TapCopy({ tap, room, pace, clock, onOpen: (record) => records.push(record) }));
     // Who says nothing wants to know whether the port is open, as kubelet does.
     const begin = (): void => {
       for (const copy of copies) void copy.open(() => open(copy.tap));
@@ -172,10 +174,10 @@ export class RequestCopies {
   }
 
   #begin(tap: Taken): TapCopy {
-    const { room, clock, form } = this.#parts;
+    const { room, pace, clock, form } = this.#parts;
     const answer = form.answer?.();
     const onOpen = (record: CopyRecord): unknown => this.records.push(record);
-    const copy = new TapCopy({ tap, room, clock, onOpen, ...(answer === undefined ? {} : { answer }) });
+    const copy = new TapCopy({ tap, room, pace, clock, onOpen, ...(answer === undefined ? {} : { answer }) });
     if (form.head !== undefined) copy.write(form.head(tap));
     return copy;
   }

@@ -16,6 +16,7 @@ import type { Clock, Timer } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { CopyRecord } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
+import type { TapPace } from "./tap-pace.ts";
 import type { TapRoom } from "./tap-room.ts";
 
 /** chosen: as long as somebody may stand at a breakpoint. */
@@ -23,6 +24,7 @@ const answerMs = 10 * 60_000;
 /** chosen: a process that has answered and does not close is cut. */
 const finishMs = 5000;
 
+const busy = "the pod's node had no time for copies";
 const tooSlow = "the laptop did not keep up";
 const closed = "the process on the laptop closed the connection";
 
@@ -37,6 +39,7 @@ export interface AnswerEnd {
 export interface TapCopyOptions {
   readonly tap: Taken;
   readonly room: TapRoom;
+  readonly pace: TapPace;
   readonly clock: Clock;
   /** Undefined where the end of the copy is its half-close: a connection as a whole, a stream of HTTP/2. */
   readonly answer?: AnswerEnd;
@@ -62,9 +65,10 @@ export class TapCopy {
     this.tap = options.tap;
     this.#options = options;
     this.#answer = options.answer;
-    if (!options.room.enter(this.tap.interceptId)) {
+    const why = options.pace.isBusy ? busy : options.room.enter(this.tap.interceptId) ? undefined : tooSlow;
+    if (why !== undefined) {
       this.#isOver = true;
-      this.#countCut(tooSlow);
+      this.#countCut(why);
     }
   }
 

@@ -133,6 +133,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
     settings,
     clock: systemClock,
     log: options.log ?? silentLogger,
+    lateMs: Number.POSITIVE_INFINITY,
     ...(options.openTable === undefined ? {} : { openTable: options.openTable }),
   });
 }
