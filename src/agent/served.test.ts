@@ -98,4 +98,23 @@ describe("ServedIntercepts", () => {
     served.clear(manager);
     expect(changes).toBe(2);
   });
+
+  test("keeps wiretaps apart: they exclude nobody, and a port with nothing else is taken over for them", () => {
+    const served = new ServedIntercepts(ports);
+    const [first, second] = [opener(), opener()];
+    const tap = (id: string): ServedIntercept => ({ ...intercept(id), kind: "wiretap" });
+    expect(served.set(first, [tap("a"), tap("b")])).toEqual([]);
+    expect([served.isTaken(ports[0]!), served.whole(ports[0]!), served.isRead(ports[0]!)]).toEqual([
+      true,
+      undefined,
+      true,
+    ]);
+    expect(served.set(second, [intercept("c"), tap("d")])).toEqual([]);
+    expect(served.tapsOf(ports[0]!).map(({ interceptId }) => interceptId)).toEqual(["a", "b", "d"]);
+    // Whoever takes everything takes TLS as it is: a wiretap must not change that.
+    expect(served.isRead(ports[0]!)).toBe(false);
+    served.clear(second);
+    served.clear(first);
+    expect([served.isTaken(ports[0]!), served.hasTaps]).toEqual([false, false]);
+  });
 });

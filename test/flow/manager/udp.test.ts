@@ -89,6 +89,50 @@ describe("a UDP port", () => {
     await laptop.until(([info]) => info?.refusedByLaptop === 1);
   });
 
+  test("is copied for wiretaps, whoever answers, and what they answer is thrown away", async () => {
+    await using manager = await testManager();
+    await using app = await application("app");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    await using laptop = await TestLaptop.connect(manager);
+    const got: string[] = [];
+    const opened = Promise.withResolvers<void>();
+    laptop.onIncoming = (incoming) =>
+      void opened.promise.then(() => {
+        const stream = incoming.accept();
+        stream.onDatagram((datagram) => {
+          got.push(Buffer.from(datagram).toString());
+          stream.sendDatagram(Buffer.from("thrown away"));
+        });
+      });
+    await laptop.introduce(manager, agent);
+    const { id } = await laptop.intercept("copies", app.port, "udp", { kind: "wiretap" });
+    await using caller = await udpEnd();
+    expect(await exchange(caller, agent, "1")).toBe("app:1");
+    expect(await exchange(caller, agent, "2")).toBe("app:2");
+    opened.resolve();
+    await expect.poll(() => got).toEqual(["1", "2"]);
+    for (let index = 0; index < 20; index += 1) expect(await exchange(caller, agent, `${index}`)).toBe(`app:${index}`);
+    await laptop.until(([info]) => info?.copies?.copied === 22);
+    expect(laptop.arrived).toBe(1);
+    await laptop.remove(id);
+    expect(await exchange(caller, agent, "last")).toBe("app:last");
+    expect(got).toHaveLength(22);
+  });
+
+  test("keeps nothing for a wiretap that does not open, beyond its bound, and counts what it drops", async () => {
+    await using manager = await testManager();
+    await using app = await application("app");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    await using laptop = await TestLaptop.connect(manager);
+    laptop.onIncoming = () => undefined;
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("copies", app.port, "udp", { kind: "wiretap" });
+    await using caller = await udpEnd();
+    const long = "x".repeat(8000);
+    for (let index = 0; index < 12; index += 1) expect(await exchange(caller, agent, long)).toBe(`app:${long}`);
+    await laptop.until(([info]) => info?.copies?.cut === 12 - 8);
+  });
+
   test("reaches an application that listens on loopback only", async () => {
     await using app = await application("loopback");
     await using agent = await testAgent({ containerPort: app.port, protocol: "udp", podIps: ["127.0.0.2"] });
