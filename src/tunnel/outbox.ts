@@ -121,9 +121,12 @@ export class Outbox {
     this.#control.push({ type, streamId, payload });
     this.#controlBytes += frameHeaderBytes + payload.length;
     this.#schedule();
-    if (this.#controlBytes <= maxQueuedControlBytes || this.#overflowed) return;
+    // What was read and is never acknowledged is kept just as what is never read.
+    const keptBytes = Math.max(0, (this.#sent?.bytes ?? 0) - maxUnacknowledgedBytes);
+    const waitingBytes = this.#controlBytes + keptBytes;
+    if (waitingBytes <= maxQueuedControlBytes || this.#overflowed) return;
     this.#overflowed = true;
-    this.#options.onOverflow(this.#controlBytes);
+    this.#options.onOverflow(waitingBytes);
   }
 
   /** Queues a copy; when the queue is full the oldest go. */

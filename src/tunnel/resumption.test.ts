@@ -5,7 +5,9 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { FrameDecoder, formatFrameType } from "#wire/frame.ts";
+import { encodeOpen } from "#wire/frame-body.ts";
+import { FrameDecoder, encodeFrame, formatFrameType, frameTypes } from "#wire/frame.ts";
+import { encodeHello } from "#wire/hello-codec.ts";
 import { heartbeatMs, linkSilenceMs } from "#wire/limits.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import { createResumablePair, handPair, resumableHello, turns } from "./resumable-pair.fake.ts";
@@ -195,6 +197,52 @@ describe("a session whose transport is lost", () => {
     expect(both.map(({ resumable }) => resumable)).toEqual([false, false]);
     pair.cut();
     for (const { closed } of both) expect(await closed).toMatchObject({ code: "link_lost" });
+  });
+
+  test("is not said to go on when it is over before the answer, or by it", async () => {
+    using ends = await createResumablePair();
+    const [first, second] = [handPair(), handPair()];
+    const resuming = codeOf(ends.resume(first).opener);
+    first.deliver();
+    await turns();
+    ends.opener.destroy();
+    first.deliver();
+    expect(await resuming).toBe("link_lost");
+    let resumed = 0;
+    ends.accepter.onTransport({ lost: () => undefined, resumed: () => (resumed += 1) });
+    const resume = { sessionId: "", token: "", ...ends.opener.peer.resume, epoch: 2, receivedSeq: 1000 };
+    second.opener.write(encodeHello({ ...resumableHello("laptop"), resume }));
+    const options = { hello: resumableHello("manager"), clock: ends.clock, log: silentLogger, signal: live };
+    const accepting = ends.sessions.accept({ ...options, transport: second.accepter });
+    await settle(second);
+    await accepting;
+    expect(await ends.accepter.closed).toMatchObject({ code: "protocol" });
+    expect(resumed).toBe(0);
+  });
+
+  // What is kept for the next transport, nobody who reads but never says so may fill this end's memory with.
+  test("is lost to a far end that asks and asks and acknowledges nothing", async () => {
+    const { sessions, clock } = await createResumablePair();
+    const pair = handPair();
+    const options = { hello: resumableHello("manager"), clock, log: silentLogger, signal: live };
+    const accepting = sessions.accept({ ...options, transport: pair.accepter });
+    pair.opener.resume().write(encodeHello(resumableHello("laptop")));
+    await settle(pair);
+    const session = await accepting;
+    session?.onIncoming((incoming) => incoming.reject("denied", "no ".repeat(300)));
+    let over: AppError | undefined;
+    void session?.closed.then((error) => (over = error));
+    const payload = encodeOpen(tcp);
+    for (let asked = 0; asked < 60_000 && over === undefined; asked += 1000) {
+      const frames = Array.from({ length: 1000 }, (_, index) => {
+        const seq = asked + index + 1;
+        return encodeFrame({ type: frameTypes.open, streamId: 2 * seq - 1, seq, payload });
+      });
+      pair.opener.write(Buffer.concat(frames));
+      await settle(pair);
+    }
+    expect(over).toMatchObject({ code: "busy" });
+    session?.destroy();
   });
 
   test("is told when the other end ends it on purpose", async () => {

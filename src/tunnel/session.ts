@@ -214,10 +214,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
   async resume(transport: Duplex, signal: AbortSignal): Promise<void> {
     const resumption = this.#resumption;
     invariant(resumption !== undefined, "this session ends with its transport");
-    if (this.#over) {
-      transport.destroy();
-      throw new AppError("link_lost", "the session is over");
-    }
+    if (this.#over) transport.destroy(); // which ends the exchange below
     this.#link.detach()?.destroy();
     resumption.epoch += 1;
     const resume = { ...resumption, receivedSeq: this.#link.receivedSeq };
@@ -231,6 +228,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
       }
       this.continueOn(transport, rest, peer.resume.receivedSeq);
     });
+    if (this.#over) throw new AppError("link_lost", "the session is over");
   }
 
   /** The accepter's side of it: nothing more is read from the transport before. The number of the last frame that came. */
@@ -250,6 +248,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
       return;
     }
     this.#link.attach(transport, rest, receivedSeq);
+    if (this.#over) return; // by what the far end said
     this.#log.info("session resumed", { epoch: this.#resumption?.epoch });
     this.#transportEvents?.resumed();
   }
