@@ -7,7 +7,7 @@ interface Own extends LocalOnlyInfo {
   readonly ended: PromiseWithResolvers<undefined>;
 }
 
-export class LocalOnly {
+export class LocalOnly implements Disposable {
   readonly #own = new Map<string, Own>();
   readonly #onChange: (namespaces: readonly string[]) => void;
 
@@ -42,6 +42,12 @@ export class LocalOnly {
     own.ended.resolve(undefined);
     this.#told();
     return 1;
+  }
+
+  /** The names go with the connection. */
+  [Symbol.dispose](): void {
+    for (const { ended } of this.#own.values()) ended.resolve(undefined);
+    this.#own.clear();
   }
 
   #told(): void {

@@ -109,7 +109,7 @@ export class Session implements AsyncDisposable {
     this.#events = parts.events;
     const { access, clock, log } = options;
     this.#ingests = parts.scope.use(new Ingests({ access, clock, log }));
-    this.#localOnly = new LocalOnly((namespaces) => parts.network.setAlsoNamespaces(namespaces));
+    this.#localOnly = parts.scope.use(new LocalOnly((namespaces) => parts.network.setAlsoNamespaces(namespaces)));
     this.ended = parts.network.lost;
     this.warnings = [...options.warnings, ...parts.network.warnings];
     this.connection = {

@@ -1,5 +1,6 @@
 // One's own ingests, from the command that asks for one to its end. Several containers of a workload may be ingested at
 // once, each only once.
+import { linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, formatError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -52,6 +53,7 @@ export class Ingests implements AsyncDisposable {
   readonly #options: IngestsOptions;
   readonly #own = new Map<string, Own>();
   readonly #creating = new Set<string>();
+  readonly #ending = new AbortController();
 
   constructor(options: IngestsOptions) {
     this.#options = options;
@@ -72,8 +74,10 @@ export class Ingests implements AsyncDisposable {
     this.#refuseTaken(resolved, key);
     this.#creating.add(key);
     const scope = new Scope(this.#options.log);
+    using either = linkSignals(signal, this.#ending.signal);
     try {
-      const { own, warnings } = await this.#read({ request, resolved, wants, progress, scope }, signal);
+      const { own, warnings } = await this.#read({ request, resolved, wants, progress, scope }, either.signal);
+      either.signal.throwIfAborted(); // nobody would end it
       this.#own.set(key, own);
       return {
         info: shown(own),
@@ -102,6 +106,7 @@ export class Ingests implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending.abort(new AppError("cancelled", "the connection has ended"));
     const all = [...this.#own.values()];
     this.#own.clear();
     await Promise.all(all.map(letGo));

@@ -195,6 +195,22 @@ describe("a container without programs", () => {
   });
 });
 
+test("an ingest that is still beginning ends with its connection", async () => {
+  const { cluster, session } = await lab([]);
+  cluster.agentKind = "ephemeral";
+  cluster.withoutPrograms.add("app");
+  cluster.bare.add("hello-1");
+  const begun = Promise.withResolvers<void>();
+  cluster.started = (signal) => {
+    begun.resolve();
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)));
+  };
+  const failure = session.ingest(wish(), quiet, never).catch((error: unknown) => error);
+  await begun.promise;
+  await session[Symbol.asyncDispose]();
+  expect(await failure).toMatchObject({ code: "cancelled" });
+});
+
 describe("a step that fails", () => {
   test("leaves nothing: what cannot be read is the error itself", async () => {
     const { cluster, session } = await lab();
