@@ -35,7 +35,7 @@ import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
-import { PolicyCheck, type JudgedWorkload } from "#daemon/intercepts/network-policies.ts";
+import { PolicyCheck } from "#daemon/intercepts/network-policies.ts";
 import { explainByPass, findServicePods } from "#daemon/intercepts/by-pass.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
 import {
@@ -68,6 +68,12 @@ export interface ClusterAccessOptions {
   readonly volumes?: Omit<VolumeOptions, "kube">;
 }
 
+interface Wish {
+  readonly services: readonly Service[];
+  readonly agent: AgentMode | undefined;
+  readonly policies: Promise<PolicyCheck>;
+}
+
 /** chosen: a person waits, perhaps without a network. */
 const seekManagerMs = 10_000;
 /** chosen: a large namespace's pods take a while, and are but an addition to `list`. */
@@ -84,7 +90,7 @@ export class KubeAccess implements ClusterAccess {
   #managerOpened = false;
   #managerPod: Pod | undefined;
   /** What each resolved intercept wants, until it is injected. */
-  readonly #wishes = new WeakMap<ResolvedIntercept, JudgedWorkload & { readonly agent: AgentMode | undefined }>();
+  readonly #wishes = new WeakMap<ResolvedIntercept, Wish>();
 
   constructor(options: ClusterAccessOptions) {
     this.#kube = options.kube;
@@ -181,8 +187,12 @@ export class KubeAccess implements ClusterAccess {
     };
     const { metadata, spec: podSpec } = resolved.workload.object.spec.template;
     const { workload } = answer;
-    const labels = metadata?.labels ?? {};
-    this.#wishes.set(answer, { workload, labels, spec: podSpec, services: resolved.services, agent: request.agent });
+    const judged = { workload, labels: metadata?.labels ?? {}, spec: podSpec, services: resolved.services };
+    const manager = { namespace: this.#managerNamespace, pod: this.#managerPod };
+    // Read while the traffic-manager is asked.
+    const policies = PolicyCheck.read(this.#kube, judged, manager, signal);
+    policies.catch(() => undefined); // told when it is injected, if it comes to that
+    this.#wishes.set(answer, { services: resolved.services, agent: request.agent, policies });
     return answer;
   }
 
@@ -202,8 +212,7 @@ export class KubeAccess implements ClusterAccess {
   async inject(resolved: ResolvedIntercept, progress: Progress, signal: AbortSignal): Promise<Injected> {
     const wish = this.#wishes.get(resolved);
     invariant(wish !== undefined, "what is injected was resolved here");
-    const manager = { namespace: this.#managerNamespace, pod: this.#managerPod };
-    const policies = await PolicyCheck.read(this.#kube, wish, manager, signal);
+    const policies = await wish.policies;
     const obstacles = policies.cuts;
     for (const text of obstacles) progress(text);
     const { kind, started, replaced, warnings } = await provideAgent(this.#kube, {

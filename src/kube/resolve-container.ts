@@ -1,7 +1,7 @@
 // From a name to a container whose environment and files are wanted. No port matters, so pods that nothing leads to, and
 // those on the node's network, will do.
 import type { Kube } from "./client.ts";
-import { services, type PodTemplate } from "./objects.ts";
+import type { PodTemplate } from "./objects.ts";
 import { findByName, pickWorkload, requireContainer, type ResolveOptions } from "./resolve-workload.ts";
 import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 
@@ -44,9 +44,8 @@ async function behindService(
   { namespace, name, kind }: ContainerQuery,
   signal: AbortSignal,
 ): Promise<FoundWorkload> {
-  const all = (await kube.list(services, { namespace }, signal)).items;
   const wanted = { namespace, name, kind, ports: [], ...(kind === undefined ? {} : { workload: name }) };
-  return (await pickWorkload(kube, wanted, all, signal)).workload;
+  return (await pickWorkload(kube, wanted, signal)).workload;
 }
 
 /** The one that kubectl takes by the template's annotation. */

@@ -55,9 +55,7 @@ export async function resolveWorkload(
   query: InterceptQuery,
   { signal, withoutAgent }: ResolveOptions,
 ): Promise<ResolvedWorkload> {
-  const { namespace } = query;
-  const all = (await kube.list(services, { namespace }, signal)).items;
-  const picked = await pickWorkload(kube, query, all, signal);
+  const { all, ...picked } = await pickWorkload(kube, query, signal);
   const object = withoutAgent(picked.workload.object);
   const workload = { ...picked.workload, object };
   refuseUnfit(workload);
@@ -80,31 +78,31 @@ export function requireContainer(workload: FoundWorkload, known: readonly string
 }
 
 interface Picked {
+  /** The namespace's services. */
+  readonly all: readonly Service[];
   readonly workload: FoundWorkload;
   /** Set when only this service's ports were meant. */
   readonly service: string | undefined;
 }
 
-/** The workload that a name means, its own or that of a service. */
-export async function pickWorkload(
-  kube: Kube,
-  query: InterceptQuery,
-  all: readonly Service[],
-  signal: AbortSignal,
-): Promise<Picked> {
+/** The workload that a name means, its own or that of a service; both are asked for at once. */
+export async function pickWorkload(kube: Kube, query: InterceptQuery, signal: AbortSignal): Promise<Picked> {
   const { namespace } = query;
+  const naming = pickNamed(kube, query, signal);
+  naming.catch(() => undefined); // told below, unless the services say more
+  const all = (await kube.list(services, { namespace }, signal)).items;
   const service = pickService(query, all);
-  const named = await pickNamed(kube, query, signal);
+  const named = await naming;
   if (service === undefined) {
     if (named === undefined) throw await whyMissing(kube, query.name, namespace, signal);
-    return { workload: named, service: undefined };
+    return { all, workload: named, service: undefined };
   }
-  if (named !== undefined && selects(service, named.object)) return { workload: named, service: nameOf(service) };
+  if (named !== undefined && selects(service, named.object)) return { all, workload: named, service: nameOf(service) };
   refuseService(service);
   if (query.workload !== undefined && named !== undefined) throw notSelected(service, named);
   const workload = await behindService(kube, service, namespace, signal);
   if (named !== undefined) throw namesDiffer(query.name, workload, named);
-  return { workload, service: nameOf(service) };
+  return { all, workload, service: nameOf(service) };
 }
 
 /** The workload that is meant by name; one asked for by --workload must exist. */
