@@ -64,6 +64,8 @@ const faults: Readonly<Record<string, (prepared: Prepared, gone: (error: AppErro
   },
 };
 
+/** A machine that does other things too takes its time. */
+const within = { timeout: 10_000 };
 const broken = (): AppError => new AppError("internal", "broken by the test");
 
 function once<Name extends string, Of extends Record<Name, (...args: never[]) => unknown>>(
@@ -95,15 +97,7 @@ interface Prepared extends Lab {
 /** With everything that a create may do. */
 async function prepare(): Promise<Prepared> {
   const prepared = await lab(["hello-1"]);
-  const { cluster, session, processPort } = prepared;
-  const resolve = cluster.resolve.bind(cluster);
-  cluster.resolve = async (request) => {
-    const resolved = await resolve(request);
-    const [port] = resolved.ports;
-    const agentPort = portOf(cluster.agents.get("hello-1"));
-    const service = { name: "hello", address: "127.0.0.1", port: agentPort, containerPort: port!.containerPort };
-    return { ...resolved, services: [service] };
-  };
+  const { session, processPort } = prepared;
   const volumes = { copy: [], limitBytes: 1 };
   const create = (signal: AbortSignal): ReturnType<Session["intercept"]> =>
     session.intercept({ ...params(processPort), volumes }, quiet, signal);
@@ -130,15 +124,15 @@ describe.each(Object.keys(steps))("when %s", (step) => {
     );
     expect(met).toBe(true);
     await prepared.replaced;
-    await expect.poll(async () => (await session.status(never)).state, { timeout: 10_000 }).toBe("Connected");
+    await expect.poll(async () => (await session.status(never)).state, within).toBe("Connected");
     // A command that is gone sees no intercept, and nobody else would end it.
     if (command.signal.aborted) expect(outcome).toBe("nothing");
     if (outcome === "there") {
-      await expect.poll(() => session.intercepts.map(({ state }) => state)).toEqual(["active"]);
-      await expect.poll(() => ask(port, "x")).toBe("laptop:x");
+      await expect.poll(() => session.intercepts.map(({ state }) => state), within).toEqual(["active"]);
+      await expect.poll(() => ask(port, "x"), within).toBe("laptop:x");
       await session.leave("hello", never);
     }
-    await expect.poll(() => cluster.manager.registry.list()).toEqual([]);
+    await expect.poll(() => cluster.manager.registry.list(), within).toEqual([]);
     expect(session.intercepts).toEqual([]);
     expect((await session.list(undefined, never)).workloads).toMatchObject([{ name: workload.name, intercepts: [] }]);
     expect(await ask(port, "x")).toBe("application:x");
@@ -146,7 +140,7 @@ describe.each(Object.keys(steps))("when %s", (step) => {
     expect(cluster.watchers).toBe(0);
     // Nothing of it is in the way of the next.
     await create(never);
-    await expect.poll(() => ask(port, "x")).toBe("laptop:x");
+    await expect.poll(() => ask(port, "x"), within).toBe("laptop:x");
   });
 });
 
@@ -160,7 +154,7 @@ test("a command that is gone when everything else is done leaves nothing", async
     return open(...args);
   };
   cluster.readEnvironment = async () => {
-    await expect.poll(() => conversations).toBe(3); // the introduction, and before and after the canary
+    await expect.poll(() => conversations, within).toBe(3); // the introduction, and before and after the canary
     for (let turn = 0; turn < 100; turn += 1) await tick();
     command.abort(new AppError("cancelled", "the command ended"));
     return { values: {}, warnings: [] };
