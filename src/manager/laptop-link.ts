@@ -190,7 +190,11 @@ export class Laptop {
   }
 
   #link(): LaptopLink {
+    const session = this.#session;
     return {
+      get keptBytes() {
+        return session.keptBytes;
+      },
       notifyIntercepts: (intercepts) => this.#rpc?.notify("intercepts.changed", { intercepts: [...intercepts] }),
       notifyAgentLost: (podUid) => this.#rpc?.notify("agent.lost", { podUid }),
       notifyEnded: (ended) => this.#rpc?.notify("intercept.ended", ended),

@@ -112,6 +112,9 @@ export class Outbox {
   get lastSeq(): number {
     return this.#lastSeq;
   }
+  get keptBytes(): number {
+    return this.#controlBytes + this.#datagramBytes + (this.#sent?.bytes ?? 0);
+  }
   get droppedDatagrams(): number {
     return this.#droppedDatagrams;
   }

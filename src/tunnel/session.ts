@@ -124,6 +124,9 @@ export class Session implements TunnelSession, StreamHost, Pace {
   get streamCount(): number {
     return this.#streams.size;
   }
+  get keptBytes(): number {
+    return this.#outbox.keptBytes;
+  }
   get droppedDatagrams(): number {
     return this.#droppedDatagrams + this.#outbox.droppedDatagrams;
   }
@@ -243,12 +246,9 @@ export class Session implements TunnelSession, StreamHost, Pace {
   }
 
   continueOn(transport: Duplex, rest: Uint8Array, receivedSeq: number): void {
-    if (this.#over) {
-      transport.destroy();
-      return;
-    }
-    this.#link.attach(transport, rest, receivedSeq);
-    if (this.#over) return; // by what the far end said
+    if (this.#over) transport.destroy();
+    else this.#link.attach(transport, rest, receivedSeq);
+    if (this.#over) return; // before, or by what the far end said
     this.#log.info("session resumed", { epoch: this.#resumption?.epoch });
     this.#transportEvents?.resumed();
   }

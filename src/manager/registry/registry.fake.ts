@@ -25,6 +25,7 @@ export const specOf = (name: string, containerPort = 8080, protocol: "tcp" | "ud
 });
 
 class FakeLaptop implements LaptopLink {
+  keptBytes = 0;
   intercepts: readonly InterceptInfo[] = [];
   notifications = 0;
   readonly lostAgents: string[] = [];

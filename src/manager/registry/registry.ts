@@ -444,6 +444,9 @@ export class Registry implements Disposable {
       this.forget(session);
       waiting?.destroy(new AppError("timeout", "the laptop has been away for too long"));
     }
+    for (const link of this.#sessions.crowdedOut()) {
+      link.destroy(new AppError("busy", "too much is kept for laptops that are away"));
+    }
     const now = this.#clock.now();
     for (const agent of this.#agents.values()) {
       if (agent.untrustedSinceMs !== undefined && now - agent.untrustedSinceMs >= untrustedGraceMs) agent.link.close();

@@ -12,6 +12,8 @@ import type { InterceptRecord } from "./intercepts.ts";
 /** chosen: how long a session without a link is kept, and how many of them. */
 const graceMs = 24 * 60 * 60 * 1000;
 const maxLostSessions = 1000;
+/** chosen: what links that wait for a transport may hold together; a quarter of the manager's memory. */
+export const maxKeptBytes = 128 * 1024 * 1024;
 /** chosen: laptops connected at once. */
 const maxLiveSessions = 2000;
 /** chosen: agents one session may vouch for; the oldest that are not connected make room. */
@@ -19,6 +21,8 @@ const maxTrusted = 5000;
 
 /** What the registry needs of a laptop's link. */
 export interface LaptopLink {
+  /** What it holds for a laptop that does not read. */
+  readonly keptBytes: number;
   notifyIntercepts(intercepts: readonly InterceptInfo[]): void;
   notifyAgentLost(podUid: string): void;
   notifyEnded(ended: EndedIntercept): void;
@@ -118,6 +122,15 @@ export class SessionTable {
     const surplus = Math.max(0, lost.length - maxLostSessions);
     const now = this.#clock.now();
     return lost.filter((session, index) => index < surplus || now - (session.lostAtMs ?? now) >= graceMs);
+  }
+
+  /** Links that wait for a transport while others, away for a shorter time, hold all that there is room for. */
+  crowdedOut(): readonly LaptopLink[] {
+    const waiting = [...this.#sessions.values()]
+      .toSorted((a, b) => (b.lostAtMs ?? 0) - (a.lostAtMs ?? 0))
+      .flatMap((session) => session.waiting ?? []);
+    let keptBytes = 0;
+    return waiting.filter((link) => (keptBytes += link.keptBytes) > maxKeptBytes);
   }
 
   trust(session: SessionRecord, agents: readonly TrustedAgent[], isConnected: (fingerprint: string) => boolean): void {
