@@ -71,21 +71,23 @@ export class PortTaps {
     return wishes.length === 0 ? undefined : new RequestCopies(asked, wishes, { ...this.#options, form, taps: this });
   }
 
-  /** All that the caller says from here on, for those who want everything. It must not have been read yet. */
+  /** All that the caller says, for those who want everything: what was read of it, and what is still to come. */
   copyConnection(caller: Duplex, said: Buffer, open: RequestForm["open"]): readonly CopyRecord[] {
-    const taps = this.#taps.filter(({ filter }) => filter === undefined);
     const records: CopyRecord[] = [];
-    if (taps.length === 0) return records;
-    const { room, pace, clock } = this.#options;
-    const copies = taps.map((tap) => new TapCopy({ tap, room, pace, clock, onOpen: (record) => records.push(record) }));
-    // Who says nothing wants to know whether the port is open, as kubelet does.
-    const begin = (): void => {
-      for (const copy of copies) void copy.open(() => open(copy.tap));
+    const taps = this.#taps.filter(({ filter }) => filter === undefined);
+    const begin = (bytes: Buffer): void => {
+      const { room, pace, clock } = this.#options;
+      const onOpen = (record: CopyRecord): unknown => records.push(record);
+      const copies = taps.map((tap) => new TapCopy({ tap, room, pace, clock, onOpen }));
+      for (const copy of copies) {
+        copy.write(bytes);
+        void copy.open(() => open(copy.tap));
+      }
+      this.follow(caller, copies);
     };
-    for (const copy of copies) copy.write(said);
-    if (said.length > 0) begin();
-    else caller.once("data", begin);
-    this.follow(caller, copies);
+    // Who says nothing wants to know whether the port is open, as kubelet does.
+    if (taps.length > 0 && said.length > 0) begin(said);
+    else if (taps.length > 0) caller.once("data", begin);
     return records;
   }
 

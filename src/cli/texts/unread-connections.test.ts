@@ -4,7 +4,7 @@ import type { InterceptInfo } from "#wire/manager-api.ts";
 import { describeUnread } from "./unread-connections.ts";
 
 const of = (unreadConnections: InterceptInfo["unreadConnections"]): readonly string[] =>
-  describeUnread({ unreadConnections } as InterceptInfo);
+  describeUnread({ spec: { filter: "true" }, unreadConnections } as InterceptInfo);
 
 describe("connections that a filter could not see into", () => {
   test("are not spoken of while there are none", () => {
@@ -16,6 +16,11 @@ describe("connections that a filter could not see into", () => {
       "3 connections spoke TLS and went by the filter: the application asks its callers for a certificate",
       "1 connection spoke something other than HTTP and went by the filter",
     ]);
+  });
+
+  test("went by no filter where there is none: a wiretap wants TLS read without one", () => {
+    const info = { spec: {}, unreadConnections: { tls: 1, other: 0 } } as InterceptInfo;
+    expect(describeUnread(info)).toEqual(["1 connection spoke TLS and could not be read"]);
   });
 
   test("do not move the cursor by what a pod says", () => {

@@ -35,6 +35,23 @@ function startEvents(
 }
 
 describe("WorkloadEvents", () => {
+  test("tells of a wiretap what it is: the application answers all the while", async () => {
+    const told: string[] = [];
+    const events = startEvents(async ({ reason, message }) => void told.push(`${reason}: ${message}`));
+    const tap = (state: InterceptState): InterceptInfo => {
+      const info = infoOf(state);
+      return { ...info, spec: { ...info.spec, kind: "wiretap" } };
+    };
+    events.update([tap("active")]);
+    events.update([tap("suspended")]);
+    await events[Symbol.asyncDispose]();
+    expect(told).toEqual([
+      "WiretapActive: wiretap hello of ann@laptop is active: that laptop gets copies of what comes to port 80",
+      "WiretapSuspended: wiretap hello of ann@laptop is suspended: nothing is copied until the laptop is back",
+      "WiretapRemoved: wiretap hello of ann@laptop has ended: nothing is copied any more",
+    ]);
+  });
+
   test("tells each change of state once, in order, and the end", async () => {
     const told: string[] = [];
     const events = startEvents(async ({ reason, message }) => void told.push(`${reason}: ${message}`));

@@ -28,6 +28,8 @@ const lastRetryMs = 10_000;
 /** chosen: the last events of a session must not hold up `quit`. */
 const flushMs = 1000;
 
+const isTap = ({ spec }: InterceptInfo): boolean => spec.kind === "wiretap";
+
 interface Told {
   readonly state: InterceptState;
   readonly info: InterceptInfo;
@@ -53,7 +55,8 @@ export class WorkloadEvents implements AsyncDisposable {
     for (const [name, { info }] of this.#told) {
       if (now.has(name)) continue;
       this.#told.delete(name);
-      this.#add(info, "InterceptRemoved", "has ended: the application answers all callers again", "Normal");
+      const since = isTap(info) ? "nothing is copied any more" : "the application answers all callers again";
+      this.#add(info, "InterceptRemoved", `has ended: ${since}`, "Normal");
     }
     for (const [name, info] of now) {
       const told = this.#told.get(name);
@@ -82,9 +85,12 @@ export class WorkloadEvents implements AsyncDisposable {
     const ports = info.spec.ports.map((port) => port.servicePort ?? port.containerPort).join(", ");
     if (info.state === "active") {
       const again = before === undefined ? "" : " again";
-      this.#add(info, "InterceptActive", `is active${again}: port ${ports} is answered from that laptop`, "Normal");
+      const how = isTap(info) ? "that laptop gets copies of what comes to port" : "port";
+      const then = isTap(info) ? "" : " is answered from that laptop";
+      this.#add(info, "InterceptActive", `is active${again}: ${how} ${ports}${then}`, "Normal");
     } else if (info.state === "suspended") {
-      this.#add(info, "InterceptSuspended", "is suspended: the application answers until the laptop is back", "Normal");
+      const meanwhile = isTap(info) ? "nothing is copied" : "the application answers";
+      this.#add(info, "InterceptSuspended", `is suspended: ${meanwhile} until the laptop is back`, "Normal");
     } else {
       this.#add(info, "InterceptError", `failed: ${info.message}`, "Warning");
     }
@@ -101,12 +107,14 @@ export class WorkloadEvents implements AsyncDisposable {
     else this.#add(info, "InterceptReached", "is reached by its callers again", "Normal");
   }
 
-  #add({ spec, client }: InterceptInfo, reason: string, text: string, type: WorkloadNews["type"]): void {
-    const { workload, name } = spec;
+  /** A wiretap's reasons are called after it. */
+  #add(info: InterceptInfo, reason: `Intercept${string}`, text: string, type: WorkloadNews["type"]): void {
+    const { workload, name } = info.spec;
+    const [noun, named] = isTap(info) ? ["wiretap", reason.replace("Intercept", "Wiretap")] : ["intercept", reason];
     if (this.#scope.disposed) return;
     if (this.#waiting.length >= maxWaiting) this.#waiting.shift();
     const atMs = this.#options.clock.wallMs();
-    this.#waiting.push({ workload, reason, message: `intercept ${name} of ${client} ${text}`, type, atMs });
+    this.#waiting.push({ workload, reason: named, message: `${noun} ${name} of ${info.client} ${text}`, type, atMs });
     if (this.#writing !== undefined) return;
     this.#writing = this.#write().finally(() => (this.#writing = undefined));
     this.#scope.background("events", this.#writing);

@@ -7,7 +7,7 @@ import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { TestLaptop } from "./harness.ts";
-import { ask, askAgent, never, tcpServer } from "./harness.ts";
+import { ask, askAgent, namedServer, never, tcpServer } from "./harness.ts";
 import { KeptCaller, describe as describeRequest, httpServer } from "./http-ends.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
 import { startLab } from "./wiretap-lab.ts";
@@ -216,6 +216,16 @@ describe("a copy", () => {
     cut.close(8);
     await expect.poll(() => seen.at(-1)).toBe("/cut closed 8");
   });
+});
+
+test("connections that say nothing are not copied, however many there are", async () => {
+  const lab = await use(startLab(await namedServer("app")));
+  lab.laptop.onIncoming = (incoming) => void incoming.accept().resume();
+  await lab.tap();
+  for (let index = 0; index < 300; index += 1) expect(await ask(lab.port, "")).toBe("app:");
+  expect(await ask(lab.port, "\0said")).toBe("app:\0said");
+  await lab.laptop.until(([info]) => info?.copies?.copied === 1);
+  expect(lab.laptop.arrived).toBe(1);
 });
 
 describe("several wiretaps", () => {
