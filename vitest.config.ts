@@ -7,15 +7,18 @@ const tier = (name: string, include: string[], extra: object = {}): object => ({
 });
 const serial = { fileParallelism: false, maxWorkers: 1 };
 
-/** Unit tests leave nothing behind, so their files share a process's threads and modules: half the time. */
-const shared = { pool: "threads", isolate: false };
+/** Tests leave nothing behind, so files share modules, which are compiled once: half the time of the unit tests. */
+const shared = { isolate: false };
 
 export default defineConfig({
   test: {
     projects: [
-      tier("unit", ["src/**/*.test.ts", "testbed/**/*.test.ts", "scripts/**/*.test.ts"], shared),
+      tier("unit", ["src/**/*.test.ts", "testbed/**/*.test.ts", "scripts/**/*.test.ts"], {
+        ...shared,
+        pool: "threads",
+      }),
       tier("architecture", ["test/architecture.test.ts"]),
-      tier("flow", ["test/flow/**/*.test.ts"], { testTimeout: 20_000 }),
+      tier("flow", ["test/flow/**/*.test.ts"], { ...shared, testTimeout: 20_000 }),
       tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
       tier("cluster", ["test/cluster/**/*.test.ts"], { testTimeout: 180_000, hookTimeout: 300_000, ...serial }),
     ],
