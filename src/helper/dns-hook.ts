@@ -9,6 +9,7 @@ import { dnsRedirect } from "#kernel/nft-rules.ts";
 import { parseAddress, prefixContains, sameAddress } from "#packet/address.ts";
 import type { IpAddress } from "#packet/address.ts";
 import type { DnsHook } from "#wire/helper.ts";
+import { formatEndpoint } from "#wire/open.ts";
 import { programEnvironment } from "./config.ts";
 import { configuredNameservers } from "./host-resolvers.ts";
 import type { SessionDevice } from "./session.ts";
@@ -109,7 +110,7 @@ function checkResolved(hook: ResolvedHook, device: SessionDevice): ResolvedHook 
 
 function formatServer(address: string, port: number): string {
   if (port === 53) return address;
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  return formatEndpoint({ address, port });
 }
 
 /** Everybody's look-ups go where the hook says: only those that the host itself sends to this address may. */

@@ -1,5 +1,5 @@
-// Whether a caller's first bytes are those of HTTP, and of which version. Of HTTP/1 only methods that exist count: a protocol of one's own may begin
-// with any word, and the sooner a byte rules HTTP out, the sooner nobody waits.
+// Whether a caller's first bytes are those of HTTP, and of which version. Of HTTP/1 only methods that exist count: a
+// protocol of one's own may begin with any word, and the sooner a byte rules HTTP out, the sooner nobody waits.
 
 const methods: readonly string[] = [
   ..."GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY".split(" "),

@@ -2,6 +2,7 @@
 // packets bear a mark. Needs NET_ADMIN, and rules that bring the answers back (nft-rules.ts, mark-routes.ts).
 import { AppError } from "#base/error.ts";
 import { parseAddress } from "#packet/address.ts";
+import { formatEndpoint } from "#wire/open.ts";
 import { checkCall, errnoName, libc, systemError, watchWritable } from "./ffi.ts";
 
 export interface HostPort {
@@ -71,7 +72,7 @@ function prepare(fd: number, dial: TransparentDial, from: Uint8Array): void {
   set(solSocket, soReuseaddr, 1); // it can fail on no kernel that has the above
   if (dial.from.port === 0) set(ipBindAddressNoPort.level, ipBindAddressNoPort.name, 1); // best effort
   const bound = c.bind(fd, from, from.length);
-  if (bound < 0) throw dialError(`binding to ${textOf(dial.from)}`, -bound);
+  if (bound < 0) throw dialError(`binding to ${formatEndpoint(dial.from)}`, -bound);
 }
 
 /** A second call of connect tells the outcome of the first, or that there is none yet. */
@@ -82,7 +83,7 @@ function connected(fd: number, to: Uint8Array, dial: TransparentDial): Promise<v
     const result = c.connect(fd, to, to.length);
     if (result === -einprogress || result === -ealready) return false;
     if (result === 0) resolve();
-    else reject(dialError(`connecting to ${textOf(dial.to)}`, -result));
+    else reject(dialError(`connecting to ${formatEndpoint(dial.to)}`, -result));
     return true;
   };
   // Within one host the handshake is over when the first call returns.
@@ -120,8 +121,4 @@ export function socketAddress({ address, port }: HostPort): Uint8Array {
   result[3] = port & 0xff;
   result.set(bytes, isIpv4 ? 4 : 8);
   return result;
-}
-
-function textOf({ address, port }: HostPort): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -3,6 +3,7 @@
 import { formatDuration } from "#base/abort.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { InterceptInfo, InterceptPort } from "#wire/manager-api.ts";
+import { formatEndpoint } from "#wire/open.ts";
 import { callerPathToJson, describeCallerPath } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
 import { formatIngestLine, ingestToJson } from "./ingest.ts";
@@ -103,7 +104,7 @@ function formatPorts({ spec }: InterceptInfo): string {
 }
 
 function localPlace({ targetHost, targetPort }: InterceptPort): string {
-  return targetHost.includes(":") ? `[${targetHost}]:${targetPort}` : `${targetHost}:${targetPort}`;
+  return formatEndpoint({ address: targetHost, port: targetPort });
 }
 
 function rootDaemonBlock(status: DaemonStatus): readonly string[] {

@@ -7,6 +7,7 @@ import { joinDuplex } from "#tunnel/pipe.ts";
 import { resetReasonOf } from "#tunnel/stream.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
+import { formatEndpoint } from "#wire/open.ts";
 
 /** Dials the process and joins both connections; accepts the stream only once the process has. */
 export function dialProcess(incoming: IncomingStream, port: InterceptPort, log: Logger): void {
@@ -63,7 +64,5 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
 }
 
 function formatTarget(port: InterceptPort): string {
-  return port.targetHost.includes(":")
-    ? `[${port.targetHost}]:${port.targetPort}`
-    : `${port.targetHost}:${port.targetPort}`;
+  return formatEndpoint({ address: port.targetHost, port: port.targetPort });
 }

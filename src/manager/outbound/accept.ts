@@ -8,8 +8,8 @@ import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { resetReasonOf } from "#tunnel/stream.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
+import { formatEndpoint } from "#wire/open.ts";
 import type { Endpoint } from "#wire/open.ts";
-import { formatTarget } from "./dial.ts";
 import type { Dialer } from "./dial.ts";
 import { connectUdp, joinUdp } from "./udp-flow.ts";
 
@@ -32,7 +32,7 @@ export async function acceptOutbound(incoming: IncomingStream, options: Outbound
   } catch (error) {
     const refusal = toAppError(error);
     if (refusal.code === "denied") {
-      options.log.warn("dial refused", { target: formatTarget(request.target), reason: refusal.message });
+      options.log.warn("dial refused", { target: formatEndpoint(request.target), reason: refusal.message });
     }
     if (!incoming.signal.aborted) incoming.reject(resetReasonOf(refusal), refusal.message);
   }

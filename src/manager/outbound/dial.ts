@@ -7,6 +7,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
 import { dial } from "#tunnel/dial.ts";
+import { formatEndpoint } from "#wire/open.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { DialGuard } from "./guard.ts";
 
@@ -35,7 +36,7 @@ export class Dialer {
   /** Throws `denied` when the guard refuses the address. */
   admit(target: Endpoint): void {
     const why = this.#guard.check(target.address);
-    if (why !== undefined) throw new AppError("denied", `${formatTarget(target)} is not dialled: the address ${why}`);
+    if (why !== undefined) throw new AppError("denied", `${formatEndpoint(target)} is not dialled: the address ${why}`);
   }
 
   /** A connected socket that allows half-close and that nobody reads yet. */
@@ -43,16 +44,16 @@ export class Dialer {
     this.admit(target);
     const here = this.#pendingByAddress.get(target.address) ?? 0;
     if (this.#pending >= maxPending || here >= maxPendingPerAddress) {
-      throw new AppError("busy", `${formatTarget(target)} is not dialled: ${here} dials to it are waiting already`);
+      throw new AppError("busy", `${formatEndpoint(target)} is not dialled: ${here} dials to it are waiting already`);
     }
     this.#pending += 1;
     this.#pendingByAddress.set(target.address, here + 1);
-    using limit = deadline(this.#clock, connectTimeoutMs, `connecting to ${formatTarget(target)}`, signal);
+    using limit = deadline(this.#clock, connectTimeoutMs, `connecting to ${formatEndpoint(target)}`, signal);
     try {
       return await dial(target, limit.signal);
     } catch (error) {
       limit.signal.throwIfAborted();
-      throw translateSocketError(error as NodeJS.ErrnoException, formatTarget(target));
+      throw translateSocketError(error as NodeJS.ErrnoException, formatEndpoint(target));
     } finally {
       this.#pending -= 1;
       const left = (this.#pendingByAddress.get(target.address) ?? 1) - 1;
@@ -83,8 +84,4 @@ const codesByErrno: Readonly<Record<string, ErrorCode>> = {
 export function translateSocketError(error: NodeJS.ErrnoException, target: string): AppError {
   const code = codesByErrno[error.code ?? ""] ?? "internal";
   return new AppError(code, `connection to ${target} failed: ${error.code ?? error.message}`, { cause: error });
-}
-
-export function formatTarget(target: Endpoint): string {
-  return target.address.includes(":") ? `[${target.address}]:${target.port}` : `${target.address}:${target.port}`;
 }

@@ -7,8 +7,9 @@ import { once } from "node:events";
 import { isIPv6 } from "node:net";
 import type { Clock, Timer } from "#base/clock.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
+import { formatEndpoint } from "#wire/open.ts";
 import type { Endpoint } from "#wire/open.ts";
-import { formatTarget, translateSocketError } from "./dial.ts";
+import { translateSocketError } from "./dial.ts";
 
 /** chosen: a flow that is silent both ways for this long ends. */
 const idleMs = 60_000;
@@ -24,7 +25,7 @@ export async function connectUdp(target: Endpoint): Promise<Socket> {
     return socket;
   } catch (error) {
     socket.close();
-    throw translateSocketError(error as NodeJS.ErrnoException, formatTarget(target));
+    throw translateSocketError(error as NodeJS.ErrnoException, formatEndpoint(target));
   }
 }
 
@@ -53,14 +54,14 @@ export function joinUdp(stream: TunnelStream, socket: Socket, target: Endpoint, 
     lastActiveMs = clock.now();
     // Copied: the socket may send later, and the stream's bytes are only lent.
     socket.send(Buffer.from(datagram), (error) => {
-      if (error !== null) close(translateSocketError(error, formatTarget(target)));
+      if (error !== null) close(translateSocketError(error, formatEndpoint(target)));
     });
   });
   socket.on("message", (datagram) => {
     lastActiveMs = clock.now();
     stream.sendDatagram(datagram);
   });
-  socket.on("error", (error) => close(translateSocketError(error, formatTarget(target))));
+  socket.on("error", (error) => close(translateSocketError(error, formatEndpoint(target))));
   stream.on("error", () => close());
   stream.on("end", () => close());
   stream.on("close", () => close());
