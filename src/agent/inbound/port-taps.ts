@@ -64,8 +64,9 @@ export class PortTaps {
   copyRequest(asked: AskedRequest, form: RequestForm): RequestCopies | undefined {
     const taps = this.#taps;
     if (taps.length === 0 || isProbe(asked) || asked.headers.some(({ name }) => name === copyHeader)) return undefined;
+    const view = { ...asked, body: undefined };
     const wishes = taps.flatMap((tap) => {
-      const verdict = tap.filter?.decide({ ...asked, body: undefined }) ?? true;
+      const verdict = tap.filter?.decide(view) ?? true;
       return verdict === false ? [] : [{ tap, isSure: verdict === true }];
     });
     return wishes.length === 0 ? undefined : new RequestCopies(asked, wishes, { ...this.#options, form, taps: this });
@@ -78,7 +79,7 @@ export class PortTaps {
     const begin = (bytes: Buffer): void => {
       const { room, pace, clock } = this.#options;
       const onOpen = (record: CopyRecord): unknown => records.push(record);
-      const copies = taps.map((tap) => new TapCopy({ tap, room, pace, clock, onOpen }));
+      const copies = taps.filter(this.isCurrent).map((tap) => new TapCopy({ tap, room, pace, clock, onOpen }));
       for (const copy of copies) {
         copy.write(bytes);
         void copy.open(() => open(copy.tap));
