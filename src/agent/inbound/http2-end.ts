@@ -6,7 +6,7 @@ import { connect, constants } from "node:http2";
 import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
-import { deadline } from "#base/abort.ts";
+import { deadline, raceSignal } from "#base/abort.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Taken } from "#agent/served.ts";
 import type { Fields } from "./http2-messages.ts";
@@ -111,8 +111,7 @@ export class Http2End {
     this.#session.once("remoteSettings", () => resolve());
     const onOver = (): void => reject(this.#failure ?? new AppError("refused", this.lostReason));
     this.#session.once("error", onOver).once("close", onOver);
-    limit.signal.addEventListener("abort", () => reject(limit.signal.reason as Error), { once: true });
-    await promise;
+    await raceSignal(promise, limit.signal);
   }
 
   readonly #onFailure = (error: Error): void => {

@@ -6,6 +6,7 @@ import { connect, createServer } from "node:tls";
 import type { Server, TLSSocket } from "node:tls";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { raceSignal } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
 import { fingerprintOf } from "#tunnel/identity.ts";
 import type { PodCertificate } from "./tls-certificates.ts";
@@ -32,20 +33,16 @@ export async function originateTls(raw: Duplex, wish: TlsWish, signal: AbortSign
   });
   resetWith(socket, raw);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const onAbort = (): void => reject(signal.reason as Error);
   const onClose = (): void => reject(new AppError("peer_reset", "the connection was closed in its TLS handshake"));
   socket.on("error", reject).once("close", onClose).once("secureConnect", resolve);
-  signal.addEventListener("abort", onAbort, { once: true });
   try {
-    signal.throwIfAborted();
-    await promise;
+    await raceSignal(promise, signal);
     return socket;
   } catch (error) {
     const wanted = asksForCertificate(socket);
     socket.destroy();
     throw wanted ? new ClientCertificateWanted() : error;
   } finally {
-    signal.removeEventListener("abort", onAbort);
     socket.off("close", onClose);
   }
 }
