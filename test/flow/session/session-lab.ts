@@ -2,7 +2,7 @@
 // in for. What a test opens through `stack` is gone after it.
 import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
-import { afterEach } from "vitest";
+import { onTestFinished } from "vitest";
 import type { Agent } from "#agent/agent.ts";
 import { askToRevoke } from "#agent/container-door.ts";
 import { systemClock, type Clock } from "#base/clock.ts";
@@ -173,14 +173,20 @@ async function dial(port: number): Promise<ReturnType<typeof connect>> {
   return socket;
 }
 
-let opened = new AsyncDisposableStack();
-afterEach(async () => {
-  const ending = opened;
-  opened = new AsyncDisposableStack();
-  await ending.disposeAsync();
-});
+let opened: AsyncDisposableStack | undefined;
+/** Closes what a test opened when it has finished. Files share this module, so a hook of its own would be one file's. */
 export const stack = {
-  use: <T extends AsyncDisposable | Disposable>(value: T): T => opened.use(value),
+  use<T extends AsyncDisposable | Disposable>(value: T): T {
+    if (opened === undefined) {
+      opened = new AsyncDisposableStack();
+      onTestFinished(async () => {
+        const ending = opened;
+        opened = undefined;
+        await ending?.disposeAsync();
+      });
+    }
+    return opened.use(value);
+  },
 };
 
 export interface Lab {
