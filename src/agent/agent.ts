@@ -101,7 +101,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     );
     const revoke: typeof links.revoke = (revocation, signal) => links.revoke(revocation, signal);
     scope.use(await openContainerDoor({ name: settings.doorName, revoke, clock, log }));
-    const health = scope.use(await startHealthServer(settings.ports.health, () => !scope.disposed, clock));
+    const health = scope.use(await startHealthServer(settings.ports.health, readiness(options, served, scope), clock));
     // A part is enough to tell keys apart.
     log.info("agent started", { pod: podName, ports: captures.length, fingerprint: identity.fingerprint.slice(0, 12) });
 
@@ -121,6 +121,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await scope[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** chosen: longer than an introduction takes; then its callers had better hear why nobody answers. */
+const firstServedMs = 60_000;
+
+/** Beside a stand-in nobody answers before a laptop has the traffic: until then callers stay with other pods. */
+function readiness({ settings, clock }: AgentOptions, served: ServedIntercepts, scope: Scope): () => boolean {
+  const { standIn = false } = settings.config;
+  const startedMs = clock.now();
+  let hasServed = !standIn;
+  served.onChange(() => (hasServed ||= served.size > 0));
+  return () => !scope.disposed && (hasServed || clock.now() - startedMs > firstServedMs);
 }
 
 type Capture = TcpCapture | UdpCapture;

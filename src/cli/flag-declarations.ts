@@ -1,7 +1,6 @@
 // What program.ts declares on several commands: the flags of a group, by what they are about.
 import { Option } from "commander";
 import type { Command } from "commander";
-import { meaninglessForWiretaps } from "./wiretap-flags.ts";
 
 const headings = {
   kubernetes: "Kubernetes Flags:",
@@ -45,10 +44,9 @@ export function addInterceptFlags(command: Command): void {
   addFilterFlags(command);
 }
 
-/** Of a wiretap, which takes nothing: said clearly when they are given. */
-export function hideMeaninglessFlags(wiretap: Command): void {
-  const names = meaninglessForWiretaps.map(({ flag }) => flag);
-  for (const option of wiretap.options) if (names.includes(option.long ?? "")) option.hideHelp();
+/** Those that mean nothing there: said clearly when they are given. */
+export function hideFlags(command: Command, names: readonly string[]): void {
+  for (const option of command.options) if (names.includes(option.long ?? "")) option.hideHelp();
 }
 
 export function addIngestFlags(command: Command): void {

@@ -2,16 +2,12 @@
 // does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
 import type { CommanderError, OutputConfiguration } from "commander";
 import { Command, Help, Option } from "commander";
-import {
-  addConnectFlags,
-  addGlobalFlags,
-  addIngestFlags,
-  addInterceptFlags,
-  hideMeaninglessFlags,
-} from "./flag-declarations.ts";
+import { addConnectFlags, addGlobalFlags, addIngestFlags, addInterceptFlags, hideFlags } from "./flag-declarations.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
+import { meaninglessForReplacements } from "./replace-flags.ts";
+import { meaninglessForWiretaps } from "./wiretap-flags.ts";
 import type { CommandContext } from "./context.ts";
 import type { GenyamlFlags } from "./commands/genyaml.ts";
 import type { IngestFlags } from "./commands/ingest.ts";
@@ -58,6 +54,7 @@ export function buildProgram(options: ProgramOptions): Command {
   declareSession(program, options);
   declareTraffic(program, options);
   declareWiretap(program, options);
+  declareReplace(program, options);
   declareIngest(program, options);
   declareLooking(program, options);
   declareOther(program, options);
@@ -142,6 +139,7 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
     .description("List intercepts, then the workloads that can be intercepted. Connects when needed.")
     .option("-i, --intercepts", "intercepts only")
     .option("-g, --ingests", "ingests only")
+    .option("-r, --replacements", "replacements only")
     .option("-t, --wiretaps", "wiretaps only")
     .option("-a, --agents", "workloads with an installed traffic-agent only")
     .option("-o, --only-interceptable", "workloads that can be intercepted only; =false shows all", true)
@@ -177,10 +175,10 @@ function declareTraffic(program: Command, options: ProgramOptions): void {
   const leave = program
     .command("leave")
     .alias("detach")
-    .argument("<names...>", "names of intercepts and wiretaps, or of workloads that are ingested")
+    .argument("<names...>", "names of intercepts, replacements and wiretaps, or of workloads that are ingested")
     .helpGroup(groups.traffic)
     .usage("<names...> [flags]")
-    .description("End intercepts, wiretaps and ingests")
+    .description("End intercepts, replacements, wiretaps and ingests")
     .option("-c, --container <name>", "only the ingest of this container");
   action(leave, options, ([names]) => async (context) => {
     const { runLeave } = await import("./commands/leave.ts");
@@ -201,12 +199,36 @@ function declareWiretap(program: Command, options: ProgramOptions): void {
     .usage("<name> [flags] [-- command [args...]]");
   addInterceptFlags(wiretap);
   addConnectFlags(wiretap);
-  hideMeaninglessFlags(wiretap);
+  hideFlags(
+    wiretap,
+    meaninglessForWiretaps.map(({ flag }) => flag),
+  );
   action(wiretap, options, ([name, words]) => async (context) => {
     const flags = wiretap.opts<InterceptFlags>();
     refuseExtraWords(words as readonly string[], { portMissing: flags.port === undefined });
     const { runWiretap } = await import("./commands/wiretap.ts");
     return runWiretap(context, name as string, flags, options.command);
+  });
+}
+
+function declareReplace(program: Command, options: ProgramOptions): void {
+  const replace = program
+    .command("replace")
+    .argument("<workload>", "workload, or a service of it")
+    .argument("[command...]", "command to run in its place, after --")
+    .helpGroup(groups.traffic)
+    .summary("Run a process on this laptop in a container's place")
+    .description(
+      "Run a process on this laptop in a container's place: the container does not run and sees no traffic until you leave. Takes a rollout. Connects and installs when needed.",
+    )
+    .usage("<workload> [flags] [-- command [args...]]");
+  addInterceptFlags(replace);
+  addConnectFlags(replace);
+  hideFlags(replace, meaninglessForReplacements);
+  action(replace, options, ([name, words]) => async (context) => {
+    refuseExtraWords(words as readonly string[], { portMissing: false });
+    const { runReplace } = await import("./commands/replace.ts");
+    return runReplace(context, name as string, replace.opts<InterceptFlags>(), options.command);
   });
 }
 

@@ -11,6 +11,8 @@ import { attachPod } from "#installer/attach.ts";
 import { chooseTls } from "#installer/certificate-choice.ts";
 import { currentAgent, lacksMemory } from "#installer/ephemeral.ts";
 import { provideAgent } from "#installer/provide-agent.ts";
+import { readReplacement } from "#installer/replacement.ts";
+import { restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
@@ -64,6 +66,8 @@ export interface ClusterAccessOptions {
   readonly kube: Kube;
   readonly managerNamespace: string;
   readonly image: ImageChoice;
+  /** Who replaces containers here. */
+  readonly owner?: { readonly by: string; readonly installId: string };
   /** Without it no volume is copied. */
   readonly volumes?: Omit<VolumeOptions, "kube">;
 }
@@ -71,6 +75,7 @@ export interface ClusterAccessOptions {
 interface Wish {
   readonly services: readonly Service[];
   readonly agent: AgentMode | undefined;
+  readonly replaces: boolean;
   readonly policies: Promise<PolicyCheck>;
 }
 
@@ -86,6 +91,7 @@ export class KubeAccess implements ClusterAccess {
   readonly #kube: Kube;
   readonly #managerNamespace: string;
   readonly #image: ImageChoice;
+  readonly #owner: ClusterAccessOptions["owner"];
   readonly #volumes: ClusterAccessOptions["volumes"];
   #managerOpened = false;
   #managerPod: Pod | undefined;
@@ -96,6 +102,7 @@ export class KubeAccess implements ClusterAccess {
     this.#kube = options.kube;
     this.#managerNamespace = options.managerNamespace;
     this.#image = options.image;
+    this.#owner = options.owner;
     this.#volumes = options.volumes;
     const { contextName, server, namespace } = options.kube.target;
     this.context = contextName;
@@ -192,7 +199,8 @@ export class KubeAccess implements ClusterAccess {
     // Read while the traffic-manager is asked.
     const policies = PolicyCheck.read(this.#kube, judged, manager, signal);
     policies.catch(() => undefined); // told when it is injected, if it comes to that
-    this.#wishes.set(answer, { services: resolved.services, agent: request.agent, policies });
+    const { agent, attachment } = request;
+    this.#wishes.set(answer, { services: resolved.services, agent, replaces: attachment === "replace", policies });
     return answer;
   }
 
@@ -221,11 +229,22 @@ export class KubeAccess implements ClusterAccess {
       needed: resolved.ports,
       image: this.#image,
       mode: wish.agent ?? "auto",
+      replace: wish.replaces ? { containerName: resolved.containerName, ...this.#requireOwner() } : undefined,
       beforeRollout: () => policies.lost,
       onProgress: progress,
       signal,
     });
     return { agent: kind, started, replacedPods: replaced, obstacles, warnings: [...obstacles, ...warnings] };
+  }
+
+  async restore(workload: WorkloadRef, onProgress: Progress, signal: AbortSignal): Promise<boolean> {
+    const { installId } = this.#requireOwner();
+    return await restoreContainer(this.#kube, { workload, installId, onProgress, signal });
+  }
+
+  #requireOwner(): NonNullable<ClusterAccessOptions["owner"]> {
+    invariant(this.#owner !== undefined, "who replaces containers is known");
+    return this.#owner;
   }
 
   async resolveContainer(request: IngestRequest, signal: AbortSignal): Promise<ResolvedIngest> {
@@ -332,12 +351,14 @@ export class KubeAccess implements ClusterAccess {
       findAgent(item.object.spec.template.spec) ??
       attached.find(({ workload }) => workload.kind === kind && workload.name === name);
     const config = readAgentConfig(item.object.spec.template.spec);
+    const { container, by } = readReplacement(item.object.spec.template) ?? {};
     return {
       kind,
       name,
       namespace,
       ...(reason === undefined ? {} : { notInterceptableReason: reason }),
       ...(agent === undefined && config === undefined ? {} : { agentVersion: tagOf(agent?.image ?? "") }),
+      ...(container === undefined || by === undefined ? {} : { replaced: { container, by } }),
     };
   }
 }

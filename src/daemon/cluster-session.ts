@@ -20,6 +20,7 @@ import type { KubeTarget } from "#kube/target.ts";
 import { formatPrefix, parsePrefix } from "#packet/address.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
+import { restoreLeft } from "./replaced-containers.ts";
 import type { DnsConfig } from "./dns/names.ts";
 import { ClusterNames } from "./cluster-names.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
@@ -96,7 +97,10 @@ export async function openClusterSession(
       signal: limit.signal,
       onProgress: progress,
     });
-    const access = new KubeAccess({ kube, managerNamespace: manager.namespace, image, volumes: { runtime, log } });
+    const owner = { by: context.client, installId: context.installId };
+    const place = { kube, managerNamespace: manager.namespace, image };
+    const access = new KubeAccess({ ...place, owner, volumes: { runtime, log } });
+    const left = await restoreLeft(kube, { ...owner, namespaces: [kube.namespace, ...mappedNamespaces] }, limit.signal);
     const session = await Session.open(
       {
         access,
@@ -105,7 +109,7 @@ export async function openClusterSession(
         mappedNamespaces,
         client: context.client,
         installId: context.installId,
-        warnings: [...(await missing), ...manager.warnings],
+        warnings: [...(await missing), ...manager.warnings, ...left],
         clock,
         log,
         openNetwork: (link, first, scope) => {

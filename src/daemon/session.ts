@@ -348,6 +348,7 @@ export class Session implements AsyncDisposable {
 
   /** Agents drain first, while every part still works; then the laptop's side goes. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#intercepts.restoreAll();
     await depart(this.#link, this.#options.clock, this.#options.log);
     await this.#events[Symbol.asyncDispose](); // as long as the cluster can be reached
     await this.#scope[Symbol.asyncDispose]();

@@ -11,6 +11,7 @@ import { buildAgentContainer, maskVolumeName } from "./agent-container.ts";
 import { certificateVolumes } from "./certificate-volumes.ts";
 import { agentRecordAnnotation, injectAnnotations, refuseManager } from "./marks.ts";
 import { findProbes } from "./pod-probes.ts";
+import { planAgain, planRestore, readReplacement } from "./replacement.ts";
 import type { Rename, Takeover } from "./port-takeover.ts";
 import { allContainers, planTakeover, renamePorts } from "./port-takeover.ts";
 
@@ -37,8 +38,14 @@ interface InjectionRecord {
   readonly created: readonly string[];
 }
 
-/** The workload with an agent in its template. Injecting twice is injecting once. */
+/** The workload with an agent in its template. Injecting twice is injecting once; a replaced container stays replaced. */
 export function planInjection(current: Workload, options: InjectionOptions): Workload {
+  const replaced = readReplacement(current.spec.template);
+  const injected = injectInto(current, options);
+  return replaced === undefined ? injected : planAgain(injected, replaced);
+}
+
+function injectInto(current: Workload, options: InjectionOptions): Workload {
   const clean = planRemoval(current);
   const { template } = clean.spec;
   const pod = template.spec;
@@ -163,7 +170,8 @@ function missingFields({ metadata, spec }: PodTemplate): readonly string[] {
 }
 
 /** The workload without what an injection added; the same object when there is nothing of ours. */
-export function planRemoval(current: Workload): Workload {
+export function planRemoval(workload: Workload): Workload {
+  const current = planRestore(workload);
   const { template } = current.spec;
   const record = readRecord(template);
   const ours = findAgent(template.spec) !== undefined;

@@ -5,6 +5,8 @@ import type { ObjectMeta, PodTemplate } from "#kube/objects.ts";
 
 /** On the pod template: what an injection changed, for its inverse (agent.ts). */
 export const agentRecordAnnotation = "telepresence.io/traffic-agent";
+/** On the pod template: whose stand-in is in the place of which container, and what was there (replacement.ts). */
+export const replacedAnnotation = "telepresence.io/replaced";
 /** `disabled` on a pod template keeps agents out; the second spelling is the older one. */
 export const injectAnnotations = [
   "telepresence.io/inject-traffic-agent",

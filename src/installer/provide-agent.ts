@@ -54,6 +54,7 @@ const startMs = 60_000;
 
 /** Makes sure that the workload's pods have an agent that takes the ports; a rollout is waited for. */
 export async function provideAgent(kube: Kube, request: ProvideRequest): Promise<ProvidedAgent> {
+  if (request.replace !== undefined) return await byRollout(kube, request);
   const { mode, workload, signal } = request;
   const found = await findWorkload(kube, workload, signal);
   const inTemplate = found !== undefined && findAgent(found.object.spec.template.spec) !== undefined;

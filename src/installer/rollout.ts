@@ -1,7 +1,9 @@
 // Agents in a real cluster: patch the workload with its resourceVersion as precondition, wait until its pods have been
 // replaced, and undo our own fields when they cannot come up.
+import { deadline } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
+import { waitFor } from "#kube/live-set.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
 import { formatSelector, namespaces, pods } from "#kube/objects.ts";
 import { isLive, isReady } from "#kube/pod-problems.ts";
@@ -24,6 +26,8 @@ import { coversPorts, describePorts, findAgent, planInjection, planRemoval, read
 import { keptCount, refuseKept, replacedCount, warnOfKept, warnOfStaying } from "./kept-pods.ts";
 import { isInManifest } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
+import type { ReplacementOptions } from "./replacement.ts";
+import { planReplacement, planRestore, readReplacement } from "./replacement.ts";
 import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
 
 export type Progress = (text: string) => void;
@@ -37,6 +41,8 @@ export interface InjectRequest {
   readonly image: ImageChoice;
   readonly onProgress: Progress;
   readonly signal: AbortSignal;
+  /** A container makes way for a stand-in, in the same rollout. */
+  readonly replace?: Pick<ReplacementOptions, "containerName" | "by" | "installId"> | undefined;
   /** Whole wait for the rollout; default 3 minutes. */
   readonly timeoutMs?: number;
 }
@@ -76,11 +82,33 @@ export async function injectAgent(kube: Kube, request: InjectRequest): Promise<I
     if (!changed || signal.aborted) throw error;
     throw await afterFailure(kube, object, request, error);
   }
-  const warnings = [...planWarnings(object, request, changed), ...(await findKept(kube, object, config, request))];
+  const warnings = [
+    ...planWarnings(object, request, changed),
+    ...(await findKept(kube, object, config, request)),
+    ...(changed && request.replace !== undefined ? await waitUntilStopped(kube, object, request) : []),
+  ];
   return { changed, replaced: changed ? replacedCount(object) : 0, config, warnings };
 }
 
-function planAgent(
+function planAgent(current: Workload, request: InjectRequest & Surroundings): Workload {
+  const { workload, needed, image, replace } = request;
+  const provided = planSidecar(current, request);
+  if (replace === undefined) return provided;
+  const what = describeWorkload(workload);
+  if (isInManifest(provided.spec.template)) {
+    throw new AppError(
+      "not_interceptable",
+      `the traffic-agent of ${what} stands in its manifest, which we do not change`,
+      {
+        hint: "`telepresence intercept` leaves the manifest as it is",
+      },
+    );
+  }
+  const ports = needed.filter(({ protocol }) => protocol === "tcp").map(({ containerPort }) => containerPort);
+  return planReplacement(provided, { ...replace, what, ports, image });
+}
+
+function planSidecar(
   current: Workload,
   { workload, services, needed, image, server, namespaceLabels }: InjectRequest & Surroundings,
 ): Workload {
@@ -110,6 +138,41 @@ function planWarnings(object: Workload, request: InjectRequest, changed: boolean
     warnings.push(`${what} has the agent ${installed}, this version brings ${request.image.image}; ${way}`);
   }
   return warnings;
+}
+
+/** chosen: more than the kubelet takes to end a pod whose time is over. */
+const stopMs = 15_000;
+
+/** What is replaced must not run beside the process in its place: its pods drain for as long as they may. */
+async function waitUntilStopped(kube: Kube, object: Workload, request: InjectRequest): Promise<readonly string[]> {
+  const isOld = (pod: Pod): boolean => readReplacement(pod) === undefined;
+  if (await waitUntilEnded(kube, object, request, isOld)) return [];
+  const what = describeWorkload(request.workload);
+  return [`the container of ${what} still runs in pods that do not end, beside the process in its place`];
+}
+
+/** False when pods of this kind are left although their time is over. */
+async function waitUntilEnded(
+  kube: Kube,
+  object: Workload,
+  { workload, signal }: Pick<RemoveRequest, "workload" | "signal">,
+  isOld: (pod: Pod) => boolean,
+): Promise<boolean> {
+  const { terminationGracePeriodSeconds: graceSeconds = 30 } = object.spec.template.spec;
+  const query = { namespace: workload.namespace, labelSelector: formatSelector(object.spec.selector ?? {}) };
+  const hasEnded = ({ status }: Pod): boolean => status?.phase === "Succeeded" || status?.phase === "Failed";
+  try {
+    using limit = deadline(kube.clock, graceSeconds * 1000 + stopMs, "the end of the pods before", signal);
+    await waitFor(kube, {
+      watched: { pods: { kind: pods, query } },
+      evaluate: (sets) => (sets.pods.some((pod) => isOld(pod) && !hasEnded(pod)) ? undefined : true),
+      signal: limit.signal,
+    });
+    return true;
+  } catch (error) {
+    if (signal.aborted || !isAppError(error, "timeout")) throw error;
+    return false;
+  }
 }
 
 /** Which pods go without the agent, because the workload leaves them as they are. */
@@ -275,6 +338,33 @@ export async function findStaying(kube: Kube, ref: WorkloadRef, signal: AbortSig
     pods: items,
     hasAgent: (pod) => findAgent(pod.spec) !== undefined,
   });
+}
+
+export interface RestoreRequest extends RemoveRequest {
+  /** Whose replacement is taken back; anybody else's stays. */
+  readonly installId: string;
+}
+
+/** Puts a replaced container back into the current workload. False when this installation has replaced none. */
+export async function restoreContainer(kube: Kube, request: RestoreRequest): Promise<boolean> {
+  const { workload: ref, signal, installId } = request;
+  const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
+    readReplacement(current.spec.template)?.installId === installId ? planRestore(current) : current,
+  );
+  if (!changed || request.wait === false || object.spec.replicas === 0 || object.spec.paused === true) return changed;
+  await waitForRollout(kube, {
+    ref,
+    object,
+    isNew: (pod) => readReplacement(pod) === undefined,
+    stillWanted: (current) => readReplacement(current.spec.template) === undefined,
+    what: `putting the container of ${describeWorkload(ref)} back`,
+    onProgress: request.onProgress,
+    signal,
+    timeoutMs: rolloutMs,
+  });
+  // Callers' kept connections to pods that are ending are the laptop's still: a stand-in has no answer for them.
+  await waitUntilEnded(kube, object, request, (pod) => readReplacement(pod) !== undefined);
+  return changed;
 }
 
 export interface InstalledAgent {

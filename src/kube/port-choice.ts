@@ -39,6 +39,14 @@ export function planPorts(
   return chosen;
 }
 
+/** Every port of one container, to the same ports of the laptop; none where nothing leads to it. */
+export function planAllPorts(pod: PodSpec, services: readonly Service[], containerName: string): readonly ChosenPort[] {
+  const routes = services.length === 0 ? routeDeclaredPorts(pod) : routeServicePorts(pod, services).routes;
+  const own = routes.filter(canBeTaken).filter((route) => route.containerName === containerName);
+  const chosen = own.map((route) => toChosen(route, route.containerPort));
+  return chosen.filter((port, index) => chosen.findIndex((other) => isSame(other, port)) === index);
+}
+
 /** Services that lead to a chosen port and are not the one that was chosen, a sentence for each. */
 export function describeAffected(
   pod: PodSpec,

@@ -6,7 +6,7 @@ import type { Kube } from "./client.ts";
 import type { KubeObject, Pod, PodSpec, Service, Workload } from "./objects.ts";
 import { pods, services } from "./objects.ts";
 import type { ChosenPort } from "./port-choice.ts";
-import { describeAffected, planPorts } from "./port-choice.ts";
+import { describeAffected, planAllPorts, planPorts } from "./port-choice.ts";
 import { settled } from "./refusals.ts";
 import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 import {
@@ -62,11 +62,22 @@ export async function resolveWorkload(
   const selecting = all.filter((service) => selects(service, object));
   const wanted = picked.service === undefined ? selecting : selecting.filter((item) => nameOf(item) === picked.service);
   const pod = object.spec.template.spec;
-  const ports = planPorts(pod, wanted, query.ports, describeWorkload(workload));
-  const containerName = query.container ?? ports[0]?.containerName ?? "";
+  const { ports, containerName } = choosePorts(workload, wanted, query);
   const known = pod.containers.map((container) => container.name);
   requireContainer(workload, known, containerName);
   return { workload, services: selecting, containerName, ports, affected: describeAffected(pod, selecting, ports) };
+}
+
+/** Those that are asked for; without any, all of one container. */
+function choosePorts(workload: FoundWorkload, wanted: readonly Service[], query: InterceptQuery) {
+  const pod = workload.object.spec.template.spec;
+  if (query.ports.length > 0) {
+    const ports = planPorts(pod, wanted, query.ports, describeWorkload(workload));
+    return { ports, containerName: query.container ?? ports[0]?.containerName ?? "" };
+  }
+  const led = pod.containers.find(({ name }) => planAllPorts(pod, wanted, name).length > 0);
+  const containerName = query.container ?? led?.name ?? pod.containers[0]?.name ?? "";
+  return { ports: planAllPorts(pod, wanted, containerName), containerName };
 }
 
 /** Throws unless it is one of the workload's. */

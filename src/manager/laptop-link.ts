@@ -9,7 +9,7 @@ import { openRpc } from "#tunnel/rpc.ts";
 import type { Handlers, Rpc } from "#tunnel/rpc.ts";
 import type { ResumableSessions } from "#tunnel/resumable-sessions.ts";
 import type { IncomingStream, TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
-import type { Hello } from "#wire/hello.ts";
+import type { Feature, Hello } from "#wire/hello.ts";
 import { managerBudgetBytes, maxStreams, openTimeoutMs } from "#wire/limits.ts";
 import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
@@ -156,7 +156,9 @@ export class Laptop {
       },
       "intercept.list": () => {
         this.#arrived();
-        return { intercepts: [...registry.list()] };
+        // One that does not know intercepts without ports would take the whole answer for wrong.
+        const knowsAll = this.#session.peer.features.includes("replace" satisfies Feature);
+        return { intercepts: registry.list().filter(({ spec }) => knowsAll || spec.ports.length > 0) };
       },
       "agents.trust": ({ agents }) => {
         registry.trust(this.#arrived(), agents);

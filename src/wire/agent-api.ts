@@ -83,6 +83,8 @@ export const agentConfigSchema = z.object({
   certificateVolumes: z.array(certificateVolumeSchema).max(256).optional(),
   /** Left out by versions that leave every probe to the application. */
   probes: z.array(podProbeSchema).max(256).optional(),
+  /** A stand-in is in the container's place: the pod shall not be ready before a laptop has its traffic. */
+  standIn: z.boolean().optional(),
   /** Only for an agent that was put into a running pod. */
   ephemeral: z
     .object({

@@ -103,6 +103,8 @@ export const listedWorkloadSchema = z.object({
   notInterceptableReason: z.string().optional(),
   /** Version of the traffic-agent in the workload's pod template, or of one that runs in its pods; absent without. */
   agentVersion: z.string().optional(),
+  /** A container of it that a laptop's process replaces, and whose. */
+  replaced: z.object({ container: z.string(), by: z.string() }).optional(),
   /** Names of the services that select it; left out where services may not be listed. */
   services: names.optional(),
   /** Everybody's intercepts of the workload; one's own have `mine`. */

@@ -6,10 +6,11 @@ import { z } from "zod";
 export const protocolVersions = { min: 1, max: 1 } as const;
 
 /**
- * Optional features of this build (PROTOCOL §3.2): `wiretap` honours the `kind` of an intercept of this name, `resume`
- * keeps a session when its transport is lost, where the accepter gives it a name.
+ * Optional features of this build (PROTOCOL §3.2): `wiretap` honours the `kind` of an intercept of this name, `replace`
+ * knows those of its name, which may have no ports, `resume` keeps a session when its transport is lost, where the
+ * accepter gives it a name.
  */
-export const spokenFeatures = ["wiretap", "resume"] as const;
+export const spokenFeatures = ["wiretap", "replace", "resume"] as const;
 export type Feature = (typeof spokenFeatures)[number];
 
 export const helloSchema = z.object({

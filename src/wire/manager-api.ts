@@ -88,7 +88,8 @@ export const interceptSpecSchema = z.object({
   kind: interceptKindSchema.optional(),
   workload: workloadSchema,
   containerName: z.string().max(253),
-  ports: z.array(interceptPortSchema).min(1).max(64),
+  /** None only of a replacement, whose application may have none. */
+  ports: z.array(interceptPortSchema).max(64),
   /** `keep` when left out. */
   existing: z.enum(existingModes).optional(),
   /** `app` when left out. */

@@ -45,7 +45,7 @@ export interface LabOptions {
 }
 
 /** Commands that know `--manager-namespace`. */
-const placed = ["connect", "list", "intercept", "ingest", "uninstall"];
+const placed = ["connect", "list", "intercept", "replace", "ingest", "uninstall"];
 /** chosen: a first intercept on a busy machine, with room. */
 const cliTimeoutMs = 150_000;
 

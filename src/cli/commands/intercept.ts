@@ -93,7 +93,8 @@ interface Wish {
 async function establish(context: CommandContext, connected: Connected, wish: Wish): Promise<Established> {
   const { flags, name, owned } = wish;
   const { config, daemon } = connected;
-  const ports = flags.port ?? [String(config.defaultPort ?? 8080)];
+  // Without any, a replacement takes all ports of the container.
+  const ports = flags.port ?? (flags.attachment === "replace" ? [] : [String(config.defaultPort ?? 8080)]);
   const { info, environment, volumes, warnings } = await daemon.client.call(
     "intercept",
     {

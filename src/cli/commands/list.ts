@@ -11,6 +11,7 @@ export interface ListFlags {
   readonly intercepts?: boolean;
   readonly ingests?: boolean;
   readonly wiretaps?: boolean;
+  readonly replacements?: boolean;
   readonly agents?: boolean;
   /** On unless it is switched off. */
   readonly onlyInterceptable?: boolean;
@@ -30,15 +31,17 @@ export async function runList(context: CommandContext, flags: ListFlags): Promis
   const interceptsOnly = flags.intercepts === true;
   const ingestsOnly = flags.ingests === true;
   const wiretapsOnly = flags.wiretaps === true;
+  const replacementsOnly = flags.replacements === true;
   const selected = selectWorkloads(workloads, {
     interceptsOnly,
     ingestsOnly,
     wiretapsOnly,
+    replacementsOnly,
     agentsOnly: flags.agents === true,
     interceptableOnly: flags.onlyInterceptable !== false,
   });
-  const shown = { debug: flags.debug === true, interceptsOnly, ingestsOnly, wiretapsOnly };
-  const withoutWorkload = ingestsOnly || wiretapsOnly || flags.agents === true ? [] : localOnly;
+  const shown = { debug: flags.debug === true, interceptsOnly, ingestsOnly, wiretapsOnly, replacementsOnly };
+  const withoutWorkload = ingestsOnly || wiretapsOnly || replacementsOnly || flags.agents === true ? [] : localOnly;
   context.output.lines(withoutWorkload.map(({ name }) => `${name}: local-only intercept`));
   if (selected.length > 0 || withoutWorkload.length === 0) context.output.lines(formatList(selected, shown));
   context.output.data([...withoutWorkload.map(localOnlyToJson), ...selected.map(workloadToJson)]);

@@ -6,6 +6,7 @@ import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
 import { podPortPairs } from "./pod-ports.ts";
+import { isReplacement } from "./replacement.ts";
 import { describeUnread } from "./unread-connections.ts";
 import { copyPairs, isWiretap } from "./wiretap.ts";
 
@@ -23,10 +24,11 @@ export interface InterceptDetail {
 export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): readonly string[] {
   const { spec } = info;
   const pairs: KeyValue[] = [
-    { key: isWiretap(info) ? "Wiretap name" : "Intercept name", value: spec.name },
+    { key: nameKey(info), value: spec.name },
     { key: "State", value: formatState(info) },
     { key: "Workload kind", value: spec.workload.kind },
   ];
+  if (isReplacement(info)) pairs.push({ key: "Container name", value: spec.containerName });
   if (detail.foreign) pairs.push({ key: "Client", value: info.client });
   if (detail.debug) pairs.push(...debugPairs(info));
   pairs.push(...portPairs(info), ...filterPairs(info));
@@ -46,6 +48,11 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
     pairs.push({ key: isWiretap(info) ? "Copies refused" : "Connections refused", value });
   }
   return formatKeyValues(pairs, blockIndent);
+}
+
+function nameKey(info: InterceptInfo): string {
+  if (isReplacement(info)) return "Replacement name";
+  return isWiretap(info) ? "Wiretap name" : "Intercept name";
 }
 
 function agentPairs({ agent, replacedPods }: InterceptInfo): readonly KeyValue[] {

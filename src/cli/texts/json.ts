@@ -1,10 +1,10 @@
 // The JSON of Telepresence 2.20 and 2.31 that scripts read, made from what our daemon says. Keys that the original
 // omits when empty are omitted here too (JSON.stringify drops undefined).
-import { invariant } from "#base/error.ts";
 import type { Connection, ListedWorkload, LocalOnlyInfo } from "#wire/control-api.ts";
-import type { InterceptInfo, InterceptPort, InterceptSpec, InterceptState } from "#wire/manager-api.ts";
+import type { InterceptInfo, InterceptPort, InterceptState } from "#wire/manager-api.ts";
 import { callerPathToJson } from "./caller-path.ts";
 import { formatFilter } from "./filter.ts";
+import { isReplacement } from "./replacement.ts";
 import { isWiretap } from "./wiretap.ts";
 import { ingestToJson } from "./ingest.ts";
 import { podPortsToJson } from "./pod-ports.ts";
@@ -34,7 +34,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
       namespace: spec.workload.namespace,
       mechanism: spec.filter === undefined ? "tcp" : "http",
       container_name: spec.containerName,
-      ...specPortToJson(firstPort(spec)),
+      ...specPortToJson(spec.ports[0]),
       ports: spec.ports.length > 1 ? spec.ports : undefined,
     },
     disposition: dispositions[info.state],
@@ -64,7 +64,8 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
 }
 
 /** The original has one port; where there are several, these keys hold the first. */
-function specPortToJson(port: InterceptPort): Readonly<Record<string, unknown>> {
+function specPortToJson(port: InterceptPort | undefined): Readonly<Record<string, unknown>> {
+  if (port === undefined) return {};
   return {
     target_host: port.targetHost,
     target_port: port.targetPort,
@@ -82,12 +83,6 @@ const portIdentifier = (port: InterceptPort): string =>
   port.servicePortName ?? String(port.servicePort ?? port.containerPort);
 
 const unlessEmpty = (text: string): string | undefined => (text === "" ? undefined : text);
-
-function firstPort(spec: InterceptSpec): InterceptPort {
-  const [port] = spec.ports;
-  invariant(port !== undefined, "an intercept has a port");
-  return port;
-}
 
 /** `connect`, in the keys that `status` has for the same. */
 export function connectionToJson(
@@ -110,7 +105,8 @@ export function connectionToJson(
 /** One workload of `list`; the intercepts stand under the key of 2.20 and under that of 2.31. */
 export function workloadToJson(item: ListedWorkload): Readonly<Record<string, unknown>> {
   const toJson = (info: ListedWorkload["intercepts"][number]) => ({ ...interceptToJson(info), mine: info.mine });
-  const intercepts = item.intercepts.filter((info) => !isWiretap(info)).map(toJson);
+  const intercepts = item.intercepts.filter((info) => !isWiretap(info) && !isReplacement(info)).map(toJson);
+  const replacements = item.intercepts.filter(isReplacement).map(toJson);
   const wiretaps = item.intercepts.filter(isWiretap).map(toJson);
   return {
     name: item.name,
@@ -120,6 +116,8 @@ export function workloadToJson(item: ListedWorkload): Readonly<Record<string, un
     agent_version: item.agentVersion,
     intercept_infos: intercepts.length > 0 ? intercepts : undefined,
     intercept_info: intercepts.length > 0 ? intercepts : undefined,
+    replace_info: replacements.length > 0 ? replacements : undefined,
+    replaced: item.replaced,
     wiretap_info: wiretaps.length > 0 ? wiretaps : undefined,
     ingest_info: item.ingests?.map(ingestToJson),
   };
@@ -135,28 +133,34 @@ interface ProgramGets {
   readonly volumes: { readonly root: string; readonly mounts: readonly string[] } | undefined;
 }
 
+function detailPortToJson(port: InterceptPort | undefined): Readonly<Record<string, unknown>> {
+  if (port === undefined) return {};
+  return {
+    target_host: port.targetHost,
+    target_port: port.targetPort,
+    service_uid: port.serviceUid,
+    service_port_id: port.servicePortName ?? port.servicePort,
+    port_id: portIdentifier(port),
+    container_port: port.containerPort,
+    protocol: port.protocol.toUpperCase(),
+  };
+}
+
 /** `intercept --detailed-output`. */
 export function interceptDetailToJson(
   info: InterceptInfo,
   { environment, volumes }: ProgramGets,
 ): Readonly<Record<string, unknown>> {
   const { spec } = info;
-  const port = firstPort(spec);
   return {
     id: info.id,
     name: spec.name,
     disposition: info.state.toUpperCase(),
     message: unlessEmpty(info.message),
     workload_kind: spec.workload.kind,
-    target_host: port.targetHost,
-    target_port: port.targetPort,
+    ...detailPortToJson(spec.ports[0]),
     pod_ports: spec.ports.map((item) => `${item.targetPort}:${item.containerPort}/${item.protocol.toUpperCase()}`),
-    service_uid: port.serviceUid,
-    service_port_id: port.servicePortName ?? port.servicePort,
-    port_id: portIdentifier(port),
     container_name: spec.containerName,
-    container_port: port.containerPort,
-    protocol: port.protocol.toUpperCase(),
     environment,
     to_pod: podPortsToJson(info.toPod),
     mount: volumes && { local_dir: volumes.root, mounts: volumes.mounts },
@@ -164,6 +168,7 @@ export function interceptDetailToJson(
     filter: spec.filter,
     global: spec.filter === undefined,
     wiretap: isWiretap(info) ? true : undefined,
+    replace: isReplacement(info) ? true : undefined,
     replaced_pods: info.replacedPods,
     pod_ip: info.pods[0]?.ip,
   };

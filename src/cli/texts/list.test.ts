@@ -37,4 +37,13 @@ describe("formatList()", () => {
     );
     expect(lines).toEqual(["a: not interceptable (traffic-agent already installed): no ports"]);
   });
+
+  test("tells whose process replaces a container, and when nobody's does any more", () => {
+    const replaced = { container: "app", by: "ada@laptop" };
+    const workloads = [item("a", "Deployment", { replaced }), item("b", "Deployment")];
+    expect(formatList(selectWorkloads(workloads, { ...all, replacementsOnly: true }), shown)).toEqual([
+      "a: container app is replaced by ada@laptop, whose process is gone",
+    ]);
+    expect(formatList([], { ...shown, replacementsOnly: true })).toEqual(["No replacements"]);
+  });
 });

@@ -3,12 +3,14 @@ import type { ListedWorkload } from "#wire/control-api.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { formatIngest } from "./ingest.ts";
 import { formatIntercept } from "./intercept.ts";
+import { describeReplaced, isReplacement } from "./replacement.ts";
 import { isWiretap } from "./wiretap.ts";
 
 export interface ListFilter {
   readonly interceptsOnly: boolean;
   readonly ingestsOnly?: boolean;
   readonly wiretapsOnly?: boolean;
+  readonly replacementsOnly?: boolean;
   readonly agentsOnly: boolean;
   readonly interceptableOnly: boolean;
 }
@@ -21,6 +23,7 @@ export function selectWorkloads(all: readonly ListedWorkload[], filter: ListFilt
   return all
     .filter((item) => !filter.interceptsOnly || item.intercepts.some((info) => !isWiretap(info)))
     .filter((item) => !filter.wiretapsOnly || item.intercepts.some(isWiretap))
+    .filter((item) => !filter.replacementsOnly || item.replaced !== undefined || item.intercepts.some(isReplacement))
     .filter((item) => !filter.ingestsOnly || ingestsOf(item).length > 0)
     .filter((item) => !filter.agentsOnly || item.agentVersion !== undefined)
     .filter((item) => !filter.interceptableOnly || isInterceptable(item))
@@ -35,6 +38,8 @@ export interface ListShown {
   readonly ingestsOnly?: boolean;
   /** Only workloads with a wiretap. */
   readonly wiretapsOnly?: boolean;
+  /** Only workloads with a replaced container. */
+  readonly replacementsOnly?: boolean;
 }
 
 export function formatList(workloads: readonly ListedWorkload[], shown: ListShown): readonly string[] {
@@ -49,7 +54,8 @@ export function formatList(workloads: readonly ListedWorkload[], shown: ListShow
   });
 }
 
-function emptyText({ interceptsOnly, ingestsOnly, wiretapsOnly }: ListShown): string {
+function emptyText({ interceptsOnly, ingestsOnly, wiretapsOnly, replacementsOnly }: ListShown): string {
+  if (replacementsOnly) return "No replacements";
   if (wiretapsOnly) return "No wiretaps";
   return ingestsOnly ? "No ingests" : interceptsOnly ? "No intercepts" : emptyListText;
 }
@@ -76,8 +82,10 @@ function labelWorkloads(workloads: readonly ListedWorkload[]): readonly string[]
 }
 
 function formatWorkloadState(item: ListedWorkload): string {
+  const replaced = describeReplaced(item);
   const states = [
-    ...(item.intercepts.some((info) => !isWiretap(info)) ? ["intercepted"] : []),
+    ...(replaced === undefined ? [] : [replaced]),
+    ...(item.intercepts.some((info) => !isWiretap(info) && !isReplacement(info)) ? ["intercepted"] : []),
     ...(item.intercepts.some(isWiretap) ? ["wiretapped"] : []),
     ...(ingestsOf(item).length > 0 ? ["ingested"] : []),
   ];

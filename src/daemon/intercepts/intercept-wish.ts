@@ -38,6 +38,11 @@ export async function createFiltered(
       hint: "`telepresence uninstall --everything` and a new `telepresence connect` replace it, which ends everybody's sessions",
     });
   }
+  if (spec.kind === "replace" && !session.peer.features.includes("replace" satisfies Feature)) {
+    throw new AppError("version_mismatch", "the traffic-manager is of an older version, which knows no replacements", {
+      hint: "`telepresence uninstall --everything` and a new `telepresence connect` replace it, which ends everybody's sessions",
+    });
+  }
   const info = await rpc.call("intercept.create", { spec, createdAtMs }, signal);
   const [unknown] = unknownWishes(spec, info.spec);
   if (unknown === undefined) return info;

@@ -24,6 +24,7 @@ import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
 import { readBelongings, toGiven, together, type GivenBelongings, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";
 import type { CopiedVolumes } from "#daemon/volumes/volume-copies.ts";
+import { putBack } from "#daemon/replaced-containers.ts";
 import { WorkloadFollower } from "./workload-follower.ts";
 
 export interface InterceptsOptions {
@@ -123,8 +124,18 @@ export class Intercepts implements AsyncDisposable {
       const text = `there is no intercept named ${name}${where}${why === undefined ? "" : ` any more: it ${why}`}`;
       throw new AppError("intercept_not_found", text, { hint: "see `telepresence list --intercepts`" });
     }
+    await this.#restore(own.spec);
     await this.#removeAtManager(own);
     await this.#letGo(own);
+  }
+
+  /** Before the session ends: who was replaced takes the traffic back while the laptop still answers. */
+  async restoreAll(): Promise<void> {
+    await Promise.all([...this.#own.values()].map(({ spec }) => this.#restore(spec)));
+  }
+
+  async #restore({ kind, workload }: InterceptSpec): Promise<void> {
+    if (kind === "replace") await putBack(workload, this.#options);
   }
 
   /** Resolves when there is no such intercept any more, with why when somebody else ended it; never rejects. */
@@ -149,6 +160,7 @@ export class Intercepts implements AsyncDisposable {
     this.#own.delete(name);
     own.ended.resolve(reason);
     this.#told();
+    if (reason !== undefined) await this.#restore(own.spec);
     await own.ports[Symbol.asyncDispose]();
     await own.volumes?.[Symbol.asyncDispose]();
     await own.path[Symbol.asyncDispose]();
@@ -283,6 +295,7 @@ export class Intercepts implements AsyncDisposable {
           ...toGiven(given),
         };
       } catch (error) {
+        await this.#restore(spec);
         await path[Symbol.asyncDispose]();
         await this.#release(spec.workload);
         throw error;

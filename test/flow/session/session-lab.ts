@@ -46,11 +46,19 @@ export class Cluster implements ClusterAccess {
   /** Pods whose agent is not said to run. */
   readonly coming = new Set<string>();
   started: ((signal: AbortSignal) => Promise<void>) | undefined;
+  /** Containers that came back. */
+  restored = 0;
+  onRestore: () => Promise<void> = () => Promise.resolve();
   readonly #watchers = new Set<() => void>();
   #toManager: ReturnType<typeof connect> | undefined;
 
   constructor(manager: Manager) {
     this.manager = manager;
+  }
+  async restore(): Promise<boolean> {
+    await this.onRestore();
+    this.restored += 1;
+    return true;
   }
   async openManager(): ReturnType<ClusterAccess["openManager"]> {
     this.#toManager = await dial(this.manager.laptopPort);

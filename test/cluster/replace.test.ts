@@ -1,0 +1,134 @@
+// A container that a laptop's process replaces, with a real kubelet: no call fails on the way there and back, the
+// template comes back to the byte whenever the daemon is killed, and what others changed meanwhile is theirs.
+import { beforeAll, describe, expect, test } from "vitest";
+import { Lab, apply, field, fixture, kubectl, report, rolledOut, until, webApp, toolsImage } from "./lab.ts";
+import { Load, countByWho, failures } from "./load.ts";
+import { aRandomMoment, randomFrom, seed } from "./random.ts";
+import { stage } from "./stage.ts";
+
+const namespace = "it-replace";
+const lab = new Lab({ managerNamespace: "it-replace-manager" });
+const mate = new Lab({ managerNamespace: "it-replace-manager", laptop: 2 });
+
+stage([lab, mate], namespace);
+beforeAll(async () => {
+  await lab.ok("connect", "-n", namespace);
+});
+
+const exec = { exec: { command: ["python3", "-c", "pass"] }, periodSeconds: 2, timeoutSeconds: 5 };
+/** All that the stand-in must do without. */
+const container = {
+  env: [
+    { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+    { name: "DRAIN_SECONDS", value: "4" },
+    { name: "NODE_OPTIONS", value: "--require /app/none.js" },
+  ],
+  workingDir: "/samples",
+  livenessProbe: exec,
+  lifecycle: { preStop: { exec: { command: ["sleep", "1"] } } },
+  resources: { requests: { cpu: "10m", memory: "32Mi" }, limits: { memory: "64Mi" } },
+};
+
+async function template(name: string): Promise<string> {
+  return await field(namespace, `deployment/${name}`, ".spec.template");
+}
+async function deploy(name: string, more: object = {}): Promise<string> {
+  await apply(namespace, ...webApp({ name, container, ...more }));
+  await rolledOut(namespace, `deployment/${name}`);
+  return await template(name);
+}
+async function images(name: string): Promise<string> {
+  return await field(namespace, "pods", `.items[?(@.metadata.labels.app=="${name}")].spec.containers[*].image`);
+}
+
+describe("replace", () => {
+  test("runs a process in the container's place, and puts it back, without a failed call", async () => {
+    const before = await deploy("shop", { replicas: 2 });
+    const load = await Load.start({ namespace, target: `http://shop.${namespace}/`, perSecond: 20 });
+    const startMs = Date.now();
+    await using server = lab.spawn(fixture("laptop-server.mjs", "8000"));
+    await server.says("listens on 8000");
+    const said = await lab.ok("replace", "shop");
+    expect(said).toMatch(/Container name +: shop/);
+    expect(await images("shop")).not.toContain(toolsImage);
+    await load.answeredBy(/^laptop$/, Date.now(), { inARow: 30 });
+    expect(await lab.ok("list", "-r")).toContain("container shop is replaced by");
+    const refused = await mate.cli(["intercept", "shop", "-n", namespace, "--port", "18741"]);
+    expect(refused.code).not.toBe(0);
+    report("an intercept of somebody else", refused.stderr.trim());
+    await lab.ok("leave", "shop");
+    await load.answeredBy(/^shop-/, Date.now(), { inARow: 30 });
+    const calls = await load.calls(startMs);
+    report("replace and leave, 2 pods", { calls: calls.length, ...countByWho(calls) });
+    expect(failures(calls, startMs)).toEqual([]);
+    await lab.ok("uninstall", "--agent", "shop");
+    expect(await template("shop")).toBe(before);
+    await kubectl("delete", "-n", namespace, "deployment/load", "--wait=false");
+  });
+
+  test("says who replaced it when nobody answers, and quit puts it back", async () => {
+    const before = await deploy("quiet");
+    await lab.ok("replace", "quiet", "--port", "18742");
+    const answer = await lab.sh(`curl -sS -m 5 -w '%{http_code}' http://quiet.${namespace}/`);
+    report("nobody listens on the laptop", answer.stdout.trim());
+    expect(answer.stdout).toMatch(/container quiet of deployment quiet is replaced by .*\n503$/s);
+    await lab.quit();
+    expect(await template("quiet")).not.toContain("stand-in");
+    await lab.ok("connect", "-n", namespace);
+    await lab.ok("uninstall", "--agent", "quiet");
+    expect(await template("quiet")).toBe(before);
+  });
+
+  test("leaves what a release changed meanwhile", async () => {
+    await deploy("released");
+    await lab.ok("replace", "released", "--port", "18743");
+    await kubectl("set", "env", "-n", namespace, "deployment/released", "RELEASE=2");
+    await kubectl("set", "image", "-n", namespace, "deployment/released", `released=${toolsImage}`);
+    await lab.ok("leave", "released");
+    await lab.ok("uninstall", "--agent", "released");
+    await rolledOut(namespace, "deployment/released");
+    const after = JSON.parse(await template("released")) as { spec: { containers: [Record<string, unknown>] } };
+    const [app] = after.spec.containers;
+    expect(app).toMatchObject({
+      image: toolsImage,
+      command: ["python3", "/samples/hello.py"],
+      ...container,
+      env: [...container.env, { name: "RELEASE", value: "2" }],
+    });
+  });
+
+  test("takes a consumer that has no port", async () => {
+    const consumer = { command: ["sleep", "3600"], readinessProbe: undefined, livenessProbe: undefined, ports: [] };
+    const before = await deploy("consumer", { ports: [], servicePorts: [], container: { ...container, ...consumer } });
+    expect(await lab.ok("replace", "consumer")).toMatch(/Container name +: consumer/);
+    expect(await images("consumer")).not.toContain(toolsImage);
+    expect(await lab.ok("list", "-r")).toContain("container consumer is replaced by");
+    await lab.ok("leave", "consumer");
+    await lab.ok("uninstall", "--agent", "consumer");
+    expect(await template("consumer")).toBe(before);
+  });
+
+  test("comes back whenever the daemon is killed, by connect or by anybody's uninstall", async () => {
+    const before = await deploy("killed");
+    const random = randomFrom(seed);
+    const found: Record<string, number> = {};
+    for (let round = 0; round < 6; round += 1) {
+      await lab.ok("connect", "-n", namespace);
+      const running = lab.start(["replace", "killed", "--port", "18744"]);
+      await aRandomMoment(random, round < 4 ? 2500 : 15_000);
+      for (const pid of lab.pids("daemon")) process.kill(pid, "SIGKILL");
+      await running[Symbol.asyncDispose]();
+      const isReplaced = (await template("killed")).includes("stand-in");
+      const byUninstall = round % 2 === 1;
+      // Killed so early that there is no agent either, there is nothing to uninstall.
+      if (byUninstall) await mate.cli(["uninstall", "--agent", "killed", "-n", namespace, "--yes"]);
+      else await lab.ok("connect", "-n", namespace);
+      expect(await template("killed")).not.toContain("stand-in");
+      const key = `${isReplaced ? "replaced" : "not yet"}, ${byUninstall ? "uninstall" : "connect"}`;
+      found[key] = (found[key] ?? 0) + 1;
+      if (byUninstall) expect(await template("killed")).toBe(before);
+      await until("no daemon", () => lab.pids("daemon").length === (byUninstall ? 0 : 1));
+    }
+    report("daemon killed at random moments of replace", { seed, rounds: 6, ...found });
+  });
+});
