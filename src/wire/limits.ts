@@ -36,3 +36,5 @@ export const helloTimeoutMs = 5000;
 export const openTimeoutMs = 30_000;
 /** chosen: bytes not yet acknowledged that are kept for the next transport: 1 Gbit/s at a round trip of 30 ms. */
 export const maxUnacknowledgedBytes = 4 * 1024 * 1024;
+/** chosen: the same at the manager for all laptops that are away, together; those away longest make room. */
+export const managerKeptBytes = 128 * 1024 * 1024;

@@ -2,7 +2,7 @@
 // for 24 hours is little, what all of them may hold is more than the manager has.
 import { describe, expect, test } from "vitest";
 import { fingerprintOf, never, setup, specOf, trustOf } from "./registry.fake.ts";
-import { maxKeptBytes } from "./sessions.ts";
+import { managerKeptBytes } from "#wire/limits.ts";
 
 const hourMs = 60 * 60_000;
 
@@ -40,7 +40,7 @@ describe("a laptop that is away", () => {
     const { registry, laptop, clock } = setup();
     const [first, second, third] = [laptop("ada@laptop"), laptop("bob@laptop"), laptop("eve@laptop")] as const;
     const here = laptop("zoe@laptop");
-    for (const { link } of [first, second, third, here]) link.keptBytes = maxKeptBytes * 0.4;
+    for (const { link } of [first, second, third, here]) link.keptBytes = managerKeptBytes * 0.4;
     for (const { session } of [first, second, third]) {
       registry.suspend(session);
       await clock.advance(1);

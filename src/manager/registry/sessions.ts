@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
+import { managerKeptBytes } from "#wire/limits.ts";
 import type { EndedIntercept, InterceptInfo, TrustedAgent } from "#wire/manager-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
@@ -12,8 +13,6 @@ import type { InterceptRecord } from "./intercepts.ts";
 /** chosen: how long a session without a link is kept, and how many of them. */
 const graceMs = 24 * 60 * 60 * 1000;
 const maxLostSessions = 1000;
-/** chosen: what links that wait for a transport may hold together; a quarter of the manager's memory. */
-export const maxKeptBytes = 128 * 1024 * 1024;
 /** chosen: laptops connected at once. */
 const maxLiveSessions = 2000;
 /** chosen: agents one session may vouch for; the oldest that are not connected make room. */
@@ -130,7 +129,7 @@ export class SessionTable {
       .toSorted((a, b) => (b.lostAtMs ?? 0) - (a.lostAtMs ?? 0))
       .flatMap((session) => session.waiting ?? []);
     let keptBytes = 0;
-    return waiting.filter((link) => (keptBytes += link.keptBytes) > maxKeptBytes);
+    return waiting.filter((link) => (keptBytes += link.keptBytes) > managerKeptBytes);
   }
 
   trust(session: SessionRecord, agents: readonly TrustedAgent[], isConnected: (fingerprint: string) => boolean): void {
