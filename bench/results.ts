@@ -36,14 +36,15 @@ export class Results {
     const folder = join(checkoutRoot, "bench", "results");
     mkdirSync(folder, { recursive: true });
     const machine = `${cpus().length} × ${cpus()[0]?.model ?? "unknown processor"}`;
-    const load = [this.#loadAtStart, loadavg()[0] ?? 0].map((value) => Number(value.toFixed(1)));
+    const rounded = (value: number): number => Number(value.toFixed(1));
+    const load = { start: rounded(this.#loadAtStart), end: rounded(loadavg()[0] ?? 0) };
     const figures = this.#figures;
     writeFileSync(join(folder, `${this.#name}.json`), `${JSON.stringify({ machine, load, figures }, undefined, 2)}\n`);
     const rows = figures.map((figure) => {
       const base = figure.base === undefined ? "–" : `${round(figure.base)} (${figure.baseName})`;
       return `| ${figure.what} | ${round(figure.ours)} ${figure.unit} | ${base} |`;
     });
-    const head = `Measured on ${machine}, median of several runs; base lines in the same run. Load of the machine at the start and at the end: ${load.join(", ")}.`;
+    const head = `Measured on ${machine}, median of several runs; base lines in the same run. Load of the machine at the start and at the end: ${load.start}, ${load.end}.`;
     const table = ["| what | figure | base line |", "|---|---|---|", ...rows].join("\n");
     writeFileSync(join(folder, `${this.#name}.md`), `${head}\n\n${table}\n`);
   }
