@@ -37,8 +37,10 @@ async function deploy(name: string, more: object = {}): Promise<string> {
   await rolledOut(namespace, `deployment/${name}`);
   return await template(name);
 }
+/** Of containers that run: a pod that has ended is there for a moment more. */
 async function images(name: string): Promise<string> {
-  return await field(namespace, "pods", `.items[?(@.metadata.labels.app=="${name}")].spec.containers[*].image`);
+  const running = `.status.containerStatuses[?(@.state.running)].image`;
+  return await field(namespace, "pods", `.items[?(@.metadata.labels.app=="${name}")]${running}`);
 }
 
 describe("replace", () => {
