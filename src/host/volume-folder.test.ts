@@ -48,6 +48,19 @@ describe("openVolumeFolder()", () => {
     await second[Symbol.asyncDispose]();
     expect(readdirSync(place)).toEqual([]);
   });
+  // The end of the one took the empty folder of the process from under the beginning of the other.
+  test("begins while others of this process end", async () => {
+    const place = runtime();
+    const beginAndEnd = async (number: number): Promise<void> => {
+      const path = join(root, `chosen-${number}`);
+      for (let round = 0; round < 15; round += 1) {
+        const folder = await openVolumeFolder({ runtime: place, name: "hello", path });
+        await folder[Symbol.asyncDispose]();
+      }
+    };
+    await Promise.all([1, 2, 3].map(beginAndEnd));
+    expect(readdirSync(place)).toEqual([]);
+  });
   test("takes an empty folder of the user's choice and leaves it empty, or makes one and takes it away", async () => {
     const place = runtime();
     const there = join(root, "there");

@@ -45,20 +45,41 @@ export async function openVolumeFolder(wish: FolderWish): Promise<VolumeFolder> 
   if (wish.path !== undefined) checkChosen(wish.path);
   const identity = identifyProcess(process.pid);
   const owner = join(memoryFolder(wish.runtime), "volumes", `${process.pid}-${identity?.startTicks ?? 0}`);
-  await mkdir(owner, { recursive: true, mode: 0o700 });
-  const record = await freeName(owner, wish.name);
+  const record = freeName(owner, wish.name);
   const { path = record } = wish;
   const wasThere = existsSync(path);
-  const watcher = await startWatcher([path, record, wasThere ? "yes" : ""]);
+  const watcher = await startWatcher([path, record, wasThere ? "yes" : ""]).catch((error: unknown) => {
+    inUse.delete(record);
+    throw error;
+  });
   const folder = new OwnFolder({ path, record, wasThere, watcher });
   try {
-    if (path !== record) await symlink(path, record);
+    await within(owner, async () => {
+      if (path === record) ensureDirectory(record);
+      else await symlink(path, record);
+    });
     if (!wasThere) ensureDirectory(path);
     if (path !== record) await writeFile(join(path, markFile), record, { mode: 0o600, flag: "wx" });
     return folder;
   } catch (error) {
     await folder[Symbol.asyncDispose]();
     throw error;
+  }
+}
+
+/** chosen: each time it is lost, another folder of this process has ended in that very moment. */
+const ownerAttempts = 50;
+
+/** The end of another folder takes the process's away when that is empty, between any two steps of this one. */
+async function within(owner: string, make: () => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await mkdir(owner, { recursive: true, mode: 0o700 });
+      await make();
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || attempt === ownerAttempts) throw error;
+    }
   }
 }
 
@@ -91,6 +112,7 @@ class OwnFolder implements VolumeFolder {
     if (this.#watcher.exitCode === null && this.#watcher.signalCode === null && this.#watcher.kill("SIGKILL")) {
       await ended;
     }
+    inUse.delete(this.#record);
   }
 }
 
@@ -133,15 +155,19 @@ function memoryFolder(runtime: string): string {
 
 const places = (runtime: string): readonly string[] => [runtime, `/dev/shm/telepresence-${process.getuid?.() ?? 0}`];
 
-async function freeName(parent: string, wanted: string): Promise<string> {
+/** The folder of this process is nobody else's, so it is enough to remember what is in use here. */
+const inUse = new Set<string>();
+
+function freeName(parent: string, wanted: string): string {
   const plain = wanted
     .replace(/[^\w.-]/g, "_")
     .replace(/^\.+/, "_")
     .slice(0, 200);
-  const taken = new Set(await readdir(parent));
   for (let number = 1; ; number++) {
-    const name = number === 1 ? plain : `${plain}-${number}`;
-    if (!taken.has(name)) return join(parent, name);
+    const path = join(parent, number === 1 ? plain : `${plain}-${number}`);
+    if (inUse.has(path)) continue;
+    inUse.add(path);
+    return path;
   }
 }
 
