@@ -22,10 +22,13 @@ const vitest = (...projects: readonly string[]): Task => ({
   ],
 });
 
+/** Only what changed since the last time is looked at again: 1 s instead of 7. */
+const incremental = ["--incremental", "--tsBuildInfoFile", "node_modules/.cache/check.tsbuildinfo"];
+
 /** Longest first, so that the cores end together. */
 const tasks: readonly Task[] = [
   vitest("unit", "flow", "architecture"),
-  { name: "types", command: "tsc", args: ["-p", "."] },
+  { name: "types", command: "tsc", args: ["-p", ".", ...incremental] },
   { name: "lint", command: "oxlint", args: [] },
   { name: "dead code", command: "knip", args: ["--no-config-hints"] },
   { name: "format", command: "oxfmt", args: ["--check"] },
