@@ -7,7 +7,7 @@ import { AppError } from "#base/error.ts";
 import type { Hello } from "#wire/hello.ts";
 import { exchangeHello } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
-import { canResume } from "./resumption.ts";
+import { canResume, resumptionOf } from "./resumption.ts";
 import type { Resumption } from "./resumption.ts";
 import { Session } from "./session.ts";
 import type { OpenSessionOptions } from "./session.ts";
@@ -55,7 +55,7 @@ export class ResumableSessions {
       );
     }
     known.resumption.epoch = epoch;
-    return { sessionId, token, epoch, receivedSeq: known.session.stopReading(epoch) };
+    return { sessionId, token, epoch, receivedSeq: known.session.stopReading() };
   }
 
   #complete(options: AcceptOptions, handshake: Handshake): TunnelSession | undefined {
@@ -64,8 +64,9 @@ export class ResumableSessions {
       this.#sessions.get(mine.resume.sessionId)?.session.continueOn(options.transport, rest, peer.resume.receivedSeq);
       return undefined;
     }
-    const session = new Session({ ...options, role: "accepter" }, handshake, mine.resume);
-    if (mine.resume !== undefined) this.#keep(session, { ...mine.resume });
+    const resumption = resumptionOf(mine.resume);
+    const session = new Session({ ...options, role: "accepter" }, handshake, resumption);
+    if (resumption !== undefined) this.#keep(session, resumption);
     return session;
   }
 

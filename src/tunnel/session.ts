@@ -29,7 +29,7 @@ import { Openings } from "./openings.ts";
 import type { Outbox } from "./outbox.ts";
 import { ReceiveBudget, ReceiveWindow } from "./receive-window.ts";
 import type { Pace, ReceiveLimits } from "./receive-window.ts";
-import { canResume } from "./resumption.ts";
+import { canResume, resumptionOf } from "./resumption.ts";
 import type { Resumption } from "./resumption.ts";
 import { SessionStream, resetReasonOf } from "./stream.ts";
 import type { StreamHost } from "./stream.ts";
@@ -56,7 +56,7 @@ export function openSession(options: OpenSessionOptions): Promise<TunnelSession>
   return exchangeHello<TunnelSession>(options, (handshake) => {
     // Only an accepter names sessions, and this one keeps none (resumable-sessions.ts does).
     const named = options.role === "opener" && canResume(options.hello, handshake.peer);
-    const resumption = named ? handshake.peer.resume : undefined;
+    const resumption = named ? resumptionOf(handshake.peer.resume) : undefined;
     return new Session(options, handshake, resumption);
   });
 }
@@ -100,7 +100,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
     this.#budget = new ReceiveBudget(limits);
     this.#log = options.log.child({ peer: handshake.peer.role });
     this.#nextId = options.role === "opener" ? 1 : 2;
-    this.#resumption = resumption && { ...resumption };
+    this.#resumption = resumption;
     this.#link = new Link({
       clock: options.clock,
       resumable: resumption !== undefined,
@@ -235,8 +235,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
   }
 
   /** The accepter's side of it: nothing more is read from the transport before. The number of the last frame that came. */
-  stopReading(epoch: number): number {
-    if (this.#resumption !== undefined) this.#resumption.epoch = epoch;
+  stopReading(): number {
     const transport = this.#link.detach();
     if (transport !== undefined) {
       transport.destroy();
