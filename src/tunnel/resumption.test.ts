@@ -4,6 +4,7 @@
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import { silentLogger } from "#base/log.ts";
 import { encodeOpen } from "#wire/frame-body.ts";
 import { FrameDecoder, encodeFrame, formatFrameType, frameTypes } from "#wire/frame.ts";
@@ -268,17 +269,6 @@ test("an end that cannot resume has sessions that end with their transports", as
   expect(await opener.closed).toMatchObject({ code: "link_lost" });
   expect(await accepter?.closed).toMatchObject({ code: "link_lost" });
 });
-
-/** mulberry32: numbers from 0 up to 1. */
-function randomFrom(state: number): () => number {
-  let next = state;
-  return () => {
-    next = (next + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(next ^ (next >>> 15), 1 | next);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const seed = Number(process.env["TELEPRESENCE_SIMULATION_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 const steps = Number(process.env["TELEPRESENCE_SIMULATION_STEPS"] ?? 20_000);

@@ -1,8 +1,9 @@
 // TARGETS' row "helper, daemon, CLI each killed at random moments of connect, intercept, leave, quit": routes, resolver,
 // nft, devices, sockets as before, without any command. Seeded: TELEPRESENCE_TEST_SEED repeats a run.
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import { Lab, apply, rolledOut, until, webApp, report } from "./lab.ts";
-import { randomFrom, seed } from "./random.ts";
+import { seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-killed";

@@ -3,10 +3,11 @@
 // are in ephemeral.test.ts; the cycles of both files are the 20 of that row. Seeded: TELEPRESENCE_TEST_SEED repeats a run.
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import * as layout from "#testbed/layout.ts";
 import { Lab, apply, field, fixture, kubectl, report, rolledOut, until, webApp } from "./lab.ts";
 import { Load, countByWho, failures, type Call } from "./load.ts";
-import { aRandomMoment, randomFrom, seed } from "./random.ts";
+import { aRandomMoment, seed } from "./random.ts";
 import { startRawStream } from "./raw-stream.ts";
 import { stage } from "./stage.ts";
 

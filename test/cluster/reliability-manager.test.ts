@@ -1,10 +1,11 @@
 // TARGETS' row "manager deleted under load, with and without intercepts": the application loses no request, and
 // intercepts are active again within 3 s after the new manager is ready. Seeded: TELEPRESENCE_TEST_SEED repeats a run.
 import { describe, expect, test } from "vitest";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import { Lab, apply, field, fixture, kubectl, report, rolledOut, webApp } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
 import { PodWatch } from "./pod-watch.ts";
-import { aRandomMoment, randomFrom, seed } from "./random.ts";
+import { aRandomMoment, seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-manager-deleted";

@@ -2,10 +2,11 @@
 // waits longer or is lost, and when the network is back the intercept is, without a command. The workload tells of it.
 // Seeded: TELEPRESENCE_TEST_SEED repeats a run.
 import { afterAll, describe, expect, test } from "vitest";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import * as cluster from "#testbed/cluster.ts";
 import { Lab, apply, fixture, kubectl, report, rolledOut, until, webApp } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
-import { aRandomMoment, randomFrom, seed } from "./random.ts";
+import { aRandomMoment, seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-black-hole";

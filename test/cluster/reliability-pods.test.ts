@@ -4,13 +4,14 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import * as cluster from "#testbed/cluster.ts";
 import { run } from "#testbed/exec.ts";
 import { readProcess } from "#testbed/processes.ts";
 import { Lab, apply, field, fixture, kubectl, report, rolledOut, webApp } from "./lab.ts";
 import { Load, countByWho, failures, type Call } from "./load.ts";
 import { PodWatch, containerPid, type PodLife } from "./pod-watch.ts";
-import { aRandomMoment, randomFrom, seed } from "./random.ts";
+import { aRandomMoment, seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-pods";

@@ -1,9 +1,10 @@
 // A container that a laptop's process replaces, with a real kubelet: no call fails on the way there and back, the
 // template comes back to the byte whenever the daemon is killed, and what others changed meanwhile is theirs.
 import { beforeAll, describe, expect, test } from "vitest";
+import { randomFrom } from "#base/random-inputs.fake.ts";
 import { Lab, apply, field, fixture, kubectl, report, rolledOut, until, webApp, toolsImage } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
-import { aRandomMoment, randomFrom, seed } from "./random.ts";
+import { aRandomMoment, seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-replace";
