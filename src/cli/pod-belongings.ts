@@ -45,6 +45,12 @@ export function checkBelongingsFlags(flags: BelongingsFlags, localPorts?: readon
   return podPortWarnings(readPodPorts(flags.toPod, localPorts));
 }
 
+/** For scripts, where it was asked for; without an envelope by `--detailed-output`. */
+export function reportDetail(output: CommandContext["output"], flags: BelongingsFlags, detail: unknown): void {
+  if (flags.detailedOutput === true) output.data(detail, { bare: true });
+  else if (output.mode.kind === "object") output.data(detail);
+}
+
 /** As the daemon is asked; `owned`: a command runs with it. */
 export function readPodWants(flags: BelongingsFlags, cwd: string, owned: boolean): PodWants {
   const { envFile, envJson, detailedOutput } = flags;

@@ -11,6 +11,7 @@ import {
   checkBelongingsFlags,
   completeEnvironment,
   readPodWants,
+  reportDetail,
   tellProgram,
   writeEnvironmentFiles,
   type Belongings,
@@ -80,9 +81,7 @@ async function establish(
 function report({ output }: CommandContext, { info, ...belongings }: Established, flags: IngestFlags): void {
   output.line(`Using ${info.workload.kind} ${info.workload.name}`);
   output.lines(formatIngest(info));
-  const detail = ingestDetailToJson(info, belongings);
-  if (flags.detailedOutput === true) output.data(detail, { bare: true });
-  else if (output.mode.kind === "object") output.data(detail);
+  reportDetail(output, flags, ingestDetailToJson(info, belongings));
 }
 
 async function runWithChild(

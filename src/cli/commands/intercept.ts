@@ -25,6 +25,7 @@ import { leaveOwned, runOwning, type Owned } from "#cli/owned.ts";
 import {
   completeEnvironment,
   readPodWants,
+  reportDetail,
   tellProgram,
   writeEnvironmentFiles,
   type Belongings,
@@ -149,9 +150,7 @@ function report(
   output.line(`Using ${info.spec.workload.kind} ${info.spec.workload.name}`);
   const shown = startsCommand ? { ...info, refusedByLaptop: 0 } : info; // refused because the command is yet to start
   output.lines(formatIntercept(shown, { debug: false, foreign: false }));
-  const detail = interceptDetailToJson(info, { environment, volumes });
-  if (flags.detailedOutput === true) output.data(detail, { bare: true });
-  else if (output.mode.kind === "object") output.data(detail);
+  reportDetail(output, flags, interceptDetailToJson(info, { environment, volumes }));
 }
 
 async function runWithChild(
