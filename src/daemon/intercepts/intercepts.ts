@@ -376,10 +376,9 @@ export class Intercepts implements AsyncDisposable {
 
   #checkLocalPorts(spec: InterceptSpec): void {
     if (spec.kind === "wiretap") return; // copies disturb nobody
-    for (const other of [...this.#own.values()]
-      .map((own) => own.spec)
-      .concat([...this.#creating.values()].map((entry) => entry.spec))) {
-      for (const port of other.kind === "wiretap" ? [] : spec.ports) {
+    const all = [...this.#own.values(), ...this.#creating.values()].map((entry) => entry.spec);
+    for (const other of all.filter(({ kind }) => kind !== "wiretap")) {
+      for (const port of spec.ports) {
         const clash = other.ports.some(
           (used) =>
             used.targetHost === port.targetHost &&
