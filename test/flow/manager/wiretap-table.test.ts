@@ -45,18 +45,20 @@ async function rawProcess(): Promise<Server> {
   return Object.assign(server, { seen });
 }
 
+/** Each request a POST with the body. */
+function posting(caller: KeptCaller | KeptHttp2Caller | TlsCaller): Disposable & { readonly ask: Ask } {
+  return {
+    ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
+    [Symbol.dispose]: () => caller[Symbol.dispose](),
+  };
+}
+
 const answerOf = (path: string): string => describeRequest("app", "POST", path, body);
 const withTls = (version: Version): Protocol => ({
   name: `TLS with ${version === "http1" ? "HTTP/1.1" : "HTTP/2"}`,
   app: () => secureServer("app", own),
   process: () => secureServer("tap", ofLaptop),
-  caller: (port) => {
-    const caller = new TlsCaller(version, port);
-    return {
-      ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
-      [Symbol.dispose]: () => caller[Symbol.dispose](),
-    };
-  },
+  caller: (port) => posting(new TlsCaller(version, port)),
   answer: answerOf,
   copy: (path) => `shop.example ${version === "http1" ? "http/1.1" : "h2"} POST ${path}`,
   hasRequests: true,
@@ -78,13 +80,7 @@ const protocols: readonly Protocol[] = [
     name: "HTTP/1.1, one connection",
     app: () => httpServer("app"),
     process: () => httpServer("tap"),
-    caller: (port) => {
-      const caller = new KeptCaller(port);
-      return {
-        ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
-        [Symbol.dispose]: () => caller[Symbol.dispose](),
-      };
-    },
+    caller: (port) => posting(new KeptCaller(port)),
     answer: answerOf,
     copy: (path) => `POST ${path}`,
     hasRequests: true,
@@ -94,13 +90,7 @@ const protocols: readonly Protocol[] = [
     name: "HTTP/2",
     app: () => http2Server("app"),
     process: () => http2Server("tap"),
-    caller: (port) => {
-      const caller = new KeptHttp2Caller(port);
-      return {
-        ask: async (path) => (await caller.ask({ method: "POST", path, body })).body,
-        [Symbol.dispose]: () => caller[Symbol.dispose](),
-      };
-    },
+    caller: (port) => posting(new KeptHttp2Caller(port)),
     answer: answerOf,
     copy: (path) => `POST ${path}`,
     hasRequests: true,
