@@ -1,7 +1,5 @@
 // Opens a session with the real things: kubeconfig, manager (installed when missing), root helper, resolver. What can
 // be done side by side is: the helper starts and the ranges are discovered while the link comes up.
-import { lookup } from "node:dns/promises";
-import { isIP } from "node:net";
 import { deadline, linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
@@ -28,6 +26,7 @@ import type { HelperFailures } from "./helper-failures.ts";
 import { LaptopNetwork } from "./laptop-network.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
+import { addressesOnTheWay } from "./server-addresses.ts";
 import { Session } from "./session.ts";
 import type { Progress } from "#daemon/intercepts/workload-access.ts";
 
@@ -178,7 +177,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     discoverSubnets(kube, own, signal),
     mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
     ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
-    resolveServer(kube.target),
+    addressesOnTheWay(kube.target),
     step.helper,
   ]);
   const { cluster, complete } = planRanges(subnets, first);
@@ -255,23 +254,4 @@ async function exchangeDns(link: ManagerLink, message: Uint8Array, signal: Abort
   const query = Buffer.from(message.buffer, message.byteOffset, message.byteLength).toString("base64");
   const answer = await link.require().rpc.call("dns.exchange", { message: query }, signal);
   return Buffer.from(answer.message, "base64");
-}
-
-/** The addresses behind the API server's (or its proxy's) name: they stay on the laptop's own routes. Trap 12. */
-async function resolveServer(target: KubeTarget): Promise<readonly string[]> {
-  const hosts = [target.server, target.proxyUrl].flatMap((url) => (url === undefined ? [] : [new URL(url).hostname]));
-  const found = await Promise.all(hosts.map((host) => addressesOf(host.replace(/^\[|\]$/g, ""))));
-  return [...new Set(found.flat())];
-}
-
-async function addressesOf(host: string): Promise<readonly string[]> {
-  if (isIP(host) !== 0) return [host];
-  try {
-    return (await lookup(host, { all: true })).map(({ address }) => address);
-  } catch (error) {
-    throw new AppError("cluster_unreachable", `the cluster's host ${host} cannot be resolved`, {
-      cause: error,
-      hint: "check the server in the kubeconfig and the laptop's network",
-    });
-  }
 }

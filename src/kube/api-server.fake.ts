@@ -1,9 +1,11 @@
-// A plain-http stand-in for the API server: the test answers each request itself. WebSocket upgrades go to `onUpgrade`.
+// A stand-in for the API server, of plain http or https: the test answers each request itself. WebSocket upgrades go to `onUpgrade`.
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
 import { WebSocketServer } from "ws";
+import { certificatePem, privateKeyPem } from "./certificate.fake.ts";
 import type { WebSocket } from "ws";
 import type { RunCommand } from "./auth.ts";
 import type { Kube } from "./client.ts";
@@ -26,6 +28,8 @@ export type Answer = (request: FakeRequest, response: ServerResponse) => void;
 export class FakeApiServer implements AsyncDisposable {
   readonly requests: FakeRequest[] = [];
   readonly sockets = new Set<Socket>();
+  /** How many connections there have been. */
+  connections = 0;
   readonly #server: Server;
   readonly #webSockets = new WebSocketServer({
     noServer: true,
@@ -35,18 +39,27 @@ export class FakeApiServer implements AsyncDisposable {
   answer: Answer = (_request, response) => sendStatus(response, 404, "NotFound", "not found");
   onUpgrade: (socket: WebSocket, request: IncomingMessage) => void = () => undefined;
   /** Refuses upgrades with this Status instead. */
-  refuseUpgrade: { readonly code: number; readonly message: string } | undefined;
+  refuseUpgrade: (request: IncomingMessage) => { readonly code: number; readonly message: string } | undefined = () =>
+    undefined;
   acceptProtocol: (offered: readonly string[]) => string | false = (offered) => offered[0] ?? false;
 
-  constructor() {
-    this.#server = createServer((request, response) => void this.#handle(request, response));
+  readonly #scheme: string;
+
+  constructor({ secure = false }: { readonly secure?: boolean } = {}) {
+    const handle = (request: IncomingMessage, response: ServerResponse): void => void this.#handle(request, response);
+    this.#server = secure
+      ? createHttpsServer({ key: privateKeyPem, cert: certificatePem }, handle)
+      : createServer(handle);
+    this.#scheme = secure ? "https" : "http";
     this.#server.on("connection", (socket: Socket) => {
       this.sockets.add(socket);
+      this.connections += 1;
       socket.on("close", () => this.sockets.delete(socket));
     });
     this.#server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-      if (this.refuseUpgrade !== undefined) {
-        const { code, message } = this.refuseUpgrade;
+      const refusal = this.refuseUpgrade(request);
+      if (refusal !== undefined) {
+        const { code, message } = refusal;
         const body = JSON.stringify({ kind: "Status", message });
         socket.end(`HTTP/1.1 ${code} No\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
         return;
@@ -63,7 +76,7 @@ export class FakeApiServer implements AsyncDisposable {
     return (this.#server.address() as AddressInfo).port;
   }
   target(change: Partial<KubeTarget> = {}): KubeTarget {
-    return { ...plainTarget(`http://127.0.0.1:${this.port}`), ...change };
+    return { ...plainTarget(`${this.#scheme}://127.0.0.1:${this.port}`), ...change };
   }
   /** A client that is closed with the server. */
   open(

@@ -1,8 +1,10 @@
 // Trap 57: credential plugins. The daemon runs them with the command's environment, not with its own.
 import { describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
 import type { PluginCommand, PluginResult } from "./auth.ts";
 import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
 import { pods } from "./objects.ts";
+import { openPortForward } from "./port-forward.ts";
 import type { KubeUser } from "./target.ts";
 
 const { signal } = new AbortController();
@@ -81,6 +83,45 @@ describe("credential plugins", () => {
     await kube.get(pods, { name: "x" }, signal);
     await kube.get(pods, { name: "x" }, signal);
     expect(runs).toBe(2);
+  });
+  test("serve port-forwards of a long session: each new one has a token that holds", async () => {
+    await using server = await new FakeApiServer().listen();
+    const tokens: (string | undefined)[] = [];
+    server.onUpgrade = (_socket, { headers }) => tokens.push(headers.authorization);
+    const clock = new FakeClock();
+    let runs = 0;
+    const runCommand = (): Promise<PluginResult> =>
+      Promise.resolve(credential(String(++runs), new Date(clock.wallMs() + 15 * 60_000).toISOString()));
+    const kube = server.open({ user: pluginUser }, { clock, runCommand });
+    const forward = async (): Promise<void> => {
+      const stream = await openPortForward(kube, { namespace: "n", pod: "p", port: 1, signal });
+      stream.on("error", () => undefined).destroy();
+    };
+    await forward();
+    await clock.advance(14 * 60_000);
+    await forward();
+    await clock.advance(55_000); // 5 s are left: it could end on the way
+    await forward();
+    expect(tokens).toEqual(["Bearer 1", "Bearer 1", "Bearer 2"]);
+  });
+  test("run again when the server refuses a port-forward, as after a change of its keys", async () => {
+    await using server = await new FakeApiServer().listen();
+    let valid = "Bearer 1";
+    server.refuseUpgrade = ({ headers }) =>
+      headers.authorization === valid ? undefined : { code: 401, message: "Unauthorized" };
+    let runs = 0;
+    const kube = server.open({ user: pluginUser }, { runCommand: () => Promise.resolve(credential(String(++runs))) });
+    const forward = async (): Promise<void> => {
+      const stream = await openPortForward(kube, { namespace: "n", pod: "p", port: 1, signal });
+      stream.on("error", () => undefined).destroy();
+    };
+    await forward();
+    valid = "Bearer 2";
+    await forward();
+    expect(runs).toBe(2);
+    valid = "nobody";
+    await expect(forward()).rejects.toMatchObject({ code: "unauthorized" });
+    expect(runs).toBe(3);
   });
   test("that are missing or fail are named", async () => {
     await using server = await new FakeApiServer().listen();

@@ -8,6 +8,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { isFields, text } from "./kubeconfig.ts";
 import { refreshOidc } from "./oidc.ts";
+import { trustSystemAuthorities } from "./proxy.ts";
 import { describeUser } from "./status.ts";
 import type { ExecPlugin, KubeTarget, Material } from "./target.ts";
 
@@ -131,6 +132,7 @@ export class Authenticator {
       readMaterial(user.key, "client-key"),
     ]);
     this.#certificateEndMs = certificateEnd(certificate);
+    if (ca === undefined) trustSystemAuthorities();
     return {
       ...(ca === undefined ? {} : { ca }),
       ...identityOf(certificate ?? plugin?.certificate, key ?? plugin?.key),

@@ -183,12 +183,22 @@ describe("parseDurationMs()", () => {
 });
 
 describe("environmentProxy()", () => {
-  const env = { HTTPS_PROXY: "http://p:3128", NO_PROXY: "10.0.0.0/8,.corp,exact.example,192.168.1.1:6443" };
+  const excluded = "10.0.0.0/8,.corp,exact.example, 192.168.1.1:6443,2001:db8::/32,[fd00::1]:6443,FAR.example:443";
+  const env = { HTTPS_PROXY: "", https_proxy: "http://p:3128", NO_PROXY: excluded };
   test.each([
     ["https://api.example", "http://p:3128"],
     ["https://10.1.2.3:6443", undefined],
     ["https://api.corp", undefined],
+    ["https://corp", "http://p:3128"], // as Go reads it: a dot stands for its subdomains only
     ["https://exact.example", undefined],
+    ["https://api.exact.example", undefined],
+    ["https://inexact.example", "http://p:3128"],
+    ["https://far.example", undefined],
+    ["https://far.example:6443", "http://p:3128"],
+    ["https://[2001:db8::7]:6443", undefined],
+    ["https://[2001:db9::7]:6443", "http://p:3128"],
+    ["https://[fd00::1]:6443", undefined],
+    ["https://[fd00::1]", "http://p:3128"],
     ["https://192.168.1.1:6443", undefined],
     ["https://192.168.1.1:443", "http://p:3128"],
     ["https://127.0.0.1:6443", undefined],

@@ -5,8 +5,9 @@ import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import type { WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
-import { FakeApiServer } from "./api-server.fake.ts";
+import { FakeApiServer, sendJson } from "./api-server.fake.ts";
 import { parseOutcome, execInPod } from "./exec.ts";
+import { pods } from "./objects.ts";
 import { forwardError, openPortForward } from "./port-forward.ts";
 
 const { signal } = new AbortController();
@@ -115,13 +116,27 @@ describe("openPortForward()", () => {
     const [error] = (await once(stream.resume(), "error")) as [Error];
     expect(error).toMatchObject({ code: "link_lost" });
   });
+  test("takes another connection where the server has closed the kept one", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.answer = (_request, response) => sendJson(response, {});
+    const kube = server.open();
+    await kube.get(pods, { name: "p", namespace: "n" }, signal);
+    server.refuseUpgrade = (request) => {
+      if (server.connections > 1) return undefined;
+      request.socket.destroy();
+      return { code: 500, message: "not heard" };
+    };
+    const stream = await openPortForward(kube, { namespace: "n", pod: "p", port: 8081, signal });
+    stream.on("error", () => undefined).destroy();
+    expect(server.connections).toBe(2);
+  });
   test("names the missing right", async () => {
     await using server = await new FakeApiServer().listen();
-    server.refuseUpgrade = {
+    server.refuseUpgrade = () => ({
       code: 403,
       message:
         'pods "p" is forbidden: User "alice" cannot get resource "pods/portforward" in API group "" in the namespace "n"',
-    };
+    });
     await expect(open(server)).rejects.toMatchObject({
       code: "forbidden",
       message: 'user "alice" may not get pods/portforward in namespace n',

@@ -2,10 +2,11 @@
 // One function makes every socket of this folder, so requests, watches and WebSockets cannot differ in how they get out.
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { connect as connectTcp, isIP } from "node:net";
+import { BlockList, connect as connectTcp, isIP } from "node:net";
 import type { ConnectionOptions } from "node:tls";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, getCACertificates, setDefaultCACertificates } from "node:tls";
 import { AppError } from "#base/error.ts";
+import { networkReason } from "./status.ts";
 
 export interface SocketRoute {
   readonly host: string;
@@ -28,7 +29,12 @@ export async function openSocket(route: SocketRoute, signal: AbortSignal): Promi
       ? await connectPlain(route.host, route.port, signal)
       : await connectThroughProxy(route, route.proxyUrl, signal);
   if (route.tls === undefined) return first;
-  return startTls(first, { servername: isIP(route.host) === 0 ? route.host : "", ...route.tls }, signal);
+  return startTls(first, { ...named(route.host), ...route.tls }, signal);
+}
+
+/** `host` is whom the certificate must name where there is no `servername`, which an address cannot be. */
+function named(host: string): ConnectionOptions {
+  return { host, servername: isIP(host) === 0 ? host : "" };
 }
 
 async function connectPlain(host: string, port: number, signal: AbortSignal): Promise<Socket> {
@@ -53,19 +59,45 @@ async function settle<T extends Socket>(socket: T, event: string, signal: AbortS
 
 async function connectThroughProxy(route: SocketRoute, proxyUrl: string, signal: AbortSignal): Promise<Socket> {
   const proxy = parseProxy(proxyUrl);
+  const name = proxyName(proxy);
   try {
-    const plain = await connectPlain(proxy.host, proxy.port, signal);
-    if (proxy.kind === "socks5") return await socksConnect(plain, proxy, route, signal);
-    const socket = proxy.kind === "https" ? await startTls(plain, { servername: proxy.host }, signal) : plain;
-    return await httpConnect(socket, proxy, route, signal);
+    const socket = await reachProxy(proxy, route, signal).catch((error: unknown) => {
+      throw new Error(`proxy ${name} cannot be reached: ${networkReason(error)}`, { cause: error });
+    });
+    const connect = proxy.kind === "socks5" ? socksConnect : httpConnect;
+    return await connect(socket, proxy, route, signal).catch((error: unknown) => {
+      const why = `does not lead to ${route.host}:${route.port}: ${networkReason(error)}`;
+      throw new Error(`proxy ${name} ${why}`, { cause: error });
+    });
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    throw new AppError(
-      "cluster_unreachable",
-      `proxy ${proxy.kind}://${proxy.host}:${proxy.port} does not lead to ${route.host}:${route.port}: ${(error as Error).message}`,
-      { cause: error, hint: "check `proxy-url` in the kubeconfig or HTTPS_PROXY" },
-    );
+    throw new AppError("cluster_unreachable", (error as Error).message, { cause: error, hint: proxyHint });
   }
+}
+
+export const proxyHint = "check `proxy-url` in the kubeconfig, or HTTPS_PROXY and NO_PROXY";
+
+async function reachProxy(proxy: Proxy, route: SocketRoute, signal: AbortSignal): Promise<Socket> {
+  const plain = await connectPlain(proxy.host, proxy.port, signal);
+  if (proxy.kind !== "https") return plain;
+  // As kubectl does it: the cluster's own authority may have signed for the proxy as well.
+  trustSystemAuthorities();
+  const ca = route.tls?.ca === undefined ? {} : { ca: [route.tls.ca, getCACertificates("default")].flat() };
+  return await startTls(plain, { ...named(proxy.host), ...ca }, signal);
+}
+
+let trustsSystem = false;
+/** Beside Node's own the system's, where a company puts those of its proxies; kubectl knows only these. */
+export function trustSystemAuthorities(): void {
+  if (trustsSystem) return;
+  trustsSystem = true;
+  // One list for all, since one of its own is read anew for each connection: 50 ms.
+  setDefaultCACertificates([...new Set([...getCACertificates("default"), ...getCACertificates("system")])]);
+}
+
+/** For messages: never with its password. */
+export function proxyName({ kind, host, port }: Proxy): string {
+  return `${kind}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 interface Proxy {
@@ -83,12 +115,21 @@ export function parseProxy(proxyUrl: string): Proxy {
   try {
     url = new URL(/^[a-z0-9+]+:\/\//i.test(proxyUrl) ? proxyUrl : `http://${proxyUrl}`);
   } catch (error) {
-    throw new AppError("kubeconfig_invalid", `proxy-url ${JSON.stringify(proxyUrl)} is not a URL`, { cause: error });
+    throw new AppError("kubeconfig_invalid", "the proxy for the cluster is not given as a URL", {
+      cause: error,
+      hint: proxyHint,
+    });
   }
   const scheme = url.protocol.slice(0, -1);
   const kind = scheme === "socks5h" || scheme === "socks" ? "socks5" : scheme;
   if (kind !== "http" && kind !== "https" && kind !== "socks5") {
-    throw new AppError("kubeconfig_invalid", `proxy-url has scheme ${scheme}, expected http, https or socks5`);
+    throw new AppError(
+      "kubeconfig_invalid",
+      `the proxy for the cluster has scheme ${scheme}, expected http, https or socks5`,
+      {
+        hint: proxyHint,
+      },
+    );
   }
   return {
     kind,
@@ -102,8 +143,9 @@ export function parseProxy(proxyUrl: string): Proxy {
 async function httpConnect(socket: Socket, proxy: Proxy, route: SocketRoute, signal: AbortSignal): Promise<Socket> {
   const host = route.host.includes(":") ? `[${route.host}]` : route.host;
   const authority = `${host}:${route.port}`;
+  const withPassword = proxy.username !== "";
   const credentials = Buffer.from(`${proxy.username}:${proxy.password}`).toString("base64");
-  const authorization = proxy.username === "" ? "" : `Proxy-Authorization: Basic ${credentials}\r\n`;
+  const authorization = withPassword ? `Proxy-Authorization: Basic ${credentials}\r\n` : "";
   socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${authorization}\r\n`);
   const head = await readUntil(socket, signal, (bytes) => {
     const end = bytes.indexOf("\r\n\r\n");
@@ -112,6 +154,11 @@ async function httpConnect(socket: Socket, proxy: Proxy, route: SocketRoute, sig
   const status = /^HTTP\/1\.[01] (\d{3})([^\r\n]*)/.exec(head.toString("latin1"));
   if (status?.[1] !== "200") {
     socket.destroy();
+    if (status?.[1] === "407") {
+      throw new Error(
+        `it ${withPassword ? "refused the user name and password" : "wants a user name and password"} (407)`,
+      );
+    }
     throw new Error(`it answered ${status === null ? "no HTTP" : `${status[1]}${status[2]}`}`);
   }
   return socket;
@@ -182,29 +229,38 @@ async function readUntil(
 export function environmentProxy(server: string, env: Readonly<Record<string, string>>): string | undefined {
   const url = new URL(server);
   const key = url.protocol === "https:" ? "https_proxy" : "http_proxy";
-  const proxy = env[key.toUpperCase()] ?? env[key];
-  if (proxy === undefined || proxy === "") return undefined;
+  const proxy = firstOf(env, key);
+  if (proxy === undefined) return undefined;
   const host = url.hostname.replace(/^\[|\]$/g, "");
   if (host === "localhost" || host === "::1" || host.startsWith("127.")) return undefined;
-  const excluded = (env["NO_PROXY"] ?? env["no_proxy"] ?? "").split(",").map((item) => item.trim());
-  return excluded.some((pattern) => matchesNoProxy(pattern, host, url.port)) ? undefined : proxy;
+  const port = url.port === "" ? String(defaultPorts[url.protocol === "https:" ? "https" : "http"]) : url.port;
+  const excluded = (firstOf(env, "no_proxy") ?? "").split(",").map((item) => item.trim().toLowerCase());
+  return excluded.some((pattern) => matchesNoProxy(pattern, host, port)) ? undefined : proxy;
+}
+
+function firstOf(env: Readonly<Record<string, string>>, key: string): string | undefined {
+  return [env[key.toUpperCase()], env[key]].find((value) => value !== undefined && value !== "");
 }
 
 function matchesNoProxy(pattern: string, host: string, port: string): boolean {
   if (pattern === "") return false;
   if (pattern === "*") return true;
-  const [name = "", wantedPort] = isIP(pattern) === 6 ? [pattern] : pattern.split(":");
+  if (pattern.includes("/")) return matchesSubnet(pattern, host);
+  const [, bracketed, plain, wantedPort] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(pattern) ?? [];
   if (wantedPort !== undefined && wantedPort !== port) return false;
-  if (name.includes("/")) return matchesSubnet(name, host);
-  const bare = name.replace(/^\*?\./, "");
-  return host === bare || host.endsWith(`.${bare}`);
+  const name = bracketed ?? plain ?? pattern;
+  if (isIP(name) !== 0) return host === name;
+  // with a dot before it, its subdomains only
+  if (/^\*?\./.test(name)) return host.endsWith(name.replace(/^\*/, ""));
+  return host === name || host.endsWith(`.${name}`);
 }
 
 function matchesSubnet(cidr: string, host: string): boolean {
-  const family = isIP(host);
   const [base = "", bits = ""] = cidr.split("/");
-  if (family !== 4 || isIP(base) !== 4) return false;
-  const number = (ip: string): number => ip.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
-  const size = 2 ** (32 - Number(bits));
-  return Math.floor(number(host) / size) === Math.floor(number(base) / size);
+  const family = isIP(base) === 6 ? "ipv6" : "ipv4";
+  if (isIP(base) === 0 || isIP(base) !== isIP(host) || !/^\d+$/.test(bits)) return false;
+  if (Number(bits) > (family === "ipv6" ? 128 : 32)) return false;
+  const subnet = new BlockList();
+  subnet.addSubnet(base, Number(bits), family);
+  return subnet.check(host, family);
 }

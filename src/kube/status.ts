@@ -194,12 +194,19 @@ export function networkError(target: KubeTarget, error: unknown): AppError {
       hint: "check certificate-authority and server of the kubeconfig",
     });
   }
-  const why = (code === undefined ? undefined : unreachableTexts[code]) ?? message;
+  const why = networkReason(error);
   return new AppError("cluster_unreachable", `cluster ${target.server}${context} cannot be reached: ${why}`, {
     cause: error,
     fields: { code },
     hint: "check that the cluster runs, the network, and the context",
   });
+}
+
+/** Why, in plain words. */
+export function networkReason(error: unknown): string {
+  const code = errorCode(error);
+  const known = code === undefined ? undefined : unreachableTexts[code];
+  return known ?? (error instanceof Error ? error.message : String(error));
 }
 
 /** The code of an error, also of the first inside an AggregateError (a name with several addresses). */

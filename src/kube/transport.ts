@@ -9,7 +9,7 @@ import { AppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { Credentials, RunCommand } from "./auth.ts";
 import { Authenticator } from "./auth.ts";
-import { openSocket } from "./proxy.ts";
+import { openSocket, parseProxy, proxyHint, proxyName } from "./proxy.ts";
 import { networkError } from "./status.ts";
 import type { KubeTarget } from "./target.ts";
 
@@ -232,7 +232,8 @@ class RoutedAgent extends Agent {
   async #open(): Promise<Duplex> {
     const { server, contextName, proxyUrl } = this.#target;
     const base = new URL(server);
-    const what = `connecting to cluster ${server}${contextName === "" ? "" : ` (context ${contextName})`}`;
+    const proxy = proxyUrl === undefined ? "" : ` through proxy ${proxyName(parseProxy(proxyUrl))}`;
+    const what = `connecting to cluster ${server}${contextName === "" ? "" : ` (context ${contextName})`}${proxy}`;
     using limit = deadline(this.#clock, connectMs, what);
     try {
       const { tls } = this.#credentials;
@@ -242,7 +243,7 @@ class RoutedAgent extends Agent {
       if (!limit.signal.aborted) throw error;
       throw new AppError("cluster_unreachable", `${(limit.signal.reason as Error).message}: no answer`, {
         cause: limit.signal.reason,
-        hint: "check that the cluster runs, the network (a VPN?), and the context",
+        hint: proxyUrl === undefined ? "check that the cluster runs, the network (a VPN?), and the context" : proxyHint,
       });
     }
   }

@@ -1,7 +1,7 @@
 // WebSockets to the API server's streaming calls (port-forward, exec), opened with the same credentials, proxies and
 // TLS as requests; a refused upgrade is translated like any other answer.
 import { randomFillSync } from "node:crypto";
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { WebSocket } from "ws";
 import { deadline } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
@@ -43,7 +43,20 @@ interface Refusal {
 }
 
 async function attempt(kube: Kube, request: UpgradeRequest, signal: AbortSignal): Promise<WebSocket | Refusal> {
+  for (;;) {
+    const answer = await attemptOnce(kube, request, signal);
+    // A kept connection that the server closed meanwhile: there are as many of them as the pool keeps.
+    if (answer !== "stale") return answer;
+  }
+}
+
+async function attemptOnce(
+  kube: Kube,
+  request: UpgradeRequest,
+  signal: AbortSignal,
+): Promise<WebSocket | Refusal | "stale"> {
   const way = await kube.transport.upgradeWay(request.path, signal);
+  let outgoing: ClientRequest | undefined;
   const socket = new WebSocket(way.url, [...request.protocols], {
     agent: way.agent,
     headers: way.headers as Record<string, string>,
@@ -51,9 +64,10 @@ async function attempt(kube: Kube, request: UpgradeRequest, signal: AbortSignal)
     maxPayload: maxMessageBytes,
     skipUTF8Validation: true,
     // Masking guards proxies that see plain text; TLS below makes it useless work (measured in DESIGN 10).
+    finishRequest: (started) => (outgoing = started).end(),
     generateMask: (mask) => void (way.encrypted ? mask.fill(0) : randomFillSync(mask)),
   });
-  return await new Promise<WebSocket | Refusal>((resolve, reject) => {
+  return await new Promise<WebSocket | Refusal | "stale">((resolve, reject) => {
     const onAbort = (): void => {
       socket.terminate();
       reject(signal.reason as Error);
@@ -61,7 +75,8 @@ async function attempt(kube: Kube, request: UpgradeRequest, signal: AbortSignal)
     const settle = (): void => signal.removeEventListener("abort", onAbort);
     socket.on("error", (error) => {
       settle();
-      reject(networkError(kube.target, error));
+      if (outgoing?.reusedSocket === true) resolve("stale");
+      else reject(networkError(kube.target, error));
     });
     socket.once("unexpected-response", (_request, response: IncomingMessage) => {
       void readRefusal(response).then((refusal) => {

@@ -58,7 +58,8 @@ export class FakePodApi implements AsyncDisposable {
   }
   /** No exec at all. */
   forbidExec(): void {
-    this.server.refuseUpgrade = { code: 403, message: 'pods "web-1" is forbidden: User "alice" cannot get pods/exec' };
+    const message = 'pods "web-1" is forbidden: User "alice" cannot get pods/exec';
+    this.server.refuseUpgrade = () => ({ code: 403, message });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
