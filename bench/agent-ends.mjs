@@ -70,7 +70,8 @@ async function startAgent() {
   const inert = { copiedTo: ignore, leftToApplication: ignore, answered: ignore, answeredByAgent: ignore, cut: ignore };
   process.on("message", ({ record }) => {
     Decisions.prototype.add = record ? add : () => inert;
-    process.send({});
+    const { user, system } = process.cpuUsage();
+    process.send({ usedMicroseconds: user + system });
   });
   const { agentPorts, introductionPort } = await testAgent({ containerPort: Number(appPort), http: true });
   return { port: agentPorts[0], introductionPort };

@@ -93,27 +93,44 @@ function callersOf(port: number, version: Version, count: number): readonly Call
   });
 }
 
-/** Requests that one core carries: by the processor time used, so that the load's own cost does not count. */
-export async function measureLoad(end: End, version: Version, ms = loadMs): Promise<number> {
-  const callers = callersOf(end.port, version, callersAtOnce);
+/** How many requests they make, one after the other, in this time. */
+async function askFor(callers: readonly Caller[], ms: number): Promise<number> {
+  const until = systemClock.now() + ms;
   let count = 0;
-  const run = async (lastingMs: number): Promise<void> => {
-    const until = systemClock.now() + lastingMs;
-    const loop = async (caller: Caller): Promise<void> => {
-      while (systemClock.now() < until) {
-        await caller.ask();
-        count += 1;
-      }
-    };
-    await Promise.all(callers.map(loop));
+  const loop = async (caller: Caller): Promise<void> => {
+    while (systemClock.now() < until) {
+      await caller.ask();
+      count += 1;
+    }
   };
-  await run(ms / 4); // warm
-  count = 0;
+  await Promise.all(callers.map(loop));
+  return count;
+}
+
+/** Requests that one core carries: by the processor time used, so that the load's own cost does not count. */
+export async function measureLoad(end: End, version: Version): Promise<number> {
+  const callers = callersOf(end.port, version, callersAtOnce);
+  await askFor(callers, loadMs / 4); // warm
   const beforeMs = cpuMs(end.pid);
-  await run(ms);
+  const count = await askFor(callers, loadMs);
   const usedMs = cpuMs(end.pid) - beforeMs;
   for (const caller of callers) caller[Symbol.dispose]();
   return (count * 1000) / usedMs;
+}
+
+/** Kept connections of HTTP/1.1, for comparisons that go back and forth. */
+export class KeptLoad implements Disposable {
+  readonly #callers: readonly Caller[];
+
+  constructor(port: number) {
+    this.#callers = callersOf(port, "HTTP/1.1", callersAtOnce);
+  }
+  async askFor(ms: number): Promise<number> {
+    return await askFor(this.#callers, ms);
+  }
+  [Symbol.dispose](): void {
+    for (const caller of this.#callers) caller[Symbol.dispose]();
+  }
 }
 
 interface Latencies {

@@ -10,9 +10,10 @@ import { askAgent, introduce, testManager, TestLaptop, workload } from "#test/fl
 import { checkoutRoot } from "#testbed/layout.ts";
 import type { Agent } from "#agent/agent.ts";
 import { Decisions } from "#agent/decisions.ts";
+import { readAsked } from "#agent/inbound/http-decision.ts";
 import type { Manager } from "#manager/manager.ts";
 import { agentIntroductionPort } from "#wire/agent-api.ts";
-import { measureLatencies, measureLoad, memoryOf } from "./agent-load.ts";
+import { KeptLoad, measureLatencies, measureLoad, memoryOf } from "./agent-load.ts";
 import type { End, Memory, Version } from "./agent-load.ts";
 import { median, Results } from "./results.ts";
 import type { Figure, Report } from "./results.ts";
@@ -22,8 +23,9 @@ const dist = join(checkoutRoot, "dist");
 /** As the image starts it. */
 const nodeFlags = ["--max-semi-space-size=1"];
 const rounds = 5;
-const recordRounds = 30;
-const recordMs = 800;
+const recordRounds = 60;
+const recordMs = 400;
+const loadWarmMs = 3000;
 const latencyRequests = 2000;
 const entries = 300_000;
 const settleMs = 3000;
@@ -100,23 +102,32 @@ function addMemory(add: Add, when: string, { anonymous, resident }: Memory): voi
   add({ what: `agent: resident memory, ${when}`, ours: resident, unit: "MB" });
 }
 
-/** The same process with the record and without, in turn. */
+/** The same process and the same connections with the record and without, in turn. */
 async function benchRecord(add: Add, ends: Ends, cluster: Cluster): Promise<void> {
   const child = fork(program, ["agent", `${ends.app["HTTP/1.1"]}`], { execArgv: nodeFlags });
   try {
     const [{ port, introductionPort }] = (await once(child, "message")) as [{ port: number; introductionPort: number }];
     await enlist(cluster, introductionPort, "uid-recording", [ends.app["HTTP/1.1"]]);
-    const shares: number[] = [];
+    using load = new KeptLoad(port);
+    const used = async (record: boolean): Promise<number> => {
+      child.send({ record });
+      const [{ usedMicroseconds }] = (await once(child, "message")) as [{ usedMicroseconds: number }];
+      return usedMicroseconds;
+    };
+    const costOf = async (record: boolean): Promise<number> => {
+      const before = await used(record);
+      const count = await load.askFor(recordMs);
+      return ((await used(record)) - before) / count;
+    };
+    await load.askFor(loadWarmMs);
+    const costs: { with: number; without: number }[] = [];
     for (let round = 0; round < recordRounds; round += 1) {
-      const rate: Record<string, number> = {};
-      for (const record of round % 2 === 0 ? [true, false] : [false, true]) {
-        child.send({ record });
-        await once(child, "message");
-        rate[`${record}`] = await measureLoad({ pid: child.pid ?? 0, port }, "HTTP/1.1", recordMs);
-      }
-      shares.push(100 * ((rate["false"] ?? 0) / (rate["true"] ?? 1) - 1));
+      const first = await costOf(round % 2 === 0);
+      const second = await costOf(round % 2 !== 0);
+      costs.push(round % 2 === 0 ? { with: first, without: second } : { with: second, without: first });
     }
-    add({ what: "agent: processor time that the record for why adds", ours: median(shares), unit: "%" });
+    const share = 100 * median(costs.map((cost) => cost.with / cost.without - 1));
+    add({ what: "agent: processor time that the record for why adds", ours: share, unit: "%" });
     add({ what: "agent: one entry of that record", ours: timeEntry(), unit: "µs" });
   } finally {
     child.kill();
@@ -126,21 +137,14 @@ async function benchRecord(add: Add, ends: Ends, cluster: Cluster): Promise<void
 /** By itself, in this process: what is left of the comparison where the machine is too busy for it. */
 function timeEntry(): number {
   const decisions = new Decisions(systemClock);
-  const headers = ["host", "user-agent", "accept"].map((name) => ({ name, value: "some value" }));
-  const heads = Array.from({ length: 1000 }, () => ({
-    method: "GET",
-    target: "/some/path",
-    scheme: "http",
-    authority: "app",
-    headers: [...headers],
-  }));
+  const head = `GET /some/path HTTP/1.1\r\nhost: app\r\nuser-agent: some value\r\naccept: some value\r\n\r\n`;
+  const heads = Array.from({ length: 1000 }, () => Buffer.from(head));
   const measure = (): number => {
     const before = process.cpuUsage();
     for (let index = 0; index < entries; index += 1) {
-      const request = heads[index % heads.length] ?? heads[0];
-      if (request === undefined) break;
-      const decision = decisions.add({ containerPort: 8080, request, asked: [], taken: undefined });
-      decision.answered(200);
+      const bytes = heads[index % heads.length] ?? Buffer.alloc(0);
+      const received = { bytes, headBytes: bytes.length, read: readAsked };
+      decisions.add({ containerPort: 8080, head: received, asked: [], taken: undefined }).answered(200);
     }
     const { user, system } = process.cpuUsage(before);
     return (user + system) / entries;

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { Decisions, maxDecisions } from "./decisions.ts";
 import type { AskedRequest, Decided } from "./decisions.ts";
+import { encodeHead, Fields } from "./inbound/http2-messages.ts";
 
 const requestOf = (target: string, value = "x"): AskedRequest => ({
   method: "GET",
@@ -9,7 +10,12 @@ const requestOf = (target: string, value = "x"): AskedRequest => ({
   authority: "shop",
   headers: [{ name: "x-user", value }],
 });
-const decided = (request: AskedRequest): Decided => ({ containerPort: 80, request, asked: [], taken: undefined });
+const decided = ({ method, target, authority, headers }: AskedRequest): Decided => {
+  const list = [":method", method, ":path", target, ":authority", authority];
+  const fields = new Fields([...list, ...headers.flatMap(({ name, value }) => [name, value])], {});
+  const head = encodeHead({ method, target, authority, headers }, fields);
+  return { containerPort: 80, head, asked: [], taken: undefined };
+};
 const targets = (decisions: Decisions, count = maxDecisions): readonly (string | undefined)[] =>
   decisions.last(count).map(({ line }) => line?.target);
 
@@ -24,18 +30,34 @@ describe("Decisions", () => {
     expect([all.length, all[0], all.at(-1)]).toEqual([maxDecisions, `/${newest - maxDecisions + 1}`, `/${newest}`]);
   });
 
+  test("gives back what was asked, as it came", () => {
+    const decisions = new Decisions(new FakeClock());
+    const headers = ["x-user", "x-empty", "x-latin"].map((name, index) => ({
+      name,
+      value: ["a: b", "", "\xe9\xff"][index] ?? "",
+    }));
+    const requests: readonly AskedRequest[] = [
+      { method: "GET", target: "/a?b=c d", authority: "", headers },
+      { method: "CONNECT", target: "shop:80", authority: "shop:80", headers: [] },
+    ];
+    for (const request of requests) decisions.add(decided(request));
+    expect(decisions.last(2).map(({ request }) => request)).toEqual(requests);
+  });
+
   test("holds a bounded number of heads, and of the others the request line", () => {
     const decisions = new Decisions(new FakeClock());
     for (let index = 0; index < 2 * maxDecisions; index += 1) {
-      decisions.add(decided(requestOf(`/${index}?${"q".repeat(1000)}`, "v".repeat(1000))));
+      decisions.add(decided(requestOf(`/${index}?${"q".repeat(1000)}`, `${index}${"v".repeat(1000)}`)));
     }
     const last = decisions.last(maxDecisions);
-    const chars = last.reduce((sum, { headChars }) => sum + headChars, 0);
-    expect(chars).toBeGreaterThan(32 * 1024);
-    expect(chars).toBeLessThanOrEqual(48 * 1024);
-    expect(last.findLastIndex(({ request }) => request === undefined)).toBe(
-      last.findIndex(({ request }) => request !== undefined) - 1,
-    );
+    const kept = last.filter(({ request }) => request !== undefined);
+    expect(kept.length).toBeGreaterThan(12);
+    expect(kept.length).toBeLessThanOrEqual(24);
+    expect(kept).toEqual(last.slice(-kept.length));
+    for (const [index, { request }] of last.entries()) {
+      const number = maxDecisions + index;
+      if (request !== undefined) expect(request.headers[0]?.value).toBe(`${number}${"v".repeat(1000)}`);
+    }
     expect(last[0]?.line).toEqual({ method: "GET", target: `/${maxDecisions}?${"q".repeat(195)}` });
   });
 
@@ -44,24 +66,32 @@ describe("Decisions", () => {
     decisions.add(decided(requestOf("/small")));
     decisions.add(decided(requestOf("/large", "v".repeat(60 * 1024))));
     decisions.add(decided(requestOf("/next")));
-    expect(decisions.last(3).map(({ request }) => request?.target)).toEqual([undefined, undefined, "/next"]);
+    expect(decisions.last(3).map(({ request }) => request?.target)).toEqual(["/small", undefined, "/next"]);
     expect(targets(decisions)).toEqual(["/small", "/large", "/next"]);
   });
 
   test("an answer ends it once, whatever is said afterwards", async () => {
     const clock = new FakeClock();
-    const decision = new Decisions(clock).add(decided(requestOf("/")));
-    expect([decision.answeredBy, decision.durationMs]).toEqual([undefined, undefined]);
+    const decisions = new Decisions(clock);
+    const outcome = decisions.add(decided(requestOf("/")));
+    const told = () => decisions.last(1).map(({ answeredBy, durationMs }) => [answeredBy, durationMs]);
+    expect(told()).toEqual([[undefined, undefined]]);
     await clock.advance(30);
-    decision.answered(204);
+    outcome.answered(204);
     await clock.advance(30);
-    decision.cut("the connection was closed");
-    const { answeredBy, status, durationMs, failure } = decision;
-    expect({ answeredBy, status, durationMs, failure }).toEqual({
-      answeredBy: "application",
-      status: 204,
-      durationMs: 30,
-      failure: undefined,
-    });
+    outcome.cut("the connection was closed");
+    expect(told()).toEqual([["application", 30]]);
+    expect(decisions.last(1)).toMatchObject([{ status: 204, failure: undefined }]);
+  });
+
+  test("what becomes of one that was forgotten is not told of another", () => {
+    const decisions = new Decisions(new FakeClock());
+    const first = decisions.add(decided(requestOf("/first")));
+    for (let index = 0; index < maxDecisions; index += 1) decisions.add(decided(requestOf("/later")));
+    first.leftToApplication("the laptop is gone");
+    first.copiedTo([]);
+    first.answered(500);
+    const untold = { answeredBy: undefined, status: undefined, left: undefined };
+    for (const decision of decisions.last(maxDecisions)) expect(decision).toMatchObject(untold);
   });
 });

@@ -21,7 +21,7 @@ import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { AgentPort, PodProbe } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { Canary } from "#agent/canary.ts";
-import type { Decision, Decisions } from "#agent/decisions.ts";
+import type { Decisions, Outcome } from "#agent/decisions.ts";
 import type { PassedConnections } from "#agent/passed-connections.ts";
 import type { Redirect } from "#agent/redirect.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
@@ -359,26 +359,26 @@ export class TcpCapture implements AsyncDisposable {
     return new HttpConnection({ ...parts, copy, onPassed });
   }
 
-  #began(caller: Socket, taken: Taken | undefined, isProbe = false): Decision {
+  #began(caller: Socket, taken: Taken | undefined, isProbe = false): Outcome {
     const { port, served, decisions } = this.#options;
     const source = plainAddress(caller.remoteAddress ?? "");
     return decisions.add({ containerPort: port.containerPort, source, asked: served.of(port), taken, isProbe });
   }
 
-  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd, isProbe = false): Decision {
-    const decision = this.#began(caller, taken ?? refused, isProbe);
+  #join(caller: Socket, bytes: Buffer, { duplex, taken, refused, reason }: ReadyEnd, isProbe = false): Outcome {
+    const outcome = this.#began(caller, taken ?? refused, isProbe);
     if (caller.destroyed) {
       duplex.destroy();
-      decision.cut("the caller left");
-      return decision;
+      outcome.cut("the caller left");
+      return outcome;
     }
-    if (reason !== undefined) decision.leftToApplication(reason);
-    caller.once("close", () => decision.answered(undefined));
+    if (reason !== undefined) outcome.leftToApplication(reason);
+    caller.once("close", () => outcome.answered(undefined));
     if (taken === undefined && duplex instanceof Socket)
       this.#options.passed.track(this.#options.port, { caller, application: duplex });
     if (bytes.length > 0) duplex.write(bytes);
     joinDuplex(caller, duplex);
-    return decision;
+    return outcome;
   }
 
   #impersonate(caller: Socket): Impersonated | undefined {

@@ -16,12 +16,12 @@ import type { Logger } from "#base/log.ts";
 import { encodeAnswer } from "#http/answer.ts";
 import { recogniseHttp } from "#http/recognise.ts";
 import { staysOpen } from "#http/head.ts";
-import type { Decision } from "#agent/decisions.ts";
+import type { Outcome } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { answerLost, notTaken } from "./fail-open.ts";
 import type { HttpRoutes } from "./http-decision.ts";
-import { sameIntercept } from "./http-decision.ts";
+import { readAsked, sameIntercept } from "./http-decision.ts";
 import type { HttpEnd, HttpEndListener } from "./http-end.ts";
 import { HttpEnds } from "./http-ends.ts";
 import type { HttpEndsOptions, ReadyEnd } from "./http-ends.ts";
@@ -55,7 +55,7 @@ export class HttpConnection implements HttpEndListener {
   readonly #intake: HttpIntake;
   #exchange: Exchange | undefined;
   /** About the last request. */
-  #decision: Decision | undefined;
+  #outcome: Outcome | undefined;
   /** Read from the caller, and not yet looked at. */
   #waiting: Buffer | undefined;
   #callerEnded = false;
@@ -122,7 +122,7 @@ export class HttpConnection implements HttpEndListener {
   };
   readonly #onCallerClose = (): void => {
     if (this.#over) return;
-    this.#decision?.cut("the caller left");
+    this.#outcome?.cut("the caller left");
     this.#leave();
     this.#ends.finishAll(this.#exchange?.end);
   };
@@ -149,16 +149,16 @@ export class HttpConnection implements HttpEndListener {
   }
 
   #begin(request: TakenIn): void {
-    const { asked, taken } = request;
+    const { asked, taken, bytes, headBytes } = request;
     const { routes, ready } = this.#options;
     const refused = this.#refused;
     this.#refused = undefined;
-    this.#decision = routes.began(asked, taken);
+    this.#outcome = routes.began(asked, taken, { bytes, headBytes, read: readAsked });
     const isRefused = refused !== undefined && sameIntercept(refused, taken);
-    if (isRefused) this.#decision.leftToApplication(ready?.reason ?? "");
+    if (isRefused) this.#outcome.leftToApplication(ready?.reason ?? "");
     const decided = isRefused ? undefined : taken;
     const exchange = new Exchange(request, decided, this.#options.copy(request));
-    this.#decision.copiedTo(exchange.copies?.records);
+    this.#outcome.copiedTo(exchange.copies?.records);
     this.#exchange = exchange;
     if (routes.isAgents(asked)) this.#answerProbe(exchange);
     else this.#send(exchange);
@@ -253,7 +253,7 @@ export class HttpConnection implements HttpEndListener {
       return;
     }
     this.#log("request left to the application", taken, reason);
-    this.#decision?.leftToApplication(reason.message);
+    this.#outcome?.leftToApplication(reason.message);
     exchange.takeBack(undefined);
     this.#send(exchange);
     if (exchange.end !== undefined) this.#readOn();
@@ -271,7 +271,7 @@ export class HttpConnection implements HttpEndListener {
     const again = end.used && !exchange.retried && this.#options.routes.isCurrent(taken);
     exchange.retried = true;
     this.#log(again ? "request sent again" : "request left to the application", taken, error);
-    if (!again) this.#decision?.leftToApplication(error.message);
+    if (!again) this.#outcome?.leftToApplication(error.message);
     exchange.takeBack(again ? taken : undefined);
     this.#send(exchange);
     if (exchange.end !== undefined) this.#readOn();
@@ -359,7 +359,7 @@ export class HttpConnection implements HttpEndListener {
     this.#exchange = undefined;
     if (end === undefined || answer.head === undefined) return;
     this.#ends.answered(end);
-    this.#decision?.answered(answer.head.status);
+    this.#outcome?.answered(answer.head.status);
     this.#idleSinceMs = this.#options.clock.now();
     // The application closes by itself when it means to; a laptop's closing is not heard by the caller.
     const closes = end.taken !== undefined && !(staysOpen(request) && staysOpen(answer.head) && !answer.saidClose);
@@ -370,12 +370,12 @@ export class HttpConnection implements HttpEndListener {
   /** Neither the laptop nor the application can answer. */
   #answerInstead(exchange: Exchange, text: string): void {
     this.#options.log.info("request answered by the agent", { method: exchange.request.method, reason: text });
-    this.#decision?.answeredByAgent(502, text);
+    this.#outcome?.answeredByAgent(502, text);
     this.#answer(exchange, 502, `telepresence: ${text}`);
   }
 
   #answerProbe(exchange: Exchange): void {
-    this.#decision?.answeredByAgent(200);
+    this.#outcome?.answeredByAgent(200);
     this.#answer(exchange, 200, "answered by the traffic-agent");
   }
 
@@ -397,7 +397,7 @@ export class HttpConnection implements HttpEndListener {
       this.#join(end);
     } else if (exchange.answer.head === undefined) {
       const text = "telepresence: the request's body is malformed";
-      this.#decision?.answeredByAgent(400, "the request's body is malformed");
+      this.#outcome?.answeredByAgent(400, "the request's body is malformed");
       this.#caller.write(encodeAnswer(exchange.request, { status: 400, text, close: true }));
       this.#linger();
     } else {
@@ -420,8 +420,8 @@ export class HttpConnection implements HttpEndListener {
 
   #closeAll(): void {
     const status = this.#exchange?.answer.head?.status;
-    if (status === undefined) this.#decision?.cut("the connection was closed without an answer");
-    else this.#decision?.answered(status);
+    if (status === undefined) this.#outcome?.cut("the connection was closed without an answer");
+    else this.#outcome?.answered(status);
     this.#leave();
     this.#ends.finishAll();
     this.#caller.destroySoon();
@@ -430,7 +430,7 @@ export class HttpConnection implements HttpEndListener {
   #cut(error: unknown): void {
     const reason = toAppError(error).message;
     this.#options.log.debug("connection cut", { reason });
-    this.#decision?.cut(reason);
+    this.#outcome?.cut(reason);
     this.#leave();
     this.#ends.finishAll(this.#exchange?.end);
     this.#caller.resetAndDestroy();
@@ -438,7 +438,7 @@ export class HttpConnection implements HttpEndListener {
 
   /** From here on not messages but bytes, both ways, until both have ended. */
   #join(end: HttpEnd): void {
-    this.#decision?.answered(this.#exchange?.answer.head?.status);
+    this.#outcome?.answered(this.#exchange?.answer.head?.status);
     this.#exchange?.becomeStream(this.#caller, this.#waiting);
     this.#leave();
     this.#ends.forget(end);
@@ -452,7 +452,7 @@ export class HttpConnection implements HttpEndListener {
   /** The application gets what is not understood, with all that follows. */
   #giveUp(reason: string): void {
     this.#options.log.debug("connection not understood", { reason });
-    this.#decision = this.#options.routes.gaveUp(`its requests cannot be read: ${reason}`);
+    this.#outcome = this.#options.routes.gaveUp(`its requests cannot be read: ${reason}`);
     this.#waiting = this.#intake.held;
     void this.#joinApplication();
   }

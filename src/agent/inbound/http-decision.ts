@@ -1,9 +1,10 @@
 // Who answers a request: decided over its parsed head at the moment it comes, each request by itself, and over its body
 // where a filter asks for it.
-import { valuesOf } from "#http/head.ts";
+import { Unclear, parseRequestHead, valuesOf } from "#http/head.ts";
 import type { RequestHead } from "#http/head.ts";
 import type { FilterRequest } from "#filter/request-view.ts";
-import type { AskedRequest, Decision, Decisions } from "#agent/decisions.ts";
+import type { AskedRequest, Decisions, Outcome } from "#agent/decisions.ts";
+import type { ReceivedHead } from "#agent/kept-heads.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import { isProbe } from "./probes.ts";
@@ -25,9 +26,9 @@ export interface HttpRoutes {
   /** Whether this is still an intercept that may take requests. */
   isCurrent(taken: Taken): boolean;
   /** Written down for `why`; what becomes of it is told to what is returned. */
-  began(request: AskedRequest, taken: Taken | undefined): Decision;
+  began(request: AskedRequest, taken: Taken | undefined, head: ReceivedHead): Outcome;
   /** The application gets the whole connection, because its requests cannot be told apart. */
-  gaveUp(reason: string): Decision;
+  gaveUp(reason: string): Outcome;
 }
 
 export interface RoutesOptions {
@@ -40,15 +41,15 @@ export interface RoutesOptions {
 export function routesOf({ served, port, probes, decisions }: RoutesOptions): HttpRoutes {
   const { containerPort } = port;
   return {
-    began: (request, taken) => {
+    began: (request, taken, head) => {
       const asked = served.of(port);
       const probe = asked.length > 0 && isProbe(request);
-      return decisions.add({ containerPort, request, asked, taken, isProbe: probe });
+      return decisions.add({ containerPort, head, asked, taken, isProbe: probe });
     },
     gaveUp: (reason) => {
-      const decision = decisions.add({ containerPort, asked: [], taken: undefined });
-      decision.leftToApplication(reason);
-      return decision;
+      const outcome = decisions.add({ containerPort, asked: [], taken: undefined });
+      outcome.leftToApplication(reason);
+      return outcome;
     },
     isAgents: (request) => probes.isAgents(request),
     decide: (request, body) => firstMatch(isProbe(request) ? probes.takers : served.of(port), request, body),
@@ -64,6 +65,12 @@ export function sameIntercept(one: Taken, other: Taken | undefined): boolean {
 export function askedOf({ method, target, ...head }: RequestHead): AskedRequest {
   const [authority = ""] = valuesOf(head, "host");
   return { method, target, authority, headers: head.fields };
+}
+
+/** The same over its bytes, once nobody waits. */
+export function readAsked(bytes: Buffer): AskedRequest | undefined {
+  const head = parseRequestHead(bytes);
+  return head instanceof Unclear ? undefined : askedOf(head);
 }
 
 function firstMatch(asked: readonly Taken[], request: AskedRequest, body: KnownBody): Taken | undefined | "needs-body" {

@@ -11,7 +11,7 @@ import type { ClientHttp2Stream, ServerHttp2Stream } from "node:http2";
 import type { Clock } from "#base/clock.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { Decision } from "#agent/decisions.ts";
+import type { Outcome } from "#agent/decisions.ts";
 import type { Taken } from "#agent/served.ts";
 import { answerLost, isIdempotent, notTaken } from "./fail-open.ts";
 import type { ReadyEnd } from "./http-ends.ts";
@@ -20,7 +20,7 @@ import type { HttpRoutes } from "./http-decision.ts";
 import { Http2Answer } from "./http2-answer.ts";
 import type { Http2End } from "./http2-end.ts";
 import type { Http2Ends } from "./http2-ends.ts";
-import { answerProbe, ownAnswer, sendOn } from "./http2-messages.ts";
+import { answerProbe, encodeHead, ownAnswer, sendOn } from "./http2-messages.ts";
 import type { Fields } from "./http2-messages.ts";
 import { Http2Request } from "./http2-request.ts";
 import type { RequestCopies } from "./port-taps.ts";
@@ -50,7 +50,7 @@ export class Http2Exchange {
   #taken: Taken | undefined;
   #toEnd: ClientHttp2Stream | undefined;
   #answer: Http2Answer | undefined;
-  #decision: Decision | undefined;
+  #outcome: Outcome | undefined;
   #copies: RequestCopies | undefined;
   #retried = false;
 
@@ -84,22 +84,23 @@ export class Http2Exchange {
 
   /** For what cannot go on. */
   cut(reason: string): void {
-    this.#decision?.cut(reason);
+    this.#outcome?.cut(reason);
     this.#stream.close(internalError);
   }
 
   // ---- to an end
 
   #decided(taken: Taken | undefined): void {
-    const { routes, ready } = this.#options;
-    this.#decision = routes.began(this.#request.asked, taken);
-    if (this.#copies !== undefined) this.#decision.copiedTo(this.#copies.records);
-    if (routes.isAgents(this.#request.asked)) {
+    const { routes, ready, fields } = this.#options;
+    const { asked } = this.#request;
+    this.#outcome = routes.began(asked, taken, encodeHead(asked, fields));
+    if (this.#copies !== undefined) this.#outcome.copiedTo(this.#copies.records);
+    if (routes.isAgents(asked)) {
       this.#answerProbe();
       return;
     }
     const isRefused = ready?.refused !== undefined && sameIntercept(ready.refused, taken);
-    if (isRefused) this.#decision.leftToApplication(ready.reason ?? "");
+    if (isRefused) this.#outcome.leftToApplication(ready.reason ?? "");
     void this.#sendTo(isRefused ? undefined : taken);
   }
 
@@ -188,7 +189,7 @@ export class Http2Exchange {
     const isLeft = taken === undefined && this.#taken !== undefined;
     const what = isLeft ? "request left to the application" : "request sent again";
     this.#options.log.info(what, { interceptId: this.#taken?.interceptId, reason });
-    if (isLeft) this.#decision?.leftToApplication(reason);
+    if (isLeft) this.#outcome?.leftToApplication(reason);
     else this.#retried = true;
     this.#request.takeBack();
     this.#toEnd = undefined;
@@ -201,7 +202,7 @@ export class Http2Exchange {
     const stream = this.#stream;
     const { asked, isDone } = this.#request;
     this.#options.log.info("request answered by the agent", { method: asked.method, reason: text });
-    this.#decision?.answeredByAgent(502, text);
+    this.#outcome?.answeredByAgent(502, text);
     this.#toEnd = undefined;
     const { headers, body } = ownAnswer(asked, `telepresence: ${text}`);
     stream.respond(headers, { endStream: body === undefined });
@@ -210,15 +211,15 @@ export class Http2Exchange {
   }
 
   #answerProbe(): void {
-    this.#decision?.answeredByAgent(200);
+    this.#outcome?.answeredByAgent(200);
     sendOn(this.#stream, () => answerProbe(this.#stream, this.#request.asked));
   }
 
   #onCallerClosed(): void {
     const { rstCode } = this.#stream;
     const isWhole = this.#answer?.isDone === true && rstCode === noError;
-    if (isWhole) this.#decision?.answered(this.#answer?.status);
-    else this.#decision?.cut(`the stream was reset with code ${rstCode}`);
+    if (isWhole) this.#outcome?.answered(this.#answer?.status);
+    else this.#outcome?.cut(`the stream was reset with code ${rstCode}`);
     // What an end has not read yet of a request that it has answered is still its own.
     if (isWhole && this.#request.isDone) return;
     this.#toEnd?.close(rstCode === noError ? cancel : rstCode);

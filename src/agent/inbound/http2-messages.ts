@@ -3,6 +3,7 @@
 import { constants, sensitiveHeaders } from "node:http2";
 import type { Http2Stream, IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { AskedRequest } from "#agent/decisions.ts";
+import type { ReceivedHead } from "#agent/kept-heads.ts";
 import { isHealthCheck } from "./probes.ts";
 
 /** The bit of a HEADERS frame that says that no body follows. */
@@ -81,6 +82,20 @@ export function askedOf(fields: Fields): AskedRequest {
   }
   const authority = fields.valueOf(":authority") ?? fields.valueOf("host") ?? "";
   return { method: fields.valueOf(":method") ?? "", target: fields.valueOf(":path") ?? authority, authority, headers };
+}
+
+/** Is in no name and in no value. */
+const betweenFields = "\n";
+
+/** What `askedOf` makes of it can be had again of these bytes. */
+export function encodeHead({ method, target }: AskedRequest, { list }: Fields): ReceivedHead {
+  const bytes = Buffer.from(`${method} ${target} HTTP/2\r\n${list.join(betweenFields)}`, "latin1");
+  return { bytes, headBytes: bytes.length, read: readAsked };
+}
+
+function readAsked(bytes: Buffer): AskedRequest {
+  const text = bytes.toString("latin1");
+  return askedOf(new Fields(text.slice(text.indexOf("\r\n") + 2).split(betweenFields), {}));
 }
 
 /** gRPC's UNAVAILABLE. */
