@@ -33,7 +33,6 @@ export class FakeApiServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #webSockets = new WebSocketServer({
     noServer: true,
-    handleProtocols: (protocols) => this.acceptProtocol([...protocols]),
   });
   readonly #kubes: Kube[] = [];
   answer: Answer = (_request, response) => sendStatus(response, 404, "NotFound", "not found");
@@ -41,7 +40,9 @@ export class FakeApiServer implements AsyncDisposable {
   /** Refuses upgrades with this Status instead. */
   refuseUpgrade: (request: IncomingMessage) => { readonly code: number; readonly message: string } | undefined = () =>
     undefined;
-  acceptProtocol: (offered: readonly string[]) => string | false = (offered) => offered[0] ?? false;
+  /** Those that the node knows itself, as before Kubernetes 1.31. */
+  acceptProtocol: (offered: readonly string[]) => string | false = (offered) =>
+    offered.find((name) => name.endsWith(".channel.k8s.io")) ?? offered[0] ?? false;
 
   readonly #scheme: string;
 
@@ -64,8 +65,18 @@ export class FakeApiServer implements AsyncDisposable {
         socket.end(`HTTP/1.1 ${code} No\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
         return;
       }
+      this.#agree(request);
       this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.onUpgrade(webSocket, request));
     });
+  }
+
+  /** `ws` takes no names with a slash, which Kubernetes has, so the answer's header is written here. */
+  #agree({ headers }: IncomingMessage): void {
+    const offered = (headers["sec-websocket-protocol"] ?? "").split(/, */);
+    delete headers["sec-websocket-protocol"];
+    const accepted = this.acceptProtocol(offered);
+    const answer = (lines: string[]): void => void (accepted && lines.push(`Sec-WebSocket-Protocol: ${accepted}`));
+    this.#webSockets.once("headers", answer);
   }
 
   async listen(): Promise<this> {

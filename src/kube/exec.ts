@@ -6,6 +6,7 @@ import { AppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
 import { pods, resourcePath } from "./objects.ts";
 import { lostSocket, openWebSocket } from "./websocket.ts";
+import type { OpenedWebSocket } from "./websocket.ts";
 
 export interface ExecRequest {
   readonly namespace: string;
@@ -35,7 +36,7 @@ export async function execInPod(kube: Kube, request: ExecRequest): Promise<ExecR
   const params = new URLSearchParams({ container, stdout: "true", stderr: "true" });
   if (stdin !== undefined) params.set("stdin", "true");
   for (const word of command) params.append("command", word);
-  const socket = await openWebSocket(
+  const opened = await openWebSocket(
     kube,
     {
       path: `${resourcePath(pods, namespace, pod)}/exec?${params.toString()}`,
@@ -44,22 +45,23 @@ export async function execInPod(kube: Kube, request: ExecRequest): Promise<ExecR
     },
     signal,
   );
+  const { socket } = opened;
   try {
     const collecting = collect(socket, request, signal);
     collecting.catch(() => undefined); // a failing stdin is reported first; awaited below
-    if (stdin !== undefined) await sendStdin(socket, stdin);
+    if (stdin !== undefined) await sendStdin(opened, stdin);
     return await collecting;
   } finally {
     socket.terminate();
   }
 }
 
-async function sendStdin(socket: WebSocket, stdin: Buffer): Promise<void> {
+async function sendStdin({ socket, protocol }: OpenedWebSocket, stdin: Buffer): Promise<void> {
   for (let start = 0; start < stdin.length; start += stdinFrameBytes) {
     const frame = Buffer.concat([Buffer.from([channels.stdin]), stdin.subarray(start, start + stdinFrameBytes)]);
     await new Promise<void>((resolve) => socket.send(frame, { binary: true }, () => resolve()));
   }
-  if (socket.protocol === "v5.channel.k8s.io") socket.send(Buffer.from([channels.close, channels.stdin]));
+  if (protocol === "v5.channel.k8s.io") socket.send(Buffer.from([channels.close, channels.stdin]));
 }
 
 function collect(socket: WebSocket, request: ExecRequest, signal: AbortSignal): Promise<ExecResult> {

@@ -143,6 +143,41 @@ describe("openPortForward()", () => {
       hint: expect.stringContaining("auth can-i get pods --subresource=portforward -n n") as string,
     });
   });
+  test("speaks SPDY through a server that ends the WebSocket itself", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.acceptProtocol = (offered) => offered.find((name) => name.startsWith("SPDY/3.1+")) ?? false;
+    const received: Buffer[] = [];
+    server.onUpgrade = (socket) => {
+      socket.on("message", (message: Buffer) => {
+        if (message[0] === 0x80) {
+          // Data before these answers would be lost in the node.
+          for (const id of [1, 3]) socket.send(Buffer.from(`80030002000000040000000${id}`, "hex"));
+          return;
+        }
+        received.push(message.subarray(8));
+        socket.send(message);
+        if (Buffer.concat(received).length === 300_000) socket.send(Buffer.from("0000000301000000", "hex")); // FIN
+      });
+    };
+    const stream = await open(server);
+    const sent = Buffer.alloc(300_000, 7);
+    stream.write(sent.subarray(0, 1000));
+    stream.write(sent.subarray(1000));
+    expect((await buffer(stream)).equals(sent)).toBe(true);
+    expect(Buffer.concat(received).equals(sent)).toBe(true);
+  });
+  test("turns what the node says on SPDY's error stream into an error", async () => {
+    await using server = await new FakeApiServer().listen();
+    server.acceptProtocol = ([first]) => first ?? false;
+    server.onUpgrade = (socket) => {
+      const said = Buffer.from("error forwarding port 8081 to pod x: connect: connection refused");
+      const head = Buffer.from("0000000100000000", "hex");
+      head[7] = said.length;
+      socket.send(Buffer.concat([head, said, Buffer.from("80030003000000080000000300000005", "hex")]));
+    };
+    const [error] = (await once(await open(server), "error")) as [Error];
+    expect(error).toMatchObject({ code: "refused" });
+  });
   test("says that the pod is gone", () => {
     expect(forwardError("x", 'error: pod not found ("p_n")').code).toBe("unreachable");
   });

@@ -1,12 +1,14 @@
-// A byte stream to a port of a pod's loopback through the API server: WebSocket, subprotocol v4.channel.k8s.io.
-// Per port two channels: 0 data, 1 error; the first message of each carries the port number (2 bytes) and no data.
-// The protocol has no half-close: ending our side ends the forward. A socket that dies closes the Duplex at once.
+// A byte stream to a port of a pod's loopback through the API server, inside a WebSocket. What the messages carry is the
+// server's choice (pod-port-framing.ts). Ending our side ends the forward. A socket that dies closes the Duplex at once.
 import { Duplex } from "node:stream";
 import type { RawData, WebSocket } from "ws";
-import { AppError } from "#base/error.ts";
+import { AppError, toAppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
 import { resourcePath, pods } from "./objects.ts";
+import { ChannelFraming, channelProtocol, SpdyFraming, spdyProtocol } from "./pod-port-framing.ts";
+import type { PodPortFraming } from "./pod-port-framing.ts";
 import { lostSocket, openWebSocket } from "./websocket.ts";
+import type { OpenedWebSocket } from "./websocket.ts";
 
 export interface PortForwardTarget {
   readonly namespace: string;
@@ -15,40 +17,44 @@ export interface PortForwardTarget {
   readonly signal: AbortSignal;
 }
 
-/** Largest frame that we send; measured: 64–256 KiB are fastest, above that nothing is gained (DESIGN 10). */
-const maxFrameBytes = 256 * 1024;
+/** Largest payload of a message; measured: 64–256 KiB are fastest, above that nothing is gained (DESIGN 10). */
+const maxPayloadBytes = 256 * 1024;
 /** Bytes handed to the socket but not yet to the kernel before the writer is braked. Chosen. */
 const maxBufferedBytes = 1024 * 1024;
 const readHighWaterBytes = 1024 * 1024;
-
-const dataChannel = 0;
-const errorChannel = 1;
+/** Messages longer than this are written in memory that is used again. Chosen. */
+const pooledBytes = 16 * 1024;
+const maxSpares = 4;
 
 /** Resolves when the API server has accepted the forward. That nobody listens in the pod comes as the stream's error. */
 export async function openPortForward(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
   const { namespace, pod, port, signal } = target;
-  const socket = await openWebSocket(
+  const opened = await openWebSocket(
     kube,
     {
       path: `${resourcePath(pods, namespace, pod)}/portforward?ports=${port}`,
-      protocols: ["v4.channel.k8s.io"],
+      // A server that does not know the first hands the request on to the node, which knows the second.
+      protocols: [spdyProtocol, channelProtocol],
       action: { verb: "get", group: "", resource: "pods", subresource: "portforward", namespace, name: pod },
     },
     signal,
   );
-  return new PortForwardStream(socket, `port-forward to ${namespace}/${pod}:${port}`, port);
+  return new PortForwardStream(opened, `port-forward to ${namespace}/${pod}:${port}`, port);
 }
+
+type Done = (error?: Error | null) => void;
 
 class PortForwardStream extends Duplex {
   readonly #socket: WebSocket;
   readonly #what: string;
-  readonly #port: number;
-  /** Channels whose opening message (the port number) has been taken. */
-  readonly #opened = new Set<number>();
-  #waiting: (() => void) | undefined;
+  readonly #framing: PodPortFraming;
+  /** What waits for the forward to be ready, then for the socket to have taken enough. */
+  #unsent: { readonly pieces: readonly Buffer[]; readonly done: Done } | undefined;
+  #waiting: Done | undefined;
   #bufferedBytes = 0;
+  readonly #spares: Buffer[] = [];
 
-  constructor(socket: WebSocket, what: string, port: number) {
+  constructor({ socket, protocol }: OpenedWebSocket, what: string, port: number) {
     super({
       allowHalfOpen: false,
       readableHighWaterMark: readHighWaterBytes,
@@ -57,64 +63,99 @@ class PortForwardStream extends Duplex {
     });
     this.#socket = socket;
     this.#what = what;
-    this.#port = port;
+    const events = {
+      onReady: () => this.#sendUnsent(),
+      onData: (piece: Buffer) => {
+        if (!this.push(piece)) this.#socket.pause();
+      },
+      onEnd: () => {
+        this.push(null);
+        this.end();
+      },
+      onRefused: (said: string) => this.destroy(forwardError(what, said)),
+      say: (bytes: Buffer) => this.#sendMessage(bytes, undefined),
+    };
+    this.#framing = protocol === spdyProtocol ? new SpdyFraming(port, events) : new ChannelFraming(port, events);
     socket.binaryType = "nodebuffer";
     socket.on("message", (data: RawData) => this.#onMessage(data as Buffer));
     socket.on("error", (error) => this.destroy(lostSocket(what, error)));
     socket.on("close", (code) => this.#onClose(code));
     socket.resume();
+    this.#framing.start();
   }
 
   override _read(): void {
     this.#socket.resume();
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    this.#send(chunk, callback);
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
+    this.#send([chunk], done);
   }
 
-  override _writev(
-    chunks: { readonly chunk: Buffer; readonly encoding: BufferEncoding }[],
-    callback: (error?: Error | null) => void,
-  ): void {
+  override _writev(chunks: { readonly chunk: Buffer; readonly encoding: BufferEncoding }[], done: Done): void {
     this.#send(
-      chunks.length === 1 ? (chunks[0]?.chunk ?? Buffer.alloc(0)) : Buffer.concat(chunks.map((item) => item.chunk)),
-      callback,
+      chunks.map((item) => item.chunk),
+      done,
     );
   }
 
-  override _final(callback: (error?: Error | null) => void): void {
+  override _final(done: Done): void {
     this.#socket.close(1000);
-    callback();
+    done();
   }
 
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+  override _destroy(error: Error | null, done: Done): void {
     this.#waiting = undefined;
+    this.#unsent = undefined;
     this.#socket.terminate();
-    callback(error);
+    done(error);
   }
 
-  #send(bytes: Buffer, callback: (error?: Error | null) => void): void {
+  #send(pieces: readonly Buffer[], done: Done): void {
     if (this.#socket.readyState !== this.#socket.OPEN) {
-      callback(lostSocket(this.#what));
+      done(lostSocket(this.#what));
       return;
     }
-    const lastStart = Math.max(0, Math.ceil(bytes.length / maxFrameBytes) - 1) * maxFrameBytes;
-    for (let start = 0; start < bytes.length; start += maxFrameBytes) {
-      const part = bytes.subarray(start, start + maxFrameBytes);
-      const frame = Buffer.allocUnsafe(part.length + 1);
-      frame[0] = dataChannel;
-      part.copy(frame, 1);
-      this.#bufferedBytes += frame.length;
-      this.#socket.send(frame, { binary: true }, () => this.#onSent(frame.length));
-      if (start === lastStart) this.#continueWhenDrained(callback);
+    if (!this.#framing.isReady) {
+      this.#unsent = { pieces, done };
+      return;
     }
-    if (bytes.length === 0) callback();
+    const messages = new Gatherer(pieces);
+    while (messages.leftBytes > 0) {
+      const payloadBytes = Math.min(messages.leftBytes, maxPayloadBytes);
+      const { headerBytes } = this.#framing;
+      const memory = this.#take(headerBytes + payloadBytes);
+      const message = memory.subarray(0, headerBytes + payloadBytes);
+      this.#framing.writeHeader(message, payloadBytes);
+      messages.copyTo(message, headerBytes);
+      this.#sendMessage(message, memory);
+    }
+    if (this.#bufferedBytes < maxBufferedBytes) done();
+    else this.#waiting = done;
   }
 
-  #continueWhenDrained(callback: () => void): void {
-    if (this.#bufferedBytes < maxBufferedBytes) callback();
-    else this.#waiting = callback;
+  #sendUnsent(): void {
+    const unsent = this.#unsent;
+    this.#unsent = undefined;
+    if (unsent !== undefined) this.#send(unsent.pieces, unsent.done);
+  }
+
+  #sendMessage(message: Buffer, memory: Buffer | undefined): void {
+    this.#bufferedBytes += message.length;
+    this.#socket.send(message, { binary: true }, () => {
+      if (memory !== undefined) this.#giveBack(memory);
+      this.#onSent(message.length);
+    });
+  }
+
+  /** So that a stream of bulk does not leave a quarter of a megabyte behind for each message. */
+  #take(bytes: number): Buffer {
+    if (bytes <= pooledBytes) return Buffer.allocUnsafe(bytes);
+    return this.#spares.pop() ?? Buffer.allocUnsafeSlow(this.#framing.headerBytes + maxPayloadBytes);
+  }
+
+  #giveBack(memory: Buffer): void {
+    if (memory.length > maxPayloadBytes && this.#spares.length < maxSpares) this.#spares.push(memory);
   }
 
   #onSent(bytes: number): void {
@@ -127,18 +168,12 @@ class PortForwardStream extends Duplex {
   }
 
   #onMessage(message: Buffer): void {
-    const channel = message[0];
-    if (channel === undefined) return;
-    const payload = message.subarray(1);
-    if (!this.#opened.has(channel)) {
-      this.#opened.add(channel);
-      const port = payload.length >= 2 ? payload.readUInt16LE(0) : -1;
-      if (port !== this.#port) this.destroy(new AppError("protocol", `${this.#what} answered for port ${port}`));
-      return;
+    if (this.destroyed) return;
+    try {
+      this.#framing.onMessage(message);
+    } catch (error) {
+      this.destroy(toAppError(error));
     }
-    if (channel === errorChannel) {
-      if (payload.length > 0) this.destroy(forwardError(this.#what, payload.toString("utf8")));
-    } else if (channel === dataChannel && payload.length > 0 && !this.push(payload)) this.#socket.pause();
   }
 
   /** The server closes when the pod's side has ended; 1006 is a cut line. */
@@ -148,6 +183,37 @@ class PortForwardStream extends Duplex {
     else {
       this.push(null);
       this.end();
+    }
+  }
+}
+
+/** Bytes of many pieces, taken in runs of any length. */
+class Gatherer {
+  readonly #pieces: readonly Buffer[];
+  #index = 0;
+  #offset = 0;
+  leftBytes = 0;
+
+  constructor(pieces: readonly Buffer[]) {
+    this.#pieces = pieces;
+    for (const piece of pieces) this.leftBytes += piece.length;
+  }
+
+  /** Fills `target` from `start` to its end. */
+  copyTo(target: Buffer, start: number): void {
+    let at = start;
+    for (
+      let piece = this.#pieces[this.#index];
+      piece !== undefined && at < target.length;
+      piece = this.#pieces[this.#index]
+    ) {
+      const copied = piece.copy(target, at, this.#offset);
+      at += copied;
+      this.#offset += copied;
+      this.leftBytes -= copied;
+      if (this.#offset < piece.length) return;
+      this.#index += 1;
+      this.#offset = 0;
     }
   }
 }

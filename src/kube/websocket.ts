@@ -16,22 +16,33 @@ export interface UpgradeRequest {
   readonly action: KubeAction;
 }
 
+export interface OpenedWebSocket {
+  /** Paused until the caller has set its listeners and called `resume()`. */
+  readonly socket: WebSocket;
+  /** Which of those that were offered. */
+  readonly protocol: string;
+}
+
+const protocolHeader = "Sec-WebSocket-Protocol";
 const upgradeMs = 15_000;
 /** Longest message that we accept; servers send at most 32 KiB at a time. Chosen. */
 const maxMessageBytes = 4 * 1024 * 1024;
 /** Body of a refused upgrade that is read for its reason. */
 const maxRefusalBytes = 16 * 1024;
 
-/** An open WebSocket, paused until the caller has set its listeners and called `resume()`. */
-export async function openWebSocket(kube: Kube, request: UpgradeRequest, signal: AbortSignal): Promise<WebSocket> {
+export async function openWebSocket(
+  kube: Kube,
+  request: UpgradeRequest,
+  signal: AbortSignal,
+): Promise<OpenedWebSocket> {
   const { action } = request;
   const what = `${action.verb} ${action.resource}/${action.subresource ?? ""} ${action.name ?? ""}`;
   using limit = deadline(kube.clock, upgradeMs, what, signal);
   const first = await attempt(kube, request, limit.signal);
-  if (first instanceof WebSocket) return first;
+  if ("socket" in first) return first;
   if (first.status === 401 && kube.transport.invalidateCredentials()) {
     const second = await attempt(kube, request, limit.signal);
-    if (second instanceof WebSocket) return second;
+    if ("socket" in second) return second;
     throw statusError(kube.target, action, second.status, second.body);
   }
   throw statusError(kube.target, action, first.status, first.body);
@@ -42,7 +53,7 @@ interface Refusal {
   readonly body: string;
 }
 
-async function attempt(kube: Kube, request: UpgradeRequest, signal: AbortSignal): Promise<WebSocket | Refusal> {
+async function attempt(kube: Kube, request: UpgradeRequest, signal: AbortSignal): Promise<OpenedWebSocket | Refusal> {
   for (;;) {
     const answer = await attemptOnce(kube, request, signal);
     // A kept connection that the server closed meanwhile: there are as many of them as the pool keeps.
@@ -54,12 +65,12 @@ async function attemptOnce(
   kube: Kube,
   request: UpgradeRequest,
   signal: AbortSignal,
-): Promise<WebSocket | Refusal | "stale"> {
+): Promise<OpenedWebSocket | Refusal | "stale"> {
   const way = await kube.transport.upgradeWay(request.path, signal);
   let outgoing: ClientRequest | undefined;
-  const socket = new WebSocket(way.url, [...request.protocols], {
+  const socket = new WebSocket(way.url, [], {
     agent: way.agent,
-    headers: way.headers as Record<string, string>,
+    headers: { ...(way.headers as Record<string, string>), [protocolHeader]: request.protocols.join(", ") },
     perMessageDeflate: false,
     maxPayload: maxMessageBytes,
     skipUTF8Validation: true,
@@ -67,7 +78,13 @@ async function attemptOnce(
     finishRequest: (started) => (outgoing = started).end(),
     generateMask: (mask) => void (way.encrypted ? mask.fill(0) : randomFillSync(mask)),
   });
-  return await new Promise<WebSocket | Refusal | "stale">((resolve, reject) => {
+  let protocol: string | undefined;
+  // `ws` refuses names with a slash, which Kubernetes has: what was agreed upon is its header's, and taken from it.
+  socket.once("upgrade", ({ headers }: IncomingMessage) => {
+    protocol = headers[protocolHeader.toLowerCase()] as string | undefined;
+    delete headers[protocolHeader.toLowerCase()];
+  });
+  return await new Promise<OpenedWebSocket | Refusal | "stale">((resolve, reject) => {
     const onAbort = (): void => {
       socket.terminate();
       reject(signal.reason as Error);
@@ -87,8 +104,13 @@ async function attemptOnce(
     });
     socket.once("open", () => {
       settle();
+      if (protocol === undefined || !request.protocols.includes(protocol)) {
+        socket.terminate();
+        reject(new AppError("unsupported", `the API server opened a WebSocket of protocol "${protocol ?? "none"}"`));
+        return;
+      }
       socket.pause(); // what arrives before the caller's listeners must not be lost
-      resolve(socket);
+      resolve({ socket, protocol });
     });
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
