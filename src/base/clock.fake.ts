@@ -10,13 +10,21 @@ interface Entry {
 
 export class FakeClock implements Clock {
   #nowMs = 0;
+  #sleptMs = 0;
   readonly #entries = new Set<Entry>();
 
   now(): number {
     return this.#nowMs;
   }
   wallMs(): number {
-    return 1_700_000_000_000 + this.#nowMs;
+    return 1_700_000_000_000 + this.#nowMs + this.#sleptMs;
+  }
+  uptimeMs(): number {
+    return this.#nowMs + this.#sleptMs;
+  }
+  /** The machine sleeps: timers and monotonic time stand still. */
+  suspend(ms: number): void {
+    this.#sleptMs += ms;
   }
   after(delayMs: number, callback: () => void): Timer {
     return this.#add({ dueMs: this.#nowMs + delayMs, periodMs: undefined, callback });

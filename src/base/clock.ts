@@ -1,4 +1,5 @@
 // The only place that reads time or sets timers, so that every test owns time (see clock.fake.ts).
+import { uptime } from "node:os";
 
 /** A timer or another thing that `using` ends. Disposing twice is harmless. */
 export interface Timer extends Disposable {
@@ -11,6 +12,8 @@ export interface Clock {
   now(): number;
   /** Wall-clock milliseconds since the epoch; jumps after sleep or NTP. */
   wallMs(): number;
+  /** Milliseconds since the machine started, its sleep counted; no setting of the clock moves it. Good to 10 ms. */
+  uptimeMs(): number;
   after(delayMs: number, callback: () => void): Timer;
   every(periodMs: number, callback: () => void): Timer;
   /** Resolves after `delayMs`, rejects with the signal's reason when it aborts first. */
@@ -34,6 +37,7 @@ class NodeTimer implements Timer {
 export const systemClock: Clock = {
   now: () => performance.now(),
   wallMs: () => Date.now(),
+  uptimeMs: () => uptime() * 1000,
   after: (delayMs, callback) => new NodeTimer(setTimeout(callback, delayMs)),
   every: (periodMs, callback) => new NodeTimer(setInterval(callback, periodMs)),
   sleep: (delayMs, signal) => sleepWith(systemClock, delayMs, signal),

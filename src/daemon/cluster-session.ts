@@ -28,6 +28,7 @@ import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { addressesOnTheWay } from "./server-addresses.ts";
 import { Session } from "./session.ts";
+import { WayChanges } from "./way-changes.ts";
 import type { Progress } from "#daemon/intercepts/workload-access.ts";
 
 export const defaultImage = `docker.io/telepresence/telepresence:${softwareVersion}`;
@@ -208,6 +209,8 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
     },
     signal,
   );
+  const isOwn = (device: string): boolean => device === network.deviceName;
+  scope.use(new WayChanges({ isOwn, onChange: () => link.recheck(), clock, log }));
   allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
   ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
   return network;

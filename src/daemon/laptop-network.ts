@@ -103,6 +103,10 @@ export class LaptopNetwork implements SessionNetwork {
     this.#renewHook();
   }
 
+  get deviceName(): string {
+    return this.#deviceName;
+  }
+
   /** Tries the device and the system's resolver now, so that what it says is true now. */
   async status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">> {
     const { helper, resolver, routing } = this.#options;

@@ -1,6 +1,7 @@
 // Keeps one tunnel session to the traffic-manager alive: opens a transport (the API server's port-forward), says HELLO
 // and arrives. When the transport is lost the session goes on over another; where the far end knows it no more (another
-// manager, or an older one) there is a new session. Both with back-off, until the scope ends.
+// manager, or an older one) there is a new session. Both with back-off, until the scope ends. A transport that grows old,
+// or does not answer, is left for the next one while it still stands.
 // Invariant: at most one session is up, and `onUp` has resolved before anybody sees it through `current`.
 import type { Duplex } from "node:stream";
 import { linkSignals, raceSignal } from "#base/abort.ts";
@@ -40,6 +41,15 @@ export interface ManagerLinkOptions {
   readonly scope: Scope;
 }
 
+/** chosen: balancers and API servers cut connections of an hour; all laptops of a team shall not move at once. */
+const oldestMs = 54 * 60_000;
+const spreadMs = 6 * 60_000;
+/** chosen: a transport whose far end is silent for so long after a question, or for three of its round trips, is left. */
+const patienceMs = 300;
+const maxPatienceMs = 2000;
+/** chosen: an attempt that was begun before the way changed may wait for what never comes. */
+const staleMs = 2000;
+
 /** Back-off between attempts, milliseconds; chosen: a restarted manager is back within a second or two. */
 const firstRetryMs = 100;
 const lastRetryMs = 3000;
@@ -60,6 +70,10 @@ export class ManagerLink {
   #pausing: AbortController | undefined;
   #awaited: PromiseWithResolvers<void> | undefined;
   #onTransportLost: ((reason: AppError) => void) | undefined;
+  /** Ends the wait for the present transport's old age. */
+  #leave: (() => void) | undefined;
+  /** Gives up the attempt that is being made. */
+  #attempting: AbortController | undefined;
 
   constructor(options: ManagerLinkOptions) {
     this.#options = options;
@@ -94,6 +108,24 @@ export class ManagerLink {
     await raceSignal(this.#awaited.promise, either.signal);
   }
 
+  /**
+   * The way to the cluster may have changed, or this machine has slept: whether the transport is good is asked now and
+   * not waited for, and nothing that was begun before holds up the next one.
+   */
+  recheck(): void {
+    this.#pausing?.abort();
+    const attempting = this.#attempting;
+    if (attempting !== undefined) {
+      const stale = (): void => attempting.abort(new AppError("timeout", "the network changed meanwhile"));
+      this.#options.clock.after(staleMs, stale).unref();
+    }
+    const session = this.#current?.session;
+    if (session?.resumable !== true) return; // nothing could take its place
+    void session.probe(patienceWith(session.roundTripMs)).then((isThere) => {
+      if (!isThere && this.#current?.session === session) this.#leave?.();
+    });
+  }
+
   /** Makes the first connection, whose failure is the caller's, then keeps it in the background. */
   async start(signal: AbortSignal): Promise<ManagerConnection> {
     const first = await this.#connect(signal);
@@ -125,6 +157,18 @@ export class ManagerLink {
     }
   }
 
+  /** One attempt, which `recheck` may find too old. */
+  async #attempt<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const attempting = new AbortController();
+    this.#attempting = attempting;
+    using either = linkSignals(signal, attempting.signal);
+    try {
+      return await work(either.signal);
+    } finally {
+      this.#attempting = undefined;
+    }
+  }
+
   async #keep(first: ManagerConnection): Promise<void> {
     const { clock, log, scope } = this.#options;
     let connection: ManagerConnection | undefined = first;
@@ -144,7 +188,7 @@ export class ManagerLink {
         if (scope.signal.aborted) return;
       }
       try {
-        connection = await this.#connect(scope.signal);
+        connection = await this.#attempt(scope.signal, (signal) => this.#connect(signal));
       } catch (error) {
         this.#problem = toAppError(error);
         log.warn("manager link attempt failed", { error: this.#problem.message, retryMs });
@@ -155,30 +199,79 @@ export class ManagerLink {
   }
 
   /** Returns the next time's length. */
-  async #pause(retryMs: number): Promise<number> {
-    const { clock, scope } = this.#options;
+  async #pause(retryMs: number, signal = this.#options.scope.signal): Promise<number> {
     const pausing = new AbortController();
     this.#pausing = pausing;
-    using either = linkSignals(scope.signal, pausing.signal);
-    await clock.sleep(retryMs, either.signal).catch(() => undefined); // aborted: the loop's condition ends it
+    using either = linkSignals(signal, pausing.signal);
+    await this.#options.clock.sleep(retryMs, either.signal).catch(() => undefined); // aborted: the loop's condition ends it
     return pausing.signal.aborted ? firstRetryMs : Math.min(retryMs * 2, lastRetryMs);
   }
 
-  /** Waits until the connection cannot be used any more: its transport is lost, or it is over. */
-  async #down({ session, rpc }: ManagerConnection): Promise<void> {
+  /** Waits until the connection cannot be used any more: its transport is lost and no other took over, or it is over. */
+  async #down(connection: ManagerConnection): Promise<void> {
+    const { session, rpc } = connection;
     const lost = Promise.withResolvers<AppError>();
     this.#onTransportLost = lost.resolve;
-    const over = session.closed.then(
-      (error) => error ?? new AppError("link_lost", "the traffic-manager closed the link"),
+    void session.closed.then((error) =>
+      lost.resolve(error ?? new AppError("link_lost", "the traffic-manager closed the link")),
     );
+    const standing = new AbortController();
+    using either = linkSignals(this.#options.scope.signal, standing.signal);
+    const moving = session.resumable ? this.#replaceOld(session, either.signal, lost.resolve) : undefined;
     try {
-      const reason = await raceSignal(Promise.race([lost.promise, over]), this.#options.scope.signal);
+      const reason = await raceSignal(lost.promise, this.#options.scope.signal);
       this.#onTransportLost = undefined;
+      standing.abort(reason);
+      await moving;
       this.#lost(reason);
       rpc.giveUpCalls(reason); // whoever asked is told now; what became of it is seen when the link is back
     } catch {
       session.destroy(); // the scope ended: nobody waits for this session any more
     }
+  }
+
+  /** While there is a transport: opens the next when it is old or does not answer, and only then leaves it. */
+  async #replaceOld(session: TunnelSession, standing: AbortSignal, lose: (reason: AppError) => void): Promise<void> {
+    const { clock, log } = this.#options;
+    while (!standing.aborted) {
+      const left = new AbortController();
+      this.#leave = () => left.abort();
+      using either = linkSignals(standing, left.signal);
+      const ageMs = oldestMs - Math.random() * spreadMs;
+      await clock.sleep(ageMs, either.signal).catch(() => undefined); // whatever ended it is seen below
+      const why = left.signal.aborted ? "it did not answer" : "it is old";
+      const next = await this.#next(session, left.signal.aborted, standing);
+      if (next === undefined) continue;
+      try {
+        await this.#attempt(standing, (signal) => session.resume(next, signal));
+        log.info("manager link moved to another transport", { why });
+      } catch (error) {
+        // Left between two: neither is there any more.
+        if (unknownThere.has(toAppError(error).code)) session.destroy();
+        lose(toAppError(error));
+        return;
+      }
+    }
+  }
+
+  /** The next transport; undefined when it is not wanted any more. */
+  async #next(session: TunnelSession, isSilent: boolean, standing: AbortSignal): Promise<Duplex | undefined> {
+    let retryMs = firstRetryMs;
+    while (!standing.aborted) {
+      try {
+        return await this.#attempt(standing, (signal) => this.#options.openTransport(signal));
+      } catch (error) {
+        if (standing.aborted) return undefined;
+        this.#options.log.warn("no other transport for the manager link", {
+          error: toAppError(error).message,
+          retryMs,
+        });
+      }
+      retryMs = await this.#pause(retryMs, standing);
+      // Silent for a moment only.
+      if (isSilent && (await session.probe(patienceWith(session.roundTripMs)))) return undefined;
+    }
+    return undefined;
   }
 
   /** Tries other transports for a session that stands. False when it is over, or the far end does not know it. */
@@ -191,8 +284,10 @@ export class ManagerLink {
     for (let retryMs = firstRetryMs; !isOver && !scope.signal.aborted;) {
       let transport: Duplex | undefined;
       try {
-        transport = await openTransport(scope.signal);
-        await session.resume(transport, scope.signal);
+        await this.#attempt(scope.signal, async (signal) => {
+          transport = await openTransport(signal);
+          await session.resume(transport, signal);
+        });
         this.#up(connection, onResumed);
         log.info("manager link resumed", { sessionId: connection.arrival.sessionId });
         return true;
@@ -222,4 +317,9 @@ export class ManagerLink {
     this.#options.log.warn("manager link lost", { reason: reason.message });
     this.#options.onDown(reason);
   }
+}
+
+/** Long enough for an answer on a slow way. */
+function patienceWith(roundTripMs = 0): number {
+  return Math.min(Math.max(patienceMs, 3 * roundTripMs), maxPatienceMs);
 }

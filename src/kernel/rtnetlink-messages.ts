@@ -5,8 +5,10 @@ import type { NetlinkMessage } from "./netlink.ts";
 
 export const rtm = {
   newLink: 16,
+  deleteLink: 17,
   getLink: 18,
   newAddress: 20,
+  deleteAddress: 21,
   getAddress: 22,
   newRoute: 24,
   deleteRoute: 25,
@@ -49,12 +51,15 @@ export interface Link {
   readonly ifIndex: number;
   readonly name: string;
   readonly up: boolean;
+  /** The other end of its cable is there. */
+  readonly hasCarrier: boolean;
   readonly mtu: number | undefined;
 }
 
 const afInet = 2;
 const afInet6 = 10;
 const iffUp = 1;
+const iffLowerUp = 0x10000;
 const iflaIfname = 3;
 const iflaMtu = 4;
 const iflaAfSpec = 26;
@@ -156,6 +161,7 @@ export function decodeLink(message: NetlinkMessage): Link | undefined {
     ifIndex: view.getInt32(4, true),
     name: name === undefined ? "" : decodeText(name),
     up: (view.getUint32(8, true) & iffUp) !== 0,
+    hasCarrier: (view.getUint32(8, true) & iffLowerUp) !== 0,
     mtu: decodeU32(attributes.get(iflaMtu)),
   };
 }

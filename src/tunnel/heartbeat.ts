@@ -15,8 +15,19 @@ export interface HeartbeatOptions {
  */
 const lateMs = 500;
 
+/** A question out of turn. */
+interface Probe {
+  /** Of the PING that asks it. */
+  readonly number: number;
+  readonly patienceMs: number;
+  sinceMs: number;
+  timer: Timer;
+  readonly answer: (isThere: boolean) => void;
+}
+
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
+  readonly #probes = new Set<Probe>();
   #heardMs: number;
   #sentMs: number;
   #timer: Timer | undefined;
@@ -44,14 +55,52 @@ export class Heartbeat {
     this.#sentMs = this.#options.clock.now();
   }
 
+  /** Asks now. False when nothing at all is heard for `patienceMs` before the answer; true as well when it is stopped. */
+  probe(patienceMs: number): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#ping();
+    const probe: Probe = {
+      number: this.#pingNumber,
+      patienceMs,
+      sinceMs: this.#options.clock.now(),
+      timer: this.#options.clock.after(patienceMs, () => this.#judge(probe)).unref(),
+      answer: resolve,
+    };
+    this.#probes.add(probe);
+    return promise;
+  }
+
+  #judge(probe: Probe): void {
+    const { clock } = this.#options;
+    const nowMs = clock.now();
+    const sinceMs = Math.max(probe.sinceMs, this.#heardMs);
+    const leftMs = sinceMs + probe.patienceMs - nowMs;
+    const isLate = -leftMs > lateMs;
+    if (leftMs <= 0 && !isLate) {
+      this.#settle(probe, false);
+      return;
+    }
+    if (isLate) probe.sinceMs = nowMs;
+    probe.timer = clock.after(isLate ? probe.patienceMs : leftMs, () => this.#judge(probe)).unref();
+  }
+
+  #settle(probe: Probe, isThere: boolean): void {
+    probe.timer[Symbol.dispose]();
+    this.#probes.delete(probe);
+    probe.answer(isThere);
+  }
+
   pong(payload: Uint8Array): void {
-    if (this.#pingSentMs === undefined || readUint32(payload, 4) !== this.#pingNumber) return; // an older PING's
+    const number = readUint32(payload, 4);
+    for (const probe of this.#probes) if (((number - probe.number) | 0) >= 0) this.#settle(probe, true);
+    if (this.#pingSentMs === undefined || number !== this.#pingNumber) return; // an older PING's
     this.#roundTripMs = this.#options.clock.now() - this.#pingSentMs;
     this.#pingSentMs = undefined;
   }
 
   stop(): void {
     this.#stopped = true;
+    for (const probe of this.#probes) this.#settle(probe, true);
     this.#timer?.[Symbol.dispose]();
   }
 

@@ -73,6 +73,8 @@ export class Session implements TunnelSession, StreamHost, Pace {
   /** How the session is known to both ends; undefined where it ends with its transport. */
   readonly #resumption: Resumption | undefined;
   #transportEvents: TransportEvents | undefined;
+  /** The owner was told that there is no transport. */
+  #isLost = false;
   readonly #openings: Openings;
   readonly #offers = new Map<number, Offer>();
   readonly #streams = new Map<number, SessionStream>();
@@ -218,29 +220,37 @@ export class Session implements TunnelSession, StreamHost, Pace {
     const resumption = this.#resumption;
     invariant(resumption !== undefined, "this session ends with its transport");
     if (this.#over) transport.destroy(); // which ends the exchange below
-    this.#link.detach()?.destroy();
+    // Closed only when the next has taken over: the far end shall not take the session for lost in between.
+    const left = this.#link.detach();
     resumption.epoch += 1;
     const resume = { ...resumption, receivedSeq: this.#link.receivedSeq };
     const hello = { ...this.#hello, resume };
     const { role } = this.peer;
     const options = { transport, hello, role: "opener", expectRole: role, clock: this.#clock, signal } as const;
-    await exchangeHello(options, ({ peer, rest }) => {
-      if (peer.resume?.sessionId !== resumption.sessionId || peer.resume.epoch !== resume.epoch) {
-        transport.destroy();
-        throw malformed("HELLO does not answer for the session that was to be resumed");
-      }
-      this.continueOn(transport, rest, peer.resume.receivedSeq);
-    });
+    try {
+      await exchangeHello(options, ({ peer, rest }) => {
+        if (peer.resume?.sessionId !== resumption.sessionId || peer.resume.epoch !== resume.epoch) {
+          transport.destroy();
+          throw malformed("HELLO does not answer for the session that was to be resumed");
+        }
+        this.continueOn(transport, rest, peer.resume.receivedSeq);
+      });
+    } finally {
+      left?.destroy();
+    }
     if (this.#over) throw new AppError("link_lost", "the session is over");
   }
 
-  /** The accepter's side of it: nothing more is read from the transport before. The number of the last frame that came. */
+  probe(patienceMs: number): Promise<boolean> {
+    return this.#link.probe(patienceMs);
+  }
+
+  /**
+   * The accepter's side of it: nothing more is read from the transport before; the next follows at once, so nobody is
+   * told. The number of the last frame that came.
+   */
   stopReading(): number {
-    const transport = this.#link.detach();
-    if (transport !== undefined) {
-      transport.destroy();
-      this.#transportEvents?.lost(new AppError("link_lost", "the far end goes on with another connection"));
-    }
+    this.#link.detach()?.destroy();
     return this.#link.receivedSeq;
   }
 
@@ -249,6 +259,8 @@ export class Session implements TunnelSession, StreamHost, Pace {
     else this.#link.attach(transport, rest, receivedSeq);
     if (this.#over) return; // before, or by what the far end said
     this.#log.info("session resumed", { epoch: this.#resumption?.epoch });
+    if (!this.#isLost) return;
+    this.#isLost = false;
     this.#transportEvents?.resumed();
   }
 
@@ -256,6 +268,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
     const lost = new AppError("link_lost", message, { cause });
     if (this.#resumption !== undefined && !this.#closing && this.#goaway === undefined) {
       this.#log.info("session lost its connection", { error: message });
+      this.#isLost = true;
       this.#transportEvents?.lost(lost);
       return;
     }

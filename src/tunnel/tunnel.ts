@@ -33,6 +33,7 @@ export interface IncomingStream {
 export interface TransportEvents {
   /** The session stands, and waits for another transport; its streams stand still. */
   lost(reason: AppError): void;
+  /** It was lost, and goes on. A change from a transport that works to another is not told. */
   resumed(): void;
 }
 
@@ -64,6 +65,11 @@ export interface TunnelSession {
    * destroys this transport when that fails; with `not_found` when the far end does not know the session any more.
    */
   resume(transport: Duplex, signal: AbortSignal): Promise<void>;
+  /**
+   * Asks the far end now, behind everything that was sent. False when nothing is heard of it for `patienceMs` before it
+   * answers: this transport is of no use, or very slow. True as well when the transport is lost meanwhile.
+   */
+  probe(patienceMs: number): Promise<boolean>;
   /** No new streams; waits for the open ones until the signal aborts, then cuts. */
   close(signal: AbortSignal): Promise<void>;
   destroy(error?: AppError): void;

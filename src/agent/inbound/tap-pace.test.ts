@@ -9,6 +9,7 @@ function setUp() {
   const clock: Clock = {
     now: () => fake.now() + stalledMs,
     wallMs: () => fake.wallMs(),
+    uptimeMs: () => fake.uptimeMs() + stalledMs,
     after: (ms, callback) => fake.after(ms, callback),
     every: (ms, callback) => fake.every(ms, callback),
     sleep: (ms, signal) => fake.sleep(ms, signal),

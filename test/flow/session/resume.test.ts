@@ -2,14 +2,21 @@
 // every rival loses the connections into the cluster, and its intercepts until somebody notices.
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { connect, createServer, type AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { ManagerLink } from "#daemon/manager-link.ts";
 import { anything, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
-import { Cluster, lab, noNetwork, openSession, params, quiet, stack } from "./session-lab.ts";
+import { Cluster, ended, lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
+
+/** Waits for what never comes. */
+async function rejected(signal: AbortSignal): Promise<never> {
+  await ended(signal);
+  throw signal.reason;
+}
 
 describe("a link whose transport is lost", () => {
   /** A session that tells which tunnel session carries it. */
@@ -32,7 +39,7 @@ describe("a link whose transport is lost", () => {
       ),
     );
     if (link === undefined) throw new Error("there is a link");
-    return { ...made, cluster: others, session, link };
+    return { ...made, cluster: others, agents: others.agents, session, link };
   }
 
   test("goes on: what is open in the cluster loses no byte in 10 cuts, and the session is the same", async () => {
@@ -166,5 +173,131 @@ describe("a link whose transport is lost", () => {
     cluster.cutManager();
     await expect.poll(() => failures.length === 0 && link.current !== undefined).toBe(true);
     expect(link.current).toBe(before);
+  });
+
+  describe("or may be", () => {
+    /** A link that is asked to move whenever `grow` is called, and how often it was said to be down. */
+    async function aging() {
+      let grow: (() => void) | undefined;
+      const made = await linked({
+        ...systemClock,
+        sleep: (ms, signal) => {
+          if (ms < 30 * 60_000) return systemClock.sleep(ms, signal);
+          expect(ms).toBeLessThan(55 * 60_000);
+          return Promise.race([new Promise<void>((resolve) => (grow = resolve)), rejected(signal)]);
+        },
+      });
+      const { cluster } = made;
+      const openManager = cluster.openManager.bind(cluster);
+      const transports: Duplex[] = [];
+      cluster.openManager = async () => {
+        const transport = await openManager();
+        transports.push(transport);
+        return transport;
+      };
+      const growOld = async (): Promise<void> => {
+        await expect.poll(() => grow, { interval: 2 }).toBeDefined();
+        grow?.();
+        grow = undefined;
+      };
+      return { ...made, transports, growOld };
+    }
+
+    // The trap: balancers and API servers cut every port-forward after an hour.
+    test("is left before it is an hour old, and nobody notices", async () => {
+      const { cluster, session, link, transports, growOld, agents } = await aging();
+      const greeter = stack.use(await tcpServer((socket) => void socket.pipe(socket)));
+      await session.intercept(params(greeter.port), quiet, never);
+      const caller = connect(portOf(agents.get("hello-1")), "127.0.0.1");
+      const before = link.require();
+      const { ups } = link;
+      const states = new Set<string>();
+      const { registry } = cluster.manager;
+      const heard: Buffer[] = [];
+      caller.on("data", (chunk: Buffer) => heard.push(chunk));
+      const sent = randomBytes(4 * 1024 * 1024);
+      for (let at = 0, moves = 0; at < sent.length; at += 256 * 1024) {
+        caller.write(sent.subarray(at, at + 256 * 1024));
+        await growOld();
+        moves += 1;
+        await expect.poll(() => transports.length, { interval: 2 }).toBe(moves);
+        for (const { state } of registry.list()) states.add(state);
+        expect(link.current).toBe(before);
+      }
+      caller.end();
+      await once(caller, "end");
+      expect(Buffer.concat(heard).equals(sent)).toBe(true);
+      expect([...states, link.ups]).toEqual(["active", ups]);
+      await expect.poll(() => transports.filter(({ destroyed }) => !destroyed)).toHaveLength(1);
+    });
+
+    test("is kept when there is no other, and left when there is", async () => {
+      const { cluster, link, transports, growOld } = await aging();
+      const { openManager } = cluster;
+      const failures = [new AppError("unreachable", "the network is away"), new AppError("timeout", "no answer")];
+      const before = link.require();
+      cluster.openManager = () => {
+        const failure = failures.pop();
+        return failure === undefined ? openManager() : Promise.reject(failure);
+      };
+      await growOld();
+      await expect.poll(() => transports.length).toBe(1);
+      expect(failures).toEqual([]);
+      expect(link.current).toBe(before);
+    });
+
+    test("is another session's when the next one does not know it", async () => {
+      const { cluster, link, growOld } = await aging();
+      const before = link.require();
+      cluster.manager = stack.use(await testManager({ guard: anything }));
+      await growOld();
+      await expect.poll(() => link.current !== undefined && link.current !== before).toBe(true);
+    });
+  });
+
+  // The trap: after a change of network a connection looks alive for minutes, to those with heart-beats for seconds.
+  test("is found at once when the way may have changed, and what is well is left alone", async () => {
+    const { cluster, link } = await linked();
+    const server = stack.use(await tcpServer((socket) => void socket.pipe(socket)));
+    const before = link.require();
+    const stream = await before.session.open(
+      { kind: "tcp", target: { address: "127.0.0.1", port: server.port } },
+      never,
+    );
+    const openManager = cluster.openManager.bind(cluster);
+    let opened = 0;
+    cluster.openManager = async () => {
+      opened += 1;
+      return await openManager();
+    };
+    for (let news = 0; news < 20; news += 1) link.recheck();
+    stream.write("one");
+    expect(String((await once(stream, "data"))[0])).toBe("one");
+    await systemClock.sleep(400, never);
+    expect(opened).toBe(0);
+    cluster.muteManager();
+    const startMs = performance.now();
+    link.recheck();
+    stream.write("two");
+    expect(String((await once(stream, "data"))[0])).toBe("two");
+    expect(performance.now() - startMs).toBeLessThan(1500);
+    expect([opened, link.current]).toEqual([1, before]);
+  });
+
+  test("is not waited for any longer when the way may be there again", async () => {
+    const { cluster, link } = await linked();
+    const { openManager } = cluster;
+    let waiting = 0;
+    cluster.openManager = async (signal = never) => {
+      waiting += 1;
+      return await rejected(signal);
+    };
+    cluster.cutManager();
+    await expect.poll(() => waiting).toBe(1);
+    cluster.openManager = openManager.bind(cluster);
+    const startMs = performance.now();
+    link.recheck();
+    await expect.poll(() => link.current !== undefined, { timeout: 5000 }).toBe(true);
+    expect(performance.now() - startMs).toBeLessThan(3500);
   });
 });

@@ -60,13 +60,19 @@ export class Cluster implements ClusterAccess {
     this.restored += 1;
     return true;
   }
-  async openManager(): ReturnType<ClusterAccess["openManager"]> {
+  async openManager(_signal?: AbortSignal): ReturnType<ClusterAccess["openManager"]> {
     this.#toManager = await dial(this.manager.laptopPort);
     return this.#toManager;
   }
   /** Nobody has noticed when it returns. */
   cutManager(): void {
     this.#toManager?.destroy();
+  }
+  /** Its end does not notice: nothing comes any more, and nothing arrives. */
+  muteManager(): void {
+    this.#toManager?.pause();
+    if (this.#toManager !== undefined) this.#toManager._write = () => undefined;
+    if (this.#toManager !== undefined) this.#toManager._writev = () => undefined;
   }
   restoreManager(): ReturnType<ClusterAccess["restoreManager"]> {
     return Promise.reject(new AppError("manager_unavailable", "no pod of it is ready"));
