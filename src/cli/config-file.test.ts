@@ -33,7 +33,7 @@ describe("readConfigFile()", () => {
 images: {registry: reg.example/team, agentImage: tp:2, pullPolicy: always}
 cluster: {defaultManagerNamespace: ambassador, mappedNamespaces: [a, b]}
 intercept: {defaultPort: 9000}
-routing: {alsoProxySubnets: [10.1.0.0/16], neverProxySubnets: []}
+routing: {alsoProxySubnets: [10.1.0.0/16], neverProxySubnets: [], virtualSubnet: 246.0.0.0/8, autoResolveConflicts: false}
 timeouts: {clusterConnect: 5, trafficManagerConnect: 1m30s, agentInstall: 2m}
 grpc: {maxReceiveSize: 4Mi}
 dns: {lookupTimeout: 4s}
@@ -46,6 +46,8 @@ dns: {lookupTimeout: 4s}
       mappedNamespaces: ["a", "b"],
       alsoProxy: ["10.1.0.0/16"],
       neverProxy: [],
+      vnat: ["off"],
+      virtualSubnet: "246.0.0.0/8",
       defaultPort: 9000,
       connectTimeoutMs: 95_000,
       interceptTimeoutMs: 150_000,
@@ -66,6 +68,11 @@ describe("parseClientConfig()", () => {
     [{ images: { toString: "x" } }, "c.yml has the unknown key images.toString", expect.any(String)],
     [{ images: [] }, "c.yml: images is a list, expected a mapping of keys", undefined],
     [[], "c.yml holds a list, expected a mapping of keys", undefined],
+    [
+      { routing: { virtualSubnet: "fd00::/8" } },
+      'c.yml: routing.virtualSubnet is "fd00::/8", expected an IPv4 range such as 240.0.0.0/4',
+      undefined,
+    ],
     [
       { intercept: { defaultPort: 0 } },
       "c.yml: intercept.defaultPort is 0, expected a port from 1 to 65535",

@@ -1,6 +1,7 @@
 // config.yml: the keys of 2.20 that mean something here, checked once. An unknown key is an error with the nearest
 // name; a key of 2.20 that has no effect here is told, not swallowed. A missing or an empty file is legal.
 import { readFile } from "node:fs/promises";
+import { isIPv4 } from "node:net";
 import { AppError } from "#base/error.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { nearestName } from "./nearest.ts";
@@ -13,6 +14,9 @@ export interface ClientConfig {
   readonly mappedNamespaces?: readonly string[];
   readonly alsoProxy?: readonly string[];
   readonly neverProxy?: readonly string[];
+  /** `off`, when what collides is to be refused. */
+  readonly vnat?: readonly string[];
+  readonly virtualSubnet?: string;
   readonly defaultPort?: number;
   readonly agent?: AgentMode;
   /** Upper bounds of the calls to the daemon. */
@@ -61,8 +65,8 @@ const keys: Readonly<Record<string, Readonly<Record<string, Reader | undefined>>
     neverProxySubnets: readTexts,
     allowConflictingSubnets: undefined,
     recursionBlockDuration: undefined,
-    virtualSubnet: undefined,
-    autoResolveConflicts: undefined,
+    virtualSubnet: readSubnet,
+    autoResolveConflicts: readBoolean,
   },
   timeouts: {
     clusterConnect: readDuration,
@@ -173,6 +177,8 @@ function assemble(values: ReadonlyMap<string, unknown>, withoutEffect: readonly 
     ...put("mappedNamespaces", "cluster.mappedNamespaces"),
     ...put("alsoProxy", "routing.alsoProxySubnets"),
     ...put("neverProxy", "routing.neverProxySubnets"),
+    ...(values.get("routing.autoResolveConflicts") === false ? { vnat: ["off"] } : {}),
+    ...put("virtualSubnet", "routing.virtualSubnet"),
     ...put("defaultPort", "intercept.defaultPort"),
     ...put("agent", "intercept.agent"),
     ...sum("connectTimeoutMs", [values.get("timeouts.clusterConnect"), values.get("timeouts.trafficManagerConnect")]),
@@ -219,6 +225,18 @@ function readText(value: unknown, key: string): string {
 function readTexts(value: unknown, key: string): readonly string[] {
   if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value;
   throw invalid(`${key} is ${describe(value)}, expected a list of texts`);
+}
+
+function readBoolean(value: unknown, key: string): boolean {
+  if (typeof value === "boolean") return value;
+  throw invalid(`${key} is ${describe(value)}, expected true or false`);
+}
+
+/** An IPv4 range: IPv6 has one of our own. */
+function readSubnet(value: unknown, key: string): string {
+  const [address = "", bits = "", ...rest] = String(value).split("/");
+  if (isIPv4(address) && /^\d{1,2}$/.test(bits) && Number(bits) <= 32 && rest.length === 0) return String(value);
+  throw invalid(`${key} is ${describe(value)}, expected an IPv4 range such as 240.0.0.0/4`);
 }
 
 function readPort(value: unknown, key: string): number {

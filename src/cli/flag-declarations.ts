@@ -126,6 +126,12 @@ export function addConnectFlags(command: Command): void {
     )
     .addOption(new Option("--also-proxy <list>", "further subnets to route to the cluster").argParser(appendList))
     .addOption(new Option("--never-proxy <list>", "subnets that are never routed to the cluster").argParser(appendList))
+    .addOption(
+      new Option(
+        "--vnat <list>",
+        "subnets that are seen at other addresses; service, pods, also or all; off: not even those in use here",
+      ).argParser(appendList),
+    )
     .option("--image <reference>", "image of traffic-manager and traffic-agent")
     .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
 }

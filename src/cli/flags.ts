@@ -38,6 +38,7 @@ export interface ConnectFlags {
   readonly mappedNamespaces?: readonly string[];
   readonly alsoProxy?: readonly string[];
   readonly neverProxy?: readonly string[];
+  readonly vnat?: readonly string[];
   readonly image?: string;
   readonly imagePullPolicy?: string;
 }
@@ -60,7 +61,7 @@ const kubeFlagNames = [
   "requestTimeout",
 ] as const;
 
-const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "neverProxy"] as const;
+const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "neverProxy", "vnat"] as const;
 
 /** True when a flag names a place or a way to connect; `--namespace` alone does not. */
 export function namesPlace(flags: GlobalFlags & ConnectFlags): boolean {
@@ -82,6 +83,8 @@ export function connectOptions(
     mappedNamespaces: copy(flags.mappedNamespaces ?? config.mappedNamespaces),
     alsoProxy: copy(flags.alsoProxy ?? config.alsoProxy),
     neverProxy: copy(flags.neverProxy ?? config.neverProxy),
+    vnat: copy(flags.vnat ?? config.vnat),
+    virtualSubnet: config.virtualSubnet,
     image: imageReference(flags, environment, config),
     imagePullPolicy: pullPolicy(flags, environment, config),
   };
@@ -91,13 +94,19 @@ export function connectOptions(
 const isGiven = (value: unknown): boolean => value !== undefined && value !== "";
 const given = (text: string | undefined): string | undefined => (text === "" ? undefined : text);
 
+const vnatWords: readonly string[] = ["service", "pods", "also", "all", "off"];
+
 /** What can be said before a daemon is started, or anything in the cluster touched. */
 function checkConnectFlags(flags: GlobalFlags & ConnectFlags): void {
-  const { managerNamespace, mappedNamespaces = [], alsoProxy = [], neverProxy = [] } = flags;
+  const { managerNamespace, mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = flags;
   checkNamespaces("--manager-namespace", [managerNamespace]);
   checkNamespaces("--mapped-namespaces", mappedNamespaces);
   checkRanges("--also-proxy", alsoProxy);
   checkRanges("--never-proxy", neverProxy);
+  checkRanges(
+    "--vnat",
+    vnat.filter((wish) => !vnatWords.includes(wish)),
+  );
 }
 
 export function checkNamespaces(flag: string, values: readonly (string | undefined)[]): void {

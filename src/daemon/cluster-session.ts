@@ -9,18 +9,17 @@ import { softwareVersion } from "#base/version.ts";
 import { exec } from "#host/exec.ts";
 import { detectResolver } from "#host/resolver.ts";
 import { ensureManager } from "#installer/manager.ts";
-import { keepNodeList } from "#installer/node-list.ts";
+import { keepNodeList, type NodeListOptions } from "#installer/node-list.ts";
 import { openKube, type Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import { namespaces, services } from "#kube/objects.ts";
-import { discoverSubnets, type ClusterSubnets } from "#kube/subnets.ts";
 import type { KubeTarget } from "#kube/target.ts";
-import { formatPrefix, parsePrefix } from "#packet/address.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import { restoreLeft } from "./replaced-containers.ts";
 import type { DnsConfig } from "./dns/names.ts";
 import { ClusterNames } from "./cluster-names.ts";
+import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
 import { LaptopNetwork } from "./laptop-network.ts";
@@ -57,10 +56,20 @@ const doorMs = 1000;
 /** Where a command's flags lead, as one comparable text. */
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
-  const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], managerNamespace } = options;
+  const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
+  const { managerNamespace, virtualSubnet } = options;
   const { contextName, server, namespace, impersonate } = target;
-  const lists = [mappedNamespaces, alsoProxy, neverProxy].map((list) => [...list].sort());
-  return JSON.stringify([contextName, server, namespace, impersonate, target.user.name, managerNamespace, lists]);
+  const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
+  return JSON.stringify([
+    contextName,
+    server,
+    namespace,
+    impersonate,
+    target.user.name,
+    managerNamespace,
+    virtualSubnet,
+    lists,
+  ]);
 }
 
 /** A client with the user's own credentials; credential plugins run in the command's environment. */
@@ -114,7 +123,6 @@ export async function openClusterSession(
         log,
         openNetwork: (link, first, scope) => {
           scope.use(kube);
-          scope.background("list of nodes", keepNodeList(kube, manager.namespace, log, scope.signal));
           return openNetwork({ options, kube, helper, link, first, scope, context, signal: limit.signal });
         },
       },
@@ -169,21 +177,23 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   const { options, kube, link, first, scope, context, signal } = step;
   const { clock, log } = context;
   const { extension, namespace } = kube.target;
-  const { manager, dns } = first.arrival;
+  const { manager, dns, apiServiceHost } = first.arrival;
   const own = [namespace, manager.namespace];
   const mapped = options.mappedNamespaces ?? extension.mappedNamespaces;
   const follow = { kube, scope, log };
-  const [resolver, subnets, allNamespaces, ownServices, apiServer, helper] = await Promise.all([
+  const [resolver, ranges, allNamespaces, ownServices, apiServer, helper] = await Promise.all([
     detectResolver(clock, signal),
-    discoverSubnets(kube, own, signal),
+    ClusterRanges.discover({ kube, visible: own, podIps: manager.podIps, apiServiceHost, clock, log }, signal),
     mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
     ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
     addressesOnTheWay(kube.target),
     step.helper,
   ]);
-  const { cluster, complete } = planRanges(subnets, first);
-  log.info("ranges discovered", { cluster, from: [subnets.serviceSource, subnets.podSource] });
-  const known = { namespaces: allNamespaces.current, services: ownServices.current };
+  const onNodes: NodeListOptions["onNodes"] = (nodes) =>
+    scope.background("the nodes' ranges", ranges.onNodes(nodes, scope.signal));
+  const nodeList = keepNodeList(kube, { namespace: manager.namespace, onNodes, log }, scope.signal);
+  scope.background("list of nodes", nodeList);
+  const known = { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current };
   const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
   const network = await LaptopNetwork.open(
     {
@@ -191,19 +201,21 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
       session: first.session,
       exchange: (message, exchangeSignal) => exchangeDns(link, message, exchangeSignal),
       names: {
-        ...planNames(kube.target, cluster),
+        ...planNames(kube.target),
         clusterDomain: dns.clusterDomain,
         namespaces: withOwn(known.namespaces),
         services: known.services,
       },
       resolver,
+      ranges: known.ranges,
       routing: {
-        cluster,
-        complete,
         also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
         never: [...(options.neverProxy ?? []), ...extension.neverProxy],
         apiServer,
+        vnat: options.vnat ?? [],
+        virtualSubnet: options.virtualSubnet,
       },
+      lookFor: (addresses) => ranges.lookFor(addresses, scope.signal),
       clock,
       log,
     },
@@ -213,40 +225,15 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   scope.use(new WayChanges({ isOwn, onChange: () => link.recheck(), clock, log }));
   allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
   ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
+  ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
   return network;
 }
 
-/** The ranges for the device, and whether they are known to be all. */
-function planRanges(
-  subnets: ClusterSubnets,
-  { arrival: { manager, apiServiceHost } }: ManagerConnection,
-): { readonly cluster: readonly string[]; readonly complete: boolean } {
-  const complete = subnets.serviceSource !== "visible services" && subnets.podSource === "nodes";
-  const guessed = complete ? [] : rangesAround(manager.podIps, apiServiceHost);
-  return { cluster: [...subnets.serviceSubnets, ...subnets.podSubnets, ...guessed], complete };
-}
-
-/** Where ranges had to be guessed: what the manager's own pod shows, as wide as clusters commonly are. */
-function rangesAround(podIps: readonly string[], apiServiceHost: string | undefined): readonly string[] {
-  const around = (address: string, bits4: number, bits6: number): string[] => {
-    const prefix = parsePrefix(`${address}/${address.includes(":") ? bits6 : bits4}`);
-    return prefix === undefined ? [] : [formatPrefix(prefix)];
-  };
-  return [
-    ...podIps.flatMap((address) => around(address, 24, 64)),
-    ...(apiServiceHost === undefined ? [] : around(apiServiceHost, 16, 112)),
-  ];
-}
-
 /** What of the names is settled at `connect`. */
-function planNames(
-  { namespace, extension }: KubeTarget,
-  cluster: readonly string[],
-): Omit<DnsConfig, "clusterDomain" | "namespaces"> {
+function planNames({ namespace, extension }: KubeTarget): Omit<DnsConfig, "clusterDomain" | "namespaces"> {
   const { includeSuffixes, excludeSuffixes, excludes } = extension.dns;
   return {
     namespace,
-    subnets: cluster.flatMap((cidr) => parsePrefix(cidr) ?? []),
     includeSuffixes,
     excludes,
     ...(excludeSuffixes.length === 0 ? {} : { excludeSuffixes }),

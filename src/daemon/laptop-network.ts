@@ -7,20 +7,20 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import { formatPrefix, parsePrefix, type Prefix } from "#packet/address.ts";
+import type { Translation } from "#packet/translation.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
-import { planDeviceAddresses } from "./device-addresses.ts";
+import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
+import { planDeviceAddresses, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
+import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.ts";
 import { checkName, defaultExcludeSuffixes, routingDomains, searchDomain, type DnsConfig } from "./dns/names.ts";
 import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import type { Helper } from "./helper-client.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
-import { planRoutes } from "./routing.ts";
 import type { SessionNetwork } from "./session.ts";
-import { SingleRoutes } from "./single-routes.ts";
 
 export interface LaptopNetworkOptions {
   readonly helper: Helper;
@@ -30,16 +30,10 @@ export interface LaptopNetworkOptions {
   readonly names: DnsConfig;
   /** The host's own resolvers, and how names reach us. */
   readonly resolver: { readonly mode: "resolved" | "nft"; readonly nameservers: readonly string[] };
-  readonly routing: {
-    /** Service and pod ranges. */
-    readonly cluster: readonly string[];
-    /** False when the ranges were guessed from what is visible: answered addresses then get routes of their own. */
-    readonly complete: boolean;
-    readonly also: readonly string[];
-    readonly never: readonly string[];
-    /** The API server's addresses: in no route, whatever the user says. */
-    readonly apiServer: readonly string[];
-  };
+  readonly ranges: Ranges;
+  readonly routing: RoutingWishes;
+  /** Answered addresses that no range holds: perhaps a range has come. */
+  readonly lookFor: (addresses: readonly string[]) => Promise<void>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -54,26 +48,40 @@ const dnsHints = {
 export class LaptopNetwork implements SessionNetwork {
   /** Resolves when the helper or the device is gone. */
   readonly lost: Promise<AppError>;
-  readonly warnings: readonly string[] = [];
   readonly #options: LaptopNetworkOptions;
   readonly #scope: Scope;
   readonly #resolveLost: (error: AppError) => void;
-  readonly #single = new SingleRoutes(() => this.#applyRoutes());
+  readonly #routes: DeviceRoutes;
+  readonly #deviceAddresses: DeviceAddresses;
   #outbound: Outbound | undefined;
   #dns: Dns | undefined;
   /** What look-ups are hooked with now. */
   #hooked: { readonly server: string; readonly hook: DnsHook } | undefined;
   #names: DnsConfig;
   #deviceName = "";
-  #routes: readonly Prefix[] = [];
 
   private constructor(options: LaptopNetworkOptions) {
     this.#options = options;
-    this.#names = options.names;
     this.#scope = new Scope(options.log);
     const { promise, resolve } = Promise.withResolvers<AppError>();
     this.lost = promise;
     this.#resolveLost = resolve;
+    const { helper, routing: wishes, ranges, resolver, lookFor, log } = options;
+    const { services, pods } = ranges;
+    this.#deviceAddresses = planDeviceAddresses(
+      [...services, ...pods, ...wishes.also].some((cidr) => cidr.includes(":")),
+    );
+    this.#routes = new DeviceRoutes({
+      helper,
+      wishes,
+      ranges,
+      nameservers: resolver.nameservers,
+      families: this.#deviceAddresses.outbound.v6 === undefined ? [4] : [4, 16],
+      lookFor,
+      onTranslation: (translation) => this.#setTranslation(translation),
+      log,
+    });
+    this.#names = { ...options.names, subnets: this.#routes.ranges };
   }
 
   /** A network whose data path was tried, or every step undone. */
@@ -88,6 +96,12 @@ export class LaptopNetwork implements SessionNetwork {
     }
   }
 
+  get warnings(): readonly string[] {
+    return this.#routes.warnings;
+  }
+  asSeenHere(text: string): string {
+    return this.#routes.translation.inText(text);
+  }
   /** The link's session for new flows, or none while it is down. */
   setSession(session: TunnelSession | undefined): void {
     this.#outbound?.setSession(session);
@@ -98,8 +112,7 @@ export class LaptopNetwork implements SessionNetwork {
   }
   /** Namespaces, or services of the connection's own, came or went. */
   setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
-    this.#names = { ...this.#names, ...names };
-    this.#dns?.setConfig(this.#names);
+    this.#setConfig(names);
     this.#renewHook();
   }
 
@@ -107,9 +120,15 @@ export class LaptopNetwork implements SessionNetwork {
     return this.#deviceName;
   }
 
+  /** The cluster has more addresses than before. */
+  async setRanges(ranges: Ranges): Promise<void> {
+    await this.#routes.setRanges(ranges);
+    this.#setConfig({ subnets: this.#routes.ranges });
+  }
+
   /** Tries the device and the system's resolver now, so that what it says is true now. */
   async status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">> {
-    const { helper, resolver, routing } = this.#options;
+    const { helper, resolver } = this.#options;
     const [problem, dnsError] = await Promise.all([sayWhy(this.#testPath(signal)), sayWhy(this.#testDns(signal))]);
     const local = this.#dns?.addresses[0];
     return {
@@ -124,11 +143,7 @@ export class LaptopNetwork implements SessionNetwork {
         includeSuffixes: [...(this.#names.includeSuffixes ?? [])],
         ...(dnsError === undefined ? {} : { error: dnsError }),
       },
-      routing: {
-        subnets: this.#routes.map(formatPrefix),
-        alsoProxy: [...routing.also],
-        neverProxy: [...routing.never],
-      },
+      routing: this.#routes.status(),
     };
   }
 
@@ -137,10 +152,10 @@ export class LaptopNetwork implements SessionNetwork {
   }
 
   async #open(signal: AbortSignal): Promise<void> {
-    const { helper, routing, session, clock, log, resolver } = this.#options;
+    const { helper, session, clock, log, resolver } = this.#options;
     helper.onLost((error) => this.#resolveLost(error));
     this.#scope.defer(() => helper.close());
-    const addresses = planDeviceAddresses(routing.cluster.some((cidr) => cidr.includes(":")));
+    const addresses = this.#deviceAddresses;
     const opened = await helper.openDevice({ addresses: [...addresses.prefixes], mtu: 65_535 });
     this.#deviceName = opened.name;
     const { device } = opened;
@@ -149,6 +164,7 @@ export class LaptopNetwork implements SessionNetwork {
     const outbound = await startOutbound({
       device,
       addresses: addresses.outbound,
+      realAddress: (address) => this.#routes.translation.toReal(address),
       session,
       clock,
       log,
@@ -165,13 +181,13 @@ export class LaptopNetwork implements SessionNetwork {
       upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
       config: this.#names,
       exchange: this.#options.exchange,
-      ...(routing.complete ? {} : { onAddresses: (answered) => this.#single.cover(answered, this.#routes) }),
+      onAddresses: (answered) => this.#routes.cover(answered),
       clock,
       log,
       signal: this.#scope.signal,
     });
     this.#dns = this.#scope.use(dns);
-    await this.#applyRoutes();
+    await this.#routes.apply();
     const hook = this.#planHook(dns, addresses.dnsServer);
     this.#hooked = { server: addresses.dnsServer, hook };
     await helper.hookDns(hook);
@@ -239,16 +255,13 @@ export class LaptopNetwork implements SessionNetwork {
     this.#scope.background("DNS hook", this.#options.helper.hookDns(hook));
   }
 
-  async #applyRoutes(): Promise<void> {
-    const { helper, routing, resolver } = this.#options;
-    const planned = planRoutes({
-      cluster: [...parseAll(routing.cluster), ...this.#single.prefixes],
-      also: parseAll(routing.also),
-      // Trap 13: a resolver inside the cluster's ranges would be asked through ourselves.
-      never: parseAll([...routing.never, ...routing.apiServer, ...resolver.nameservers.map(withoutZone)]),
-    });
-    await helper.setRoutes({ routes: planned.map(formatPrefix), never: [...routing.apiServer] });
-    this.#routes = planned;
+  #setConfig(change: Partial<DnsConfig>): void {
+    this.#names = { ...this.#names, ...change };
+    this.#dns?.setConfig(this.#names);
+  }
+
+  #setTranslation(translation: Translation): void {
+    this.#setConfig({ translation, subnets: this.#routes.ranges });
   }
 }
 
@@ -260,18 +273,4 @@ async function sayWhy(check: Promise<void>): Promise<string | undefined> {
   } catch (error) {
     return toAppError(error).message;
   }
-}
-
-function withoutZone(address: string): string {
-  return address.split("%")[0] ?? address;
-}
-
-function parseAll(cidrs: readonly string[]): readonly Prefix[] {
-  return cidrs.map((cidr) => {
-    const prefix = parsePrefix(cidr);
-    if (prefix !== undefined) return prefix;
-    throw new AppError("invalid_config", `${cidr} is not an address range; expected a form like 10.0.0.0/8`, {
-      hint: "check --also-proxy, --never-proxy and the kubeconfig's extension",
-    });
-  });
 }

@@ -29,6 +29,9 @@ import { holdPodPorts, type PodDialer } from "#daemon/pod-ports/pod-ports.ts";
 type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
 type LeaveParams = Omit<ParamsOf<typeof controlApi, "leave">, "name">;
 type IngestParams = ParamsOf<typeof controlApi, "ingest">;
+interface GivenEnvironment {
+  readonly environment?: Record<string, string>;
+}
 type InterceptParams = ParamsOf<typeof controlApi, "intercept">;
 
 /** The cluster's API as the session uses it; cluster-access.ts fulfils it. */
@@ -56,6 +59,8 @@ export interface SessionNetwork extends AsyncDisposable {
   setSession(session: TunnelSession | undefined): void;
   /** Short names are looked up in these as well, after the connection's own. */
   setAlsoNamespaces(namespaces: readonly string[]): void;
+  /** A text of the cluster's, with addresses as this laptop sees them. */
+  asSeenHere?(text: string): string;
   status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">>;
 }
 
@@ -221,14 +226,26 @@ export class Session implements AsyncDisposable {
   }
 
   /** The laptop's ports are taken before anything is touched. */
-  async #holding<T>(params: InterceptParams | IngestParams, create: (wants: PodWants) => Promise<T>): Promise<T> {
+  async #holding<T extends GivenEnvironment>(
+    params: InterceptParams | IngestParams,
+    create: (wants: PodWants) => Promise<T>,
+  ): Promise<T> {
     const { wantEnvironment: environment, volumes, toPod = [] } = params;
     const { access, clock, log } = this.#options;
     const dialer: PodDialer = {
       openPodPort: (...where) => access.openPodPort(...where),
       openUdp: (target, signal) => this.#link.require().session.open({ kind: "udp", target }, signal),
     };
-    return await holdPodPorts(toPod, { dialer, clock, log }, (ports) => create({ environment, volumes, ports }));
+    const result = await holdPodPorts(toPod, { dialer, clock, log }, (ports) =>
+      create({ environment, volumes, ports }),
+    );
+    return { ...result, ...this.#asSeenHere(result) };
+  }
+
+  #asSeenHere({ environment }: GivenEnvironment): GivenEnvironment {
+    if (environment === undefined) return {};
+    const seen = Object.entries(environment).map(([key, value]) => [key, this.#network.asSeenHere?.(value) ?? value]);
+    return { environment: Object.fromEntries(seen) as Record<string, string> };
   }
 
   /** Resolves when there is no such intercept of ours any more, with why when somebody else ended it; never rejects. */

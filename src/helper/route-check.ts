@@ -98,7 +98,7 @@ function overlapRefusal(prefix: Prefix, { destination, ifIndex, gateway, type }:
 function refusal(prefix: Prefix, what: string, against: readonly string[]): AppError {
   const route = formatPrefix(prefix);
   return new AppError("route_conflict", `the cluster's range ${route} ${what}`, {
-    hint: `leave the addresses out with --never-proxy, or take the other route away`,
+    hint: "leave the addresses out with --never-proxy, see them at others with --vnat, or take the other route away",
     fields: { route, against },
   });
 }

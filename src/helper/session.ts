@@ -149,14 +149,22 @@ export class HelperSession implements AsyncDisposable {
     const done: Prefix[] = [];
     try {
       for (const prefix of prefixes) {
-        this.#netlink.addRoute(prefix, device.index);
+        this.#addOne(prefix, device);
         done.push(prefix);
         this.#routes.set(formatPrefix(prefix), prefix);
         this.#checkTaken(prefix, device);
       }
     } catch (error) {
       for (const prefix of done) this.#removeQuietly(prefix, device);
-      throw asConflict(error);
+      throw error;
+    }
+  }
+
+  #addOne(prefix: Prefix, device: SessionDevice): void {
+    try {
+      this.#netlink.addRoute(prefix, device.index);
+    } catch (error) {
+      throw asConflict(error, prefix);
     }
   }
 
@@ -166,7 +174,10 @@ export class HelperSession implements AsyncDisposable {
     if (route?.ifIndex === device.index) return;
     const other = route?.ifIndex === undefined ? "nowhere" : `to ${this.#linkName(route.ifIndex)}`;
     const message = `packets for ${formatPrefix(prefix)} go ${other} in spite of the route to ${device.name}`;
-    throw new AppError("route_conflict", message, { hint: "a VPN's routing rules (`ip rule`) stand above it" });
+    throw new AppError("route_conflict", message, {
+      hint: "a VPN's routing rules (`ip rule`) stand above it",
+      fields: { route: formatPrefix(prefix), against: [] },
+    });
   }
 
   #remove(prefix: Prefix, device: SessionDevice): void {
@@ -235,7 +246,8 @@ function requireAddress(text: string): IpAddress {
   throw new AppError("protocol", `"${text}" is no IP address`);
 }
 
-function asConflict(error: unknown): unknown {
+function asConflict(error: unknown, prefix: Prefix): unknown {
   if (!isAppError(error) || error.fields["errno"] !== "EEXIST") return error;
-  return new AppError("route_conflict", error.message, { cause: error, fields: error.fields });
+  const fields = { ...error.fields, route: formatPrefix(prefix), against: [formatPrefix(prefix)] };
+  return new AppError("route_conflict", error.message, { cause: error, fields });
 }

@@ -37,7 +37,7 @@ class Cluster implements AsyncDisposable {
       for (const wake of this.#waiting) wake();
       this.#waiting.clear();
     };
-    await keepNodeList(this.server.open(), "telepresence", silentLogger, this.ending.signal);
+    await keepNodeList(this.server.open(), { namespace: "telepresence", log: silentLogger }, this.ending.signal);
   }
   /** Looked at after each request: no time of its own, which a busy machine would not keep. */
   async until(holds: () => boolean): Promise<void> {

@@ -25,11 +25,19 @@ export async function listNodeIps(kube: Kube, signal: AbortSignal): Promise<read
   }
 }
 
+export interface NodeListOptions {
+  readonly namespace: string;
+  /** Hears of the nodes, too, for as long as they are followed. */
+  readonly onNodes?: (nodes: readonly KubeNode[]) => void;
+  readonly log: Logger;
+}
+
 /** Keeps the list current until the signal aborts, or as far as the user may. Never rejects. */
-export async function keepNodeList(kube: Kube, namespace: string, log: Logger, signal: AbortSignal): Promise<void> {
+export async function keepNodeList(kube: Kube, options: NodeListOptions, signal: AbortSignal): Promise<void> {
+  const { namespace, onNodes, log } = options;
   try {
     const texts = (await mayFollow(kube, signal))
-      ? follow(kube, signal)
+      ? follow(kube, onNodes, signal)
       : [(await listNodeIps(kube, signal)).join("\n")];
     let create = true;
     for await (const text of texts) {
@@ -47,11 +55,16 @@ async function mayFollow(kube: Kube, signal: AbortSignal): Promise<boolean> {
 }
 
 /** The list, now and after each change of it. */
-async function* follow(kube: Kube, signal: AbortSignal): AsyncGenerator<string, void, void> {
+async function* follow(
+  kube: Kube,
+  onNodes: NodeListOptions["onNodes"],
+  signal: AbortSignal,
+): AsyncGenerator<string, void, void> {
   const live = new LiveSet<KubeNode>();
   let last: string | undefined;
   for await (const event of watch(kube, nodes, {}, signal)) {
     live.apply(event);
+    onNodes?.(live.items);
     const text = addressesOf(live.items).join("\n");
     if (text !== last) yield text;
     last = text;

@@ -31,6 +31,10 @@ export const connectOptionsSchema = z.object({
   mappedNamespaces: names.optional(),
   alsoProxy: z.array(z.string().max(64)).max(1000).optional(),
   neverProxy: z.array(z.string().max(64)).max(1000).optional(),
+  /** Ranges that are seen at other addresses: also `service`, `pods`, `also`, `all`; `off`: none, whatever collides. */
+  vnat: z.array(z.string().max(64)).max(1000).optional(),
+  /** Where those other addresses are taken from. */
+  virtualSubnet: z.string().max(64).optional(),
   /** Container image of manager and agents; the built-in reference when absent. */
   image: z.string().max(512).optional(),
   imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).optional(),
@@ -85,7 +89,17 @@ export const daemonStatusSchema = z.object({
     })
     .optional(),
   routing: z
-    .object({ subnets: z.array(z.string()), alsoProxy: z.array(z.string()), neverProxy: z.array(z.string()) })
+    .object({
+      subnets: z.array(z.string()),
+      alsoProxy: z.array(z.string()),
+      neverProxy: z.array(z.string()),
+      /** Ranges of the cluster that this laptop sees at other addresses, and why when nobody asked for it. */
+      translated: z
+        .array(z.object({ subnet: z.string(), seenAs: z.string(), because: z.string().optional() }))
+        .optional(),
+      /** Ranges of an address family that the cluster did not have at `connect`. */
+      unrouted: z.array(z.string()).optional(),
+    })
     .optional(),
   manager: z.object({ version: z.string(), podName: z.string(), image: z.string() }).optional(),
   intercepts: z.array(interceptInfoSchema),

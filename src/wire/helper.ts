@@ -83,6 +83,8 @@ export const helperErrorSchema = z.object({
   code: z.string().max(64),
   message: z.string().max(4096),
   hint: z.string().max(4096).optional(),
+  /** Of a refused route: which, and what of this machine stands against it. */
+  fields: z.object({ route: prefixText, against: z.array(z.string().max(64)).max(8) }).optional(),
 });
 
 export const helperReplySchema = z.union([
@@ -94,11 +96,17 @@ export const helperReplySchema = z.union([
 export function encodeHelperError(error: AppError): z.infer<typeof helperErrorSchema> {
   const { code, message, hint } = error;
   const short = (text: string): string => text.slice(0, 4000);
-  return { code, message: short(message), ...(hint === undefined ? {} : { hint: short(hint) }) };
+  const conflict = helperErrorSchema.shape.fields.safeParse(error.fields);
+  const fields = conflict.success && conflict.data !== undefined ? { fields: conflict.data } : {};
+  return { code, message: short(message), ...(hint === undefined ? {} : { hint: short(hint) }), ...fields };
 }
 
 /** The error again; a code this end does not know becomes `helper_failed`. */
 export function decodeHelperError(error: z.infer<typeof helperErrorSchema>): AppError {
   const code: ErrorCode = Object.hasOwn(errorCodes, error.code) ? (error.code as ErrorCode) : "helper_failed";
-  return new AppError(code, error.message, error.hint === undefined ? {} : { hint: error.hint });
+  const { hint, fields } = error;
+  return new AppError(code, error.message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(fields === undefined ? {} : { fields }),
+  });
 }

@@ -299,17 +299,29 @@ describe("the laptop's network", () => {
     await lab.rootSh(line);
   }
 
-  test("has a route that overlaps: the error names both (trap 11)", async () => {
+  test("has a route that overlaps: both are named, and the cluster is seen at other addresses (trap 11)", async () => {
     await change(
       "ip link add vpn0 type veth peer name vpn1; ip link set vpn1 up; ip link set vpn0 up; ip route add 10.96.0.0/16 dev vpn0",
       "ip link del vpn0",
     );
-    const [{ code, stderr }, ms] = await timed(() => lab.cli(["connect"]));
-    figure("overlapping route named after", ms);
-    expect(code).toBe(1);
-    expect(stderr).toMatch(/^telepresence: error: .*10\.96\.0\.0\/16.*vpn0.*\n$/);
+    const { code, stderr } = await lab.cli(["connect"]);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/10\.96\.0\.0\/16 overlaps .* vpn0; here its addresses are seen at 240\.0\.0\.0\/16\n$/);
+    const { stdout: seen } = await lab.sh("getent ahostsv4 hello.default");
+    expect(seen).toMatch(/^240\.0\.\d+\.\d+ /);
+    expect((await lab.sh(`getent hosts ${seen.split(" ")[0]}`)).stdout).toContain("hello.default.svc.cluster.local");
+    await helloAnswers();
+    expect((await lab.sh("ip route get 10.96.0.10")).stdout).toContain("dev vpn0");
+    expect((await lab.cli(["status"])).stdout).toMatch(
+      /Seen elsewhere\s*:\s+10\.96\.0\.0\/16 as 240\.0\.0\.0\/16: .*vpn0/,
+    );
     await lab.quit();
-    // and the way out that the hint names
+    const [refused, ms] = await timed(() => lab.cli(["connect", "--vnat", "off"]));
+    figure("overlapping route named after", ms);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/^telepresence: error: .*10\.96\.0\.0\/16.*vpn0.*\n$/);
+    await lab.quit();
+    // and the other way out that the hint names
     expect(await lab.cli(["connect", "--never-proxy", "10.96.0.0/16"])).toMatchObject({ code: 0, stderr: "" });
   });
   test("may hold blackhole and unreachable routes elsewhere (trap 15)", async () => {

@@ -121,8 +121,21 @@ function rootDaemonBlock(status: DaemonStatus): readonly string[] {
       subnetPair("Also Proxy", routing.alsoProxy),
       subnetPair("Never Proxy", routing.neverProxy),
     );
+    pairs.push(...translatedPairs(routing));
   }
   return [`${names.rootDaemon}: Running`, ...formatKeyValues(pairs, 2)];
+}
+
+function translatedPairs({ translated = [], unrouted = [] }: NonNullable<DaemonStatus["routing"]>): KeyValue[] {
+  const lines = translated.map(
+    ({ subnet, seenAs, because }) => `${subnet} as ${seenAs}${because === undefined ? "" : `: ${because}`}`,
+  );
+  return [
+    ...(lines.length === 0 ? [] : [{ key: "Seen elsewhere", value: "", below: lines }]),
+    ...(unrouted.length === 0
+      ? []
+      : [{ key: "Not routed", value: `${bracket(unrouted)} came while connected; quit and connect to reach it` }]),
+  ];
 }
 
 function dnsLines(dns: NonNullable<DaemonStatus["dns"]>): readonly string[] {
@@ -250,6 +263,12 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     subnets: omitEmpty(routing?.subnets),
     also_proxy_subnets: omitEmpty(routing?.alsoProxy),
     never_proxy_subnets: omitEmpty(routing?.neverProxy),
+    translated_subnets: routing?.translated?.map(({ subnet, seenAs, because }) => ({
+      subnet,
+      seen_as: seenAs,
+      because,
+    })),
+    unrouted_subnets: routing?.unrouted,
   };
 }
 

@@ -5,6 +5,7 @@
 // the cluster is asked first, and what it does not know is the host's.
 // @from daemon/dns/resolve.ts
 import { prefixContains, type Prefix } from "#packet/address.ts";
+import type { Translation } from "#packet/translation.ts";
 import { dnsTypes } from "#packet/dns-message.ts";
 import { isPublicSuffix } from "./public-suffix.ts";
 
@@ -27,6 +28,8 @@ export interface DnsConfig {
   readonly excludes?: readonly string[];
   /** Pod and service ranges: reverse look-ups of their addresses are ours. */
   readonly subnets?: readonly Prefix[];
+  /** Where the laptop sees addresses that are elsewhere in the cluster. */
+  readonly translation?: Translation;
 }
 
 export const defaultExcludeSuffixes = [".arpa", ".com", ".io", ".net", ".org", ".ru"] as const;
@@ -78,6 +81,7 @@ export class Names {
   readonly #excludes: readonly string[];
   readonly #excludedNames: ReadonlySet<string>;
   readonly #subnets: readonly Prefix[];
+  readonly #translation: Translation | undefined;
 
   constructor(config: DnsConfig) {
     this.#domain = plain(config.clusterDomain);
@@ -88,6 +92,7 @@ export class Names {
     this.#excludes = (config.excludeSuffixes ?? defaultExcludeSuffixes).map(plain);
     this.#excludedNames = new Set((config.excludes ?? []).map(plain));
     this.#subnets = config.subnets ?? [];
+    this.#translation = config.translation;
   }
 
   /** The name in lower case without a last dot. */
@@ -144,7 +149,9 @@ export class Names {
   #classifyReverse(name: string): Verdict {
     const address = reverseAddress(name);
     if (address === undefined) return host;
-    return this.#subnets.some((subnet) => prefixContains(subnet, address)) ? { ...only(name), foreign: true } : host;
+    if (!this.#subnets.some((subnet) => prefixContains(subnet, address))) return host;
+    const real = this.#translation?.toReal(address);
+    return { ...only(real === undefined ? name : reverseName(real)), foreign: true };
   }
 }
 
@@ -176,6 +183,12 @@ export function reverseAddress(name: string): Uint8Array | undefined {
   return Uint8Array.from({ length: 16 }, (_, index) =>
     Number.parseInt(digits.slice(index * 2, index * 2 + 2).join(""), 16),
   );
+}
+
+function reverseName(address: Uint8Array): string {
+  if (address.length === 4) return `${[...address].toReversed().join(".")}.in-addr.arpa`;
+  const digits = Buffer.from(address).toString("hex").split("");
+  return `${digits.toReversed().join(".")}.ip6.arpa`;
 }
 
 /** What systemd-resolved is told to ask us for, as plain labels. resolvectl's limit is far above; the helper's is this. */

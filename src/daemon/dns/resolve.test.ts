@@ -3,7 +3,9 @@ import dnsPacket from "dns-packet";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { randomInputs } from "#base/random-inputs.fake.ts";
-import { dnsRcodes, type DnsAnswer } from "#packet/dns-message.ts";
+import { parseAddress, parsePrefix } from "#packet/address.ts";
+import { dnsRcodes, type DnsAnswer, type DnsRecord } from "#packet/dns-message.ts";
+import { Translation } from "#packet/translation.ts";
 import { checkName, searchDomain } from "./names.ts";
 import { checkAddress, Resolve } from "./resolve.ts";
 
@@ -36,6 +38,34 @@ function setUp(cluster: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] }, 
 }
 
 describe("Resolve", () => {
+  test("gives addresses as the laptop sees them, and asks for a reverse name as the cluster has it", async () => {
+    const mappings = [
+      ["10.96.0.0/16", "240.0.0.0/16"],
+      ["fd00:96::/112", "fd74:656c::/112"],
+    ].map(([real = "", virtual = ""]) => ({ real: parsePrefix(real)!, virtual: parsePrefix(virtual)! }));
+    const record = (type: number, text: string): DnsRecord => ({
+      owner: undefined,
+      type,
+      class: 1,
+      ttlSeconds: 3,
+      data: parseAddress(text)!,
+    });
+    const answers = [record(1, "10.96.0.9"), record(28, "fd00:96::9"), record(1, "10.9.0.9")];
+    const { resolve, asked } = setUp({ rcode: dnsRcodes.noError, answers });
+    const subnets = mappings.map(({ virtual }) => virtual);
+    resolve.setConfig({ ...config, translation: new Translation(mappings), subnets });
+    const reply = decode(await resolve.answer(query("hello.default"), "udp"));
+    expect(reply.answers?.map((answer) => "data" in answer && answer.data)).toEqual([
+      "240.0.0.9",
+      "fd74:656c::9",
+      "10.9.0.9",
+    ]);
+    await resolve.answer(query("9.0.0.240.in-addr.arpa", "PTR"), "udp");
+    const zeros = "0.".repeat(23);
+    await resolve.answer(query(`9.${zeros}c.6.5.6.4.7.d.f.ip6.arpa`, "PTR"), "udp");
+    expect(asked.slice(1)).toEqual(["9.0.96.10.in-addr.arpa", `9.${zeros}6.9.0.0.0.0.d.f.ip6.arpa`]);
+  });
+
   test("forwards other classes, opcodes and odd names untouched", async () => {
     const { resolve, asked, forwarded } = setUp(undefined, query("x"));
     const chaos = query("hello.default");

@@ -2,7 +2,9 @@
 // takes the forwarding branch before anything of the cluster is touched.
 // @from daemon/dns/server.ts
 // @to daemon/dns/names.ts, daemon/dns/cluster.ts, daemon/dns/forward.ts
+import type { Translation } from "#packet/translation.ts";
 import {
+  addressOf,
   dnsClassIn,
   dnsHeaderBytes,
   dnsRcodes,
@@ -49,6 +51,7 @@ export class Resolve {
   readonly #cluster: Pick<ClusterLookup, "lookUp" | "isEcho">;
   readonly #forwarder: Pick<Forwarder, "forward">;
   #names: Names;
+  #translation: Translation | undefined;
   readonly stats: DnsStats = {
     queries: 0,
     fromCluster: 0,
@@ -64,12 +67,14 @@ export class Resolve {
     forwarder: Pick<Forwarder, "forward">,
   ) {
     this.#names = new Names(config);
+    this.#translation = config.translation;
     this.#cluster = cluster;
     this.#forwarder = forwarder;
   }
 
   setConfig(config: DnsConfig): void {
     this.#names = new Names(config);
+    this.#translation = config.translation;
   }
 
   /** The reply, or undefined when the message deserves none. Never rejects. */
@@ -84,12 +89,24 @@ export class Resolve {
       const known = verdict.kind === "check" && query.type === dnsTypes.a ? checkAnswer : noData;
       return reply(query, verdict.kind === "missing" ? nameError : known, transport);
     }
-    const answer = await this.#cluster.lookUp(verdict.candidates, query.type, verdict.foreign);
+    const answer = this.#seenHere(await this.#cluster.lookUp(verdict.candidates, query.type, verdict.foreign));
     if (answer.rcode === dnsRcodes.servFail) this.stats.clusterFailed++;
     else this.stats.fromCluster++;
     const isAnswer = answer.rcode === dnsRcodes.noError;
     if (isAnswer || verdict.otherwise === "missing") return reply(query, answer, transport);
     return this.#askHostToo(query, message, { answer, transport });
+  }
+
+  /** Addresses as this laptop sees them. */
+  #seenHere(answer: DnsAnswer): DnsAnswer {
+    const translation = this.#translation;
+    if (translation === undefined || translation.mappings.length === 0) return answer;
+    const answers = answer.answers.map((record) => {
+      const address = addressOf(record);
+      const seen = address === undefined ? undefined : translation.toVirtual(address);
+      return seen === undefined ? record : { ...record, data: seen };
+    });
+    return { ...answer, answers };
   }
 
   #judge(query: DnsQuery): Verdict {

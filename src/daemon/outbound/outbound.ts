@@ -1,7 +1,7 @@
 // Builds the outbound hops over one device and ends them. Open this first; the hops are listed in README.md.
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
-import { sameAddress, parseAddress } from "#packet/address.ts";
+import { formatAddress, parseAddress, sameAddress, type IpAddress } from "#packet/address.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Endpoint } from "#wire/open.ts";
 import { parseFamily, type OutboundAddresses, type OutboundFamily } from "./addresses.ts";
@@ -19,6 +19,8 @@ export interface OutboundOptions {
   readonly device: OutboundDevice;
   /** Their addresses must be on the device already. */
   readonly addresses: OutboundAddresses;
+  /** The address in the cluster behind one that only this laptop sees. */
+  readonly realAddress?: (address: IpAddress) => IpAddress | undefined;
   /** The session at start; later ones come through setSession(). */
   readonly session?: TunnelSession | undefined;
   readonly clock: Clock;
@@ -51,7 +53,7 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
     writer,
     stats,
     report,
-    open: (target, signal) => opener.open({ kind: "udp", target }, signal),
+    open: (target, signal) => opener.open({ kind: "udp", target: inCluster(target, options) }, signal),
   });
   const parts: Parts = { options, stats, opener, writer, report };
   const accepts: TcpAccept[] = [];
@@ -89,6 +91,12 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   };
 }
 
+function inCluster(target: Endpoint, { realAddress }: OutboundOptions): Endpoint {
+  const seen = realAddress === undefined ? undefined : parseAddress(target.address);
+  const real = seen === undefined ? undefined : realAddress?.(seen);
+  return real === undefined ? target : { address: formatAddress(real), port: target.port };
+}
+
 interface Parts {
   readonly options: OutboundOptions;
   readonly stats: OutboundStats;
@@ -112,7 +120,9 @@ async function startFamily(
     stats,
     report,
     open: (target, signal) =>
-      isProbe(target) ? Promise.resolve(createEcho()) : opener.open({ kind: "tcp", target }, signal),
+      isProbe(target)
+        ? Promise.resolve(createEcho())
+        : opener.open({ kind: "tcp", target: inCluster(target, options) }, signal),
   });
   const { clock, log, signal } = options;
   const accept = await TcpAccept.listen({ address: text.address, redirect: tcp, stats, clock, log, signal });

@@ -7,11 +7,13 @@ import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { startOutbound, type Outbound } from "#daemon/outbound/outbound.ts";
+import { startOutbound, type Outbound, type OutboundOptions } from "#daemon/outbound/outbound.ts";
 import { FakePacketDevice } from "#kernel/packet-device.fake.ts";
+import { parsePrefix } from "#packet/address.ts";
 import { PacketView, protocols } from "#packet/packet-view.ts";
 import { tcpPacket, udpPacket } from "#packet/packet.fake.ts";
 import { flagsOf, tcpFlags } from "#packet/tcp.ts";
+import { Translation } from "#packet/translation.ts";
 import { createSessionPair, type SessionPair } from "#tunnel/session-pair.fake.ts";
 import type { IncomingStream, TunnelStream } from "#tunnel/tunnel.ts";
 
@@ -32,7 +34,7 @@ interface Laptop {
   incoming(): Promise<IncomingStream>;
 }
 
-async function setUp(): Promise<Laptop> {
+async function setUp(more: Partial<OutboundOptions> = {}): Promise<Laptop> {
   const pair = await createSessionPair(systemClock);
   const [device, kernel] = FakePacketDevice.pair();
   const packets = createQueue<PacketView>();
@@ -51,6 +53,7 @@ async function setUp(): Promise<Laptop> {
     log: silentLogger,
     signal: new AbortController().signal,
     onFlow: (flow) => flows.push(flow),
+    ...more,
   });
   cleanUps.push(
     () => pair[Symbol.asyncDispose](),
@@ -226,4 +229,22 @@ test("close() refuses what is held, resets what stands, and takes nothing more",
   expect(await ended).toMatchObject([{ code: "ECONNRESET" }]);
   await closed;
   await laptop.outbound.close();
+});
+
+test("a connection and a datagram to an address that only the laptop sees go to the one in the cluster", async () => {
+  const prefixes = { real: parsePrefix("10.7.0.0/16")!, virtual: parsePrefix("10.96.0.0/16")! };
+  const translation = new Translation([prefixes]);
+  const laptop = await setUp({ realAddress: (address) => translation.toReal(address) });
+  laptop.send(syn(5001));
+  const tcp = await laptop.incoming();
+  expect(tcp.request).toEqual({ kind: "tcp", target: { address: "10.7.0.10", port: 80 } });
+  tcp.reject("refused", "no");
+  // The program hears from whom it asked.
+  expect((await laptop.next()).source()).toEqual(Uint8Array.of(10, 96, 0, 10));
+  laptop.send(udpPacket({ source: own.address, sourcePort: 5002, ...target }, Uint8Array.of(1)));
+  const udp = await laptop.incoming();
+  expect(udp.request).toEqual({ kind: "udp", target: { address: "10.7.0.10", port: 80 } });
+  const stream = udp.accept();
+  stream.onDatagram((datagram) => stream.sendDatagram(datagram));
+  expect((await laptop.next()).source()).toEqual(Uint8Array.of(10, 96, 0, 10));
 });

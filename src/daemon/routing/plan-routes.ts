@@ -2,6 +2,7 @@
 // most specific wins. What is never ours is cut out rather than routed elsewhere, so that the laptop's own routes to
 // it stay as they are. Pure.
 import { formatPrefix, prefixContains, type Prefix } from "#packet/address.ts";
+import { halvesOf } from "#packet/translation.ts";
 
 export interface RoutingWish {
   /** Service and pod ranges. */
@@ -50,21 +51,10 @@ function cover(region: Prefix, proxy: boolean, rules: readonly Rule[], routes: P
     if (proxy) routes.push(region);
     return;
   }
-  for (const half of halves(region)) {
+  for (const half of halvesOf(region)) {
     const exact = rules.find((rule) => samePrefix(rule.prefix, half));
     cover(half, exact?.proxy ?? proxy, inside, routes);
   }
-}
-
-function halves(region: Prefix): readonly Prefix[] {
-  const bits = region.bits + 1;
-  const upper = Uint8Array.from(region.address);
-  const index = region.bits >>> 3;
-  upper[index] = (upper[index] ?? 0) | (0x80 >>> (region.bits & 7));
-  return [
-    { address: region.address, bits },
-    { address: upper, bits },
-  ];
 }
 
 function strictlyInside(inner: Prefix, outer: Prefix): boolean {

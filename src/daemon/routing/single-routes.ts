@@ -24,13 +24,12 @@ export class SingleRoutes {
     return [...this.#routes.values()];
   }
 
-  /** Rejects when they cannot be set; those that were there before stay. */
-  async cover(answered: readonly string[], standing: readonly Prefix[]): Promise<void> {
+  /** Private addresses that no route covers. Rejects when they cannot be set; those that were there before stay. */
+  async cover(uncovered: readonly string[]): Promise<void> {
     const added: string[] = [];
-    for (const text of answered) {
+    for (const text of uncovered) {
       const address = parseAddress(text);
-      if (address === undefined || !privateRanges.some((range) => prefixContains(range, address))) continue;
-      if (standing.some((route) => prefixContains(route, address))) continue;
+      if (address === undefined || !isPrivate(text)) continue;
       if (this.#routes.has(text) || this.#routes.size >= maxSingleRoutes) continue;
       this.#routes.set(text, { address, bits: address.length * 8 });
       added.push(text);
@@ -43,4 +42,9 @@ export class SingleRoutes {
       throw error;
     }
   }
+}
+
+export function isPrivate(text: string): boolean {
+  const address = parseAddress(text);
+  return address !== undefined && privateRanges.some((range) => prefixContains(range, address));
 }

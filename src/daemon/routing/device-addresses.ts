@@ -1,6 +1,6 @@
 // The device's own little networks. 246.246.0.0/16 is what the original uses by default: class E, so no real network
 // has it, and Linux routes it like any other. The IPv6 one is a unique local prefix (RFC 4193) of our own.
-import type { OutboundAddresses } from "./outbound/addresses.ts";
+import type { OutboundAddresses } from "#daemon/outbound/addresses.ts";
 
 export interface DeviceAddresses {
   readonly outbound: OutboundAddresses;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { formatPrefix, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
 import fc from "fast-check";
-import { planRoutes } from "./routing.ts";
+import { planRoutes } from "./plan-routes.ts";
 
 const prefix = (text: string): Prefix => {
   const parsed = parsePrefix(text);
