@@ -4,7 +4,7 @@
 //   identity  local port 2 | remote port 2 | local address 16 | remote address 16 | interface 4 | cookie 8
 //   request   family 1 | protocol 1 | extensions 1 | 0 | states 4 | identity 48
 //   answer    family 1 | state 1 | timer 2 | identity 48 | expires 4 | unread 4 | unacknowledged 4 | user 4 | inode 4
-import { formatAddress } from "#packet/address.ts";
+import { formatAddress, parseAddress } from "#packet/address.ts";
 import { NetlinkWriter, decodeAttributes, nlm, viewOf } from "./netlink.ts";
 import type { NetlinkMessage } from "./netlink.ts";
 
@@ -77,6 +77,19 @@ export function encodeConnectionDump(sequence: number, request: DumpRequest): Ui
   return new NetlinkWriter().message({ type: byFamily, flags: nlm.request | nlm.dump, sequence }, body).bytes();
 }
 
+/** One connection, by both its ends. */
+export function encodeConnectionLookup(sequence: number, ends: Pick<TcpConnection, "local" | "remote">): Uint8Array {
+  const identity = new Uint8Array(identityBytes);
+  viewOf(identity).setUint16(0, ends.local.port);
+  viewOf(identity).setUint16(2, ends.remote.port);
+  const [local, remote] = [parseAddress(ends.local.address), parseAddress(ends.remote.address)];
+  identity.set(local ?? [], 4);
+  identity.set(remote ?? [], 20);
+  identity.fill(0xff, 40); // whatever its cookie
+  const body = requestBody(local?.length === 16 ? 6 : 4, allStates, identity);
+  return new NetlinkWriter().message({ type: byFamily, flags: nlm.request | nlm.ack, sequence }, body).bytes();
+}
+
 /** Ends the connection as if its far end had reset it, and tells the far end so. */
 export function encodeDestroy(sequence: number, connection: Pick<TcpConnection, "family" | "identity">): Uint8Array {
   const body = requestBody(connection.family, allStates, connection.identity);
@@ -102,6 +115,11 @@ export function decodeConnection(message: NetlinkMessage): TcpConnection | undef
     identity,
     family: isIpv4 ? 4 : 6,
   };
+}
+
+/** The user whose program has the socket. */
+export function decodeOwner({ type, payload }: NetlinkMessage): number | undefined {
+  return type === byFamily && payload.length >= answerBytes ? viewOf(payload).getUint32(64, true) : undefined;
 }
 
 /** From struct tcp_info, which only ever grows at its end. */

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { destroyConnections, destroyObstacle, listConnections } from "./sock-diag.ts";
+import { connectionOwner, destroyConnections, destroyObstacle, listConnections } from "./sock-diag.ts";
 
 const open: (Server | Socket)[] = [];
 afterEach(() => {
@@ -50,6 +50,14 @@ describe("listConnections()", () => {
     const { connections: found, truncated } = listConnections({ localPort: port, states: [1], limit: 2 });
     expect([found.length, truncated]).toEqual([2, true]);
   });
+});
+
+test("connectionOwner() knows whose program is at the other end, and no connection that is none", async () => {
+  const { port, callers } = await connections(1);
+  const local = { address: "127.0.0.1", port: callers[0]!.localPort! };
+  const remote = { address: "127.0.0.1", port };
+  expect(connectionOwner({ local, remote })).toBe(process.getuid?.());
+  expect(connectionOwner({ local: { ...local, port: 1 }, remote })).toBeUndefined();
 });
 
 test("destroyConnections() ends another's connection, or destroyObstacle() says why it cannot", async () => {

@@ -3,7 +3,13 @@
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { checkCall, libc } from "./ffi.ts";
 import { NetlinkSocket } from "./netlink-socket.ts";
-import { decodeConnection, encodeConnectionDump, encodeDestroy } from "./sock-diag-messages.ts";
+import {
+  decodeConnection,
+  decodeOwner,
+  encodeConnectionDump,
+  encodeConnectionLookup,
+  encodeDestroy,
+} from "./sock-diag-messages.ts";
 import type { DumpRequest, TcpConnection } from "./sock-diag-messages.ts";
 import { socketAddress } from "./transparent-dial.ts";
 
@@ -51,6 +57,23 @@ export function listConnections(query: ConnectionQuery): ConnectionList {
     if (truncated) break;
   }
   return { connections, truncated };
+}
+
+/** The user whose program has this end of a connection of this host; undefined when there is no such connection. */
+export function connectionOwner(ends: Pick<TcpConnection, "local" | "remote">): number | undefined {
+  using socket = open();
+  const sequence = socket.nextSequence();
+  try {
+    const answers = socket.exchange(
+      encodeConnectionLookup(sequence, ends),
+      new Set([sequence]),
+      "finding a connection",
+    );
+    return answers.map(decodeOwner).find((owner) => owner !== undefined);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw explain(error, listHints);
+  }
 }
 
 /**
