@@ -1,6 +1,7 @@
 // From a command to a connected daemon: start the daemon, start the helper, connect, and say what happened.
 import { AppError, isAppError } from "#base/error.ts";
-import type { ConnectOptions } from "#wire/control-api.ts";
+import type { Connection, ConnectOptions, controlApi } from "#wire/control-api.ts";
+import type { ResultOf } from "#wire/rpc.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { readConfigFile } from "./config-file.ts";
 import type { CommandContext } from "./context.ts";
@@ -10,6 +11,7 @@ import { connectOptions, namesPlace } from "./flags.ts";
 import type { HelperAttempt } from "./helper-start.ts";
 import { claimHelper, startHelper } from "./helper-start.ts";
 import { connectionToJson } from "./texts/json.ts";
+import { formatProxy } from "./texts/proxy.ts";
 
 /** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
 const connectLimitMs = 300_000;
@@ -19,6 +21,8 @@ export interface Connected extends Disposable {
   readonly config: ClientConfig;
   /** This command made the connection. */
   readonly fresh: boolean;
+  /** Where it leads; not asked for where one stood. */
+  readonly connection?: Connection;
 }
 
 /** `result`: what happens is the command's answer (connect). `progress`: it is on the way to another one. */
@@ -37,8 +41,9 @@ export async function connect(context: CommandContext, telling: Telling): Promis
   const options = connectOptions(context.flags, context.environment, config);
   const daemon = await openOrStartDaemon(context, () => tell(context, telling, "Launching Telepresence User Daemon"));
   try {
-    const fresh = await connectThrough(context, daemon, { options, config, telling });
-    return { daemon, config, fresh, [Symbol.dispose]: () => daemon[Symbol.dispose]() };
+    await checkRootless(daemon, options);
+    const { fresh, connection } = await connectThrough(context, daemon, { options, config, telling });
+    return { daemon, config, fresh, connection, [Symbol.dispose]: () => daemon[Symbol.dispose]() };
   } catch (error) {
     daemon[Symbol.dispose]();
     throw error;
@@ -61,17 +66,39 @@ export async function connectIfNeeded(context: CommandContext): Promise<Connecte
   try {
     if (daemon.hello.connected && !namesPlace(context.flags)) return result(false);
     const options = connectOptions(context.flags, context.environment, config);
-    if (daemon.hello.connected) await keepNamespace(daemon, options);
-    return result(await connectThrough(context, daemon, { options, config, telling: "progress" }));
+    if (daemon.hello.connected) await keepStanding(daemon, options);
+    return result((await connectThrough(context, daemon, { options, config, telling: "progress" })).fresh);
   } catch (error) {
     daemon[Symbol.dispose]();
     throw error;
   }
 }
 
-async function keepNamespace(daemon: OpenedDaemon, options: ConnectOptions): Promise<void> {
+/** Before a password is asked for: a connection without a device is no other one's. Ports left out are those it has. */
+async function checkRootless({ client, hello }: OpenedDaemon, options: ConnectOptions): Promise<void> {
+  if (!hello.connected || hello.helperRunning) return;
+  const { connection } = await client.call("status", {}, statusLimitMs);
+  const [standing, wanted] = [connection?.rootless?.proxy, options.rootless?.proxy];
+  if (connection?.rootless === undefined) return;
+  if (options.rootless === undefined) {
+    throw new AppError("already_connected_elsewhere", "telepresence is connected without a network device", {
+      hint: "run `telepresence connect --proxy` to see its proxies, or `telepresence quit` and connect again",
+    });
+  }
+  if (wanted === undefined || standing === undefined) return;
+  const keep = (port: number, other: number): number => (port === 0 ? other : port);
+  options.rootless.proxy = {
+    socksPort: keep(wanted.socksPort, standing.socksPort),
+    httpPort: keep(wanted.httpPort, standing.httpPort),
+  };
+}
+
+/** What this command does not mean by its flags. */
+async function keepStanding(daemon: OpenedDaemon, options: ConnectOptions): Promise<void> {
   const { connection } = await daemon.client.call("status", {}, statusLimitMs);
-  if (connection !== undefined) options.kube.flags.namespace = connection.namespace;
+  if (connection === undefined) return;
+  options.kube.flags.namespace = connection.namespace;
+  options.rootless = connection.rootless;
 }
 
 /** chosen: what the daemon may take to undo a connection that has no helper. */
@@ -86,14 +113,19 @@ interface Wish {
   readonly telling: Telling;
 }
 
-/** True when the connection is new. */
-async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wish: Wish): Promise<boolean> {
-  const { helperRunning } = daemon.hello;
+interface Outcome {
+  /** It is new. */
+  readonly fresh: boolean;
+  readonly connection: Connection;
+}
+
+async function connectThrough(context: CommandContext, daemon: OpenedDaemon, wish: Wish): Promise<Outcome> {
+  const needsNone = daemon.hello.helperRunning || wish.options.rootless !== undefined;
   try {
-    return await tryConnect(context, daemon, wish, helperRunning);
+    return await tryConnect(context, daemon, wish, needsNone);
   } catch (error) {
     // The helper that was there when the daemon said hello has ended since, with its connection.
-    if (!helperRunning || !isAppError(error, "helper_failed")) throw error;
+    if (!needsNone || !isAppError(error, "helper_failed")) throw error;
     return await tryConnect(context, daemon, wish, false);
   }
 }
@@ -102,25 +134,19 @@ async function tryConnect(
   context: CommandContext,
   daemon: OpenedDaemon,
   wish: Wish,
-  helperRunning: boolean,
-): Promise<boolean> {
+  needsNone: boolean,
+): Promise<Outcome> {
   const { client } = daemon;
-  using claim = helperRunning ? undefined : await claimHelper(context, client);
+  using claim = needsNone ? undefined : await claimHelper(context, client);
   const helper = claim === undefined ? undefined : await launchHelper(context, daemon, wish.telling);
   const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;
   const connecting = client.call("connect", wish.options, limitMs);
   const call = { over: false };
   const hopeless = helper === undefined ? never : helperIsHopeless(context, client, helper, call);
   try {
-    const { fresh, connection, installedManager, warnings } = await Promise.race([connecting, hopeless]);
-    for (const warning of warnings) context.output.warn(warning);
-    const { context: name, namespace, server, managerNamespace } = connection;
-    const { telling } = wish;
-    if (telling === "result") context.output.data(connectionToJson(connection, { fresh, installedManager }));
-    // A connection that stood may have lost its traffic-manager.
-    if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
-    if (fresh) tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);
-    return fresh;
+    const answer = await Promise.race([connecting, hopeless]);
+    sayConnected(context, wish.telling, answer);
+    return answer;
   } catch (error) {
     connecting.catch(() => undefined); // it ends with the connection
     if (isAppError(error, "helper_failed") && helper !== undefined)
@@ -129,6 +155,17 @@ async function tryConnect(
   } finally {
     call.over = true;
   }
+}
+
+function sayConnected(context: CommandContext, telling: Telling, answer: ResultOf<typeof controlApi, "connect">): void {
+  const { fresh, connection, installedManager, warnings } = answer;
+  for (const warning of warnings) context.output.warn(warning);
+  const { context: name, namespace, server, managerNamespace } = connection;
+  if (telling === "result") context.output.data(connectionToJson(connection, { fresh, installedManager }));
+  // A connection that stood may have lost its traffic-manager.
+  if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
+  if (fresh) tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);
+  if (telling === "result") for (const line of formatProxy(connection)) context.output.line(line);
 }
 
 const never = new Promise<never>(() => undefined);

@@ -136,6 +136,13 @@ export function addConnectFlags(command: Command): void {
     .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
 }
 
+export function addProxyFlags(command: Command): void {
+  command
+    .option("--proxy", "a SOCKS5 and an HTTP proxy on this laptop instead of a network device; needs no root")
+    .option("--proxy-socks <port>", "the SOCKS5 proxy's port (default: one that is free)")
+    .option("--proxy-http <port>", "the HTTP proxy's port (default: one that is free)");
+}
+
 export function addGlobalFlags(program: Command): void {
   program
     .optionsGroup(headings.kubernetes)

@@ -41,6 +41,9 @@ export interface ConnectFlags {
   readonly vnat?: readonly string[];
   readonly image?: string;
   readonly imagePullPolicy?: string;
+  readonly proxy?: boolean;
+  readonly proxySocks?: string;
+  readonly proxyHttp?: string;
 }
 
 const kubeFlagNames = [
@@ -87,7 +90,26 @@ export function connectOptions(
     virtualSubnet: config.virtualSubnet,
     image: imageReference(flags, environment, config),
     imagePullPolicy: pullPolicy(flags, environment, config),
+    rootless: rootlessWish(flags),
   };
+}
+
+/** A port of a proxy is a wish for proxies. */
+function rootlessWish({ proxy, proxySocks, proxyHttp }: ConnectFlags): ConnectOptions["rootless"] {
+  if (proxy !== true && proxySocks === undefined && proxyHttp === undefined) return undefined;
+  const socksPort = proxyPort("--proxy-socks", proxySocks);
+  const httpPort = proxyPort("--proxy-http", proxyHttp);
+  if (socksPort === httpPort && socksPort !== 0) {
+    throw new AppError("usage", `--proxy-socks and --proxy-http are both ${socksPort}, expected two ports`);
+  }
+  return { proxy: { socksPort, httpPort } };
+}
+
+/** 0 is one that is free. */
+function proxyPort(flag: string, text = "0"): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (port <= 65_535) return port;
+  throw new AppError("usage", `${flag} is "${text}", expected a port number`);
 }
 
 /** An empty text is none, as kubectl has it: scripts write `--context "$CONTEXT"`. */

@@ -2,7 +2,14 @@
 // does not pay for `intercept`. Words after the first `--` never reach commander: they are the user's own command.
 import type { CommanderError, OutputConfiguration } from "commander";
 import { Command, Help, Option } from "commander";
-import { addConnectFlags, addGlobalFlags, addIngestFlags, addInterceptFlags, hideFlags } from "./flag-declarations.ts";
+import {
+  addConnectFlags,
+  addGlobalFlags,
+  addIngestFlags,
+  addInterceptFlags,
+  addProxyFlags,
+  hideFlags,
+} from "./flag-declarations.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
@@ -107,6 +114,7 @@ function declareSession(program: Command, options: ProgramOptions): void {
     )
     .usage("[flags] [-- command [args...]]");
   addConnectFlags(connect);
+  addProxyFlags(connect);
   action(connect, options, ([words]) => async (context) => {
     refuseExtraWords(words as readonly string[], { portMissing: false });
     const { runConnect } = await import("./commands/connect.ts");

@@ -2,7 +2,7 @@
 // be done side by side is: the helper starts and the ranges are discovered while the link comes up.
 import { deadline, linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError } from "#base/error.ts";
+import { AppError, isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
@@ -22,9 +22,10 @@ import { ClusterNames } from "./cluster-names.ts";
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
-import { LaptopNetwork } from "./laptop-network.ts";
+import { LaptopNetwork, type LaptopNetworkOptions } from "./laptop-network.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
+import { RootlessNetwork } from "./rootless-network.ts";
 import { addressesOnTheWay } from "./server-addresses.ts";
 import { Session } from "./session.ts";
 import { WayChanges } from "./way-changes.ts";
@@ -57,7 +58,7 @@ const doorMs = 1000;
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
   const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
-  const { managerNamespace, virtualSubnet } = options;
+  const { managerNamespace, virtualSubnet, rootless } = options;
   const { contextName, server, namespace, impersonate } = target;
   const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
   return JSON.stringify([
@@ -69,6 +70,7 @@ export async function identifyTarget(options: ConnectOptions): Promise<string> {
     managerNamespace,
     virtualSubnet,
     lists,
+    rootless,
   ]);
 }
 
@@ -93,7 +95,7 @@ export async function openClusterSession(
   using limit = deadline(clock, connectTimeoutMs, "connecting", signal);
   const abandoned = new AbortController();
   using waiting = linkSignals(limit.signal, abandoned.signal);
-  const helper = waitForHelper(context, waiting.signal);
+  const helper = options.rootless === undefined ? waitForHelper(context, waiting.signal) : Promise.resolve(undefined);
   helper.catch(() => undefined); // awaited below, unless the manager fails first
   try {
     progress(`Connecting to ${target.server}`);
@@ -116,6 +118,7 @@ export async function openClusterSession(
         managerNamespace: manager.namespace,
         managerImage: image.image,
         mappedNamespaces,
+        rootless: options.rootless,
         client: context.client,
         installId: context.installId,
         warnings: [...(await missing), ...manager.warnings, ...left],
@@ -165,7 +168,8 @@ async function nobodyComes({ door, clock }: ClusterSessionContext, signal: Abort
 interface NetworkStep {
   readonly options: ConnectOptions;
   readonly kube: Kube;
-  readonly helper: Promise<Helper>;
+  /** Resolves with none where none is needed. */
+  readonly helper: Promise<Helper | undefined>;
   readonly link: ManagerLink;
   readonly first: ManagerConnection;
   readonly scope: Scope;
@@ -173,7 +177,7 @@ interface NetworkStep {
   readonly signal: AbortSignal;
 }
 
-async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
+async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessNetwork> {
   const { options, kube, link, first, scope, context, signal } = step;
   const { clock, log } = context;
   const { extension, namespace } = kube.target;
@@ -182,7 +186,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   const mapped = options.mappedNamespaces ?? extension.mappedNamespaces;
   const follow = { kube, scope, log };
   const [resolver, ranges, allNamespaces, ownServices, apiServer, helper] = await Promise.all([
-    detectResolver(clock, signal),
+    findResolver(options, clock, signal),
     ClusterRanges.discover({ kube, visible: own, podIps: manager.podIps, apiServiceHost, clock, log }, signal),
     mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
     ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
@@ -195,38 +199,52 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork> {
   scope.background("list of nodes", nodeList);
   const known = { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current };
   const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
-  const network = await LaptopNetwork.open(
-    {
-      helper,
-      session: first.session,
-      exchange: (message, exchangeSignal) => exchangeDns(link, message, exchangeSignal),
-      names: {
-        ...planNames(kube.target),
-        clusterDomain: dns.clusterDomain,
-        namespaces: withOwn(known.namespaces),
-        services: known.services,
-      },
-      resolver,
-      ranges: known.ranges,
-      routing: {
-        also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
-        never: [...(options.neverProxy ?? []), ...extension.neverProxy],
-        apiServer,
-        vnat: options.vnat ?? [],
-        virtualSubnet: options.virtualSubnet,
-      },
-      lookFor: (addresses) => ranges.lookFor(addresses, scope.signal),
-      clock,
-      log,
+  const common = {
+    session: first.session,
+    exchange: (message: Uint8Array, exchangeSignal: AbortSignal) => exchangeDns(link, message, exchangeSignal),
+    names: {
+      ...planNames(kube.target),
+      clusterDomain: dns.clusterDomain,
+      namespaces: withOwn(known.namespaces),
+      services: known.services,
     },
-    signal,
-  );
+    resolver,
+    ranges: known.ranges,
+    routing: {
+      also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
+      never: [...(options.neverProxy ?? []), ...extension.neverProxy],
+      apiServer,
+      vnat: options.vnat ?? [],
+      virtualSubnet: options.virtualSubnet,
+    },
+    lookFor: (addresses: readonly string[]) => ranges.lookFor(addresses, scope.signal),
+    clock,
+    log,
+  };
+  const network =
+    helper === undefined
+      ? await RootlessNetwork.open({ ...common, proxy: options.rootless?.proxy }, signal)
+      : await LaptopNetwork.open({ ...common, helper }, signal);
   const isOwn = (device: string): boolean => device === network.deviceName;
   scope.use(new WayChanges({ isOwn, onChange: () => link.recheck(), clock, log }));
   allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
   ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
   ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
   return network;
+}
+
+/** Without a device names need no way to us; whoever else answers them may be nobody. */
+async function findResolver(
+  { rootless }: ConnectOptions,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<LaptopNetworkOptions["resolver"]> {
+  try {
+    return await detectResolver(clock, signal);
+  } catch (error) {
+    if (rootless === undefined || !isAppError(error, "dns_hook_failed")) throw error;
+    return { mode: "nft", nameservers: [] };
+  }
 }
 
 /** What of the names is settled at `connect`. */

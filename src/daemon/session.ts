@@ -56,6 +56,8 @@ export interface SessionNetwork extends AsyncDisposable {
   /** Resolves when the helper or the device is gone. */
   readonly lost: Promise<AppError>;
   readonly warnings: readonly string[];
+  /** Of a network without a device. */
+  readonly proxy?: Connection["proxy"];
   setSession(session: TunnelSession | undefined): void;
   /** Short names are looked up in these as well, after the connection's own. */
   setAlsoNamespaces(namespaces: readonly string[]): void;
@@ -69,6 +71,7 @@ export interface SessionOptions {
   readonly managerNamespace: string;
   readonly managerImage: string;
   readonly mappedNamespaces: readonly string[];
+  readonly rootless?: Connection["rootless"];
   /** `user@host`. */
   readonly client: string;
   readonly installId: string;
@@ -124,6 +127,7 @@ export class Session implements AsyncDisposable {
       managerNamespace: options.managerNamespace,
       managerVersion: parts.version,
       mappedNamespaces: [...options.mappedNamespaces],
+      ...(options.rootless === undefined ? {} : { rootless: options.rootless, proxy: parts.network.proxy }),
     };
   }
 

@@ -24,6 +24,13 @@ const namespace = z.string().max(63);
 const names = z.array(z.string().max(253)).max(10_000);
 const warnings = z.array(z.string());
 
+const proxyPort = z.number().int().min(0).max(65_535);
+/** The cluster without a device and without root: for programs that use a proxy. */
+const rootlessSchema = z.object({
+  /** Ports on the loopback, 0 for one that is free. */
+  proxy: z.object({ socksPort: proxyPort, httpPort: proxyPort }),
+});
+
 /** How to reach, and if missing install, the manager. Shared by every call that may connect. */
 export const connectOptionsSchema = z.object({
   kube: kubeFlagsSchema,
@@ -38,6 +45,7 @@ export const connectOptionsSchema = z.object({
   /** Container image of manager and agents; the built-in reference when absent. */
   image: z.string().max(512).optional(),
   imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).optional(),
+  rootless: rootlessSchema.optional(),
 });
 export type ConnectOptions = z.infer<typeof connectOptionsSchema>;
 
@@ -48,6 +56,10 @@ export const connectionSchema = z.object({
   managerNamespace: z.string(),
   managerVersion: z.string(),
   mappedNamespaces: names,
+  /** As it was asked for. */
+  rootless: rootlessSchema.optional(),
+  /** Where its proxies listen: `127.0.0.1:1080`. */
+  proxy: z.object({ socks: z.string(), http: z.string() }).optional(),
 });
 export type Connection = z.infer<typeof connectionSchema>;
 

@@ -7,6 +7,7 @@ import { connect } from "#cli/connection.ts";
 import { quitDaemon } from "#cli/daemon-socket.ts";
 import { runForeground } from "#cli/foreground.ts";
 import { requireCommand } from "#cli/own-command.ts";
+import { proxyEnvironment } from "#cli/texts/proxy.ts";
 
 /** chosen: disconnecting drains intercepts first. */
 const undoLimitMs = 60_000;
@@ -21,7 +22,7 @@ export async function runConnect(context: CommandContext, command: readonly stri
     const undone = started ? "quit" : connected.fresh ? "disconnect" : "nothing";
     return await runForeground(
       context,
-      { command: [file, ...args], env: context.environment.all },
+      { command: [file, ...args], env: { ...context.environment.all, ...proxyEnvironment(connected.connection) } },
       { client, undo: undone },
     );
   } finally {

@@ -8,6 +8,7 @@ import { isReplacement } from "./replacement.ts";
 import { isWiretap } from "./wiretap.ts";
 import { ingestToJson } from "./ingest.ts";
 import { podPortsToJson } from "./pod-ports.ts";
+import { proxyToJson } from "./proxy.ts";
 
 const allConnections = "all TCP connections";
 
@@ -99,6 +100,7 @@ export function connectionToJson(
     manager_namespace: connection.managerNamespace,
     mapped_namespaces: connection.mappedNamespaces.length > 0 ? connection.mappedNamespaces : undefined,
     traffic_manager: `v${connection.managerVersion.replace(/^v/, "")}`,
+    proxy: proxyToJson(connection),
   };
 }
 

@@ -12,6 +12,7 @@ import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
 import { describePodPorts, podPortsToJson } from "./pod-ports.ts";
+import { proxyToJson } from "./proxy.ts";
 import { describeUnread } from "./unread-connections.ts";
 import { formatCopies, isWiretap } from "./wiretap.ts";
 
@@ -52,6 +53,7 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     if (connection.mappedNamespaces.length > 0) {
       pairs.push({ key: "Mapped namespaces", value: bracket(connection.mappedNamespaces) });
     }
+    pairs.push(...proxyPairs(status));
     if (status.transport !== undefined) pairs.push({ key: "Transport", value: status.transport });
     if (status.roundTrip !== undefined) pairs.push({ key: "Round trip", value: formatRoundTrip(status.roundTrip) });
     pairs.push({
@@ -72,6 +74,15 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     }
   }
   return [`${names.userDaemon}: Running`, ...formatKeyValues(pairs, 2)];
+}
+
+/** In place of what the root daemon's block says of a device. */
+function proxyPairs({ connection, routing }: DaemonStatus): readonly KeyValue[] {
+  const { proxy } = connection ?? {};
+  if (proxy === undefined) return [];
+  const below = [`SOCKS5: ${proxy.socks}`, `HTTP: ${proxy.http}`];
+  const subnets = routing === undefined ? [] : [subnetPair("Subnets", routing.subnets)];
+  return [{ key: "Proxies", value: "no device, no root", below }, ...subnets];
 }
 
 /** Wiretaps have a place of their own. */
@@ -207,6 +218,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     namespace: connection?.namespace,
     manager_namespace: connection?.managerNamespace,
     mapped_namespaces: omitEmpty(connection?.mappedNamespaces),
+    proxy: connection && proxyToJson(connection),
     transport: status.transport,
     round_trip_ms: status.roundTrip?.value,
     round_trip_age_ms: status.roundTrip?.ageMs,

@@ -109,6 +109,15 @@ export class Resolve {
     return { ...answer, answers };
   }
 
+  /** What the cluster alone says of a name; undefined where the host's answer is the one that counts. Never rejects. */
+  async ask(name: string, type: number): Promise<DnsAnswer | undefined> {
+    const verdict = this.#names.classify(name.toLowerCase().replace(/\.$/, ""), type);
+    if (verdict.kind === "missing") return nameError;
+    if (verdict.kind !== "cluster") return undefined;
+    const answer = await this.#cluster.lookUp(verdict.candidates, type, verdict.foreign);
+    return answer.rcode === dnsRcodes.noError || verdict.otherwise === "missing" ? answer : undefined;
+  }
+
   #judge(query: DnsQuery): Verdict {
     if (query.opcode !== 0 || query.class !== dnsClassIn || query.name === undefined) return { kind: "host" };
     return this.#names.classify(query.name, query.type);

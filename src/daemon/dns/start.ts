@@ -1,6 +1,7 @@
 // Builds the DNS hops and ends them.
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
+import type { DnsAnswer } from "#packet/dns-message.ts";
 import { ClusterLookup, type Exchange, type OnAddresses } from "./cluster.ts";
 import { Forwarder } from "./forward.ts";
 import type { DnsConfig } from "./names.ts";
@@ -25,6 +26,8 @@ export interface Dns extends AsyncDisposable {
   readonly addresses: readonly DnsAddress[];
   /** UDP and TCP ports that forwarded queries leave from: the hook must let them pass. */
   readonly upstreamSourcePorts: readonly number[];
+  /** What the cluster alone says of a name; undefined where the host's answer is the one that counts. Never rejects. */
+  ask(name: string, type: number): Promise<DnsAnswer | undefined>;
   /** What is ours has changed; forgets earlier answers. */
   setConfig(config: DnsConfig): void;
   setUpstreams(upstreams: readonly Upstream[]): void;
@@ -53,6 +56,7 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
   return {
     addresses,
     upstreamSourcePorts: forwarder.sourcePorts,
+    ask: (name, type) => resolve.ask(name, type),
     setConfig: (config) => {
       resolve.setConfig(config);
       cluster.flush();

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import { Interrupts } from "#cli/interrupts.ts";
+import type { DaemonStatus } from "#wire/control-api.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
 import { connection, interceptInfo, makeHome, ScriptedDaemon, workload } from "./scripted-daemon.ts";
@@ -117,6 +118,65 @@ describe("connect", () => {
       kube: { flags: { context: "kind-dev", namespace: "default" }, cwd: home.path, env: { HOME: home.path } },
     });
     expect(await run("connect")).toEqual({ code: 0, stdout: "", stderr: "" });
+  });
+
+  describe("--proxy", () => {
+    const proxy = { socks: "127.0.0.1:1080", http: "127.0.0.1:3128" };
+    const rootless = { proxy: { socksPort: 1080, httpPort: 0 } };
+    const through = { ...connection, rootless, proxy };
+    const script: Script = {
+      connect: () => ({ fresh: true, installedManager: false, connection: through, warnings: [] }),
+      status: () => ({ ...(daemon?.status() as DaemonStatus), helper: undefined, dns: undefined, connection: through }),
+    };
+    const startRootless = async (connected: boolean): Promise<void> => {
+      await start(script);
+      if (daemon !== undefined) Object.assign(daemon, { helperRunning: false, connected });
+    };
+
+    // A password was asked for although nothing needs root.
+    test("starts no helper, and tells where the proxies are and how programs find them", async () => {
+      await startRootless(false);
+      const { code, stdout, stderr } = await run("connect", "--proxy", "--proxy-socks", "1080");
+      expect([code, stderr]).toEqual([0, ""]);
+      expect(stdout).toContain("Proxies: SOCKS5 127.0.0.1:1080, HTTP 127.0.0.1:3128");
+      expect(stdout).toContain("\n  export ALL_PROXY=socks5h://127.0.0.1:1080\n");
+      expect(stdout).toContain("\n  export https_proxy=http://127.0.0.1:3128\n");
+      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless });
+    });
+    test("gives the command after -- the variables; the API server is never behind the proxies", async () => {
+      await startRootless(false);
+      const seen = join(home.path, "seen");
+      const show = `echo "$ALL_PROXY $http_proxy $NO_PROXY" > ${seen}`;
+      expect((await run("connect", "--proxy", "--", "sh", "-c", show)).code).toBe(0);
+      const never = "localhost,127.0.0.1,::1";
+      expect(readFileSync(seen, "utf8")).toBe(`socks5h://127.0.0.1:1080 http://127.0.0.1:3128 ${never}\n`);
+    });
+    test("in JSON, and in status", async () => {
+      await startRootless(true);
+      const object = JSON.parse((await run("connect", "--proxy", "--format", "json")).stdout) as object;
+      expect(object).toMatchObject({ proxy: { ...proxy, environment: { ALL_PROXY: "socks5h://127.0.0.1:1080" } } });
+      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless }); // the port that it has already
+      const { stdout } = await run("status");
+      expect(stdout).toContain("SOCKS5: 127.0.0.1:1080\n");
+      expect(stdout).toContain("OSS Root Daemon: Not running\n");
+    });
+    test("is what other commands keep, and what a plain connect is told of before root is asked for", async () => {
+      await startRootless(true);
+      expect((await run("list", "--context", "kind-dev")).code).toBe(0);
+      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless });
+      const { code, stderr } = await run("connect");
+      expect([code, stderr]).toEqual([1, expect.stringContaining("is connected without a network device; run")]);
+      expect(daemon?.helperFailures).toEqual([]);
+    });
+    test.each([
+      [["--proxy-socks", "70000"], '--proxy-socks is "70000", expected a port number'],
+      [["--proxy-http", "x"], '--proxy-http is "x", expected a port number'],
+      [["--proxy-http", "80", "--proxy-socks", "80"], "are both 80, expected two ports"],
+    ])("refuses %j", async (flags, why) => {
+      await startRootless(false);
+      const { code, stderr } = await run("connect", ...flags);
+      expect([code, stderr]).toEqual([2, expect.stringContaining(why)]);
+    });
   });
 
   test("takes every connection flag, before and after its name", async () => {

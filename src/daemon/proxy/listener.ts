@@ -1,0 +1,86 @@
+// Who may come in: connections to this laptop's loopback by this user's own programs. Other users of the machine can
+// reach the port too, and would borrow this user's way into the cluster; the kernel says whose a connection is.
+import { once } from "node:events";
+import { createServer as createTcpServer, type Server, type Socket } from "node:net";
+import { AppError, isAppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { connectionOwner } from "#kernel/sock-diag.ts";
+
+/** chosen: programs' connections of one door at once; further ones are closed at once. */
+export const maxConnections = 2048;
+
+export const loopback = "127.0.0.1";
+
+export interface DoorOptions {
+  /** `SOCKS5`, for messages. */
+  readonly name: string;
+  /** 0 is any that is free. */
+  readonly port: number;
+  readonly log: Logger;
+  /** The user at the other end; undefined when it cannot be known. */
+  readonly ownerOf?: (socket: Socket) => number | undefined;
+}
+
+export interface Door extends AsyncDisposable {
+  readonly port: number;
+}
+
+/** Hands over this user's connections, nobody else's. Closing it resets what is open. */
+export async function openDoor(options: DoorOptions, onConnection: (socket: Socket) => void): Promise<Door> {
+  const { name, log, ownerOf = askKernel } = options;
+  const open = new Set<Socket>();
+  const server = createTcpServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    socket.on("error", () => undefined); // 'close' follows
+    const owner = ownerOf(socket);
+    if (owner === undefined || owner === process.getuid?.() || owner === 0) {
+      onConnection(socket);
+      return;
+    }
+    log.warn("a proxy connection was refused", { proxy: name, reason: "another user", uid: owner });
+    socket.resetAndDestroy();
+  });
+  server.maxConnections = maxConnections;
+  await listen(server, options);
+  server.on("error", (error) => log.warn("a proxy's listener failed", { proxy: name, error: error.message }));
+  const address = server.address();
+  return {
+    port: address !== null && typeof address === "object" ? address.port : 0,
+    [Symbol.asyncDispose]: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      for (const socket of open) socket.resetAndDestroy();
+      await closed;
+    },
+  };
+}
+
+async function listen(server: Server, { name, port }: DoorOptions): Promise<void> {
+  try {
+    server.listen({ host: loopback, port, exclusive: true });
+    await once(server, "listening");
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === "EADDRINUSE" ? "another program listens there" : String(code);
+    throw new AppError("port_in_use", `the ${name} proxy cannot listen on ${loopback}:${port}: ${why}`, {
+      cause,
+      hint: "name another port, or leave it out for one that is free",
+    });
+  }
+}
+
+/** A connection that is gone already has no owner and does no harm; a kernel that cannot tell is not asked. */
+function askKernel(socket: Socket): number | undefined {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  if (remoteAddress === undefined || remotePort === undefined) return undefined;
+  if (localAddress === undefined || localPort === undefined) return undefined;
+  try {
+    return connectionOwner({
+      local: { address: remoteAddress, port: remotePort },
+      remote: { address: localAddress, port: localPort },
+    });
+  } catch (error) {
+    if (isAppError(error, "unsupported")) return undefined;
+    throw error;
+  }
+}
