@@ -6,6 +6,7 @@ import { softwareVersion } from "#base/version.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
 import type { Namespace, Pod, Workload } from "#kube/objects.ts";
+import { mayForward } from "#kube/port-forward.ts";
 import { deployments, namespaces, pods } from "#kube/objects.ts";
 import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
 import { isMissingPermission } from "#kube/status.ts";
@@ -111,8 +112,7 @@ export async function findManager(
   for (const namespace of candidates.names) {
     const found = await findIn(kube, namespace, signal);
     if (found === undefined) continue;
-    const forward = { verb: "get", group: "", resource: "pods", subresource: "portforward", namespace };
-    if (candidates.names.at(-1) === namespace || (await kube.can(forward, signal))) return found;
+    if (candidates.names.at(-1) === namespace || (await mayForward(kube, namespace, signal))) return found;
   }
   return undefined;
 }

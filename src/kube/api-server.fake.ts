@@ -37,6 +37,8 @@ export class FakeApiServer implements AsyncDisposable {
   readonly #kubes: Kube[] = [];
   answer: Answer = (_request, response) => sendStatus(response, 404, "NotFound", "not found");
   onUpgrade: (socket: WebSocket, request: IncomingMessage) => void = () => undefined;
+  /** Upgrades to SPDY, the answer to them included. */
+  onSpdy: (socket: Socket, request: IncomingMessage) => void = (socket) => void socket.destroy();
   /** Refuses upgrades with this Status instead. */
   refuseUpgrade: (request: IncomingMessage) => { readonly code: number; readonly message: string } | undefined = () =>
     undefined;
@@ -63,6 +65,10 @@ export class FakeApiServer implements AsyncDisposable {
         const { code, message } = refusal;
         const body = JSON.stringify({ kind: "Status", message });
         socket.end(`HTTP/1.1 ${code} No\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`);
+        return;
+      }
+      if (request.headers.upgrade === "SPDY/3.1") {
+        this.onSpdy(socket, request);
         return;
       }
       this.#agree(request);

@@ -4,7 +4,7 @@
 //   SPDY (SPDY/3.1+portforward.k8s.io, from Kubernetes 1.31): the API server ends the WebSocket, and the messages are a
 //     SPDY connection to the node, cut anywhere. One stream for data, one for what went wrong.
 import { AppError } from "#base/error.ts";
-import { encodeDataHeader, encodeOpenings, spdyHeaderBytes, SpdyReader } from "./spdy.ts";
+import { encodeDataHeader, encodeOpenings, encodeReset, spdyHeaderBytes, SpdyReader } from "./spdy.ts";
 
 export const channelProtocol = "v4.channel.k8s.io";
 export const spdyProtocol = "SPDY/3.1+portforward.k8s.io";
@@ -13,6 +13,8 @@ export interface FramingEvents {
   /** From now on bytes may be sent. */
   readonly onReady: () => void;
   readonly onData: (piece: Buffer) => void;
+  /** The pod's side sends nothing more; why follows, or `onEnd`. */
+  readonly onEnding: () => void;
   /** The pod's side has ended. */
   readonly onEnd: () => void;
   /** The node's words for what went wrong. */
@@ -28,6 +30,8 @@ export interface PodPortFraming {
   writeHeader(target: Buffer, payloadBytes: number): void;
   /** Throws `protocol`. */
   onMessage(message: Buffer): void;
+  /** After `onEnding`: nothing more will follow. */
+  conclude(): void;
 }
 
 const dataChannel = 0;
@@ -52,6 +56,10 @@ export class ChannelFraming implements PodPortFraming {
 
   writeHeader(target: Buffer): void {
     target[0] = dataChannel;
+  }
+
+  conclude(): void {
+    this.#events.onEnd();
   }
 
   onMessage(message: Buffer): void {
@@ -82,7 +90,7 @@ export class SpdyFraming implements PodPortFraming {
   readonly #reader: SpdyReader;
   #isReady = false;
   #said = "";
-  #ended = false;
+  readonly #left = new Set([errorStream, dataStream]);
 
   constructor(port: number, events: FramingEvents) {
     this.#port = port;
@@ -94,7 +102,7 @@ export class SpdyFraming implements PodPortFraming {
         else if (this.#said.length < maxErrorBytes) this.#said += piece.toString("utf8");
       },
       onEnd: (id) => this.#onEnd(id),
-      onReset: (id) => this.#onEnd(id),
+      onReset: (id) => this.#onReset(id),
       onPing: (frame) => events.say(frame),
     });
   }
@@ -128,12 +136,23 @@ export class SpdyFraming implements PodPortFraming {
     this.#events.onReady();
   }
 
-  /** The node ends both streams, after its words if there are any. */
+  /** Runtimes end the data before they say why, and may say it only when we have let go of the data as well. */
   #onEnd(id: number): void {
-    if (this.#said !== "") this.#events.onRefused(this.#said);
-    else if (id === dataStream && !this.#ended) {
-      this.#ended = true;
-      this.#events.onEnd();
+    this.#left.delete(id);
+    if (!this.#left.has(errorStream) && (this.#said !== "" || this.#left.size === 0)) this.conclude();
+    else if (id === dataStream) {
+      this.#events.say(encodeReset(dataStream));
+      this.#events.onEnding();
     }
+  }
+
+  #onReset(id: number): void {
+    if (id !== dataStream) this.#onEnd(id);
+    else this.#events.onRefused(this.#said === "" ? "the node gave the connection up" : this.#said);
+  }
+
+  conclude(): void {
+    if (this.#said === "") this.#events.onEnd();
+    else this.#events.onRefused(this.#said);
   }
 }

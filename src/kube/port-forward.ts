@@ -1,14 +1,19 @@
-// A byte stream to a port of a pod's loopback through the API server, inside a WebSocket. What the messages carry is the
-// server's choice (pod-port-framing.ts). Ending our side ends the forward. A socket that dies closes the Duplex at once.
+// A byte stream to a port of a pod's loopback through the API server, inside a WebSocket or, where that is not granted,
+// on a connection that was changed to SPDY. What the messages carry is the server's choice (pod-port-framing.ts). Ending our side ends the forward. A socket that dies closes the Duplex at once.
 import { Duplex } from "node:stream";
-import type { RawData, WebSocket } from "ws";
-import { AppError, toAppError } from "#base/error.ts";
+import type { Timer } from "#base/clock.ts";
+import { toAppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
+import { SocketCarrier, WebSocketCarrier } from "./forward-carrier.ts";
+import type { ForwardCarrier } from "./forward-carrier.ts";
+import { forwardError } from "./forward-error.ts";
 import { resourcePath, pods } from "./objects.ts";
 import { ChannelFraming, channelProtocol, SpdyFraming, spdyProtocol } from "./pod-port-framing.ts";
 import type { PodPortFraming } from "./pod-port-framing.ts";
+import type { KubeAction } from "./status.ts";
+import { chooseWay } from "./streaming-way.ts";
+import { openSpdySocket } from "./upgrade.ts";
 import { lostSocket, openWebSocket } from "./websocket.ts";
-import type { OpenedWebSocket } from "./websocket.ts";
 
 export interface PortForwardTarget {
   readonly namespace: string;
@@ -25,27 +30,63 @@ const readHighWaterBytes = 1024 * 1024;
 /** Messages longer than this are written in memory that is used again. Chosen. */
 const pooledBytes = 16 * 1024;
 const maxSpares = 4;
+/** Chosen: why it ended follows the end at once, if there is a reason. */
+const reasonMs = 1000;
 
-/** Resolves when the API server has accepted the forward. That nobody listens in the pod comes as the stream's error. */
-export async function openPortForward(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
+/**
+ * Resolves when the API server has accepted the forward. That nobody listens in the pod comes as the stream's error.
+ * Without a WebSocket where that is refused: it is a GET and asks for the verb `get`, the older POST for `create`
+ * (servers from 1.35 on are said to ask for `create` always).
+ */
+export function openPortForward(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
+  return chooseWay(kube, forwardAction(target.namespace, target.pod), {
+    webSocket: () => openByWebSocket(kube, target),
+    spdy: () => openBySpdy(kube, target),
+  });
+}
+
+/** Asks the server whether one of the two ways is open to us. */
+export async function mayForward(kube: Kube, namespace: string, signal: AbortSignal): Promise<boolean> {
+  const action = forwardAction(namespace);
+  return (await kube.can(action, signal)) || (await kube.can({ ...action, verb: "create" }, signal));
+}
+
+function forwardAction(namespace: string, name?: string): KubeAction {
+  return { verb: "get", group: "", resource: "pods", subresource: "portforward", namespace, name };
+}
+
+async function openByWebSocket(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
   const { namespace, pod, port, signal } = target;
-  const opened = await openWebSocket(
+  const { socket, protocol } = await openWebSocket(
     kube,
     {
       path: `${resourcePath(pods, namespace, pod)}/portforward?ports=${port}`,
       // A server that does not know the first hands the request on to the node, which knows the second.
       protocols: [spdyProtocol, channelProtocol],
-      action: { verb: "get", group: "", resource: "pods", subresource: "portforward", namespace, name: pod },
+      action: forwardAction(namespace, pod),
     },
     signal,
   );
-  return new PortForwardStream(opened, `port-forward to ${namespace}/${pod}:${port}`, port);
+  return new PortForwardStream(kube, { ...target, carrier: new WebSocketCarrier(socket), protocol });
+}
+
+async function openBySpdy(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
+  const { namespace, pod, signal } = target;
+  const action = { ...forwardAction(namespace, pod), verb: "create" };
+  const path = `${resourcePath(pods, namespace, pod)}/portforward`;
+  const socket = await openSpdySocket(kube, { path, protocols: ["portforward.k8s.io"], action }, signal);
+  return new PortForwardStream(kube, { ...target, carrier: new SocketCarrier(socket), protocol: spdyProtocol });
 }
 
 type Done = (error?: Error | null) => void;
 
+interface Opened extends PortForwardTarget {
+  readonly carrier: ForwardCarrier;
+  readonly protocol: string;
+}
+
 class PortForwardStream extends Duplex {
-  readonly #socket: WebSocket;
+  readonly #carrier: ForwardCarrier;
   readonly #what: string;
   readonly #framing: PodPortFraming;
   /** What waits for the forward to be ready, then for the socket to have taken enough. */
@@ -54,38 +95,40 @@ class PortForwardStream extends Duplex {
   #bufferedBytes = 0;
   readonly #spares: Buffer[] = [];
 
-  constructor({ socket, protocol }: OpenedWebSocket, what: string, port: number) {
+  /** Runs when the data has ended and why may still follow. */
+  #ending: Timer | undefined;
+
+  constructor({ clock }: Kube, { carrier, protocol, namespace, pod, port }: Opened) {
     super({
       allowHalfOpen: false,
       readableHighWaterMark: readHighWaterBytes,
       writableHighWaterMark: maxBufferedBytes,
       decodeStrings: true,
     });
-    this.#socket = socket;
+    this.#carrier = carrier;
+    const what = `port-forward to ${namespace}/${pod}:${port}`;
     this.#what = what;
     const events = {
       onReady: () => this.#sendUnsent(),
       onData: (piece: Buffer) => {
-        if (!this.push(piece)) this.#socket.pause();
+        if (!this.push(piece)) carrier.pause();
       },
-      onEnd: () => {
-        this.push(null);
-        this.end();
-      },
+      onEnding: () => (this.#ending ??= clock.after(reasonMs, () => this.#framing.conclude())),
+      onEnd: () => this.#finish(),
       onRefused: (said: string) => this.destroy(forwardError(what, said)),
       say: (bytes: Buffer) => this.#sendMessage(bytes, undefined),
     };
     this.#framing = protocol === spdyProtocol ? new SpdyFraming(port, events) : new ChannelFraming(port, events);
-    socket.binaryType = "nodebuffer";
-    socket.on("message", (data: RawData) => this.#onMessage(data as Buffer));
-    socket.on("error", (error) => this.destroy(lostSocket(what, error)));
-    socket.on("close", (code) => this.#onClose(code));
-    socket.resume();
+    carrier.listen({
+      onMessage: (message) => this.#onMessage(message),
+      onClose: (why) => this.#onClose(why),
+    });
+    carrier.resume();
     this.#framing.start();
   }
 
   override _read(): void {
-    this.#socket.resume();
+    this.#carrier.resume();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
@@ -100,19 +143,20 @@ class PortForwardStream extends Duplex {
   }
 
   override _final(done: Done): void {
-    this.#socket.close(1000);
+    this.#carrier.close();
     done();
   }
 
   override _destroy(error: Error | null, done: Done): void {
     this.#waiting = undefined;
     this.#unsent = undefined;
-    this.#socket.terminate();
+    this.#ending?.[Symbol.dispose]();
+    this.#carrier.destroy();
     done(error);
   }
 
   #send(pieces: readonly Buffer[], done: Done): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) {
+    if (!this.#carrier.isOpen) {
       done(lostSocket(this.#what));
       return;
     }
@@ -142,7 +186,7 @@ class PortForwardStream extends Duplex {
 
   #sendMessage(message: Buffer, memory: Buffer | undefined): void {
     this.#bufferedBytes += message.length;
-    this.#socket.send(message, { binary: true }, () => {
+    this.#carrier.send(message, () => {
       if (memory !== undefined) this.#giveBack(memory);
       this.#onSent(message.length);
     });
@@ -176,14 +220,19 @@ class PortForwardStream extends Duplex {
     }
   }
 
-  /** The server closes when the pod's side has ended; 1006 is a cut line. */
-  #onClose(code: number): void {
+  /** `why` unless the server has ended it in order. */
+  #onClose(why: Error | undefined): void {
     if (this.destroyed) return;
-    if (code === 1006 && !this.writableFinished) this.destroy(lostSocket(this.#what));
-    else {
-      this.push(null);
-      this.end();
-    }
+    if (this.#ending !== undefined) this.#framing.conclude();
+    else if (why === undefined || this.writableFinished) this.#finish();
+    else this.destroy(lostSocket(this.#what, why));
+  }
+
+  #finish(): void {
+    this.#ending?.[Symbol.dispose]();
+    if (this.destroyed || this.readableEnded) return;
+    this.push(null);
+    this.end();
   }
 }
 
@@ -216,20 +265,4 @@ class Gatherer {
       this.#offset = 0;
     }
   }
-}
-
-/** The kubelet's words for a failed dial in the pod, as an error of ours. */
-export function forwardError(what: string, said: string): AppError {
-  const short = said.replace(/\s+/g, " ").trim().slice(0, 500);
-  if (/connection refused/i.test(said)) {
-    return new AppError("refused", `${what} was refused: nothing listens on that port in the pod`, {
-      cause: new Error(short),
-    });
-  }
-  if (/not found|not running|no running|container .* exited|sandbox/i.test(said)) {
-    return new AppError("unreachable", `${what} failed: the pod is gone or not running (${short})`, {
-      cause: new Error(short),
-    });
-  }
-  return new AppError("unreachable", `${what} failed: ${short}`, { cause: new Error(short) });
 }

@@ -99,6 +99,17 @@ export function encodeDataHeader(target: Buffer, streamId: number, lengthBytes: 
   target.writeUIntBE(lengthBytes, 5, 3);
 }
 
+/** Neither end needs what the other still has to say on it (CANCEL). */
+export function encodeReset(streamId: number): Buffer {
+  const frame = Buffer.alloc(spdyHeaderBytes + 8);
+  frame.writeUInt16BE(0x8000 + version, 0);
+  frame.writeUInt16BE(types.reset, 2);
+  frame.writeUIntBE(8, 5, 3);
+  frame.writeUInt32BE(streamId, spdyHeaderBytes);
+  frame.writeUInt32BE(5, spdyHeaderBytes + 4);
+  return frame;
+}
+
 /** The openings of one connection, in the order they are sent: their headers are one compressed stream. */
 export function encodeOpenings(streams: readonly { readonly id: number; readonly headers: Headers }[]): Buffer {
   return Buffer.concat(streams.map(({ id, headers }, index) => encodeOpening(id, headers, index === 0)));

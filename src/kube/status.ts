@@ -116,13 +116,28 @@ export function forbidden(
   action: KubeAction,
   details: Partial<Details> & { readonly user?: string | undefined } = {},
 ): AppError {
-  const who = details.user === undefined ? describeUser(target) : `user ${JSON.stringify(details.user)}`;
-  const where = action.namespace === undefined ? "in the whole cluster" : `in namespace ${action.namespace}`;
-  return new AppError("forbidden", `${who} may not ${action.verb} ${formatResource(action)} ${where}`, {
+  const what = `${action.verb} ${formatResource(action)} ${describePlace(action)}`;
+  return new AppError("forbidden", `${describeUser(target, details.user)} may not ${what}`, {
     cause: details.cause,
     hint: `check with \`${canICommand(target, action)}\` and ask the cluster's administrator for that verb`,
     fields: { verb: action.verb, resource: formatResource(action), namespace: action.namespace, ...details.fields },
   });
+}
+
+/** The error where the action's verb or `create` would do and neither is granted; `refusal` is that of `create`. */
+export function forbiddenBoth(target: KubeTarget, action: KubeAction, refusal: AppError): AppError {
+  const user = /User "([^"]*)"/.exec(String(refusal.fields["serverMessage"]))?.[1];
+  const what = `${formatResource(action)} ${describePlace(action)}`;
+  const check = canICommand(target, { ...action, verb: "create" });
+  return new AppError("forbidden", `${describeUser(target, user)} may neither ${action.verb} nor create ${what}`, {
+    cause: refusal,
+    fields: refusal.fields,
+    hint: `check with \`${check}\` and ask the cluster's administrator for both verbs`,
+  });
+}
+
+function describePlace(action: KubeAction): string {
+  return action.namespace === undefined ? "in the whole cluster" : `in namespace ${action.namespace}`;
 }
 
 /** `kubectl auth can-i …` for exactly this action. */
@@ -154,8 +169,9 @@ function describeAction(action: KubeAction): string {
   return `${action.verb} ${object}${action.namespace === undefined ? "" : ` in namespace ${action.namespace}`}`;
 }
 
-export function describeUser(target: KubeTarget): string {
-  const name = target.impersonate.user ?? target.user.name;
+/** `known` is what the server calls them. */
+export function describeUser(target: KubeTarget, known?: string): string {
+  const name = known ?? target.impersonate.user ?? target.user.name;
   return name === "" ? "this kubeconfig's user" : `user ${JSON.stringify(name)}`;
 }
 

@@ -1,20 +1,12 @@
-// WebSockets to the API server's streaming calls (port-forward, exec), opened with the same credentials, proxies and
-// TLS as requests; a refused upgrade is translated like any other answer.
+// WebSockets to the API server's streaming calls (port-forward, exec).
 import { randomFillSync } from "node:crypto";
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { WebSocket } from "ws";
-import { deadline } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
 import type { Kube } from "./client.ts";
-import type { KubeAction } from "./status.ts";
-import { networkError, statusError } from "./status.ts";
-
-export interface UpgradeRequest {
-  readonly path: string;
-  /** Best first. */
-  readonly protocols: readonly string[];
-  readonly action: KubeAction;
-}
+import type { UpgradeWay } from "./transport.ts";
+import { failedUpgrade, openUpgrade, readRefusal } from "./upgrade.ts";
+import type { NotUpgraded, UpgradeRequest } from "./upgrade.ts";
 
 export interface OpenedWebSocket {
   /** Paused until the caller has set its listeners and called `resume()`. */
@@ -24,53 +16,27 @@ export interface OpenedWebSocket {
 }
 
 const protocolHeader = "Sec-WebSocket-Protocol";
-const upgradeMs = 15_000;
 /** Longest message that we accept; servers send at most 32 KiB at a time. Chosen. */
 const maxMessageBytes = 4 * 1024 * 1024;
-/** Body of a refused upgrade that is read for its reason. */
-const maxRefusalBytes = 16 * 1024;
 
 export async function openWebSocket(
   kube: Kube,
   request: UpgradeRequest,
   signal: AbortSignal,
 ): Promise<OpenedWebSocket> {
-  const { action } = request;
-  const what = `${action.verb} ${action.resource}/${action.subresource ?? ""} ${action.name ?? ""}`;
-  using limit = deadline(kube.clock, upgradeMs, what, signal);
-  const first = await attempt(kube, request, limit.signal);
-  if ("socket" in first) return first;
-  if (first.status === 401 && kube.transport.invalidateCredentials()) {
-    const second = await attempt(kube, request, limit.signal);
-    if ("socket" in second) return second;
-    throw statusError(kube.target, action, second.status, second.body);
-  }
-  throw statusError(kube.target, action, first.status, first.body);
+  return await openUpgrade(kube, request, (way, limit) => attempt(kube, way, request.protocols, limit), signal);
 }
 
-interface Refusal {
-  readonly status: number;
-  readonly body: string;
-}
-
-async function attempt(kube: Kube, request: UpgradeRequest, signal: AbortSignal): Promise<OpenedWebSocket | Refusal> {
-  for (;;) {
-    const answer = await attemptOnce(kube, request, signal);
-    // A kept connection that the server closed meanwhile: there are as many of them as the pool keeps.
-    if (answer !== "stale") return answer;
-  }
-}
-
-async function attemptOnce(
+async function attempt(
   kube: Kube,
-  request: UpgradeRequest,
+  way: UpgradeWay,
+  protocols: readonly string[],
   signal: AbortSignal,
-): Promise<OpenedWebSocket | Refusal | "stale"> {
-  const way = await kube.transport.upgradeWay(request.path, signal);
+): Promise<OpenedWebSocket | NotUpgraded> {
   let outgoing: ClientRequest | undefined;
   const socket = new WebSocket(way.url, [], {
     agent: way.agent,
-    headers: { ...(way.headers as Record<string, string>), [protocolHeader]: request.protocols.join(", ") },
+    headers: { ...(way.headers as Record<string, string>), [protocolHeader]: protocols.join(", ") },
     perMessageDeflate: false,
     maxPayload: maxMessageBytes,
     skipUTF8Validation: true,
@@ -84,7 +50,7 @@ async function attemptOnce(
     protocol = headers[protocolHeader.toLowerCase()] as string | undefined;
     delete headers[protocolHeader.toLowerCase()];
   });
-  return await new Promise<OpenedWebSocket | Refusal | "stale">((resolve, reject) => {
+  return await new Promise<OpenedWebSocket | NotUpgraded>((resolve, reject) => {
     const onAbort = (): void => {
       socket.terminate();
       reject(signal.reason as Error);
@@ -92,8 +58,7 @@ async function attemptOnce(
     const settle = (): void => signal.removeEventListener("abort", onAbort);
     socket.on("error", (error) => {
       settle();
-      if (outgoing?.reusedSocket === true) resolve("stale");
-      else reject(networkError(kube.target, error));
+      resolve(failedUpgrade(kube, outgoing, error));
     });
     socket.once("unexpected-response", (_request, response: IncomingMessage) => {
       void readRefusal(response).then((refusal) => {
@@ -104,7 +69,7 @@ async function attemptOnce(
     });
     socket.once("open", () => {
       settle();
-      if (protocol === undefined || !request.protocols.includes(protocol)) {
+      if (protocol === undefined || !protocols.includes(protocol)) {
         socket.terminate();
         reject(new AppError("unsupported", `the API server opened a WebSocket of protocol "${protocol ?? "none"}"`));
         return;
@@ -115,21 +80,6 @@ async function attemptOnce(
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
   });
-}
-
-async function readRefusal(response: IncomingMessage): Promise<Refusal> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > maxRefusalBytes) break;
-    }
-  } catch {
-    // the status alone says enough
-  }
-  return { status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString("utf8") };
 }
 
 /** The error for a socket that ended while it was needed. */

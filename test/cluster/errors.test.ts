@@ -112,7 +112,7 @@ describe("the cluster", () => {
     );
     const said = await fails(["connect", "--as", "looker", "--manager-namespace", "telepresence"]);
     expect(said).toMatch(
-      /^user "looker" may not (get|create) pods\/portforward in namespace telepresence; check with `kubectl --context admin --as looker auth can-i (get|create) pods --subresource=portforward -n telepresence` and ask the cluster's administrator for that verb$/,
+      /^user "looker" may neither get nor create pods\/portforward in namespace telepresence; check with `kubectl --context admin --as looker auth can-i create pods --subresource=portforward -n telepresence` and ask the cluster's administrator for both verbs$/,
     );
     await kubectl("delete", "role,rolebinding", "looker", "-n", "telepresence");
   });

@@ -95,6 +95,51 @@ describe("small, who may look and forward ports", () => {
   });
 });
 
+describe("poster, whose only way to pods is `create` on pods/portforward", () => {
+  // WebSockets are a GET, so the server wants `get` for them: what is left is SPDY
+  const as = ["--as", "poster"];
+  const subject = { apiGroup: "rbac.authorization.k8s.io", kind: "User", name: "poster" };
+  const grant = (target: string): Promise<void> =>
+    apply(
+      target,
+      {
+        apiVersion: "rbac.authorization.k8s.io/v1",
+        kind: "Role",
+        metadata: { name: "poster" },
+        rules: [
+          { apiGroups: [""], resources: ["pods", "services"], verbs: ["get", "list", "watch"] },
+          { apiGroups: ["apps"], resources: ["deployments", "replicasets"], verbs: ["get", "list", "watch"] },
+          { apiGroups: [""], resources: ["pods/portforward"], verbs: ["create"] },
+        ],
+      },
+      {
+        apiVersion: "rbac.authorization.k8s.io/v1",
+        kind: "RoleBinding",
+        metadata: { name: "poster" },
+        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: "poster" },
+        subjects: [subject],
+      },
+    );
+
+  test("connects and intercepts all the same", async () => {
+    await grant(namespace);
+    await grant(manager);
+    const may = async (verb: string): Promise<string> =>
+      (await admin.sh(`kubectl auth can-i ${verb} pods --subresource=portforward -n ${manager} ${as.join(" ")}`))
+        .stdout;
+    expect([await may("get"), await may("create")]).toEqual(["no\n", "yes\n"]);
+    const { code, stderr } = await admin.cli(["connect", "-n", namespace, ...as]);
+    expect({ code, stderr: stderr.replaceAll(/^Warning: .*\n/gm, "") }).toEqual({ code: 0, stderr: "" });
+    expect((await admin.sh("curl -sS --max-time 10 http://bare/")).stdout).toContain("Hello from the cluster");
+    const child = fixture("laptop-server.mjs", "18605");
+    await using running = admin.start(["intercept", "web", "--port", "18605", ...as, "--", ...child]);
+    await running.says("listens on");
+    expect((await admin.sh(`curl -sS --max-time 10 http://web.${namespace}/`)).stdout).toBe("hello from laptop\n");
+    await admin.ok("leave", "web");
+    await running.ends();
+  });
+});
+
 describe("root of the laptop", () => {
   test("goes the whole way without sudo", async () => {
     const before = await root.traces();
