@@ -71,7 +71,7 @@ function layLauncher(): void {
   chmodSync(path, 0o755);
 }
 
-/** `helper` and `daemon` are programs of their own behind the same name: sudo and the CLI start them. */
+/** `helper`, `daemon` and `cloud serve` are programs of their own behind the same name. */
 const launcherText = `#!/bin/sh
 # Starts Telepresence from wherever this file really is; needs no environment.
 self=$0
@@ -92,6 +92,14 @@ case \${1-} in
   helper | daemon)
     program=$1
     shift
+    ;;
+  cloud)
+    case \${2-} in
+      serve)
+        program=cloud
+        shift
+        ;;
+    esac
     ;;
 esac
 # without the dashes Node would take --env-file for its own, wherever it stands

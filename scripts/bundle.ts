@@ -6,11 +6,11 @@ import type { Metafile, Plugin } from "esbuild";
 
 export const projectRoot = join(import.meta.dirname, "..");
 
-export const programs = ["cli", "daemon", "helper", "manager", "agent"] as const;
+export const programs = ["cli", "daemon", "helper", "manager", "agent", "cloud"] as const;
 export type Program = (typeof programs)[number];
 
-/** Native code cannot be bundled; its package is laid beside the bundles by scripts/build.ts. */
-const externalPackages = ["koffi"];
+/** Native code cannot be bundled: koffi is laid beside the bundles by scripts/build.ts, `pg` works without its own. */
+const externalPackages = ["koffi", "pg-native"];
 
 /** Path of a program's entry, from the project's root. */
 function entryOf(program: Program): string {

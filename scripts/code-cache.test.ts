@@ -16,6 +16,7 @@ const texts = {
   helper: 'throw new Error("no");',
   manager: served("manager started"),
   agent: served("agent started"),
+  cloud: served("cloud server started"),
 };
 
 function served(text: string): string {

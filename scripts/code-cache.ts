@@ -48,6 +48,7 @@ export async function layCodeCaches(dist: string, say: (line: string) => void): 
       warmUp("helper"), // finds no daemon at its standard input
       warmUp("manager", { env: podEnvironment, until: "manager started" }),
       warmUp("agent", { env: podEnvironment, until: "agent started" }),
+      warmUp("cloud", { rounds: [["serve"]], until: "cloud server started" }),
     ]);
   } finally {
     rmSync(home, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-// The container image of manager and agent (later the cloud server), made from files of this machine: Node, the shared
+// The container image of manager, agent and cloud server, made from files of this machine: Node, the shared
 // libraries it names, the bundles, koffi, certificates. Two layers: the system below, which changes with Node and the
 // machine, and the program above. There is no shell in it; the entry point is a Node script, /telepresence, whose first
 // argument names the program. Runs as an ordinary user unless the pod says otherwise.
@@ -13,7 +13,7 @@ import { writeDockerArchive } from "./docker-archive.ts";
 export const imageReference = `docker.io/telepresence/telepresence:${softwareVersion}`;
 
 /** The first argument of the container, and the bundle it starts. */
-const imagePrograms = { "traffic-manager": "manager", "traffic-agent": "agent" } as const;
+const imagePrograms = { "traffic-manager": "manager", "traffic-agent": "agent", cloud: "cloud" } as const;
 
 /**
  * measured with 4000 connections opened at once through an agent: 69 MB instead of 140, and a tenth less CPU time; idle

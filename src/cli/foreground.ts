@@ -47,6 +47,6 @@ export async function runForeground(
   return exitCodeOf(end);
 }
 
-function exitCodeOf({ code, signal }: ProgramEnd): number {
+export function exitCodeOf({ code, signal }: ProgramEnd): number {
   return signal === undefined ? (code ?? 1) : signalExitCode(signal);
 }

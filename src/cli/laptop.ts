@@ -8,8 +8,8 @@ import { ensureDirectory, ensureRuntimeDirectory, hostPaths } from "#host/paths.
 import type { CliEnvironment } from "./config.ts";
 import type { ForegroundChild, ForegroundCommand, HelperStart, Machine, StartedProgram } from "./machine.ts";
 
-/** The user daemon and the root helper: programs behind this program's name. */
-export type ProgramName = "daemon" | "helper";
+/** Programs behind this program's name. */
+export type ProgramName = "daemon" | "helper" | "cloud";
 
 /** How a program is started: by the launcher of dist/, or from its source in a checkout. */
 function programCommand(program: ProgramName): readonly string[] {
@@ -63,6 +63,9 @@ export async function openLaptop(
     },
     readAnswer: canAnswer() ? (signal) => readAnswer(process.stdin, signal) : undefined,
     helperCommandLine: privilegedCommandLine(commandOf("helper")),
+    get cloudCommand() {
+      return commandOf("cloud");
+    },
     tryStartLock: () => lock("start.lock"),
     tryHelperLock: () => lock("helper.lock"),
     startDaemon: () => {

@@ -56,6 +56,8 @@ export interface Machine {
   readonly readAnswer: ((signal: AbortSignal) => Promise<string>) | undefined;
   /** The command line that starts the helper, for people; `sudo` included where it is needed. */
   readonly helperCommandLine: string;
+  /** The cloud server's program, without its words. */
+  readonly cloudCommand: readonly string[];
   /** In the background, its output in its log. Rejects when it cannot be started at all. */
   startDaemon(): Promise<StartedProgram>;
   /** Held by the one command that may start the daemon; undefined while another holds it. */

@@ -318,6 +318,7 @@ function declareOther(program: Command, options: ProgramOptions): void {
     const { runUninstall } = await import("./commands/uninstall.ts");
     return runUninstall(context, names as readonly string[], uninstall.opts<UninstallFlags>());
   });
+  declareCloud(program, options);
   const help = program
     .command("help")
     .argument("[command]")
@@ -329,6 +330,22 @@ function declareOther(program: Command, options: ProgramOptions): void {
     const absent = program.command(name, { hidden: true }).argument("[words...]").allowUnknownOption();
     action(absent, options, () => async () => (await import("./commands/absent.ts")).failAbsent(name));
   }
+}
+
+function declareCloud(program: Command, options: ProgramOptions): void {
+  const cloud = program
+    .command("cloud")
+    .argument("<what>", "serve; see 'telepresence cloud serve --help'")
+    .argument("[flags...]", "the server's own flags")
+    .allowUnknownOption()
+    .helpGroup(groups.other)
+    .summary("Run the server behind login, previews and the dashboard")
+    .description("Run the server behind login, previews and the dashboard, for a team, on one port.")
+    .usage("serve [flags]");
+  action(cloud, options, ([what, words]) => async (context) => {
+    const { runCloud } = await import("./commands/cloud.ts");
+    return runCloud(context, what as string, words as readonly string[]);
+  });
 }
 
 function declareGenyaml(program: Command, options: ProgramOptions): void {

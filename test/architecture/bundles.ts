@@ -28,12 +28,17 @@ const rules: Readonly<Record<Program, readonly BundleRule[]>> = {
   cli: [
     everywhere,
     noCluster,
-    { denied: /^src\/(kernel|daemon|helper|tunnel\/(?!rpc))/, because: "the CLI only asks" },
+    { denied: /^src\/(kernel|daemon|helper|cloud|tunnel\/(?!rpc))/, because: "the CLI only asks" },
+    {
+      denied: /^node_modules\/(hono|@hono|pg|openid-client|oauth4webapi|jose)\//,
+      because: "servers are another program",
+    },
   ],
   daemon: [everywhere],
   helper: [everywhere, noCluster, { denied: /^src\/(tunnel|daemon|cli)\//, because: "root runs as little as can be" }],
   manager: [everywhere, noCluster, noHost],
   agent: [everywhere, noCluster, noHost],
+  cloud: [everywhere, noCluster, noHost],
 };
 
 export function checkBundle(program: Program, content: BundleContent): readonly string[] {

@@ -1,0 +1,68 @@
+// Builds the parts of a cloud server and holds them; ends them in reverse, requests before the database.
+import type { Clock } from "#base/clock.ts";
+import type { Logger } from "#base/log.ts";
+import type { CloudConfig } from "./config.ts";
+import { openDatabase } from "./storage/open.ts";
+import { buildApp } from "./web/app.ts";
+import { Metrics } from "./web/metrics.ts";
+import type { Parts } from "./web/route.ts";
+import { allRoutes } from "./web/routes.ts";
+import { CloudServer } from "./web/server.ts";
+
+export interface CloudOptions {
+  readonly config: CloudConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export interface Cloud extends AsyncDisposable {
+  readonly port: number;
+  /** What whoever started it should read. */
+  readonly greeting: readonly string[];
+}
+
+/** chosen: how long requests in flight have at the end; a kubelet waits 30 s. */
+const drainMs = 10_000;
+
+export async function startCloud({ config: given, clock, log }: CloudOptions): Promise<Cloud> {
+  await using stack = new AsyncDisposableStack();
+  const database = stack.use(await openDatabase(given.database, { clock, log }));
+  let serving = true;
+  const server = await CloudServer.listen(given);
+  stack.defer(async () => {
+    serving = false;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    using _limit = clock.after(drainMs, resolve);
+    await server.close(promise);
+  });
+  const config = withPort(given, server.port);
+  const metrics = new Metrics();
+  const parts: Parts = { config, clock, log, database, metrics };
+  const app = buildApp(parts, allRoutes(parts, { isServing: () => serving }), () => "");
+  server.serve(config, { app, previews: undefined, upgrades: new Map() });
+  log.info("cloud server started", { port: server.port, database: database.kind });
+  const owned = stack.move();
+  return {
+    port: server.port,
+    greeting: greet(config),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** Port 0 is any free one, and the server's own address has it too. */
+function withPort(config: CloudConfig, port: number): CloudConfig {
+  if (config.url.port !== "0") return config;
+  const url = new URL(config.url);
+  url.port = String(port);
+  return { ...config, url };
+}
+
+function greet({ url, previewDomain }: CloudConfig): readonly string[] {
+  const local = previewDomain?.endsWith(".localhost") === true ? " (to try out, on this machine only)" : "";
+  return [
+    `Telepresence's cloud server is at ${url.origin}`,
+    previewDomain === undefined
+      ? "There are no previews: --preview-domain names none"
+      : `Previews are at *.${previewDomain}${local}`,
+  ];
+}

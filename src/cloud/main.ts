@@ -1,0 +1,31 @@
+// The cloud server's program: `telepresence cloud serve`. Serves until SIGTERM, lets requests end, and ends.
+import { CommanderError } from "commander";
+import { systemClock } from "#base/clock.ts";
+import { formatError, isAppError, toAppError } from "#base/error.ts";
+import { createLogger, lineWriter } from "#base/log.ts";
+import { startCloud } from "./cloud.ts";
+import { parseCloudConfig } from "./config.ts";
+
+async function main(): Promise<void> {
+  const config = parseCloudConfig(process.argv.slice(2), (command) => command.exitOverride());
+  const write = lineWriter(process.stdout);
+  const log = createLogger(config.logLevel, write);
+  const told = new Promise<void>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
+  });
+  const cloud = await startCloud({ config, clock: systemClock, log });
+  for (const line of cloud.greeting) write(`${line}\n`);
+  await told;
+  log.info("cloud server ending");
+  await cloud[Symbol.asyncDispose]();
+  log.info("cloud server ended");
+}
+
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
+    process.stderr.write(`telepresence cloud: error: ${formatError(toAppError(error))}\n`);
+    process.exit(isAppError(error, "usage") ? 2 : 1);
+  },
+);

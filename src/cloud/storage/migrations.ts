@@ -1,0 +1,31 @@
+// The tables, as steps that only go forward. A step that was released is never edited: what changes is a new step.
+// Statements are those that SQLite and PostgreSQL share; whoever adds a table adds it with its first use.
+
+/** Each is one step; its number is its place, from 1. */
+export const migrations: readonly (readonly string[])[] = [
+  [
+    `CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)`,
+    // issuer: '' for people of the built-in identity provider, whose subject is the name they log in with
+    `CREATE TABLE people (
+      id TEXT PRIMARY KEY, issuer TEXT NOT NULL, subject TEXT NOT NULL, name TEXT NOT NULL, email TEXT,
+      password TEXT, admin INTEGER NOT NULL, created_ms BIGINT NOT NULL, UNIQUE (issuer, subject))`,
+    `CREATE TABLE teams (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ms BIGINT NOT NULL)`,
+    `CREATE TABLE members (
+      team_id TEXT NOT NULL REFERENCES teams ON DELETE CASCADE,
+      person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE, PRIMARY KEY (team_id, person_id))`,
+    `CREATE INDEX members_of_person ON members (person_id)`,
+    `CREATE TABLE browser_sessions (
+      hash TEXT PRIMARY KEY, person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+      created_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL)`,
+    `CREATE INDEX browser_sessions_end ON browser_sessions (expires_ms)`,
+    // What somebody is invited to is used once; without an inviter it is the first administrator's link.
+    `CREATE TABLE invites (
+      hash TEXT PRIMARY KEY, team_id TEXT REFERENCES teams ON DELETE CASCADE, admin INTEGER NOT NULL,
+      invited_by TEXT REFERENCES people ON DELETE CASCADE, created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL)`,
+    // team_id, person_id: no references, because entries outlive both
+    `CREATE TABLE audit (
+      id TEXT PRIMARY KEY, at_ms BIGINT NOT NULL, team_id TEXT, person_id TEXT, who TEXT NOT NULL,
+      action TEXT NOT NULL, subject TEXT NOT NULL)`,
+    `CREATE INDEX audit_by_time ON audit (at_ms)`,
+  ],
+];

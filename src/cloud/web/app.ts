@@ -1,0 +1,58 @@
+// What holds for every route of our own host: its size, its headers, who may call it, what an error looks like.
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { toAppError } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
+import { page } from "./page.ts";
+import type { Parts, RequestContext, RequestVariables, Route } from "./route.ts";
+import { secure } from "./security-headers.ts";
+
+/** chosen: forms and small JSON; what is larger has a route of its own. */
+const maxBodyBytes = 64 * 1024;
+
+/** Makes the address of a caller known. */
+export type AddressOf = (context: RequestContext) => string;
+
+export type App = Hono<{ Variables: RequestVariables }>;
+
+export function buildApp(parts: Parts, routes: readonly Route[], addressOf: AddressOf): App {
+  const app: App = new Hono();
+  const seconds = parts.metrics.histogram("telepresence_cloud_request_seconds", "Time of requests to our own pages");
+  const overHttps = parts.config.url.protocol === "https:";
+  app.use(async (context, next) => {
+    const from = parts.clock.now();
+    context.set("address", addressOf(context));
+    await next();
+    secure(context.res.headers, overHttps);
+    seconds((parts.clock.now() - from) / 1000, { status: `${Math.floor(context.res.status / 100)}xx` });
+  });
+  app.use(
+    bodyLimit({ maxSize: maxBodyBytes, onError: (context) => failure(context, 413, "the request is too large") }),
+  );
+  for (const route of routes) app.on(route.method, route.path, (context) => route.handle(context));
+  app.notFound((context) => failure(context, 404, "there is nothing at this address"));
+  app.onError((error, context) => {
+    const { code, message } = toAppError(error);
+    if (code !== "internal") return failure(context, statuses[code] ?? 400, message);
+    parts.log.error("a request failed", { method: context.req.method, error: message });
+    return failure(context, 500, "the server failed; its log says why");
+  });
+  return app;
+}
+
+type FailureStatus = 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500;
+
+const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
+  unauthorized: 401,
+  denied: 403,
+  not_found: 404,
+  conflict: 409,
+  busy: 429,
+};
+
+/** A page for people, an object for programs. */
+function failure(context: RequestContext, status: FailureStatus, message: string): Response | Promise<Response> {
+  const forPeople = context.req.header("accept")?.includes("text/html") === true;
+  if (!forPeople) return context.json({ error: message }, status);
+  return page(context, { title: "Telepresence", status, body: message });
+}

@@ -1,0 +1,38 @@
+// What a route is: who may call it stands beside it, is held against each request by app.ts, and is what the table of
+// all routes is tested by. A handler still asks for its objects by the caller's teams.
+import type { Context } from "hono";
+import type { Clock } from "#base/clock.ts";
+import type { Logger } from "#base/log.ts";
+import type { CloudConfig } from "#cloud/config.ts";
+import type { Database } from "#cloud/storage/database.ts";
+import type { Metrics } from "./metrics.ts";
+
+/**
+ * `public`: anybody, and it changes nothing. `form`: anybody's browser, with a form of ours. `client`: a program without
+ * a cookie (OAuth, health). `person`: who is logged in, by cookie or by token. `admin`: of them, administrators.
+ */
+export type Access = "public" | "form" | "client" | "person" | "admin";
+
+export interface Route {
+  readonly method: "GET" | "POST" | "DELETE";
+  /** Hono's syntax: `/api/previews/:id`. */
+  readonly path: string;
+  readonly access: Access;
+  readonly handle: (context: RequestContext) => Response | Promise<Response>;
+}
+
+/** What all handlers work with. */
+export interface Parts {
+  readonly config: CloudConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly database: Database;
+  readonly metrics: Metrics;
+}
+
+export type RequestContext = Context<{ Variables: RequestVariables }>;
+
+export interface RequestVariables {
+  /** Where the request comes from, behind trusted proxies too. */
+  address: string;
+}
