@@ -1,6 +1,7 @@
 // The agent's links to managers: one for each key that a laptop introduced. A link that ends takes its intercepts with
 // it in the same tick, so that the application answers; then it is tried again, for a while, with back-off.
 // Invariant: intercepts are confirmed only once they are in force.
+import type { Duplex } from "node:stream";
 import type { Clock, Timer } from "#base/clock.ts";
 import { deadline, raceSignal } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
@@ -20,6 +21,7 @@ import { agentBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { introductionApi } from "#wire/introduction-api.ts";
 import type { OpenRequest } from "#wire/open.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
+import { InboundStreams } from "./inbound-streams.ts";
 import type { OlderConnections } from "./older-connections.ts";
 import type { InboundOpener, Refused, ServedIntercepts } from "./served.ts";
 import type { UnreadConnections } from "./unread-connections.ts";
@@ -145,6 +147,7 @@ class ManagerLink implements InboundOpener {
   readonly #ended: AbortSignal;
   readonly #refused = new Map<string, number>();
   readonly #copies = new Map<string, CopyCounts>();
+  readonly #streams = new InboundStreams();
   #manager: ManagerAddress;
   #unreadTimer: Timer | undefined;
   #session: TunnelSession | undefined;
@@ -202,9 +205,14 @@ class ManagerLink implements InboundOpener {
 
   // What a connection needs
 
-  open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
-    if (this.#session === undefined) return Promise.reject(new AppError("link_lost", "the traffic-manager is away"));
-    return this.#session.open(request, signal);
+  async open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
+    if (this.#session === undefined) throw new AppError("link_lost", "the traffic-manager is away");
+    const stream = await this.#session.open(request, signal);
+    if (request.kind === "inbound") this.#streams.add(request.interceptId, stream);
+    return stream;
+  }
+  hold(stream: Duplex): void {
+    this.#streams.hold(stream);
   }
   countRefused(interceptId: string): void {
     if (this.#refused.size === 0) this.#options.clock.after(countsIntervalMs, () => this.#tellRefused()).unref();
@@ -289,7 +297,11 @@ class ManagerLink implements InboundOpener {
       this.#session = session;
       const introducedBy = [...this.#introducers];
       await raceSignal(
-        rpc.call("arrive", { ...facts, introducedBy, filters: true, tls: true, probes: true }, this.#ended),
+        rpc.call(
+          "arrive",
+          { ...facts, introducedBy, filters: true, tls: true, probes: true, suspends: true },
+          this.#ended,
+        ),
         this.#ended,
       );
       this.#rpc = rpc;
@@ -352,8 +364,10 @@ class ManagerLink implements InboundOpener {
       serves: {
         api: managerToAgentApi,
         handlers: {
-          "intercepts.set": async ({ intercepts }) => {
-            const refused = await this.#serve(intercepts);
+          "intercepts.set": async ({ intercepts, suspended = [] }) => {
+            const serving = this.#serve(intercepts); // at once: what ends below must not come back to the laptop
+            this.#streams.suspend(suspended);
+            const refused = await serving;
             rpc.notify("callers.kept", { ports: [...callers()] });
             this.tellOlder(rpc);
             this.tellUnreadSoon();

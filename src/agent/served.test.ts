@@ -11,6 +11,7 @@ const opener = (): InboundOpener => ({
   open: () => Promise.reject(new Error("no")),
   countRefused: () => undefined,
   countCopy: () => undefined,
+  hold: () => undefined,
 });
 const intercept = (id: string, containerPort = 80, protocol: "tcp" | "udp" = "tcp"): ServedIntercept => ({
   id,

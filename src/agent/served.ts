@@ -3,6 +3,7 @@
 // could be taken by two, the first that takes it keeps it until it lets go. Wiretaps stand apart: they take nothing, so
 // they are in nobody's way.
 // Invariant: only intercepts of links that stand are in here; a link's end takes them out in the same tick.
+import type { Duplex } from "node:stream";
 import { toAppError } from "#base/error.ts";
 import { compileFilter } from "#filter/compile.ts";
 import type { Filter } from "#filter/compile.ts";
@@ -22,6 +23,8 @@ export interface InboundOpener {
   countRefused(interceptId: string): void;
   /** A wiretap's laptop has one more copy; with why, when it has not got all of one. */
   countCopy(interceptId: string, cut?: string): void;
+  /** What `open` gave carries one caller's connection from here on: it may outlive the laptop's link. */
+  hold(stream: Duplex): void;
 }
 
 /** An active intercept of one port, or a wiretap. */

@@ -143,14 +143,17 @@ export class Agent {
   }
 
   #arrive(
-    { config, introducedBy, podIps, filters = false, tls = false, probes = false }: Arrival,
+    { config, introducedBy, podIps, filters = false, tls = false, probes = false, suspends = false }: Arrival,
     rpc: AgentRpc,
   ): AgentRecord {
     const { registry } = this.#door;
     const { workload } = config;
     const { sessions, vouched } = registry.admit({ fingerprint: this.#fingerprint, workload, introducedBy });
     const { podName } = vouched;
-    return registry.connectAgent(this.#link({ workload, podIps, podName, filters, tls, probes }, rpc), sessions);
+    return registry.connectAgent(
+      this.#link({ workload, podIps, podName, filters, tls, probes, suspends }, rpc),
+      sessions,
+    );
   }
 
   /** Who is refused here was let in by its key; that deserves a line. */
@@ -164,7 +167,7 @@ export class Agent {
   }
 
   #link(
-    of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters" | "tls" | "probes">,
+    of: Pick<AgentLink, "workload" | "podIps" | "podName" | "filters" | "tls" | "probes" | "suspends">,
     rpc: AgentRpc,
   ): AgentLink {
     const { clock } = this.#door;
@@ -172,9 +175,9 @@ export class Agent {
       ...of,
       fingerprint: this.#fingerprint,
       wiretaps: this.#session.peer.features.includes("wiretap" satisfies Feature),
-      setIntercepts: async (intercepts) => {
+      setIntercepts: async (intercepts, suspended) => {
         using limit = deadline(clock, setMs, `the agent of pod ${of.podName}`);
-        await rpc.call("intercepts.set", { intercepts: [...intercepts] }, limit.signal);
+        await rpc.call("intercepts.set", { intercepts: [...intercepts], suspended: [...suspended] }, limit.signal);
       },
       close: () => void this.#end(undefined),
       destroy: (error) => this.#session.destroy(error),

@@ -1,8 +1,8 @@
 // One laptop's link: the session over its port-forward, the API on its first stream, and its streams into the cluster.
 // Invariants: nothing but `arrive` is done for a link that has not arrived; while it has no transport its session counts
-// as lost, callers get the application, and what the laptop has opened in the cluster stands still.
+// as lost, new callers get the application, and what is open stands still: callers' connections for two minutes.
 import type { Duplex } from "node:stream";
-import type { Clock } from "#base/clock.ts";
+import type { Clock, Timer } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { openRpc } from "#tunnel/rpc.ts";
@@ -10,7 +10,7 @@ import type { Handlers, Rpc } from "#tunnel/rpc.ts";
 import type { ResumableSessions } from "#tunnel/resumable-sessions.ts";
 import type { IncomingStream, TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import type { Feature, Hello } from "#wire/hello.ts";
-import { managerBudgetBytes, maxStreams, openTimeoutMs } from "#wire/limits.ts";
+import { inboundHoldMs, managerBudgetBytes, maxStreams, openTimeoutMs } from "#wire/limits.ts";
 import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
 import { deadline, linkSignals } from "#base/abort.ts";
@@ -68,7 +68,9 @@ export class Laptop {
   #record: SessionRecord | undefined;
   /** Aborts when the present transport is lost: streams of callers do not wait for the next. */
   #transport = new AbortController();
-  readonly #inbound = new Set<TunnelStream>();
+  /** Callers' streams, and whether each may wait for the next. */
+  readonly #inbound = new Map<TunnelStream, boolean>();
+  #patience: Timer | undefined;
 
   constructor(session: TunnelSession, door: LaptopDoor) {
     this.#session = session;
@@ -92,23 +94,28 @@ export class Laptop {
     this.#session.onTransport({ lost: (reason) => this.#suspend(reason), resumed: () => this.#resume() });
     void this.#session.closed.then((reason) => {
       patience[Symbol.dispose]();
+      this.#patience?.[Symbol.dispose]();
       if (this.#record === undefined) return;
       log.info("laptop link ended", { sessionId: this.#record.id, reason: reason?.message ?? "closed in order" });
       registry.lose(this.#record);
     });
   }
 
-  /** Callers' streams end now, so that the application gets what can still be given to it. */
+  /** Callers' streams wait for a while, or end now where their agent would not end what can be given to the application. */
   #suspend(reason: AppError): void {
     this.#transport.abort(reason);
     this.#transport = new AbortController();
-    for (const stream of this.#inbound) stream.destroy(reason);
+    for (const [stream, mayWait] of this.#inbound) if (!mayWait) stream.destroy(reason);
+    this.#patience = this.#door.clock.after(inboundHoldMs, () => {
+      for (const stream of this.#inbound.keys()) stream.destroy(reason);
+    });
     // The registry ends what waits for too long, but only of laptops that have arrived and not departed.
     if (this.#record?.link === undefined) this.#session.destroy(reason);
     else this.#door.registry.suspend(this.#record);
   }
 
   #resume(): void {
+    this.#patience?.[Symbol.dispose]();
     if (this.#record !== undefined) this.#door.registry.resume(this.#record);
   }
 
@@ -182,11 +189,11 @@ export class Laptop {
     return this.#record;
   }
 
-  async #openInbound(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
+  async #openInbound(request: OpenRequest, mayWait: boolean, signal: AbortSignal): Promise<TunnelStream> {
     using either = linkSignals(signal, this.#transport.signal);
     using limit = deadline(this.#door.clock, openTimeoutMs, "the laptop's answer", either.signal);
     const stream = await this.#session.open(request, limit.signal);
-    this.#inbound.add(stream);
+    this.#inbound.set(stream, mayWait);
     stream.once("close", () => this.#inbound.delete(stream));
     return stream;
   }
@@ -200,7 +207,7 @@ export class Laptop {
       notifyIntercepts: (intercepts) => this.#rpc?.notify("intercepts.changed", { intercepts: [...intercepts] }),
       notifyAgentLost: (podUid) => this.#rpc?.notify("agent.lost", { podUid }),
       notifyEnded: (ended) => this.#rpc?.notify("intercept.ended", ended),
-      openInbound: (request, signal) => this.#openInbound(request, signal),
+      openInbound: (...inbound) => this.#openInbound(...inbound),
       destroy: (error) => this.#session.destroy(error),
     };
   }

@@ -29,7 +29,7 @@ import { Openings } from "./openings.ts";
 import type { Outbox } from "./outbox.ts";
 import { ReceiveBudget, ReceiveWindow } from "./receive-window.ts";
 import type { Pace, ReceiveLimits } from "./receive-window.ts";
-import { canResume, resumptionOf } from "./resumption.ts";
+import { askToContinue, canResume, resumptionOf } from "./resumption.ts";
 import type { Resumption } from "./resumption.ts";
 import { SessionStream, resetReasonOf } from "./stream.ts";
 import type { StreamHost } from "./stream.ts";
@@ -127,7 +127,9 @@ export class Session implements TunnelSession, StreamHost, Pace {
     return this.#streams.size;
   }
   get keptBytes(): number {
-    return this.#outbox.keptBytes;
+    let bytes = this.#outbox.keptBytes;
+    for (const { writableLength } of this.#streams.values()) bytes += writableLength;
+    return bytes;
   }
   get droppedDatagrams(): number {
     return this.#droppedDatagrams + this.#outbox.droppedDatagrams;
@@ -222,19 +224,11 @@ export class Session implements TunnelSession, StreamHost, Pace {
     if (this.#over) transport.destroy(); // which ends the exchange below
     // Closed only when the next has taken over: the far end shall not take the session for lost in between.
     const left = this.#link.detach();
-    resumption.epoch += 1;
-    const resume = { ...resumption, receivedSeq: this.#link.receivedSeq };
-    const hello = { ...this.#hello, resume };
     const { role } = this.peer;
-    const options = { transport, hello, role: "opener", expectRole: role, clock: this.#clock, signal } as const;
+    const { receivedSeq } = this.#link;
+    const how = { transport, hello: this.#hello, expectRole: role, receivedSeq, clock: this.#clock, signal };
     try {
-      await exchangeHello(options, ({ peer, rest }) => {
-        if (peer.resume?.sessionId !== resumption.sessionId || peer.resume.epoch !== resume.epoch) {
-          transport.destroy();
-          throw malformed("HELLO does not answer for the session that was to be resumed");
-        }
-        this.continueOn(transport, rest, peer.resume.receivedSeq);
-      });
+      await askToContinue(resumption, how, (rest, seq) => this.continueOn(transport, rest, seq));
     } finally {
       left?.destroy();
     }

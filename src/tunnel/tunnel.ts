@@ -54,7 +54,7 @@ export interface TunnelSession {
   readonly streamCount: number;
   /** Datagrams dropped here since the session began, because their queue was full or nobody listened. */
   readonly droppedDatagrams: number;
-  /** What waits to be sent, or sent again, besides what streams hold themselves. */
+  /** What waits to be sent, or sent again; counted when asked for. */
   readonly keptBytes: number;
   /** Whether both ends keep the session when its transport is lost. */
   readonly resumable: boolean;

@@ -119,6 +119,8 @@ export const agentToManagerApi = {
       tls: z.boolean().optional(),
       /** It honours `probes` of what it serves. */
       probes: z.boolean().optional(),
+      /** It honours `suspended`, so that connections need not end with their laptop's link. */
+      suspends: z.boolean().optional(),
     }),
     empty,
   ),
@@ -156,7 +158,14 @@ export const managerToAgentApi = {
    * The whole set this agent serves for this manager, in the order in which they are asked; answered when in force. What it cannot serve it leaves out
    * and names in the error `not_interceptable`, field `refused`: [{id, message}]; the rest is in force then.
    */
-  "intercepts.set": method(z.object({ intercepts: z.array(servedInterceptSchema).max(1000) }), empty),
+  "intercepts.set": method(
+    z.object({
+      intercepts: z.array(servedInterceptSchema).max(1000),
+      /** Ids of those that are not among them only because their laptops' links are lost. */
+      suspended: z.array(z.string()).max(1000).optional(),
+    }),
+    empty,
+  ),
 } as const;
 
 /** What the application sees of a port's callers while the agent passes their connections to it. */

@@ -38,3 +38,5 @@ export const openTimeoutMs = 30_000;
 export const maxUnacknowledgedBytes = 4 * 1024 * 1024;
 /** chosen: the same at the manager for all laptops that are away, together; those away longest make room. */
 export const managerKeptBytes = 128 * 1024 * 1024;
+/** protocol: how long callers' connections stand still while their laptop's link is lost (DESIGN §5). */
+export const inboundHoldMs = 120_000;

@@ -377,6 +377,7 @@ export class TcpCapture implements AsyncDisposable {
     if (taken === undefined && duplex instanceof Socket)
       this.#options.passed.track(this.#options.port, { caller, application: duplex });
     if (bytes.length > 0) duplex.write(bytes);
+    taken?.opener.hold(duplex);
     joinDuplex(caller, duplex);
     return outcome;
   }

@@ -446,6 +446,7 @@ export class HttpConnection implements HttpEndListener {
     const duplex = end.detach();
     if (end.taken === undefined && duplex instanceof Socket) this.#options.onPassed(duplex);
     if (this.#waiting !== undefined) duplex.write(this.#waiting);
+    end.taken?.opener.hold(duplex);
     joinDuplex(this.#caller, duplex);
   }
 

@@ -9,7 +9,12 @@ import type { TakenIn } from "./http-intake.ts";
 const taken: Taken = {
   interceptId: "s:hello",
   client: "ann@laptop",
-  opener: { open: () => Promise.reject(new Error("no")), countRefused: () => undefined, countCopy: () => undefined },
+  opener: {
+    open: () => Promise.reject(new Error("no")),
+    countRefused: () => undefined,
+    countCopy: () => undefined,
+    hold: () => undefined,
+  },
   filter: compileFilter('request.body.contains("ann")'),
   existing: "keep",
   onRefused: "app",

@@ -26,7 +26,7 @@ export async function relayInbound(incoming: IncomingStream, agent: AgentRecord,
   try {
     const { link, podName } = options.registry.route(agent, request);
     // The pod's name as this laptop vouched for it, not as the agent would like to be called.
-    const toLaptop = await link.openInbound({ ...request, podName }, incoming.signal);
+    const toLaptop = await link.openInbound({ ...request, podName }, agent.link.suspends, incoming.signal);
     if (incoming.signal.aborted) {
       toLaptop.destroy(new AppError("cancelled", "the caller gave up"));
       return;

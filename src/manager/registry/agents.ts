@@ -29,8 +29,10 @@ export interface AgentLink {
   readonly wiretaps: boolean;
   /** It honours who is to answer probes. */
   readonly probes: boolean;
+  /** It ends by itself what cannot wait when a laptop's link is lost. */
+  readonly suspends: boolean;
   /** Resolves when the set is in force; rejects with what the agent could not serve. */
-  setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void>;
+  setIntercepts(intercepts: readonly ServedIntercept[], suspended: readonly string[]): Promise<void>;
   close(): void;
   destroy(error: AppError): void;
 }
@@ -39,6 +41,8 @@ export interface AgentRecordOptions {
   readonly link: AgentLink;
   /** What this agent should serve now. */
   readonly wanted: () => readonly InterceptRecord[];
+  /** What it should serve if their laptops had a link. */
+  readonly suspended: () => readonly InterceptRecord[];
   /** Called after each answer of the agent. */
   readonly onConfirmed: () => void;
   readonly log: Logger;
@@ -131,7 +135,8 @@ export class AgentRecord {
       if (why !== undefined) refused.set(intercept, why);
     }
     try {
-      await this.link.setIntercepts(wanted.filter((intercept) => !refused.has(intercept)).map(served));
+      const suspended = this.#options.suspended().map(({ id }) => id);
+      await this.link.setIntercepts(wanted.filter((intercept) => !refused.has(intercept)).map(served), suspended);
     } catch (error) {
       if (this.#ended) return;
       const failure = toAppError(error);

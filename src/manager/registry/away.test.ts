@@ -15,12 +15,12 @@ describe("a laptop that is away", () => {
     await registry.create(ada.session, specOf("hello"), never);
     registry.suspend(ada.session);
     await clock.advance(0);
-    expect(one.link.last).toEqual([]);
+    expect([one.link.last, one.link.suspended]).toEqual([[], ["hello"]]);
     expect(registry.isTrusted(fingerprintOf(1))).toBe(false);
     const { notifications } = ada.link;
     registry.resume(ada.session);
     await clock.advance(0);
-    expect(one.link.last).toEqual(["hello"]);
+    expect([one.link.last, one.link.suspended]).toEqual([["hello"], []]);
     expect(registry.isTrusted(fingerprintOf(1))).toBe(true);
     expect(ada.link.notifications).toBeGreaterThan(notifications);
     expect(ada.link.intercepts[0]).toMatchObject({ state: "active" });

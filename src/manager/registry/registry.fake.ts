@@ -58,6 +58,8 @@ export class FakeAgent implements AgentLink {
   tls = true;
   probes = true;
   wiretaps = true;
+  suspends = true;
+  suspended: readonly string[] = [];
   sets: string[][] = [];
   answer: (intercepts: readonly ServedIntercept[]) => Promise<void> = () => Promise.resolve();
   closed = false;
@@ -67,7 +69,8 @@ export class FakeAgent implements AgentLink {
     this.podName = `hello-${number}`;
     this.workload = of;
   }
-  setIntercepts(intercepts: readonly ServedIntercept[]): Promise<void> {
+  setIntercepts(intercepts: readonly ServedIntercept[], suspended: readonly string[]): Promise<void> {
+    this.suspended = suspended.map((id) => id.split(":")[1] ?? "");
     this.sets.push(intercepts.map((intercept) => intercept.id.split(":")[1] ?? ""));
     return this.answer(intercepts);
   }

@@ -220,7 +220,8 @@ export class Registry implements Disposable {
     old?.link.destroy(new AppError("cancelled", "the same agent has connected anew"));
     const agent: AgentRecord = new AgentRecord({
       link,
-      wanted: () => this.#wantedBy(agent),
+      wanted: () => this.#wantedBy(agent).filter(({ session }) => session.link !== undefined),
+      suspended: () => this.#wantedBy(agent).filter(({ session }) => session.link === undefined),
       onConfirmed: () => this.#notifyServed(agent),
       log: this.#log,
     });
@@ -360,13 +361,12 @@ export class Registry implements Disposable {
     return agents;
   }
 
+  /** Those that the agent serves when their laptops have a link. */
   #wantedBy(agent: AgentRecord): readonly InterceptRecord[] {
-    const wanted: InterceptRecord[] = [];
-    for (const record of this.#intercepts.ofWorkload(workloadKey(agent.link.workload))) {
-      if (record.session.link === undefined || record.draining) continue;
-      if (trustedFor(record, agent) !== undefined) wanted.push(record);
-    }
-    return wanted.toSorted(compareTurns);
+    const records = [...this.#intercepts.ofWorkload(workloadKey(agent.link.workload))];
+    return records
+      .filter((record) => !record.draining && trustedFor(record, agent) !== undefined)
+      .toSorted(compareTurns);
   }
 
   #agentsServing(session: SessionRecord): readonly AgentRecord[] {

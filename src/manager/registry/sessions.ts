@@ -25,7 +25,8 @@ export interface LaptopLink {
   notifyIntercepts(intercepts: readonly InterceptInfo[]): void;
   notifyAgentLost(podUid: string): void;
   notifyEnded(ended: EndedIntercept): void;
-  openInbound(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream>;
+  /** One that `mayWait` is left alone for a while when the link has no transport; its agent ends it where it must. */
+  openInbound(request: OpenRequest, mayWait: boolean, signal: AbortSignal): Promise<TunnelStream>;
   destroy(error: AppError): void;
 }
 

@@ -12,6 +12,7 @@ import type { Agent } from "#agent/agent.ts";
 import type { AgentSettings } from "#agent/config.ts";
 import type { RedirectTable } from "#agent/redirect.ts";
 import { systemClock } from "#base/clock.ts";
+import type { Clock } from "#base/clock.ts";
 import { createLogger, silentLogger } from "#base/log.ts";
 import type { Logger } from "#base/log.ts";
 import { startManager } from "#manager/manager.ts";
@@ -57,6 +58,7 @@ export async function testManager(
     config?: Partial<ManagerConfig>;
     dnsPort?: number;
     idleOwnerMs?: number;
+    clock?: Clock;
   } = {},
 ): Promise<Manager> {
   return await startManager({
@@ -74,7 +76,7 @@ export async function testManager(
       ports: { laptop: 0, agent: 0, health: 0 },
       ...options.config,
     },
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     log: options.log ?? silentLogger,
     ...(options.guard === undefined ? {} : { guard: options.guard }),
     ...(options.dnsPort === undefined ? {} : { dnsPort: options.dnsPort }),

@@ -2,14 +2,14 @@
 // every rival loses the connections into the cluster, and its intercepts until somebody notices.
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { ManagerLink } from "#daemon/manager-link.ts";
-import { anything, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
+import { anything, ask, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
 import { Cluster, ended, lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
 
 /** Waits for what never comes. */
@@ -20,8 +20,8 @@ async function rejected(signal: AbortSignal): Promise<never> {
 
 describe("a link whose transport is lost", () => {
   /** A session that tells which tunnel session carries it. */
-  async function linked(clock: Clock = systemClock) {
-    const made = await lab();
+  async function linked(clock: Clock = systemClock, managerClock = systemClock) {
+    const made = await lab(["hello-1"], undefined, managerClock);
     const { cluster } = made;
     const others = new Cluster(cluster.manager);
     others.resolve = cluster.resolve;
@@ -85,6 +85,108 @@ describe("a link whose transport is lost", () => {
     await expect.poll(() => session.intercepts.map(({ state }) => state)).toEqual(["active"]);
     expect(link.current).toBe(before);
     expect(registry.list().map(({ sessionId }) => sessionId)).toEqual([before.arrival.sessionId]);
+  });
+
+  describe("with callers' connections", () => {
+    /** A laptop that is away until `comeBack`, and the manager's patience with it. */
+    async function away(process = (socket: Socket): void => void socket.pipe(socket)) {
+      let giveUp: () => void = () => undefined;
+      const made = await linked(systemClock, {
+        ...systemClock,
+        after: (ms, callback) => {
+          if (ms !== 120_000) return systemClock.after(ms, callback);
+          giveUp = callback;
+          return systemClock.after(ms, callback).unref();
+        },
+      });
+      const { cluster, session, link, agents } = made;
+      const echo = stack.use(await tcpServer(process));
+      await session.intercept(params(echo.port), quiet, never);
+      const { openManager } = cluster;
+      const back = Promise.withResolvers<void>();
+      const goAway = async (): Promise<void> => {
+        cluster.openManager = async (signal = never) => {
+          await Promise.race([back.promise, rejected(signal)]);
+          return await openManager.call(cluster, signal);
+        };
+        cluster.cutManager();
+        await expect.poll(() => link.current).toBeUndefined();
+      };
+      const port = portOf(agents.get("hello-1"));
+      return { ...made, echo, port, goAway, comeBack: () => back.resolve(), giveUp: () => giveUp() };
+    }
+
+    async function say(caller: Socket, text: string): Promise<string> {
+      caller.write(text);
+      return String((await once(caller, "data"))[0]);
+    }
+
+    test("keeps those that are bytes until it is back, and gives new ones to the application within 100 ms", async () => {
+      const { port, goAway, comeBack, link } = await away();
+      const caller = connect({ port, allowHalfOpen: true });
+      expect(await say(caller, "\u0001before")).toBe("\u0001before");
+      const before = performance.now();
+      await goAway();
+      caller.write("meanwhile");
+      await expect.poll(() => ask(port, "\u0001new"), { interval: 1 }).toBe("application:\u0001new");
+      expect(performance.now() - before).toBeLessThan(500);
+      comeBack();
+      expect(String((await once(caller, "data"))[0])).toBe("meanwhile");
+      await expect.poll(() => link.current).toBeDefined();
+      expect(await say(caller, "after")).toBe("after");
+      caller.end();
+      await once(caller, "end");
+    });
+
+    test("resets them when it is away for two minutes", async () => {
+      const { port, goAway, comeBack, giveUp, echo } = await away();
+      const caller = connect({ port, allowHalfOpen: true }).on("error", () => undefined);
+      await say(caller, "\u0001before");
+      await goAway();
+      giveUp();
+      expect(await once(caller, "error")).toMatchObject([{ code: "ECONNRESET" }]);
+      comeBack();
+      await expect.poll(() => echo.connections.size).toBe(0);
+    });
+
+    test("takes little of a caller who goes on to send", async () => {
+      const { port, goAway, giveUp } = await away();
+      const caller = connect({ port, allowHalfOpen: true }).on("error", () => undefined);
+      await say(caller, "\u0001before");
+      await goAway();
+      const chunk = Buffer.alloc(256 * 1024);
+      let bytes = 0;
+      const send = (): void => {
+        while (bytes < 64 * 1024 * 1024 && caller.write(chunk)) bytes += chunk.length;
+      };
+      caller.on("drain", send);
+      send();
+      let last = -1;
+      await expect
+        .poll(
+          () => {
+            const isStill = bytes === last;
+            last = bytes;
+            return isStill;
+          },
+          { interval: 200 },
+        )
+        .toBe(true);
+      expect(bytes).toBeLessThan(32 * 1024 * 1024); // most of it in the kernel's buffers of three connections
+      giveUp();
+      await new Promise((resolve) => caller.once("close", resolve));
+    });
+
+    // Nobody has had a byte of it: the application may have it.
+    test("does not keep those that have said nothing yet", async () => {
+      const { port, goAway, echo } = await away();
+      // Not the manager's address: that might be a canary.
+      const caller = connect({ port, localAddress: "127.0.0.2", allowHalfOpen: true });
+      await expect.poll(() => echo.connections.size).toBe(1);
+      await goAway();
+      caller.end("\u0001late");
+      expect(String((await once(caller, "data"))[0])).toBe("application:\u0001late");
+    });
   });
 
   test("begins anew with a manager that does not know it", async () => {

@@ -210,11 +210,15 @@ export interface Lab {
   addPod(name: string): Promise<Agent>;
 }
 
-export async function lab(pods: readonly string[] = ["hello-1"], idleOwnerMs?: number): Promise<Lab> {
+export async function lab(
+  pods: readonly string[] = ["hello-1"],
+  idleOwnerMs?: number,
+  clock: Clock = systemClock,
+): Promise<Lab> {
   const application = stack.use(await namedServer("application"));
   const laptopProcess = stack.use(await namedServer("laptop"));
   const manager = stack.use(
-    await testManager({ guard: anything, ...(idleOwnerMs === undefined ? {} : { idleOwnerMs }) }),
+    await testManager({ guard: anything, clock, ...(idleOwnerMs === undefined ? {} : { idleOwnerMs }) }),
   );
   const cluster = new Cluster(manager);
   const addPod = async (name: string): Promise<Agent> => {
