@@ -15,10 +15,12 @@ import { loadTarget } from "#kube/config.ts";
 import { namespaces, services } from "#kube/objects.ts";
 import type { KubeTarget } from "#kube/target.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
+import { managerAgentPort } from "#wire/manager-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import { restoreLeft } from "./replaced-containers.ts";
 import type { DnsConfig } from "./dns/names.ts";
 import { ClusterNames } from "./cluster-names.ts";
+import { findReached, nothingReached } from "#daemon/routing/already-reached.ts";
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
@@ -49,6 +51,8 @@ export interface ClusterSessionContext {
 const connectTimeoutMs = 480_000;
 /** chosen: a credential plugin may open a browser. */
 const pluginTimeoutMs = 120_000;
+/** protocol: of the API server's service, in every cluster. */
+const apiServicePort = 443;
 /** chosen: a person may have to type a password. */
 const helperTimeoutMs = 120_000;
 /** chosen: a command opens the helper's connection before it asks to connect; ours is noticed this much later at most. */
@@ -177,22 +181,46 @@ interface NetworkStep {
   readonly signal: AbortSignal;
 }
 
-async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessNetwork> {
-  const { options, kube, link, first, scope, context, signal } = step;
+/** What the network is made of, found out side by side. */
+async function lookAround({ options, kube, helper, first, scope, context, signal }: NetworkStep) {
   const { clock, log } = context;
-  const { extension, namespace } = kube.target;
-  const { manager, dns, apiServiceHost } = first.arrival;
+  const { extension, namespace, ca } = kube.target;
+  const { manager, apiServiceHost } = first.arrival;
   const own = [namespace, manager.namespace];
   const mapped = options.mappedNamespaces ?? extension.mappedNamespaces;
   const follow = { kube, scope, log };
-  const [resolver, ranges, allNamespaces, ownServices, apiServer, helper] = await Promise.all([
+  const api = { host: apiServiceHost, port: apiServicePort, ca };
+  const [resolver, ranges, allNamespaces, ownServices, apiServer, reached, readyHelper] = await Promise.all([
     findResolver(options, clock, signal),
     ClusterRanges.discover({ kube, visible: own, podIps: manager.podIps, apiServiceHost, clock, log }, signal),
     mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
     ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
     addressesOnTheWay(kube.target),
-    step.helper,
+    options.rootless === undefined
+      ? findReached({ manager, managerPort: managerAgentPort, api, clock }, signal)
+      : nothingReached,
+    helper,
   ]);
+  const by = (await readyHelper?.routeTo(manager.podIps[0] ?? "").catch(() => undefined)) ?? "its own route";
+  return {
+    own,
+    resolver,
+    ranges,
+    allNamespaces,
+    ownServices,
+    apiServer,
+    reached: { ...reached, by },
+    helper: readyHelper,
+  };
+}
+
+async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessNetwork> {
+  const { options, kube, link, first, scope, context, signal } = step;
+  const { clock, log } = context;
+  const { extension } = kube.target;
+  const { manager, dns } = first.arrival;
+  const found = await lookAround(step);
+  const { own, resolver, ranges, allNamespaces, ownServices, apiServer, reached, helper } = found;
   const onNodes: NodeListOptions["onNodes"] = (nodes) =>
     scope.background("the nodes' ranges", ranges.onNodes(nodes, scope.signal));
   const nodeList = keepNodeList(kube, { namespace: manager.namespace, onNodes, log }, scope.signal);
@@ -224,7 +252,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessN
   const network =
     helper === undefined
       ? await RootlessNetwork.open({ ...common, proxy: options.rootless?.proxy }, signal)
-      : await LaptopNetwork.open({ ...common, helper }, signal);
+      : await LaptopNetwork.open({ ...common, helper, reached }, signal);
   const isOwn = (device: string): boolean => device === network.deviceName;
   scope.use(new WayChanges({ isOwn, onChange: () => link.recheck(), clock, log }));
   allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));

@@ -11,6 +11,7 @@ import type { Translation } from "#packet/translation.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
+import type { Reached } from "#daemon/routing/already-reached.ts";
 import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { planDeviceAddresses, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
 import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.ts";
@@ -31,6 +32,8 @@ export interface LaptopNetworkOptions {
   /** The host's own resolvers, and how names reach us. */
   readonly resolver: { readonly mode: "resolved" | "nft"; readonly nameservers: readonly string[] };
   readonly ranges: Ranges;
+  /** What this machine reaches by itself, and by which device. */
+  readonly reached: Reached & { readonly by: string };
   readonly routing: RoutingWishes;
   /** Answered addresses that no range holds: perhaps a range has come. */
   readonly lookFor: (addresses: readonly string[]) => Promise<void>;
@@ -66,7 +69,7 @@ export class LaptopNetwork implements SessionNetwork {
     const { promise, resolve } = Promise.withResolvers<AppError>();
     this.lost = promise;
     this.#resolveLost = resolve;
-    const { helper, routing: wishes, ranges, resolver, lookFor, log } = options;
+    const { helper, routing: wishes, ranges, reached, resolver, lookFor, log } = options;
     const { services, pods } = ranges;
     this.#deviceAddresses = planDeviceAddresses(
       [...services, ...pods, ...wishes.also].some((cidr) => cidr.includes(":")),
@@ -75,6 +78,7 @@ export class LaptopNetwork implements SessionNetwork {
       helper,
       wishes,
       ranges,
+      reached,
       nameservers: resolver.nameservers,
       families: this.#deviceAddresses.outbound.v6 === undefined ? [4] : [4, 16],
       lookFor,

@@ -19,7 +19,7 @@ import { Reach } from "./proxy/reach.ts";
 import { openSocks } from "./proxy/socks.ts";
 import type { SessionNetwork } from "./session.ts";
 
-export interface RootlessNetworkOptions extends Omit<LaptopNetworkOptions, "helper"> {
+export interface RootlessNetworkOptions extends Omit<LaptopNetworkOptions, "helper" | "reached"> {
   readonly proxy: NonNullable<ConnectOptions["rootless"]>["proxy"] | undefined;
 }
 

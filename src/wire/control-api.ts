@@ -111,6 +111,8 @@ export const daemonStatusSchema = z.object({
         .optional(),
       /** Ranges of an address family that the cluster did not have at `connect`. */
       unrouted: z.array(z.string()).optional(),
+      /** Ranges that this machine reaches by itself, so that they are not routed. */
+      reached: z.array(z.string()).optional(),
     })
     .optional(),
   manager: z.object({ version: z.string(), podName: z.string(), image: z.string() }).optional(),

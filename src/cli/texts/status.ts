@@ -137,12 +137,17 @@ function rootDaemonBlock(status: DaemonStatus): readonly string[] {
   return [`${names.rootDaemon}: Running`, ...formatKeyValues(pairs, 2)];
 }
 
-function translatedPairs({ translated = [], unrouted = [] }: NonNullable<DaemonStatus["routing"]>): KeyValue[] {
+function translatedPairs({
+  translated = [],
+  unrouted = [],
+  reached = [],
+}: NonNullable<DaemonStatus["routing"]>): KeyValue[] {
   const lines = translated.map(
     ({ subnet, seenAs, because }) => `${subnet} as ${seenAs}${because === undefined ? "" : `: ${because}`}`,
   );
   return [
     ...(lines.length === 0 ? [] : [{ key: "Seen elsewhere", value: "", below: lines }]),
+    ...(reached.length === 0 ? [] : [{ key: "Reached without", value: bracket(reached) }]),
     ...(unrouted.length === 0
       ? []
       : [{ key: "Not routed", value: `${bracket(unrouted)} came while connected; quit and connect to reach it` }]),
@@ -281,6 +286,7 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
       because,
     })),
     unrouted_subnets: routing?.unrouted,
+    reached_subnets: routing?.reached,
   };
 }
 

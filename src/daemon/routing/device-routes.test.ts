@@ -108,6 +108,29 @@ describe("--vnat", () => {
   });
 });
 
+describe("what this machine reaches by itself", () => {
+  test("is left on its own way, and told", async () => {
+    const host = new Host({ "10.244.0.0/16": "eth0" });
+    const routes = setUp(host, {}, { reached: { pods: true, services: false, by: "eth0" } });
+    await routes.apply();
+    await routes.setRanges({ ...ranges, pods: ["10.244.0.0/15"] });
+    await routes.cover(["10.245.0.7"]);
+    expect(host.routes).toEqual(["10.96.0.0/16"]);
+    expect(routes.status().reached).toEqual(["10.244.0.0/15"]);
+    expect(routes.warnings).toEqual([
+      "this machine reaches 10.244.0.0/15 of the cluster by itself, by eth0: not routed here",
+    ]);
+    // Names of its addresses are the cluster's all the same.
+    expect(routes.ranges).toHaveLength(2);
+  });
+  test("goes to the cluster where the user wants it at other addresses, or names it", async () => {
+    const host = new Host();
+    const reached = { pods: true, services: true, by: "eth0" };
+    await setUp(host, { vnat: ["pods"], also: ["10.96.0.0/24"] }, { reached }).apply();
+    expect(host.routes).toEqual(["10.96.0.0/24", "240.0.0.0/16"]);
+  });
+});
+
 describe("while connected", () => {
   test("ranges that come are routed, and seen elsewhere if need be", async () => {
     const host = new Host({ "10.245.0.0/16": "tun0" });

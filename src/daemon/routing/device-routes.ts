@@ -7,6 +7,7 @@ import { formatPrefix, parsePrefix, prefixContains, prefixesOverlap, type Prefix
 import { Translation } from "#packet/translation.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { HelperParams } from "#wire/helper.ts";
+import { nothingReached, type Reached } from "./already-reached.ts";
 import type { Ranges } from "./cluster-ranges.ts";
 import { planRoutes } from "./plan-routes.ts";
 import { isPrivate, SingleRoutes } from "./single-routes.ts";
@@ -27,6 +28,8 @@ export interface DeviceRoutesOptions {
   readonly helper: { setRoutes(params: HelperParams<"routes.set">): Promise<unknown> };
   readonly wishes: RoutingWishes;
   readonly ranges: Ranges;
+  /** What this machine reaches by itself, and by which device. */
+  readonly reached?: Reached & { readonly by: string };
   /** The host's own nameservers. */
   readonly nameservers: readonly string[];
   /** Families that the device has an address of, as bytes of an address. */
@@ -73,9 +76,16 @@ export class DeviceRoutes {
 
   /** What was moved although nobody asked for it. */
   get warnings(): readonly string[] {
-    return this.#virtual.entries.flatMap(({ virtual, because }) =>
-      because === undefined ? [] : [`${because}; here its addresses are seen at ${formatPrefix(virtual)}`],
-    );
+    const reached = this.#reached();
+    const by = this.#options.reached?.by ?? "";
+    return [
+      ...this.#virtual.entries.flatMap(({ virtual, because }) =>
+        because === undefined ? [] : [`${because}; here its addresses are seen at ${formatPrefix(virtual)}`],
+      ),
+      ...(reached.length === 0
+        ? []
+        : [`this machine reaches ${reached.join(" and ")} of the cluster by itself, by ${by}: not routed here`]),
+    ];
   }
 
   /** Brings what is wanted now to the helper; all or nothing. One after the other. */
@@ -115,12 +125,14 @@ export class DeviceRoutes {
     const unrouted = this.#all()
       .filter(({ address }) => !this.#options.families.includes(address.length))
       .map(formatPrefix);
+    const reached = this.#reached();
     return {
       subnets: this.#routes.map(formatPrefix),
       alsoProxy: [...also],
       neverProxy: [...never],
       ...(translated.length === 0 ? {} : { translated }),
       ...(unrouted.length === 0 ? {} : { unrouted }),
+      ...(reached.length === 0 ? {} : { reached: [...reached] }),
     };
   }
 
@@ -129,6 +141,19 @@ export class DeviceRoutes {
   }
   #cluster(): readonly Prefix[] {
     return this.#all().filter(({ address }) => this.#options.families.includes(address.length));
+  }
+  /** Left on this machine's own way, unless the user wants them elsewhere. */
+  #reached(): readonly string[] {
+    const { reached = nothingReached, wishes } = this.#options;
+    const isWanted = (word: string): boolean => wishes.vnat.includes(word) || wishes.vnat.includes("all");
+    return [
+      ...(reached.services && !isWanted("service") ? this.#ranges.services : []),
+      ...(reached.pods && !isWanted("pods") ? this.#ranges.pods : []),
+    ];
+  }
+  #wanted(): readonly Prefix[] {
+    const reached = new Set(this.#reached());
+    return this.#cluster().filter((prefix) => !reached.has(formatPrefix(prefix)));
   }
 
   async #apply(): Promise<void> {
@@ -148,7 +173,7 @@ export class DeviceRoutes {
 
   #plan(): readonly Prefix[] {
     return planRoutes({
-      cluster: [...this.#cluster(), ...this.#single.prefixes, ...this.#virtual.virtual],
+      cluster: [...this.#wanted(), ...this.#single.prefixes, ...this.#virtual.virtual],
       also: this.#also,
       never: [...this.#never, ...this.#virtual.real],
     });
@@ -163,7 +188,7 @@ export class DeviceRoutes {
     if (this.#virtual.avoid(refused, parsePrefix(against?.[0] ?? ""))) return true;
     if (this.#options.wishes.vnat.includes("off") || this.#also.some((prefix) => isInside(refused, prefix)))
       return false;
-    const range = [...this.#cluster(), ...this.#single.prefixes].find((prefix) => isInside(refused, prefix));
+    const range = [...this.#wanted(), ...this.#single.prefixes].find((prefix) => isInside(refused, prefix));
     if (range === undefined) return false;
     this.#options.log.warn("a range of the cluster is shown at other addresses", { reason: error.message });
     this.#virtual.add(range, error.message);
@@ -196,7 +221,8 @@ export class DeviceRoutes {
   #isKnown(text: string): boolean {
     const address = parsePrefix(text);
     if (address === undefined) return true;
-    return [...this.#routes, ...this.#virtual.real, ...this.#never].some((prefix) => prefixesOverlap(prefix, address));
+    const known = [...this.#routes, ...this.#virtual.real, ...this.#never, ...parseAll(this.#reached())];
+    return known.some((prefix) => prefixesOverlap(prefix, address));
   }
 }
 
