@@ -16,7 +16,7 @@ import { restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
-import { openPortForward } from "#kube/port-forward.ts";
+import { forwardProtocol, openPortForward } from "#kube/port-forward.ts";
 import { resolveContainer } from "#kube/resolve-container.ts";
 import { resolveWorkload, whyPodUnfit, type ResolvedWorkload } from "#kube/resolve-workload.ts";
 import { canBeTaken, routeDeclaredPorts } from "#kube/service-ports.ts";
@@ -127,6 +127,10 @@ export class KubeAccess implements ClusterAccess {
     this.#managerPod = pod;
     const name = pod.metadata.name ?? "";
     return await openPortForward(this.#kube, { namespace, pod: name, port: managerLaptopPort, signal });
+  }
+
+  describeTransport(transport: Duplex): { readonly name: string; readonly protocol: string } {
+    return { name: "port-forward", protocol: forwardProtocol(transport) };
   }
 
   async restoreManager(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {

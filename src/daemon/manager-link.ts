@@ -26,6 +26,16 @@ export interface ManagerConnection {
   readonly arrival: Arrival;
 }
 
+/** What became of the link since it first stood. */
+export interface LinkChanges {
+  /** Transports that died. */
+  readonly lost: number;
+  /** Transports that were left for another one. */
+  readonly replaced: number;
+  /** How often a new session had to begin, which ends the streams of the one before. */
+  readonly renewed: number;
+}
+
 export interface ManagerLinkOptions {
   readonly openTransport: (signal: AbortSignal) => Promise<Duplex>;
   readonly arrive: ParamsOf<typeof managerApi, "arrive">;
@@ -65,6 +75,8 @@ export class ManagerLink {
   readonly #options: ManagerLinkOptions;
   #current: ManagerConnection | undefined;
   #ups = 0;
+  #transport: Duplex | undefined;
+  #changes = { lost: 0, replaced: 0, renewed: -1 };
   #problem: AppError | undefined;
   /** Ends the pause between two attempts. */
   #pausing: AbortController | undefined;
@@ -85,6 +97,13 @@ export class ManagerLink {
   /** How many times there has come to be a connection, the same as before or another. */
   get ups(): number {
     return this.#ups;
+  }
+  /** What carries the connection, or carried it last. */
+  get transport(): Duplex | undefined {
+    return this.#transport;
+  }
+  get changes(): LinkChanges {
+    return { ...this.#changes, renewed: Math.max(0, this.#changes.renewed) };
   }
   /** Why there is no connection now. */
   get problem(): AppError | undefined {
@@ -148,6 +167,8 @@ export class ManagerLink {
       const arrival = await rpc.call("arrive", this.#options.arrive, signal);
       const connection = { session, rpc, arrival };
       await raceSignal(this.#options.onUp(connection), signal);
+      this.#changes.renewed += 1;
+      this.#transport = transport;
       this.#up(connection, this.#options.onCurrent);
       log.info("manager link up", { manager: arrival.manager.podName, sessionId: arrival.sessionId });
       return connection;
@@ -244,6 +265,8 @@ export class ManagerLink {
       if (next === undefined) continue;
       try {
         await this.#attempt(standing, (signal) => session.resume(next, signal));
+        this.#transport = next;
+        this.#changes.replaced += 1;
         log.info("manager link moved to another transport", { why });
       } catch (error) {
         // Left between two: neither is there any more.
@@ -288,6 +311,7 @@ export class ManagerLink {
           transport = await openTransport(signal);
           await session.resume(transport, signal);
         });
+        this.#transport = transport;
         this.#up(connection, onResumed);
         log.info("manager link resumed", { sessionId: connection.arrival.sessionId });
         return true;
@@ -312,6 +336,7 @@ export class ManagerLink {
   }
 
   #lost(reason: AppError): void {
+    this.#changes.lost += 1;
     this.#current = undefined;
     this.#problem = reason;
     this.#options.log.warn("manager link lost", { reason: reason.message });

@@ -1,6 +1,7 @@
 // One connection to one cluster: the manager link, the laptop's network and one's own intercepts, opened in this order
 // and undone in reverse. The session ends by itself when the root helper is gone, since then the laptop's network is
 // too; a lost manager link does not end it.
+import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
@@ -39,6 +40,8 @@ export interface ClusterAccess extends WorkloadAccess {
   readonly context: string;
   readonly server: string;
   readonly namespace: string;
+  /** How the manager is reached by what `openManager` gave. */
+  describeTransport(transport: Duplex): NonNullable<DaemonStatus["transport"]>;
   /** Opens a port-forward to the manager's laptop port. */
   openManager(signal: AbortSignal): ReturnType<WorkloadAccess["openIntroduction"]>;
   /** Installs the manager again when it is gone; one that is there is left to the link. */
@@ -339,22 +342,22 @@ export class Session implements AsyncDisposable {
     return { infos: await this.everybody(signal), own: new Set(this.intercepts.map(({ id }) => id)) };
   }
 
-  /** Every line is tried now: the link by a question to the manager, the device and the resolver by use. */
+  /** Every line is tried now: the link by a heart-beat out of turn, the device and the resolver by use. */
   async status(signal: AbortSignal): Promise<SessionStatus> {
-    const [network, roundTripMs] = await Promise.all([this.#network.status(signal), this.#measureLink(signal)]);
+    const asked = this.#link.current?.session.probe(statusTimeoutMs);
+    const [network] = await Promise.all([this.#network.status(signal), asked]);
     const current = this.#link.current;
     const down = this.#link.problem;
     const problem = down === undefined ? network.problem : `${down.message}; ${nextStep}`;
     return {
       state: current === undefined ? "Reconnecting" : "Connected",
       connection: this.connection,
-      transport: "port-forward",
+      ...this.#linkStatus(),
       intercepts: [...this.intercepts, ...this.#intercepts.endedByOthers],
       ...withIngests(this.#ingests.infos),
       ...withLocalOnly(this.#localOnly.infos),
       ...network,
       ...(problem === undefined ? {} : { problem }),
-      ...(roundTripMs === undefined ? {} : { roundTrip: { value: roundTripMs, ageMs: 0 } }),
       ...(current === undefined
         ? {}
         : {
@@ -387,18 +390,16 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Milliseconds of one question to the manager and its answer; undefined when none came in time. */
-  async #measureLink(signal: AbortSignal): Promise<number | undefined> {
-    const { clock, log } = this.#options;
-    using limit = deadline(clock, statusTimeoutMs, "the manager's answer", signal);
-    const startMs = clock.now();
-    try {
-      await this.#link.require().rpc.call("intercept.list", {}, limit.signal);
-      return clock.now() - startMs;
-    } catch (error) {
-      log.info("the manager did not answer the status question", { error: String(error) });
-      return undefined;
-    }
+  #linkStatus(): Pick<DaemonStatus, "transport" | "roundTrip" | "linkChanges"> {
+    const { current, transport, changes } = this.#link;
+    const { roundTripMs: value, silentMs: ageMs } = current?.session ?? {};
+    return {
+      linkChanges: changes,
+      ...(current === undefined || transport === undefined
+        ? {}
+        : { transport: this.#options.access.describeTransport(transport) }),
+      ...(value === undefined || ageMs === undefined ? {} : { roundTrip: { value, ageMs } }),
+    };
   }
 
   async #everybody(warnings: string[], signal: AbortSignal): Promise<readonly InterceptInfo[]> {

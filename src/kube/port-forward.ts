@@ -45,6 +45,11 @@ export function openPortForward(kube: Kube, target: PortForwardTarget): Promise<
   });
 }
 
+/** How an open one gets to the API server, for people. */
+export function forwardProtocol(stream: Duplex): "WebSocket" | "SPDY" {
+  return stream instanceof PortForwardStream && stream.isBare ? "SPDY" : "WebSocket";
+}
+
 /** Asks the server whether one of the two ways is open to us. */
 export async function mayForward(kube: Kube, namespace: string, signal: AbortSignal): Promise<boolean> {
   const action = forwardAction(namespace);
@@ -94,7 +99,8 @@ class PortForwardStream extends Duplex {
   #waiting: Done | undefined;
   #bufferedBytes = 0;
   readonly #spares: Buffer[] = [];
-
+  /** No WebSocket is below. */
+  readonly isBare: boolean;
   /** Runs when the data has ended and why may still follow. */
   #ending: Timer | undefined;
 
@@ -106,6 +112,7 @@ class PortForwardStream extends Duplex {
       decodeStrings: true,
     });
     this.#carrier = carrier;
+    this.isBare = carrier instanceof SocketCarrier;
     const what = `port-forward to ${namespace}/${pod}:${port}`;
     this.#what = what;
     const events = {

@@ -14,6 +14,8 @@ export interface HeartbeatOptions {
  * meanwhile is still unread, so its silence proves nothing yet.
  */
 const lateMs = 500;
+/** chosen: half a minute of a quiet link. */
+const keptRoundTrips = 15;
 
 /** A question out of turn. */
 interface Probe {
@@ -34,7 +36,8 @@ export class Heartbeat {
   #stopped = false;
   #pingNumber = 0;
   #pingSentMs: number | undefined;
-  #roundTripMs: number | undefined;
+  /** The last of them. */
+  readonly #roundTripsMs: number[] = [];
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
@@ -44,8 +47,13 @@ export class Heartbeat {
     this.#arm();
   }
 
+  /** Median of the last ones: one that had to wait behind bulk says nothing of the way. */
   get roundTripMs(): number | undefined {
-    return this.#roundTripMs;
+    return this.#roundTripsMs.toSorted((a, b) => a - b)[this.#roundTripsMs.length >> 1];
+  }
+  /** Since anything was heard. */
+  get silentMs(): number {
+    return this.#options.clock.now() - this.#heardMs;
   }
 
   heard(): void {
@@ -94,7 +102,8 @@ export class Heartbeat {
     const number = readUint32(payload, 4);
     for (const probe of this.#probes) if (((number - probe.number) | 0) >= 0) this.#settle(probe, true);
     if (this.#pingSentMs === undefined || number !== this.#pingNumber) return; // an older PING's
-    this.#roundTripMs = this.#options.clock.now() - this.#pingSentMs;
+    this.#roundTripsMs.push(this.#options.clock.now() - this.#pingSentMs);
+    if (this.#roundTripsMs.length > keptRoundTrips) this.#roundTripsMs.shift();
     this.#pingSentMs = undefined;
   }
 

@@ -49,6 +49,10 @@ export class Link {
   get roundTripMs(): number | undefined {
     return this.#heartbeat?.roundTripMs ?? this.#roundTripMs;
   }
+  /** Undefined while there is no transport. */
+  get silentMs(): number | undefined {
+    return this.#heartbeat?.silentMs;
+  }
   /** False when nothing is heard of the far end for so long; true as well where there is no transport to judge. */
   probe(patienceMs: number): Promise<boolean> {
     return this.#heartbeat?.probe(patienceMs) ?? Promise.resolve(true);

@@ -3,6 +3,7 @@
 // listener are gone.
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
+import type { Reason } from "#wire/frame-body.ts";
 import { openTimeoutMs } from "#wire/limits.ts";
 import type { OpenRequest, ResetReason } from "#wire/open.ts";
 import type { TunnelStream } from "./tunnel.ts";
@@ -86,4 +87,9 @@ export class Openings {
   refuseAll(error: AppError): void {
     for (const opening of this.#openings.values()) opening.reject(error);
   }
+}
+
+/** A reset code as the error it stands for: every ResetReason is an error code. */
+export function wireError({ reason = "internal", message }: Reason): AppError {
+  return new AppError(reason, message === "" ? `the far end ended it (${reason})` : message);
 }

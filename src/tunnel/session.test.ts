@@ -473,6 +473,8 @@ describe("the link", () => {
     await using pair = await opening;
     await clock.advance(100);
     expect(pair.opener.roundTripMs).toBe(40);
+    await clock.advance(1000);
+    expect(pair.opener.silentMs).toBeGreaterThan(1000);
   });
 
   test("closes in order: drains, refuses new streams, and both ends know", async () => {

@@ -25,7 +25,7 @@ import { endTransport, exchangeHello } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
 import { Link } from "./link.ts";
 import { Offer } from "./offer.ts";
-import { Openings } from "./openings.ts";
+import { Openings, wireError } from "./openings.ts";
 import type { Outbox } from "./outbox.ts";
 import { ReceiveBudget, ReceiveWindow } from "./receive-window.ts";
 import type { Pace, ReceiveLimits } from "./receive-window.ts";
@@ -122,6 +122,9 @@ export class Session implements TunnelSession, StreamHost, Pace {
 
   get roundTripMs(): number | undefined {
     return this.#link.roundTripMs;
+  }
+  get silentMs(): number | undefined {
+    return this.#link.silentMs;
   }
   get streamCount(): number {
     return this.#streams.size;
@@ -475,9 +478,4 @@ export class Session implements TunnelSession, StreamHost, Pace {
 
 function malformed(message: string): ProtocolError {
   return new ProtocolError(message, resetCodes.protocol);
-}
-
-/** A reset code as the error it stands for: every ResetReason is an error code. */
-function wireError({ reason = "internal", message }: Reason): AppError {
-  return new AppError(reason, message === "" ? `the far end ended it (${reason})` : message);
 }

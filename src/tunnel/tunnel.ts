@@ -48,8 +48,10 @@ export interface TunnelSession {
   onIncoming(handler: (incoming: IncomingStream) => void): void;
   /** Resolves, never rejects, when the session is over: undefined after an orderly close. */
   readonly closed: Promise<AppError | undefined>;
-  /** Milliseconds of the last heart-beat's round trip, undefined before the first. */
+  /** Median of the last heart-beats' round trips, milliseconds; undefined before the first. */
   readonly roundTripMs: number | undefined;
+  /** Milliseconds since anything was heard of the far end; undefined while there is no transport. */
+  readonly silentMs: number | undefined;
   /** Open streams. */
   readonly streamCount: number;
   /** Datagrams dropped here since the session began, because their queue was full or nobody listened. */

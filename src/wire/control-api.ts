@@ -84,9 +84,20 @@ export const daemonStatusSchema = z.object({
   connection: connectionSchema.optional(),
   /** Why it is reconnecting, in one sentence. */
   problem: z.string().optional(),
-  /** Heart-beat round trip over the link. */
+  /** Median of the link's last heart-beats; the age is that of the last answer. */
   roundTrip: checked(z.number()).optional(),
-  transport: z.string().optional(),
+  transport: z.object({ name: z.string(), protocol: z.string() }).optional(),
+  /** Since `connect`. */
+  linkChanges: z
+    .object({
+      /** Transports that died; the link went on over another. */
+      lost: z.number().int(),
+      /** Transports that were left for another one. */
+      replaced: z.number().int(),
+      /** How often the link began anew, which ends the connections that it carried. */
+      renewed: z.number().int(),
+    })
+    .optional(),
   helper: z.object({ version: z.string(), pid: z.number().int(), device: z.string() }).optional(),
   dns: z
     .object({

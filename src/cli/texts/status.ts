@@ -54,8 +54,7 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
       pairs.push({ key: "Mapped namespaces", value: bracket(connection.mappedNamespaces) });
     }
     pairs.push(...proxyPairs(status));
-    if (status.transport !== undefined) pairs.push({ key: "Transport", value: status.transport });
-    if (status.roundTrip !== undefined) pairs.push({ key: "Round trip", value: formatRoundTrip(status.roundTrip) });
+    pairs.push(...linkPairs(status));
     pairs.push({
       key: "Intercepts",
       value: `${intercepts.length} total`,
@@ -95,8 +94,24 @@ function interceptLines(info: InterceptInfo): readonly string[] {
   return [formatInterceptLine(info), ...below.map((text) => `  ${text}`)];
 }
 
-function formatRoundTrip(roundTrip: { readonly value: number; readonly ageMs: number }): string {
-  return `${Number(roundTrip.value.toFixed(2))} ms, measured ${formatDuration(roundTrip.ageMs)} ago`;
+const count = (times: number): string => (times === 1 ? "once" : `${times} times`);
+
+/** The link to the manager. */
+function linkPairs({ transport, roundTrip, linkChanges }: DaemonStatus): readonly KeyValue[] {
+  const pairs: KeyValue[] = [];
+  if (transport !== undefined) pairs.push({ key: "Transport", value: `${transport.name} (${transport.protocol})` });
+  if (roundTrip !== undefined) {
+    const ms = Number(roundTrip.value.toFixed(2));
+    pairs.push({ key: "Round trip", value: `${ms} ms, last answer ${formatDuration(roundTrip.ageMs)} ago` });
+  }
+  if (linkChanges !== undefined) {
+    const { lost, replaced, renewed } = linkChanges;
+    const parts = [lost === 0 ? "never lost" : `lost ${count(lost)}`];
+    if (renewed > 0) parts.push(`${count(renewed)} with its connections`);
+    if (replaced > 0) parts.push(`moved ${count(replaced)}`);
+    pairs.push({ key: "Link", value: parts.join(", ") });
+  }
+  return pairs;
 }
 
 function formatInterceptLine(info: InterceptInfo): string {
@@ -224,13 +239,23 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     manager_namespace: connection?.managerNamespace,
     mapped_namespaces: omitEmpty(connection?.mappedNamespaces),
     proxy: connection && proxyToJson(connection),
-    transport: status.transport,
-    round_trip_ms: status.roundTrip?.value,
-    round_trip_age_ms: status.roundTrip?.ageMs,
+    ...linkToJson(status),
     ingests: status.ingests?.map(ingestToJson),
     local_only: status.localOnly,
     intercepts: omitEmpty(intercepts.map(statusEntry)),
     wiretaps: omitEmpty(wiretaps.map(statusEntry)),
+  };
+}
+
+function linkToJson({ transport, roundTrip, linkChanges }: DaemonStatus): Readonly<Record<string, unknown>> {
+  return {
+    transport: transport?.name,
+    transport_protocol: transport?.protocol,
+    round_trip_ms: roundTrip?.value,
+    round_trip_age_ms: roundTrip?.ageMs,
+    link_lost: linkChanges?.lost,
+    link_renewed: linkChanges?.renewed,
+    link_moved: linkChanges?.replaced,
   };
 }
 

@@ -118,7 +118,8 @@ export class ScriptedDaemon implements AsyncDisposable {
       state: "Connected",
       connection,
       roundTrip: { value: 0.741, ageMs: 1200 },
-      transport: "port-forward",
+      transport: { name: "port-forward", protocol: "WebSocket" },
+      linkChanges: { lost: 2, replaced: 1, renewed: 1 },
       helper: { version: softwareVersion, pid: 99_999_998, device: "tel-1000" },
       dns: {
         hook: "resolved",

@@ -84,6 +84,7 @@ describe("a link whose transport is lost", () => {
     await expect.poll(() => states).toEqual(["suspended"]);
     await expect.poll(() => session.intercepts.map(({ state }) => state)).toEqual(["active"]);
     expect(link.current).toBe(before);
+    expect((await session.status(never)).linkChanges).toEqual({ lost: 1, replaced: 0, renewed: 0 });
     expect(registry.list().map(({ sessionId }) => sessionId)).toEqual([before.arrival.sessionId]);
   });
 
@@ -197,6 +198,7 @@ describe("a link whose transport is lost", () => {
     cluster.cutManager();
     await expect.poll(() => link.current !== undefined && link.current !== before).toBe(true);
     expect(await before.session.closed).toMatchObject({ code: "cancelled" });
+    expect((await session.status(never)).linkChanges).toEqual({ lost: 1, replaced: 0, renewed: 1 });
     expect(cluster.manager.registry.list().map(({ spec }) => spec.name)).toEqual(["hello"]);
   });
 
@@ -330,6 +332,7 @@ describe("a link whose transport is lost", () => {
       await once(caller, "end");
       expect(Buffer.concat(heard).equals(sent)).toBe(true);
       expect([...states, link.ups]).toEqual(["active", ups]);
+      expect(link.changes).toEqual({ lost: 0, replaced: 16, renewed: 0 });
       await expect.poll(() => transports.filter(({ destroyed }) => !destroyed)).toHaveLength(1);
     });
 

@@ -64,6 +64,9 @@ export class Cluster implements ClusterAccess {
     this.#toManager = await dial(this.manager.laptopPort);
     return this.#toManager;
   }
+  describeTransport(): ReturnType<ClusterAccess["describeTransport"]> {
+    return { name: "port-forward", protocol: "WebSocket" };
+  }
   /** Nobody has noticed when it returns. */
   cutManager(): void {
     this.#toManager?.destroy();
