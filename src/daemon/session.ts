@@ -170,7 +170,7 @@ export class Session implements AsyncDisposable {
       },
       onResumed: (connection) => {
         network?.setSession(connection.session);
-        intercepts.reintroduce();
+        intercepts.goOn();
         scope.background("intercepts after the link's return", intercepts.reconcile(connection));
       },
       clock,
@@ -373,9 +373,16 @@ export class Session implements AsyncDisposable {
   /** Agents drain first, while every part still works; then the laptop's side goes. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#intercepts.restoreAll();
+    await this.#findLink();
     await depart(this.#link, this.#options.clock, this.#options.log);
     await this.#events[Symbol.asyncDispose](); // as long as the cluster can be reached
     await this.#scope[Symbol.asyncDispose]();
+  }
+
+  /** Without a word the cluster would keep this laptop's connections until it arrives again, or for 24 hours. */
+  async #findLink(): Promise<void> {
+    using limit = deadline(this.#options.clock, findLinkMs, "the link to the traffic-manager");
+    await this.#link.restored(limit.signal, 0).catch(() => undefined); // then it hears of it when we connect again
   }
 
   /** False when the link turns out to be lost. */
@@ -427,6 +434,8 @@ const answerMs = linkSilenceMs + 1000;
 const nextStep = "run `telepresence connect` to try at once, and to install the traffic-manager again if it is gone";
 /** chosen: a person waits. */
 const restoreMs = 10_000;
+/** chosen: a link that was lost a moment ago is back by then; whoever ends a connection without a network waits so long. */
+const findLinkMs = 1500;
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
 const departMs = 4000;
 

@@ -174,9 +174,13 @@ export class Outbox {
     this.detach();
   }
 
-  /** Sends what waits without waiting for the tick's end. */
-  flushNow(): void {
+  /** The last words: without waiting for the tick's end, and behind whatever the transport has not taken yet. */
+  flushLast(): void {
     this.#flush();
+    while (this.#control.length > 0 && this.#transport?.writable === true && !this.#flushing) {
+      this.#blocked = false;
+      this.#flush();
+    }
   }
 
   #schedule(): void {

@@ -253,6 +253,74 @@ describe("a session whose transport is lost", () => {
     expect(await ends.accepter.closed).toMatchObject({ code: "cancelled" });
     expect(ends.sessions.size).toBe(0);
   });
+
+  // Otherwise it waits for 24 hours for a laptop that has ended.
+  test("is told so too when the transport takes nothing at that moment", async () => {
+    using ends = await createResumablePair();
+    const [a, b] = await openStream(ends);
+    for (const stream of [a, b]) stream.on("error", () => undefined);
+    b.resume();
+    a.write(Buffer.alloc(1024 * 1024));
+    await turns();
+    expect(ends.first.opener.writableNeedDrain).toBe(true);
+    ends.opener.destroy();
+    await settle(ends.first);
+    expect(await ends.accepter.closed).toMatchObject({ code: "cancelled" });
+  });
+
+  test("is not lost while it changes from a transport that works to another", async () => {
+    using ends = await createResumablePair();
+    const told: string[] = [];
+    const listen = { lost: () => void told.push("lost"), resumed: () => void told.push("resumed") };
+    ends.opener.onTransport(listen);
+    ends.accepter.onTransport(listen);
+    const pair = handPair();
+    const resuming = ends.resume(pair);
+    await settle(ends.first); // whatever the first transport still says comes before the second's HELLO
+    await settle(pair);
+    await resuming.opener;
+    expect(told).toEqual([]);
+    expect([ends.first.opener.destroyed, ends.first.accepter.destroyed]).toEqual([true, true]);
+  });
+
+  test("is asked out of turn, and silence tells", async () => {
+    using ends = await createResumablePair();
+    await settle(ends.first);
+    const well = ends.opener.probe(300);
+    await settle(ends.first);
+    expect(await well).toBe(true);
+    const silent = ends.opener.probe(300);
+    await ends.clock.advance(299);
+    ends.first.accepter.write(encodeFrame({ type: frameTypes.ping, streamId: 0, seq: 0, payload: Buffer.alloc(8) }));
+    ends.first.accepter.deliver(100); // it says something, if not the answer
+    await turns();
+    let answer: boolean | undefined;
+    void silent.then((isThere) => (answer = isThere));
+    await ends.clock.advance(299);
+    expect(answer).toBeUndefined();
+    await ends.clock.advance(2);
+    expect(answer).toBe(false);
+    const ended = ends.opener.probe(300);
+    ends.first.cut();
+    expect(await ended).toBe(true);
+  });
+
+  // Bytes pass one way only: who hears something, and is not heard, learns it by the other end's patience.
+  test("is lost to both when nothing passes one way", async () => {
+    using ends = await createResumablePair();
+    let lost = 0;
+    ends.opener.onTransport({ lost: () => (lost += 1), resumed: () => undefined });
+    ends.accepter.onTransport({ lost: () => (lost += 1), resumed: () => undefined });
+    await settle(ends.first);
+    for (let second = 0; second < 6; second += 1) {
+      await ends.clock.advance(1000);
+      ends.first.accepter.deliver(1_000_000);
+      await turns();
+    }
+    if (ends.first.accepter.destroyed) ends.first.opener.destroy(); // as the network between them does
+    await turns();
+    expect(lost).toBe(2);
+  });
 });
 
 test("an end that cannot resume has sessions that end with their transports", async () => {
@@ -293,31 +361,46 @@ class Simulation {
   readonly #ghosts: HandPair[] = [];
   readonly ways: Way[] = [];
   readonly #accepted: TunnelStream[] = [];
-  counts = { cuts: 0, resumes: 0, duels: 0, bytes: 0, streams: 0 };
+  /** The opener has no transport, or has asked in vain. */
+  #isLost = false;
+  #isSilent = false;
+  counts = { cuts: 0, silences: 0, moves: 0, resumes: 0, duels: 0, probes: 0, lost: 0, bytes: 0, streams: 0 };
 
   constructor(ends: ResumablePair, random: () => number) {
     this.ends = ends;
     this.#random = random;
     this.#current = ends.first;
     ends.accepter.onIncoming((incoming) => this.#accepted.push(incoming.accept()));
+    ends.opener.onTransport({ lost: () => (this.#isLost = true), resumed: () => undefined });
+    ends.accepter.onTransport({ lost: () => (this.counts.lost += 1), resumed: () => undefined });
   }
 
   #below(limit: number): number {
     return Math.floor(this.#random() * limit);
   }
 
+  /** What a step does, each with the share of steps below it. */
+  readonly #actions: readonly (readonly [share: number, act: () => unknown])[] = [
+    [0.55, () => this.#current.deliver(1 + this.#below(this.#random() < 0.5 ? 40 : 20_000))],
+    [0.85, () => this.#write()],
+    [0.9, () => this.#open()],
+    [0.93, () => this.#end()],
+    [0.95, () => this.#ghosts.forEach((ghost) => ghost.deliver(1 + this.#below(1000)))],
+    [0.97, () => this.#pauseOrGoOn()],
+    [0.98, () => this.#cut()],
+    [0.985, () => this.#move()],
+    [0.989, () => this.#probe()],
+    [0.995, () => this.ends.clock.advance(this.#below(400))],
+    [0.996, () => this.#fallSilent()],
+    [1, () => this.#duel()],
+  ];
+
   async step(): Promise<void> {
     const dice = this.#random();
-    if (dice < 0.55) this.#current.deliver(1 + this.#below(this.#random() < 0.5 ? 40 : 20_000));
-    else if (dice < 0.85) this.#write();
-    else if (dice < 0.9) await this.#open();
-    else if (dice < 0.93) this.#end();
-    else if (dice < 0.95) for (const ghost of this.#ghosts) ghost.deliver(1 + this.#below(1000));
-    else if (dice < 0.97) this.#pauseOrGoOn();
-    else if (dice < 0.985) await this.#cut();
-    else if (dice < 0.995) await this.#migrate();
-    else await this.#duel();
+    await this.#actions.find(([share]) => dice < share)?.[1]();
     await turns(1);
+    if (this.#isLost) await this.#resumeOn(handPair());
+    else if (this.#isSilent) await this.#move();
   }
 
   #write(): void {
@@ -388,10 +471,25 @@ class Simulation {
     await this.#resumeOn(handPair());
   }
 
-  /** The opener leaves a transport that works. */
-  async #migrate(): Promise<void> {
+  /** The opener leaves a transport that works, or does not say anything for too long. */
+  async #move(): Promise<void> {
+    this.counts.moves += 1;
     this.#ghosts.push(this.#current);
     await this.#resumeOn(handPair());
+  }
+
+  #probe(): void {
+    this.counts.probes += 1;
+    const probed = this.#current;
+    void this.ends.opener.probe(300).then((isThere) => {
+      if (!isThere && this.#current === probed) this.#isSilent = true;
+    });
+  }
+
+  /** The transport swallows everything for longer than anybody waits. */
+  async #fallSilent(): Promise<void> {
+    this.counts.silences += 1;
+    await this.ends.clock.advance(linkSilenceMs + heartbeatMs);
   }
 
   /** The first of two is late: its HELLO arrives when the second has the session already. */
@@ -417,10 +515,14 @@ class Simulation {
     let isUp = false;
     const up = resuming.opener.then(() => (isUp = true));
     for (let count = 0; count < 200 && !isUp; count += 1) {
+      // Nobody knows which of two transports is quicker.
+      if (this.#random() < 0.3) for (const ghost of this.#ghosts) ghost.deliver(1 + this.#below(1000));
       pair.deliver(1 + this.#below(200));
       await turns(1);
     }
     await up;
+    this.#isLost = false;
+    this.#isSilent = false;
     this.counts.resumes += 1;
   }
 
@@ -451,6 +553,10 @@ test(
     }
     await simulation.settle(() => simulation.ways.every((way) => way.heardEnd));
     expect(simulation.ways.map(({ arrived }) => arrived)).toEqual(simulation.ways.map(({ written }) => written));
-    expect(simulation.counts.resumes).toBeGreaterThan(steps / 1000);
+    const { counts } = simulation;
+    expect(counts.resumes).toBeGreaterThan(steps / 1000);
+    // A move is no loss: only whoever was cut off, or heard nothing, says that there is no transport.
+    expect(counts.lost).toBeLessThanOrEqual(counts.cuts + counts.silences);
+    if (process.env["TELEPRESENCE_SIMULATION_STEPS"] !== undefined) process.stdout.write(`${JSON.stringify(counts)}\n`);
   },
 );

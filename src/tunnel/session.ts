@@ -457,7 +457,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
   #fail(error: AppError): void {
     if (this.#over) return;
     this.#say(frameTypes.goaway, 0, resetReasonOf(error), error.message);
-    this.#outbox.flushNow();
+    this.#outbox.flushLast();
     this.#finish(error, (transport) => endTransport(transport, this.#clock));
   }
 

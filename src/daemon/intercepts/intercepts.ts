@@ -211,6 +211,11 @@ export class Intercepts implements AsyncDisposable {
     for (const { follower } of this.#followers.values()) follower.again(podUid);
   }
 
+  /** After the link's return: the manager says which agents were lost meanwhile. */
+  goOn(): void {
+    for (const { follower } of this.#followers.values()) follower.goOn();
+  }
+
   /** The manager's news of one's own intercepts. */
   onChanged(infos: readonly InterceptInfo[]): void {
     for (const info of infos) {

@@ -102,6 +102,12 @@ export class Introductions implements AsyncDisposable {
     this.#attempts.pump();
   }
 
+  /** The link is back: whoever was introduced still is. */
+  goOn(): void {
+    for (const entry of this.#attempts.entries) if (!entry.state.introduced) this.#attempts.hasten(entry);
+    this.#attempts.pump();
+  }
+
   /** Those that are introduced. */
   get agents(): readonly IntroducedAgent[] {
     return this.#attempts.entries.flatMap(({ state }) => (state.introduced && state.agent ? [state.agent] : []));

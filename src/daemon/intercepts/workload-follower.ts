@@ -122,6 +122,9 @@ export class WorkloadFollower implements AsyncDisposable {
   again(podUid?: string): void {
     this.#introductions.again(podUid);
   }
+  goOn(): void {
+    this.#introductions.goOn();
+  }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#scope[Symbol.asyncDispose]();

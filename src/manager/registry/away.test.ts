@@ -26,6 +26,17 @@ describe("a laptop that is away", () => {
     expect(ada.link.intercepts[0]).toMatchObject({ state: "active" });
   });
 
+  test("is told which agents were lost meanwhile, and need not meet the others again", async () => {
+    const { registry, laptop, agent } = setup();
+    const ada = laptop("ada@laptop");
+    registry.trust(ada.session, [trustOf(1), trustOf(2)]);
+    const [, two] = [agent(1), agent(2)];
+    registry.suspend(ada.session);
+    registry.loseAgent(two.record);
+    registry.resume(ada.session);
+    expect(ada.link.lostAgents).toEqual(["uid-2"]);
+  });
+
   test("keeps its link for 24 hours", async () => {
     const { registry, laptop, clock } = setup();
     const ada = laptop("ada@laptop");

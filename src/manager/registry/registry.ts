@@ -111,6 +111,9 @@ export class Registry implements Disposable {
     this.#sessions.find(session, waiting);
     this.#log.info("session is back", { sessionId: session.id, client: session.client });
     for (const ended of session.ended.values()) waiting.notifyEnded(ended);
+    for (const { fingerprint, podUid } of session.trusted.values()) {
+      if (this.#agents.get(fingerprint)?.sessions.has(session) !== true) waiting.notifyAgentLost(podUid);
+    }
     this.#lastNotified.delete(session);
     this.#notifySoon(session);
     void Promise.all(this.#sync(this.#agentsServing(session)));

@@ -231,6 +231,58 @@ describe("a link whose transport is lost", () => {
     await expect.poll(() => server.connections.size).toBe(0);
   });
 
+  // Nobody is told that it is over; it must not hold what was open in the cluster for ever.
+  test("ends when its laptop quits without a link and connects again", async () => {
+    const { cluster, link, session } = await linked();
+    const server = stack.use(await tcpServer((socket) => void socket.resume()));
+    const target = { address: "127.0.0.1", port: server.port };
+    const stream = await link.require().session.open({ kind: "tcp", target }, never);
+    stream.on("error", () => undefined);
+    await expect.poll(() => server.connections.size).toBe(1);
+    const { openManager } = cluster;
+    cluster.openManager = () => Promise.reject(new AppError("unreachable", "the network is away"));
+    cluster.cutManager();
+    await session[Symbol.asyncDispose]();
+    expect(server.connections.size).toBe(1);
+    cluster.openManager = openManager;
+    stack.use(await openSession(cluster, "eve@laptop"));
+    await expect.poll(() => server.connections.size).toBe(0);
+  });
+
+  test("is found once more by who quits, to say so", async () => {
+    const { cluster, link, session } = await linked();
+    const server = stack.use(await tcpServer((socket) => void socket.resume()));
+    const target = { address: "127.0.0.1", port: server.port };
+    const stream = await link.require().session.open({ kind: "tcp", target }, never);
+    stream.on("error", () => undefined);
+    const { openManager } = cluster;
+    const failures = [new AppError("unreachable", "the network is away"), new AppError("unreachable", "still")];
+    cluster.openManager = () => {
+      const failure = failures.pop();
+      return failure === undefined ? openManager.call(cluster) : Promise.reject(failure);
+    };
+    cluster.cutManager();
+    await expect.poll(() => link.current).toBeUndefined();
+    await session[Symbol.asyncDispose]();
+    await expect.poll(() => server.connections.size).toBe(0);
+  });
+
+  test("introduces nobody again who still is", async () => {
+    const { cluster, session, link, processPort } = await linked();
+    await session.intercept(params(processPort), quiet, never);
+    const openIntroduction = cluster.openIntroduction.bind(cluster);
+    let introductions = 0;
+    cluster.openIntroduction = async (...args) => {
+      introductions += 1;
+      return await openIntroduction(...args);
+    };
+    const { ups } = link;
+    cluster.cutManager();
+    await expect.poll(() => link.ups).toBeGreaterThan(ups);
+    await expect.poll(() => session.intercepts.map(({ state }) => state)).toEqual(["active"]);
+    expect(introductions).toBe(0);
+  });
+
   test("is there for the command that found it lost, as soon as it is back", { timeout: 5000 }, async () => {
     const { cluster, session, link } = await linked();
     cluster.restoreManager = async () => {
