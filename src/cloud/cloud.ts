@@ -1,11 +1,16 @@
 // Builds the parts of a cloud server and holds them; ends them in reverse, requests before the database.
+import { getConnInfo } from "@hono/node-server/conninfo";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
+import { forgetOldAudit } from "./audit.ts";
 import type { CloudConfig } from "./config.ts";
+import { inviteFirstAdmin } from "./identity/invites.ts";
 import { openDatabase } from "./storage/open.ts";
+import { signingKey } from "./storage/settings.ts";
 import { buildApp } from "./web/app.ts";
+import { trustProxies } from "./web/caller-address.ts";
 import { Metrics } from "./web/metrics.ts";
-import type { Parts } from "./web/route.ts";
+import type { Parts, RequestContext } from "./web/route.ts";
 import { allRoutes } from "./web/routes.ts";
 import { CloudServer } from "./web/server.ts";
 
@@ -24,6 +29,8 @@ export interface Cloud extends AsyncDisposable {
 /** chosen: how long requests in flight have at the end; a kubelet waits 30 s. */
 const drainMs = 10_000;
 
+const dayMs = 24 * 3600 * 1000;
+
 export async function startCloud({ config: given, clock, log }: CloudOptions): Promise<Cloud> {
   await using stack = new AsyncDisposableStack();
   const database = stack.use(await openDatabase(given.database, { clock, log }));
@@ -37,14 +44,25 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
   });
   const config = withPort(given, server.port);
   const metrics = new Metrics();
-  const parts: Parts = { config, clock, log, database, metrics };
-  const app = buildApp(parts, allRoutes(parts, { isServing: () => serving }), () => "");
+  const parts: Parts = { config, clock, log, database, metrics, key: await signingKey(database) };
+  const forwarded = trustProxies(config.trustedProxies);
+  const addressOf = (context: RequestContext): string =>
+    forwarded(getConnInfo(context).remote.address ?? "", context.req.header("x-forwarded-for"));
+  const app = buildApp(parts, allRoutes(parts, { isServing: () => serving }), addressOf);
   server.serve(config, { app, previews: undefined, upgrades: new Map() });
+  const tidy = (): void => {
+    forgetOldAudit(database, clock.wallMs()).catch((error: unknown) => {
+      log.warn("old entries of the audit log could not be removed", { error: String(error) });
+    });
+  };
+  tidy();
+  stack.use(clock.every(dayMs, tidy).unref());
   log.info("cloud server started", { port: server.port, database: database.kind });
+  const greeting = greet(config, await inviteFirstAdmin(database, clock.wallMs()));
   const owned = stack.move();
   return {
     port: server.port,
-    greeting: greet(config),
+    greeting,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
@@ -57,12 +75,15 @@ function withPort(config: CloudConfig, port: number): CloudConfig {
   return { ...config, url };
 }
 
-function greet({ url, previewDomain }: CloudConfig): readonly string[] {
+function greet({ url, previewDomain }: CloudConfig, invite: string | undefined): readonly string[] {
   const local = previewDomain?.endsWith(".localhost") === true ? " (to try out, on this machine only)" : "";
   return [
     `Telepresence's cloud server is at ${url.origin}`,
     previewDomain === undefined
       ? "There are no previews: --preview-domain names none"
       : `Previews are at *.${previewDomain}${local}`,
+    ...(invite === undefined
+      ? []
+      : [`The first administrator comes in here, once, within a day: ${url.origin}/invite/${invite}`]),
   ];
 }

@@ -28,4 +28,27 @@ export const migrations: readonly (readonly string[])[] = [
       action TEXT NOT NULL, subject TEXT NOT NULL)`,
     `CREATE INDEX audit_by_time ON audit (at_ms)`,
   ],
+  [
+    // A laptop's login: a short access token, and a refresh token that changes at each use. previous_hash is the one
+    // before, which counts once more while confirmed is 0: the laptop may never have got the answer.
+    `CREATE TABLE logins (
+      id TEXT PRIMARY KEY, person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE, device TEXT NOT NULL,
+      created_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL,
+      access_hash TEXT NOT NULL UNIQUE, access_expires_ms BIGINT NOT NULL,
+      refresh_hash TEXT NOT NULL UNIQUE, previous_hash TEXT, confirmed INTEGER NOT NULL)`,
+    `CREATE INDEX logins_of_person ON logins (person_id)`,
+    `CREATE TABLE spent_tokens (
+      hash TEXT PRIMARY KEY, login_id TEXT NOT NULL REFERENCES logins ON DELETE CASCADE)`,
+    `CREATE INDEX spent_tokens_of_login ON spent_tokens (login_id)`,
+    // What a person has been or is to be asked: an authorization code (of a browser beside the laptop), or a device
+    // code with the code that is typed. person_id is there from the yes on.
+    `CREATE TABLE grants (
+      hash TEXT PRIMARY KEY, kind TEXT NOT NULL, user_code TEXT UNIQUE, state TEXT NOT NULL,
+      person_id TEXT REFERENCES people ON DELETE CASCADE, device TEXT NOT NULL, challenge TEXT, redirect_uri TEXT,
+      expires_ms BIGINT NOT NULL, polled_ms BIGINT NOT NULL)`,
+    `CREATE TABLE api_keys (
+      id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+      name TEXT NOT NULL, created_ms BIGINT NOT NULL, used_ms BIGINT)`,
+    `CREATE INDEX api_keys_of_person ON api_keys (person_id)`,
+  ],
 ];

@@ -3,6 +3,7 @@ import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { toAppError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
+import { Admission } from "./admission.ts";
 import { page } from "./page.ts";
 import type { Parts, RequestContext, RequestVariables, Route } from "./route.ts";
 import { secure } from "./security-headers.ts";
@@ -29,7 +30,12 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
   app.use(
     bodyLimit({ maxSize: maxBodyBytes, onError: (context) => failure(context, 413, "the request is too large") }),
   );
-  for (const route of routes) app.on(route.method, route.path, (context) => route.handle(context));
+  const admission = new Admission(parts);
+  for (const route of routes) {
+    app.on(route.method, route.path, async (context) => {
+      return (await admission.admit(context, route)) ?? route.handle(context);
+    });
+  }
   app.notFound((context) => failure(context, 404, "there is nothing at this address"));
   app.onError((error, context) => {
     const { code, message } = toAppError(error);

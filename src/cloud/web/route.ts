@@ -2,8 +2,10 @@
 // all routes is tested by. A handler still asks for its objects by the caller's teams.
 import type { Context } from "hono";
 import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { CloudConfig } from "#cloud/config.ts";
+import type { Person } from "#cloud/identity/people.ts";
 import type { Database } from "#cloud/storage/database.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -28,6 +30,8 @@ export interface Parts {
   readonly log: Logger;
   readonly database: Database;
   readonly metrics: Metrics;
+  /** Signs what browsers carry for us; the same for all servers of one database. */
+  readonly key: string;
 }
 
 export type RequestContext = Context<{ Variables: RequestVariables }>;
@@ -35,4 +39,22 @@ export type RequestContext = Context<{ Variables: RequestVariables }>;
 export interface RequestVariables {
   /** Where the request comes from, behind trusted proxies too. */
   address: string;
+  /** Undefined for nobody. */
+  caller: Caller | undefined;
+  /** The browser's cookie, where this request has just made it. */
+  browser: string | undefined;
+}
+
+/** Who calls, as the request proves it. */
+export interface Caller {
+  readonly person: Person;
+  /** A cookie needs a form's token beside it, the others are sent on purpose. */
+  readonly by: "cookie" | "access" | "key";
+}
+
+/** For handlers whose access is `person` or `admin`. */
+export function callerOf(context: RequestContext): Person {
+  const caller = context.get("caller");
+  if (caller === undefined) throw new AppError("unauthorized", "you are not logged in");
+  return caller.person;
 }

@@ -1,6 +1,8 @@
 // Every route of our own host, in one list.
+import { accountRoutes } from "#cloud/identity/account-pages.ts";
+import { logInRoutes } from "#cloud/identity/log-in.ts";
+import { oauthRoutes } from "#cloud/oauth/oauth-routes.ts";
 import { healthRoutes } from "./health.ts";
-import { page } from "./page.ts";
 import type { Parts, Route } from "./route.ts";
 import { styleRoute } from "./style.ts";
 
@@ -13,17 +15,9 @@ export function allRoutes(parts: Parts, { isServing }: Serving): readonly Route[
   return [
     ...healthRoutes(parts, isServing),
     styleRoute,
-    {
-      method: "GET",
-      path: "/",
-      access: "public",
-      handle: (context) => page(context, { title: "Telepresence", body: "The server runs." }),
-    },
-    {
-      method: "GET",
-      path: "/metrics",
-      access: "admin",
-      handle: (context) => context.text(parts.metrics.format()),
-    },
+    ...logInRoutes(parts),
+    ...accountRoutes(parts),
+    ...oauthRoutes(parts),
+    { method: "GET", path: "/metrics", access: "admin", handle: (context) => context.text(parts.metrics.format()) },
   ];
 }

@@ -1,0 +1,75 @@
+// Links by which people come in, each used once. The first administrator's is printed when the server starts and nobody
+// is one yet; it is an invitation without an inviter.
+import { AppError } from "#base/error.ts";
+import type { Queries } from "#cloud/storage/database.ts";
+import { one } from "#cloud/storage/database.ts";
+import { firstTeam, hasAdmin, joinTeam, provideTeam } from "./people.ts";
+import { hashToken, newToken } from "./tokens.ts";
+
+const dayMs = 24 * 3600 * 1000;
+/** chosen: the first administrator's link, and a colleague's. */
+const [firstMs, inviteMs] = [dayMs, 7 * dayMs];
+
+export interface Invite {
+  readonly teamId: string | undefined;
+  readonly admin: boolean;
+}
+
+/** Undefined when there is an administrator. Earlier links of the kind end. */
+export async function inviteFirstAdmin(queries: Queries, nowMs: number): Promise<string | undefined> {
+  if (await hasAdmin(queries)) return undefined;
+  await queries.run("DELETE FROM invites WHERE invited_by IS NULL");
+  return insert(queries, { teamId: undefined, admin: true }, { by: null, nowMs, lastsMs: firstMs });
+}
+
+export function invite(queries: Queries, wanted: Invite, by: string, nowMs: number): Promise<string> {
+  return insert(queries, wanted, { by, nowMs, lastsMs: inviteMs });
+}
+
+async function insert(
+  queries: Queries,
+  { teamId, admin }: Invite,
+  { by, nowMs, lastsMs }: { readonly by: string | null; readonly nowMs: number; readonly lastsMs: number },
+): Promise<string> {
+  const token = newToken("invite");
+  await queries.run("DELETE FROM invites WHERE expires_ms < $1", [nowMs]);
+  await queries.run(
+    "INSERT INTO invites (hash, team_id, admin, invited_by, created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+    [hashToken(token), teamId ?? null, admin ? 1 : 0, by, nowMs, nowMs + lastsMs],
+  );
+  return token;
+}
+
+interface InviteRow {
+  readonly team_id: string | null;
+  readonly admin: number;
+}
+
+/** Looks without using it up. */
+export async function findInvite(queries: Queries, token: string, nowMs: number): Promise<Invite> {
+  const found = await one<InviteRow>(
+    queries,
+    "SELECT team_id, admin FROM invites WHERE hash = $1 AND expires_ms > $2",
+    [hashToken(token), nowMs],
+  );
+  return read(found);
+}
+
+/** Uses it up: `personId` is in its team now, and an administrator if it says so. Inside a transaction. */
+export async function acceptInvite(queries: Queries, token: string, personId: string, nowMs: number): Promise<Invite> {
+  const found = await one<InviteRow>(
+    queries,
+    "DELETE FROM invites WHERE hash = $1 AND expires_ms > $2 RETURNING team_id, admin",
+    [hashToken(token), nowMs],
+  );
+  const accepted = read(found);
+  if (accepted.admin) await queries.run("UPDATE people SET admin = 1 WHERE id = $1", [personId]);
+  const teamId = accepted.teamId ?? (await provideTeam(queries, firstTeam, nowMs)).id;
+  await joinTeam(queries, personId, teamId);
+  return accepted;
+}
+
+function read(row: InviteRow | undefined): Invite {
+  if (row !== undefined) return { teamId: row.team_id ?? undefined, admin: row.admin !== 0 };
+  throw new AppError("not_found", "this invitation was used or has expired; ask for another one");
+}

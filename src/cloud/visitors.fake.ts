@@ -1,0 +1,158 @@
+// A cloud server without a port, and browsers and programs that visit it: what tests of routes work with.
+import { FakeClock } from "#base/clock.fake.ts";
+import { silentLogger } from "#base/log.ts";
+import type { CloudConfig } from "./config.ts";
+import { parseCloudConfig } from "./config.ts";
+import { invite } from "./identity/invites.ts";
+import { createPerson, joinTeam, provideTeam } from "./identity/people.ts";
+import { hashPassword } from "./identity/passwords.ts";
+import { openBrowserSession } from "./identity/browser-sessions.ts";
+import { createApiKey } from "./oauth/api-keys.ts";
+import type { Database } from "./storage/database.ts";
+import { openMemoryDatabase } from "./storage/open-memory.fake.ts";
+import { signingKey } from "./storage/settings.ts";
+import type { App } from "./web/app.ts";
+import { buildApp } from "./web/app.ts";
+import { Metrics } from "./web/metrics.ts";
+import type { Parts, Route } from "./web/route.ts";
+import { allRoutes } from "./web/routes.ts";
+
+export class FakeCloud implements AsyncDisposable {
+  readonly parts: Parts;
+  readonly routes: readonly Route[];
+  readonly app: App;
+  readonly clock: FakeClock;
+
+  private constructor(parts: Parts, clock: FakeClock) {
+    this.parts = parts;
+    this.clock = clock;
+    this.routes = allRoutes(parts, { isServing: () => true });
+    this.app = buildApp(parts, this.routes, (context) => context.req.header("x-test-address") ?? "192.0.2.1");
+  }
+
+  static async open(change: Partial<CloudConfig> = {}, database?: Database): Promise<FakeCloud> {
+    const clock = new FakeClock();
+    const config = { ...parseCloudConfig(["serve"], () => undefined, { HOME: "/nowhere" }), ...change };
+    const opened = database ?? (await openMemoryDatabase());
+    const key = await signingKey(opened);
+    return new FakeCloud({ config, clock, log: silentLogger, database: opened, metrics: new Metrics(), key }, clock);
+  }
+
+  get database(): Database {
+    return this.parts.database;
+  }
+  get origin(): string {
+    return this.parts.config.url.origin;
+  }
+
+  /** With `password: true` the password is "password of NAME"; making one takes its time. */
+  async person(name: string, { team = "everyone", admin = false, password = false } = {}): Promise<string> {
+    const nowMs = this.clock.wallMs();
+    const hashed = password ? { password: await hashPassword(`password of ${name}`) } : {};
+    const id = await createPerson(this.database, { issuer: "", subject: name, name, admin, ...hashed }, nowMs);
+    await joinTeam(this.database, id, (await provideTeam(this.database, team, nowMs)).id);
+    return id;
+  }
+
+  async invite(admin = false): Promise<string> {
+    return invite(this.database, { teamId: undefined, admin }, await this.person("host"), this.clock.wallMs());
+  }
+
+  browser(): FakeBrowser {
+    return new FakeBrowser(this);
+  }
+
+  /** A browser in which this person is logged in. */
+  async browserOf(personId: string): Promise<FakeBrowser> {
+    const browser = this.browser();
+    const token = await openBrowserSession(this.database, personId, this.clock.wallMs());
+    browser.cookies.set("telepresence-session", token);
+    return browser;
+  }
+
+  keyOf(personId: string): Promise<string> {
+    return createApiKey(this.database, personId, "test", this.clock.wallMs());
+  }
+
+  /** A program: no cookies. */
+  async ask(path: string, init: RequestInit = {}): Promise<Response> {
+    return this.app.request(`${this.origin}${path}`, init);
+  }
+  post(path: string, fields: Readonly<Record<string, string>>): Promise<Response> {
+    return this.ask(path, { method: "POST", body: new URLSearchParams(fields) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.database[Symbol.asyncDispose]();
+  }
+}
+
+/** Keeps cookies, and sends a form with what the page had hidden in it. */
+export class FakeBrowser {
+  readonly cookies = new Map<string, string>();
+  readonly #cloud: FakeCloud;
+
+  constructor(cloud: FakeCloud) {
+    this.#cloud = cloud;
+  }
+
+  async get(path: string): Promise<FakePage> {
+    return this.#send(path, { headers: { accept: "text/html" } });
+  }
+
+  async post(
+    path: string,
+    fields: Readonly<Record<string, string>>,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<FakePage> {
+    const body = new URLSearchParams(fields);
+    return this.#send(path, {
+      method: "POST",
+      body,
+      headers: { accept: "text/html", origin: this.#cloud.origin, ...headers },
+    });
+  }
+
+  /** Opens the page and sends its form that goes to `action`. */
+  async submit(path: string, fields: Readonly<Record<string, string>>, action = path): Promise<FakePage> {
+    const found = await this.get(path);
+    return this.post(action, { ...found.hidden, ...fields });
+  }
+
+  async #send(
+    path: string,
+    { headers, ...init }: Omit<RequestInit, "headers"> & { readonly headers: Record<string, string> },
+  ): Promise<FakePage> {
+    const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+    const response = await this.#cloud.app.request(`${this.#cloud.origin}${path}`, {
+      ...init,
+      headers: { ...headers, ...(cookie === "" ? {} : { cookie }) },
+    });
+    for (const line of response.headers.getSetCookie()) {
+      const [, name = "", value = ""] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
+      if (/max-age=0/i.test(line)) this.cookies.delete(name);
+      else this.cookies.set(name, value);
+    }
+    return new FakePage(response, await response.text());
+  }
+}
+
+export class FakePage {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** Hidden fields of all its forms. */
+  readonly hidden: Readonly<Record<string, string>>;
+
+  constructor(response: Response, text: string) {
+    this.status = response.status;
+    this.headers = response.headers;
+    this.text = text;
+    const fields = [...text.matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)"/g)];
+    this.hidden = Object.fromEntries(fields.map(([, name = "", value = ""]) => [name, value.replaceAll("&amp;", "&")]));
+  }
+
+  get location(): string | undefined {
+    return this.headers.get("location") ?? undefined;
+  }
+}

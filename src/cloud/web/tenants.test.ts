@@ -1,0 +1,175 @@
+// Every route as everybody: nobody, a member of another team, the member whose it is, an administrator. A route that is
+// not in the table fails, so whoever adds one says here who sees what.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { issueDeviceCode } from "#cloud/oauth/grants.ts";
+import { apiKeysOf } from "#cloud/oauth/api-keys.ts";
+import { loginsOf, openLogin } from "#cloud/oauth/logins.ts";
+import { FakeCloud } from "#cloud/visitors.fake.ts";
+import type { FakeBrowser, FakePage } from "#cloud/visitors.fake.ts";
+
+type Who = "nobody" | "stranger" | "member" | "admin";
+const everybody: readonly Who[] = ["nobody", "stranger", "member", "admin"];
+
+interface Row {
+  /** As it is declared. */
+  readonly route: string;
+  /** The path with the member's own things in it. */
+  readonly path?: () => string | Promise<string>;
+  readonly fields?: () => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>;
+  /** In the order of `everybody`. 303 of nobody is the way to the login. */
+  readonly statuses: readonly [number, number, number, number];
+}
+
+let cloud: FakeCloud;
+let member: string;
+const browsers = {} as Record<Who, FakeBrowser>;
+
+beforeAll(async () => {
+  cloud = await FakeCloud.open();
+  member = await cloud.person("member", { team: "ours" });
+  browsers.nobody = cloud.browser();
+  browsers.member = await cloud.browserOf(member);
+  browsers.stranger = await cloud.browserOf(await cloud.person("stranger", { team: "theirs" }));
+  browsers.admin = await cloud.browserOf(await cloud.person("admin", { team: "operators", admin: true }));
+});
+afterAll(() => cloud[Symbol.asyncDispose]());
+
+const newKeyPath = async (): Promise<string> => {
+  await cloud.keyOf(member);
+  return `/keys/${(await apiKeysOf(cloud.database, member)).at(-1)?.id}/remove`;
+};
+const newLoginPath = async (): Promise<string> => {
+  await openLogin(cloud.database, { personId: member, device: "laptop" }, cloud.clock.wallMs());
+  return `/logins/${(await loginsOf(cloud.database, member))[0]?.id}/remove`;
+};
+const authorization = {
+  client_id: "telepresence-cli",
+  response_type: "code",
+  redirect_uri: "http://127.0.0.1:4000/callback",
+  state: "s",
+  code_challenge: "c".repeat(43),
+  code_challenge_method: "S256",
+};
+
+const table: readonly Row[] = [
+  { route: "GET /healthz", statuses: [200, 200, 200, 200] },
+  { route: "GET /readyz", statuses: [200, 200, 200, 200] },
+  { route: "GET /metrics", statuses: [303, 403, 403, 200] },
+  { route: "GET /assets/style.css", statuses: [200, 200, 200, 200] },
+  { route: "GET /login", statuses: [200, 200, 200, 200] },
+  { route: "POST /login", fields: () => ({ name: "x", password: "y" }), statuses: [403, 403, 403, 403] },
+  { route: "GET /invite/:token", path: () => "/invite/unknown", statuses: [404, 404, 404, 404] },
+  {
+    route: "POST /invite/:token",
+    path: () => "/invite/unknown",
+    fields: () => ({ "full-name": "X", name: "x" }),
+    statuses: [404, 404, 404, 404],
+  },
+  { route: "GET /", statuses: [303, 200, 200, 200] },
+  { route: "GET /api/me", statuses: [303, 200, 200, 200] },
+  { route: "POST /keys", fields: () => ({ name: "k" }), statuses: [401, 200, 200, 200] },
+  { route: "POST /keys/:id/remove", path: newKeyPath, statuses: [401, 404, 303, 404] },
+  { route: "POST /logins/:id/remove", path: newLoginPath, statuses: [401, 404, 303, 404] },
+  { route: "POST /invites", fields: () => ({ team: "ours" }), statuses: [401, 403, 403, 200] },
+  {
+    route: "GET /oauth/authorize",
+    path: () => `/oauth/authorize?${new URLSearchParams(authorization)}`,
+    statuses: [303, 200, 200, 200],
+  },
+  {
+    route: "POST /oauth/authorize",
+    fields: () => ({ ...authorization, answer: "yes" }),
+    statuses: [401, 303, 303, 303],
+  },
+  { route: "GET /device", statuses: [303, 200, 200, 200] },
+  {
+    route: "POST /device",
+    // whoever types a code that is shown logs that device in as themselves
+    fields: async () => ({
+      code: (await issueDeviceCode(cloud.database, "x", cloud.clock.wallMs())).userCode,
+      answer: "yes",
+    }),
+    statuses: [401, 200, 200, 200],
+  },
+  { route: "POST /oauth/device", fields: () => ({ client_id: "telepresence-cli" }), statuses: [200, 200, 200, 200] },
+  { route: "POST /oauth/token", fields: () => ({ client_id: "telepresence-cli" }), statuses: [400, 400, 400, 400] },
+  { route: "POST /oauth/revoke", fields: () => ({ token: "x" }), statuses: [200, 200, 200, 200] },
+  { route: "POST /logout", statuses: [303, 303, 303, 303] },
+];
+
+/** A form of the login page has a token for whoever opens it. */
+async function send(who: Who, { route, path, fields }: Row): Promise<FakePage> {
+  const [method, declared = ""] = route.split(" ");
+  const target = (await path?.()) ?? declared;
+  if (method === "GET") return browsers[who].get(target);
+  const { csrf = "" } = (await browsers[who].get("/login")).hidden;
+  return browsers[who].post(target, { csrf, ...(await fields?.()) });
+}
+
+test("the table has every route", () => {
+  const declared = cloud.routes.map(({ method, path }) => `${method} ${path}`);
+  expect(table.map((row) => row.route).toSorted()).toEqual(declared.toSorted());
+});
+
+describe.each(table)("$route", (row) => {
+  test.each(everybody)("as %s", async (who) => {
+    const answer = await send(who, row);
+    expect(answer.status).toBe(row.statuses[everybody.indexOf(who)]);
+    expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+  });
+});
+
+describe("what changes something", () => {
+  const changing = () => cloud.routes.filter(({ method, access }) => method !== "GET" && access !== "client");
+
+  test("is refused without the form's token, and from another site with it", async () => {
+    const admin = await cloud.browserOf(await cloud.person("second-admin", { admin: true }));
+    const { csrf = "" } = (await admin.get("/login")).hidden;
+    for (const { path } of changing()) {
+      const tries = [
+        await admin.post(path, {}),
+        await admin.post(path, { csrf: `${csrf}x` }),
+        await admin.post(path, { csrf }, { origin: "https://evil.example" }),
+      ];
+      expect([path, ...tries.map(({ status }) => status)]).toEqual([path, 403, 403, 403]);
+    }
+  });
+
+  test("takes no token of another browser", async () => {
+    const { csrf = "" } = (await cloud.browser().get("/login")).hidden;
+    const other = await cloud.browserOf(await cloud.person("other"));
+    await other.get("/login");
+    expect((await other.post("/keys", { csrf, name: "k" })).status).toBe(403);
+  });
+});
+
+describe("programs", () => {
+  test("a key and an access token are their person, without any form", async () => {
+    const bearer = async (token: string) => {
+      const answer = await cloud.ask("/api/me", { headers: { authorization: `Bearer ${token}` } });
+      return [answer.status, ((await answer.json()) as { name?: string }).name];
+    };
+    const nowMs = cloud.clock.wallMs();
+    expect(await bearer(await cloud.keyOf(member))).toEqual([200, "member"]);
+    const { access_token, refresh_token } = await openLogin(cloud.database, { personId: member, device: "x" }, nowMs);
+    expect(await bearer(access_token)).toEqual([200, "member"]);
+    expect(await bearer(refresh_token)).toEqual([401, undefined]);
+    expect(await bearer("tpk_wrong")).toEqual([401, undefined]);
+  });
+
+  test("a wrong token beside a good cookie is nobody", async () => {
+    const session = browsers.admin.cookies.get("telepresence-session");
+    const headers = { cookie: `telepresence-session=${session}`, authorization: "Bearer tpk_wrong" };
+    expect((await cloud.ask("/api/me", { headers })).status).toBe(401);
+  });
+
+  test("a key makes no keys and logs in no devices", async () => {
+    const authorized = { authorization: `Bearer ${await cloud.keyOf(member)}` };
+    const post = (path: string, fields: Readonly<Record<string, string>>) =>
+      cloud.ask(path, { method: "POST", headers: authorized, body: new URLSearchParams(fields) });
+    expect((await post("/keys", { name: "k" })).status).toBe(403);
+    expect((await post("/device", { code: "BCDF-BCDF", answer: "yes" })).status).toBe(403);
+    expect((await post("/oauth/authorize", { ...authorization, answer: "yes" })).status).toBe(403);
+  });
+});
