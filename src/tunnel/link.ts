@@ -12,6 +12,7 @@ import type { Frame } from "#wire/frame.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
 import { Sequence } from "./sequence.ts";
+import { countMoved } from "./young-garbage.ts";
 
 export interface LinkOptions {
   readonly clock: Clock;
@@ -36,7 +37,6 @@ export class Link {
   constructor(options: LinkOptions) {
     this.#options = options;
     this.outbox = new Outbox({
-      keepsSent: options.resumable,
       onSent: () => this.#heartbeat?.sent(),
       onOverflow: (bytes) =>
         options.onFailure(new AppError("busy", `${bytes} bytes wait for a far end that does not read`)),
@@ -76,6 +76,7 @@ export class Link {
     const receive = (chunk: Uint8Array): void => {
       if (!isCurrent()) return;
       this.#heartbeat?.heard();
+      countMoved(chunk.length);
       try {
         decoder.push(chunk, (frame) => {
           if (isCurrent()) this.#onFrame(frame);

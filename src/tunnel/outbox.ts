@@ -1,13 +1,15 @@
 // What a session has to say, in the order it says it: frames of control first, then datagrams and streams in turns.
 // Streams keep their own bytes until it is their turn, so a blocked transport brakes each stream's writer and nothing
 // piles up here but control frames and the bounded datagram queue.
-// Where a session outlives its transport, what the far end has not acknowledged is kept, and sent again on the next.
+// What was said is kept until the far end has acknowledged it (send-buffer.ts), and said again on the next transport
+// where the session outlives its own.
 // Invariant: sequence numbers are given in the order of the bytes on the transport.
 import type { Duplex } from "node:stream";
-import { encodeHeader, frameHeaderBytes, frameTypes, isSequenced } from "#wire/frame.ts";
+import { encodeFrame, frameHeaderBytes, frameTypes, isSequenced } from "#wire/frame.ts";
 import type { FrameType } from "#wire/frame.ts";
 import { maxQueuedDatagramBytes, maxUnacknowledgedBytes } from "#wire/limits.ts";
-import { Unacknowledged } from "./unacknowledged.ts";
+import { SendBuffer } from "./send-buffer.ts";
+import { countMoved } from "./young-garbage.ts";
 
 /** A stream as the outbox sees it. */
 export interface Sender {
@@ -21,8 +23,6 @@ export interface Sender {
 }
 
 export interface OutboxOptions {
-  /** What was sent is kept until it is acknowledged. */
-  readonly keepsSent: boolean;
   /** Something left for the transport. */
   readonly onSent: () => void;
   /** The far end makes us answer more than it reads. */
@@ -30,12 +30,9 @@ export interface OutboxOptions {
 }
 
 /** chosen: what one write to the transport gathers; also one stream's turn when it is alone. */
-const batchBytes = 64 * 1024;
+const batchBytes = 128 * 1024;
 /** chosen: a stream's turn when others wait, so that a bulk stream costs an interactive one a fraction of a batch. */
 const sharedTurnBytes = 16 * 1024;
-/** chosen: payloads up to this are copied next to their header, longer ones are passed on as they are. */
-const copyBytes = 2048;
-const slabBytes = 16 * 1024;
 /** chosen: control frames waiting; an honest peer that opens every stream it may stays far below. */
 const maxQueuedControlBytes = 16 * 1024 * 1024;
 /** chosen: what an entry of the datagram queue costs besides its bytes, so that empty ones are bounded too. */
@@ -51,7 +48,9 @@ const noBytes = new Uint8Array(0);
 
 export class Outbox {
   readonly #options: OutboxOptions;
-  readonly #batch = new Batch();
+  /** Frames of the link itself, which concern one transport: they overtake. */
+  #beats: Uint8Array[] = [];
+  #beatBytes = 0;
   #control: ControlFrame[] = [];
   #controlBytes = 0;
   #overflowed = false;
@@ -59,12 +58,12 @@ export class Outbox {
   #datagramBytes = 0;
   #droppedDatagrams = 0;
   readonly #senders = new Set<Sender>();
-  /** Undefined where nothing is ever sent again. */
-  readonly #sent: Unacknowledged | undefined;
-  /** Of those, how many the present transport has been given. */
-  #givenCount = 0;
+  readonly #sent = new SendBuffer();
   #lastSeq = 0;
   #transport: Duplex | undefined;
+  /** Offsets in what is kept: the present transport has been given everything before, and has let go of it. */
+  #given = 0;
+  #letGo = 0;
   /** The transport takes nothing now, or there is none. */
   #blocked = true;
   #scheduled = false;
@@ -78,13 +77,13 @@ export class Outbox {
 
   constructor(options: OutboxOptions) {
     this.#options = options;
-    if (options.keepsSent) this.#sent = new Unacknowledged();
   }
 
   /** From now on everything leaves on this transport, first what the far end has not got of what left before. */
   attach(transport: Duplex): void {
     this.#transport = transport;
-    this.#givenCount = 0;
+    this.#given = this.#sent.tail;
+    this.#letGo = this.#given;
     this.#blocked = false;
     transport.on("drain", this.#onDrain);
     this.#schedule();
@@ -92,19 +91,18 @@ export class Outbox {
 
   /** Nothing leaves until there is another transport, which is not told what only concerned this one. */
   detach(): void {
-    this.#control = this.#control.filter(({ type }) => isSequenced(type));
-    this.#controlBytes = this.#control.reduce((sum, { payload }) => sum + frameHeaderBytes + payload.length, 0);
+    this.#takeBeats();
     this.#transport?.off("drain", this.#onDrain);
     this.#transport = undefined;
     this.#blocked = true;
   }
 
-  /** The far end has every sequenced frame up to this one. */
+  /** The far end has every sequenced frame up to this one, modulo 2^32; the caller knows that they were sent. */
   acknowledged(seq: number): void {
-    if (this.#sent === undefined) return;
-    const before = this.#sent.count;
-    this.#sent.acknowledge(seq);
-    this.#givenCount = Math.max(0, this.#givenCount - (before - this.#sent.count));
+    const oldest = (this.#lastSeq - this.#sent.frameCount) >>> 0;
+    this.#sent.acknowledge((seq - oldest) | 0);
+    this.#given = Math.max(this.#given, this.#sent.tail);
+    this.#free();
     this.#schedule();
   }
 
@@ -113,7 +111,7 @@ export class Outbox {
     return this.#lastSeq;
   }
   get keptBytes(): number {
-    return this.#controlBytes + this.#datagramBytes + (this.#sent?.bytes ?? 0);
+    return this.#controlBytes + this.#datagramBytes + this.#sent.bytes;
   }
   get droppedDatagrams(): number {
     return this.#droppedDatagrams;
@@ -121,12 +119,17 @@ export class Outbox {
 
   control(type: FrameType, streamId: number, payload: Uint8Array = noBytes): void {
     if (this.#stopped) return;
-    this.#control.push({ type, streamId, payload });
-    this.#controlBytes += frameHeaderBytes + payload.length;
+    if (isSequenced(type)) {
+      this.#control.push({ type, streamId, payload });
+      this.#controlBytes += frameHeaderBytes + payload.length;
+    } else {
+      this.#beats.push(encodeFrame({ type, streamId, seq: 0, payload }));
+      this.#beatBytes += frameHeaderBytes + payload.length;
+    }
     this.#schedule();
     // What was read and is never acknowledged is kept just as what is never read.
-    const keptBytes = Math.max(0, (this.#sent?.bytes ?? 0) - maxUnacknowledgedBytes);
-    const waitingBytes = this.#controlBytes + keptBytes;
+    const keptBytes = Math.max(0, this.#sent.bytes - maxUnacknowledgedBytes);
+    const waitingBytes = this.#beatBytes + this.#controlBytes + keptBytes;
     if (waitingBytes <= maxQueuedControlBytes || this.#overflowed) return;
     this.#overflowed = true;
     this.#options.onOverflow(waitingBytes);
@@ -170,7 +173,7 @@ export class Outbox {
     this.#control = [];
     this.#datagrams.length = 0;
     this.#senders.clear();
-    this.#sent?.clear();
+    this.#sent.clear();
     this.detach();
   }
 
@@ -197,50 +200,68 @@ export class Outbox {
     if (this.#flushing || this.#blocked || this.#stopped) return;
     this.#flushing = true;
     try {
-      while (!this.#blocked && !this.#stopped && this.#fill()) {
-        this.#blocked = this.#transport === undefined || !this.#batch.writeTo(this.#transport);
-        this.#options.onSent();
-      }
+      while (!this.#blocked && !this.#stopped && this.#writeBatch()) this.#options.onSent();
     } finally {
       this.#flushing = false;
     }
     if (this.#ending && !this.#blocked && !this.#stopped) this.#transport?.end();
   }
 
-  /** Gathers one batch; false when nothing waits. */
-  #fill(): boolean {
-    if (!this.#fillAgain()) return true;
+  /** False when nothing waits. */
+  #writeBatch(): boolean {
+    const transport = this.#transport;
+    if (transport === undefined) return false;
+    if (this.#waitingBytes === 0) this.#fill();
+    const pieces = this.#takeBeats();
+    const end = this.#sent.frameEnd(this.#given + batchBytes); // frames of the link go between whole ones
+    this.#sent.views(this.#given, end, pieces);
+    if (pieces.length === 0) return false;
+    countMoved(end - this.#given);
+    this.#given = end;
+    this.#blocked = !write(transport, pieces, () => {
+      if (this.#transport !== transport) return;
+      this.#letGo = end;
+      this.#free();
+    });
+    return true;
+  }
+
+  #takeBeats(): Uint8Array[] {
+    const beats = this.#beats;
+    this.#beats = [];
+    this.#beatBytes = 0;
+    return beats;
+  }
+
+  /** Of what is kept, what the present transport has still to be given. */
+  get #waitingBytes(): number {
+    return this.#sent.head - this.#given;
+  }
+
+  #free(): void {
+    this.#sent.free(this.#transport === undefined ? this.#sent.tail : this.#letGo);
+  }
+
+  /** Makes the frames of one batch. */
+  #fill(): void {
     this.#fillControl();
     while (this.#mayFill && (this.#datagrams.length > 0 || this.#senders.size > 0)) {
       this.#fillDatagrams();
       this.#fillOneTurnEach();
       this.#fillControl(); // a writer that was let go on may have had something to say
     }
-    return this.#batch.bytes > 0;
   }
 
   /** Room in this batch, and for more that is on its way. Control is bounded by itself. */
   get #mayFill(): boolean {
-    return this.#batch.bytes < batchBytes && (this.#sent === undefined || this.#sent.bytes < maxUnacknowledgedBytes);
-  }
-
-  /** What an earlier transport may have taken with it; true when all of it is under way again. */
-  #fillAgain(): boolean {
-    while (this.#batch.bytes < batchBytes) {
-      const frame = this.#sent?.at(this.#givenCount);
-      if (frame === undefined) return true;
-      this.#batch.header(frame.type, frame.streamId, frame.seq, frame.length);
-      for (const piece of frame.pieces) this.#batch.add(piece);
-      this.#givenCount += 1;
-    }
-    return false;
+    return this.#waitingBytes < batchBytes && this.#sent.bytes < maxUnacknowledgedBytes;
   }
 
   #fillControl(): void {
     if (this.#control.length === 0) return;
     let count = 0;
     for (const { type, streamId, payload } of this.#control) {
-      if (this.#batch.bytes >= batchBytes) break;
+      if (this.#waitingBytes >= batchBytes) break;
       this.#frame(type, streamId, [payload], payload.length);
       this.#controlBytes -= frameHeaderBytes + payload.length;
       count += 1;
@@ -279,73 +300,18 @@ export class Outbox {
   }
 
   #frame(type: FrameType, streamId: number, pieces: readonly Uint8Array[], length: number): void {
-    const sequenced = isSequenced(type);
-    if (sequenced) this.#lastSeq = (this.#lastSeq + 1) >>> 0;
-    this.#batch.header(type, streamId, sequenced ? this.#lastSeq : 0, length);
-    for (const piece of pieces) this.#batch.add(piece);
-    if (!sequenced || this.#sent === undefined) return;
-    this.#sent.add({ type, streamId, seq: this.#lastSeq, length, pieces });
-    this.#givenCount += 1;
+    this.#lastSeq = (this.#lastSeq + 1) >>> 0;
+    this.#sent.add({ type, streamId, seq: this.#lastSeq, length }, pieces);
   }
 }
 
-/** Bytes for one write to the transport: headers and small payloads side by side in a slab, large ones by reference. */
-class Batch {
-  #slab: Uint8Array = noBytes;
-  #start = 0;
-  #end = 0;
-  #pieces: Uint8Array[] = [];
-  #bytes = 0;
-
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  header(type: FrameType, streamId: number, seq: number, length: number): void {
-    this.#reserve(frameHeaderBytes);
-    encodeHeader(this.#slab, this.#end, { type, streamId, seq, length });
-    this.#end += frameHeaderBytes;
-    this.#bytes += frameHeaderBytes;
-  }
-
-  add(bytes: Uint8Array): void {
-    this.#bytes += bytes.length;
-    if (bytes.length > copyBytes) {
-      this.#cut();
-      this.#pieces.push(bytes);
-      return;
-    }
-    this.#reserve(bytes.length);
-    this.#slab.set(bytes, this.#end);
-    this.#end += bytes.length;
-  }
-
-  /** What the transport's `write` says: false asks to wait for 'drain'. */
-  writeTo(transport: Duplex): boolean {
-    this.#cut();
-    const pieces = this.#pieces;
-    this.#pieces = [];
-    this.#bytes = 0;
-    if (transport.destroyed || transport.writableEnded) return false; // its 'close' ends the session
-    if (pieces.length === 1) return transport.write(pieces[0]);
-    transport.cork();
-    let more = true;
-    for (const piece of pieces) more = transport.write(piece);
-    transport.uncork();
-    return more && !transport.writableNeedDrain;
-  }
-
-  #reserve(count: number): void {
-    if (this.#slab.length - this.#end >= count) return;
-    this.#cut();
-    this.#slab = Buffer.allocUnsafeSlow(slabBytes);
-    this.#start = 0;
-    this.#end = 0;
-  }
-
-  #cut(): void {
-    if (this.#end === this.#start) return;
-    this.#pieces.push(this.#slab.subarray(this.#start, this.#end));
-    this.#start = this.#end;
-  }
+/** What the transport's `write` says: false asks to wait for 'drain'. `onTaken` when it holds none of the pieces. */
+function write(transport: Duplex, pieces: readonly Uint8Array[], onTaken: () => void): boolean {
+  if (transport.destroyed || transport.writableEnded) return false; // its 'close' ends the session
+  const last = pieces.length - 1;
+  if (last > 0) transport.cork();
+  let more = true;
+  for (const [index, piece] of pieces.entries()) more = transport.write(piece, index === last ? onTaken : undefined);
+  if (last > 0) transport.uncork();
+  return more && !transport.writableNeedDrain;
 }

@@ -27,15 +27,21 @@ export const startWindowBytes = 64 * 1024;
 const startShare = 1 / 2;
 /** chosen: the part of what is left that one stream may have: new ones, and those that have earned more. */
 const startDivisor = 16;
-const earnedDivisor = 32;
-/** chosen: a window that was taken in two round trips and this is the bottleneck, and grows. */
-const quickMs = 5;
+const earnedDivisor = 4;
+/** chosen: those that have earned more share it with so many that may come. */
+const expectedStreams = 7;
+/**
+ * chosen: a window of which a quarter was taken in two round trips and this grows. The round trip is that of a quiet link;
+ * one that is full, or a machine that is busy, has times as long, and it is there that a narrow window costs most.
+ */
+const quickMs = 50;
 const growthFactor = 4;
 
 export class ReceiveBudget {
   readonly #lendableBytes: number;
   #freeBytes: number;
   #startedBytes = 0;
+  #earners = 0;
 
   constructor({ maxStreams, budgetBytes }: ReceiveLimits) {
     this.#lendableBytes = Math.max(0, budgetBytes - maxStreams * initialWindowBytes);
@@ -60,10 +66,16 @@ export class ReceiveBudget {
     this.#startedBytes -= bytes;
   }
 
+  /** So many more streams are past their start. */
+  countEarners(change: number): void {
+    this.#earners += change;
+  }
+
   /** What a stream that has `lentBytes` may have instead. */
   fairShare(lentBytes: number): number {
-    const share = Math.floor((this.#freeBytes + lentBytes) / earnedDivisor);
-    return Math.min(maxWindowBytes - initialWindowBytes, share);
+    const left = Math.floor((this.#freeBytes + lentBytes) / earnedDivisor);
+    const share = Math.floor(this.#lendableBytes / (this.#earners + expectedStreams));
+    return Math.min(maxWindowBytes - initialWindowBytes, share, left);
   }
 
   /** A negative count gives back. */
@@ -81,6 +93,7 @@ export class ReceiveWindow {
   #takenBytes = 0;
   #lentBytes = 0;
   #starting = false;
+  #earning = false;
   #ended = false;
   #stepStartMs: number;
 
@@ -126,6 +139,7 @@ export class ReceiveWindow {
 
   /** Nothing more comes. */
   end(waitingBytes: number): void {
+    if (!this.#ended && this.#earning) this.#budget.countEarners(-1);
     this.#ended = true;
     this.#keep(waitingBytes);
   }
@@ -139,8 +153,15 @@ export class ReceiveWindow {
     const nowMs = this.#pace.nowMs();
     const quick = nowMs - this.#stepStartMs <= 2 * (this.#pace.roundTripMs ?? 0) + quickMs;
     this.#stepStartMs = nowMs;
+    if (quick) this.#earn();
     const wantedBytes = quick ? this.#windowBytes * growthFactor - initialWindowBytes : this.#lentBytes;
     return Math.min(wantedBytes, this.#budget.fairShare(this.#lentBytes)) - this.#lentBytes;
+  }
+
+  #earn(): void {
+    if (this.#earning) return;
+    this.#earning = true;
+    this.#budget.countEarners(1);
   }
 
   #keep(bytes: number): void {

@@ -81,7 +81,8 @@ export class FakeTransport extends Duplex {
       }
       other.receivedBytes += bytes.length;
       other.receivedChunks += 1;
-      if (other.push(bytes)) done();
+      // A copy, as a real wire makes one: whoever wrote the bytes uses their memory again.
+      if (other.push(Buffer.from(bytes))) done();
       else this.#held = done;
     });
   }

@@ -9,7 +9,7 @@ export const maxOpenBytes = 8 * 1024;
 /** protocol: bytes an end may send on a new stream before any CREDIT arrives; small, since nobody can refuse them. */
 export const initialWindowBytes = 2 * 1024;
 /** chosen: widest window that is given to a stream whose reader is quick. */
-export const maxWindowBytes = 256 * 1024;
+export const maxWindowBytes = 1024 * 1024;
 /** protocol: largest datagram carried (UDP payload of an IPv4 packet). */
 export const maxDatagramBytes = 65_507;
 /** chosen: most streams open at once on a laptop's link; further OPENs are rejected as `busy`. */
