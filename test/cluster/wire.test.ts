@@ -1,17 +1,27 @@
 // TARGETS' row "wire down; change of the laptop's address; SIGSTOP of the daemon": an open SSH-like stream and a download
-// go on, byte-exact, whatever becomes of the connection that carries them. `npm run soak` waits as long as the row says.
-// The trap: with the port-forward every connection into the cluster ended.
+// go on, byte-exact, whatever becomes of the connection that carries them, and so does what a caller in the cluster has
+// with a process on the laptop. `npm run soak` waits as long as the row says.
+// The trap: with the port-forward every connection into the cluster ended, and every one out of it.
 import { afterAll, expect, test } from "vitest";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as cluster from "#testbed/cluster.ts";
-import { laptopAddresses } from "#testbed/layout.ts";
-import { Lab, apply, fixture, report, rolledOut, service, toolsImage, until, type Running } from "./lab.ts";
+import { checkoutRoot, laptopAddresses } from "#testbed/layout.ts";
+import { Lab, apply, fixture, report, rolledOut, service, toolsImage, until, webApp, type Running } from "./lab.ts";
+import { startRawStream } from "./raw-stream.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-wire";
-const lab = new Lab({ managerNamespace: "it-manager" });
+const lab = new Lab({ managerNamespace: "it-manager", agent: "ephemeral" });
+const echoApp = {
+  ports: [{ name: "tcp", containerPort: 7000 }],
+  servicePorts: [{ name: "tcp", port: 7000, targetPort: "tcp" }],
+  container: {
+    command: ["python3", "/samples/echo.py"],
+    readinessProbe: { tcpSocket: { port: 7000 }, periodSeconds: 1 },
+  },
+};
 
 afterAll(async () => {
   await cluster.restoreWire();
@@ -81,9 +91,17 @@ test("an SSH-like stream and a download go on, byte-exact, through every fault",
     namespace,
     { apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "source" }, spec },
     service("source", [{ name: "blocks", port: 9000 }]),
+    ...webApp({ name: "raw", ...echoApp }),
   );
-  await rolledOut(namespace, "deployment/source");
+  await rolledOut(namespace, "deployment/source", "deployment/raw");
   await lab.ok("connect", "-n", namespace);
+  await using _echo = lab.spawn(["env", "PORT=18790", "python3", join(checkoutRoot, "testbed/samples/echo.py")]);
+  await until("the laptop's echo", async () => (await lab.sh("ss -Hltn sport = :18790")).stdout !== "");
+  await lab.ok("intercept", "raw", "--port", "18790");
+  const caller = await startRawStream(namespace, `raw.${namespace}:7000`);
+  await until("the caller at the laptop's process", async () => {
+    return (await lab.sh("ss -Htn state established sport = :18790")).stdout !== "";
+  });
   await using program = lab.spawn(fixture("wire-streams.mjs", "echo.default:7000", `source.${namespace}:9000`));
   const latest = (): Said | undefined => said(program).at(-1);
   const grows = async (): Promise<void> => {
@@ -104,6 +122,9 @@ test("an SSH-like stream and a download go on, byte-exact, through every fault",
     const goOnAfterMs = Date.now() - backMs;
     report(`streams while ${what} for ${ms} ms`, { goOnAfterMs, ...latest() });
     expect(goOnAfterMs).toBeLessThan(limitMs);
+    const { opened, errors } = await caller();
+    report(`a caller while ${what}`, { opened, errors });
+    expect(errors).toEqual([]);
     expect(latest()?.errors).toEqual([]);
   }
   program.child.stdin?.write("end\n");
