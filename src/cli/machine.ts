@@ -34,6 +34,30 @@ export interface ForegroundCommand {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** Where the login at a cloud server is kept, and the browser it is got by. */
+export interface CloudPlaces {
+  readonly file: string;
+  /** The desktop's keyring, where there may be one. */
+  readonly keyring: Keyring | undefined;
+  /** USER@HOST, as people are asked about this laptop. */
+  readonly deviceName: string;
+  /** There is a browser here to open, and somebody before it. */
+  readonly hasBrowser: boolean;
+  /** Whether one could be started. */
+  openBrowser(url: string): Promise<boolean>;
+  /** In one piece, and nobody else may read it. */
+  replaceFile(text: string): Promise<void>;
+  /** Held by the one command that may refresh the login. */
+  tryLock(): Promise<Disposable | undefined>;
+}
+
+/** A place for secrets. Each call resolves with what says "it did not work". */
+export interface Keyring {
+  store(name: string, secret: string): Promise<boolean>;
+  read(name: string): Promise<string | undefined>;
+  remove(name: string): Promise<void>;
+}
+
 /** How the helper gets its root privileges. */
 export type HelperStart =
   /** This process is root. */
@@ -62,7 +86,9 @@ export interface Machine {
   startDaemon(): Promise<StartedProgram>;
   /** Held by the one command that may start the daemon; undefined while another holds it. */
   tryStartLock(): Promise<Disposable | undefined>;
-  /** The same for the helper. */
+  /** What a login at a cloud server needs. */
+  openCloudPlaces(): Promise<CloudPlaces>;
+  /** Held by the one command that may start the helper. */
   tryHelperLock(): Promise<Disposable | undefined>;
   /** `socket` becomes the helper's standard input. Rejects when it cannot be started at all. */
   startHelper(how: HelperStart, socket: Socket): Promise<StartedProgram>;

@@ -91,6 +91,12 @@ export class Output {
     this.#write(this.#options.stderr, `${text}\n`);
   }
 
+  /** What has to be read before the command can end: a line of the result, or beside a result for scripts. */
+  tell(text: string): void {
+    if (this.mode.kind === "text") this.line(text);
+    else this.#write(this.#options.stderr, `${text}\n`);
+  }
+
   /** A question; what is typed stands behind it. */
   ask(text: string): void {
     this.#write(this.#options.stderr, `${text} `);

@@ -10,6 +10,8 @@ import {
   addProxyFlags,
   hideFlags,
 } from "./flag-declarations.ts";
+import { declareCloud, declareLogin } from "./cloud/declarations.ts";
+import { groups } from "./help-groups.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
@@ -30,7 +32,7 @@ export type Action = {
   readonly flags: Readonly<Record<string, unknown>>;
   readonly run: Run;
 };
-type Run = (context: CommandContext) => Promise<number>;
+export type Run = (context: CommandContext) => Promise<number>;
 
 export interface ProgramOptions {
   /** Words after `--`. */
@@ -43,9 +45,7 @@ export interface ProgramOptions {
 }
 
 /** Of the specification, and coming with the cloud server. */
-const absentCommands: readonly string[] = ["login", "logout", "dashboard", "preview"];
-
-const groups = { session: "Session Commands:", traffic: "Traffic Commands:", other: "Other Commands:" } as const;
+const absentCommands: readonly string[] = ["dashboard", "preview"];
 
 export function buildProgram(options: ProgramOptions): Command {
   const program = new Command("telepresence")
@@ -120,6 +120,8 @@ function declareSession(program: Command, options: ProgramOptions): void {
     const { runConnect } = await import("./commands/connect.ts");
     return runConnect(context, options.command);
   });
+
+  declareLogin(program, (command, run) => action(command, options, run));
 
   const status = program.command("status").helpGroup(groups.session).usage("[flags]");
   status.description("Show the connectivity status");
@@ -318,7 +320,7 @@ function declareOther(program: Command, options: ProgramOptions): void {
     const { runUninstall } = await import("./commands/uninstall.ts");
     return runUninstall(context, names as readonly string[], uninstall.opts<UninstallFlags>());
   });
-  declareCloud(program, options);
+  declareCloud(program, (command, run) => action(command, options, run));
   const help = program
     .command("help")
     .argument("[command]")
@@ -330,22 +332,6 @@ function declareOther(program: Command, options: ProgramOptions): void {
     const absent = program.command(name, { hidden: true }).argument("[words...]").allowUnknownOption();
     action(absent, options, () => async () => (await import("./commands/absent.ts")).failAbsent(name));
   }
-}
-
-function declareCloud(program: Command, options: ProgramOptions): void {
-  const cloud = program
-    .command("cloud")
-    .argument("<what>", "serve; see 'telepresence cloud serve --help'")
-    .argument("[flags...]", "the server's own flags")
-    .allowUnknownOption()
-    .helpGroup(groups.other)
-    .summary("Run the server behind login, previews and the dashboard")
-    .description("Run the server behind login, previews and the dashboard, for a team, on one port.")
-    .usage("serve [flags]");
-  action(cloud, options, ([what, words]) => async (context) => {
-    const { runCloud } = await import("./commands/cloud.ts");
-    return runCloud(context, what as string, words as readonly string[]);
-  });
 }
 
 function declareGenyaml(program: Command, options: ProgramOptions): void {

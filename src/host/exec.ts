@@ -12,6 +12,8 @@ export interface ExecOptions {
   /** The whole environment of the program; by default ours. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Its standard input; nothing by default. */
+  readonly input?: string;
 }
 
 export interface ExecResult {
@@ -30,10 +32,12 @@ export async function exec(file: string, args: readonly string[], options: ExecO
   using limit = deadline(options.clock, options.timeoutMs, `\`${formatCommand([file, ...args])}\``, options.signal);
   limit.signal.throwIfAborted();
   const child = spawn(file, args, {
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
     ...(options.env === undefined ? {} : { env: { ...options.env } }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
+  child.stdin?.on("error", () => undefined); // it has ended, or reads nothing
+  child.stdin?.end(options.input);
   const kill = (): void => void child.kill("SIGKILL");
   limit.signal.addEventListener("abort", kill, { once: true });
   try {

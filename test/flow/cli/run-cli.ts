@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { systemClock } from "#base/clock.ts";
+import type { Clock } from "#base/clock.ts";
 import { parseCliEnvironment } from "#cli/config.ts";
 import { Interrupts } from "#cli/interrupts.ts";
 import { openLaptop } from "#cli/laptop.ts";
@@ -26,12 +27,18 @@ export interface InProcessOptions {
   readonly interrupts?: Interrupts;
   readonly commandOf?: (program: ProgramName) => readonly string[];
   readonly machine?: (real: Machine) => Machine;
+  readonly clock?: Clock;
+  /** Sees each piece as it is written. */
+  readonly onStdout?: (piece: string) => void;
 }
 
 export async function runHere(argv: readonly string[], options: InProcessOptions): Promise<Outcome> {
   const streams = { stdout: "", stderr: "" };
   const sink = (name: "stdout" | "stderr"): Sink => ({
-    write: (piece) => void (streams[name] += piece),
+    write: (piece) => {
+      streams[name] += piece;
+      if (name === "stdout") options.onStdout?.(piece);
+    },
     isTTY: options.terminal === true,
     columns: 80,
   });
@@ -43,7 +50,7 @@ export async function runHere(argv: readonly string[], options: InProcessOptions
     stderr: sink("stderr"),
     openMachine: async (environment) => machine(await openLaptop(environment, options.commandOf ?? neverStarted)),
     interrupts: options.interrupts ?? new Interrupts(),
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
   });
   return { code, ...streams };
 }

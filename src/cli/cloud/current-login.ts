@@ -1,0 +1,69 @@
+// The token that a command uses: of the login there is, refreshed when it is about to end. One command refreshes at a
+// time: a refresh token that is sent twice ends the login.
+import { AppError } from "#base/error.ts";
+import type { CommandContext } from "#cli/context.ts";
+import type { CloudPlaces } from "#cli/machine.ts";
+import { CloudClient } from "./cloud-client.ts";
+import { markEnded, readLogin, readSecret, saveLogin, toSecret } from "./credentials.ts";
+import type { CloudSecret, StoredLogin } from "./credentials.ts";
+
+/** chosen: what is left of a token that is handed on; the wait for another command's refresh. */
+const [marginMs, lockMs, lockStepMs] = [120_000, 20_000, 50];
+
+export interface CurrentLogin {
+  readonly url: string;
+  readonly name: string;
+  /** An access token, or a key. */
+  readonly token: string;
+}
+
+/** Undefined when nobody is logged in; `unauthorized` when the login has ended. */
+export async function currentLogin(context: CommandContext): Promise<CurrentLogin | undefined> {
+  const { machine, clock } = context;
+  const places = await machine.openCloudPlaces();
+  const login = await readLogin(places);
+  if (login === undefined) return undefined;
+  const secret = await readSecret(places, login);
+  if (secret === undefined) throw ended(login);
+  const usable = tokenOf(secret, clock.wallMs());
+  if (usable !== undefined) return { url: login.url, name: login.name, token: usable };
+  using _lock = await waitForLock(context, places);
+  return refresh(context, places);
+}
+
+function tokenOf(secret: CloudSecret, nowMs: number): string | undefined {
+  if ("key" in secret) return secret.key;
+  return secret.expiresMs - marginMs > nowMs ? secret.accessToken : undefined;
+}
+
+/** Another command may have refreshed it meanwhile, or logged out. */
+async function refresh({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<CurrentLogin | undefined> {
+  const login = await readLogin(places);
+  if (login === undefined) return undefined;
+  const secret = await readSecret(places, login);
+  if (secret === undefined) throw ended(login);
+  const usable = tokenOf(secret, clock.wallMs());
+  if (usable !== undefined || "key" in secret) return { url: login.url, name: login.name, token: usable ?? "" };
+  const client = new CloudClient({ url: login.url, clock, signal: interrupts.signal });
+  const answer = await client.token({ grant_type: "refresh_token", refresh_token: secret.refreshToken });
+  if ("error" in answer) {
+    if (answer.error === "invalid_grant") await markEnded(places, login);
+    throw ended(login);
+  }
+  await saveLogin(places, login, toSecret(answer, clock.wallMs()));
+  return { url: login.url, name: login.name, token: answer.access_token };
+}
+
+function ended({ url }: StoredLogin): AppError {
+  return new AppError("unauthorized", `the login at ${url} has expired`, { hint: "log in again: telepresence login" });
+}
+
+async function waitForLock({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<Disposable> {
+  const until = clock.now() + lockMs;
+  for (;;) {
+    const lock = await places.tryLock();
+    if (lock !== undefined) return lock;
+    if (clock.now() > until) throw new AppError("busy", "another command has been refreshing the login for 20 s");
+    await clock.sleep(lockStepMs, interrupts.signal);
+  }
+}

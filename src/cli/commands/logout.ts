@@ -1,0 +1,32 @@
+// `logout`: the server ends the login, and this laptop forgets it. A key is forgotten here only: others may use it.
+import { z } from "zod";
+import { AppError, formatError, isAppError, toAppError } from "#base/error.ts";
+import type { CommandContext } from "#cli/context.ts";
+import { CloudClient } from "#cli/cloud/cloud-client.ts";
+import { forgetLogin, readLogin, readSecret } from "#cli/cloud/credentials.ts";
+import { cloudPaths } from "#wire/cloud-api.ts";
+
+export async function runLogout(context: CommandContext): Promise<number> {
+  const { machine, clock, interrupts, output } = context;
+  const places = await machine.openCloudPlaces();
+  const login = await readLogin(places);
+  if (login === undefined) throw new AppError("not_found", "nobody is logged in here");
+  const secret = await readSecret(places, login);
+  await forgetLogin(places, login);
+  let revoked = false;
+  if (secret !== undefined && "refreshToken" in secret) {
+    try {
+      const client = new CloudClient({ url: login.url, clock, signal: interrupts.signal });
+      await client.oauth(cloudPaths.revoke, { token: secret.refreshToken }, z.unknown());
+      revoked = true;
+    } catch (error) {
+      if (isAppError(error, "cancelled")) throw error;
+      output.warn(
+        `the server was not told, and ends the login when it is not used for two months: ${formatError(toAppError(error))}`,
+      );
+    }
+  }
+  output.line("Logged out");
+  output.data({ url: login.url, name: login.name, revoked });
+  return 0;
+}
