@@ -435,7 +435,7 @@ const nextStep = "run `telepresence connect` to try at once, and to install the 
 /** chosen: a person waits. */
 const restoreMs = 10_000;
 /** chosen: a link that was lost a moment ago is back by then; whoever ends a connection without a network waits so long. */
-const findLinkMs = 1500;
+const findLinkMs = 500;
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
 const departMs = 4000;
 

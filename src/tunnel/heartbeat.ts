@@ -14,6 +14,8 @@ export interface HeartbeatOptions {
  * meanwhile is still unread, so its silence proves nothing yet.
  */
 const lateMs = 500;
+/** chosen: timers come before bytes when a busy process gets to both. */
+const lastLookMs = 5;
 /** chosen: half a minute of a quiet link. */
 const keptRoundTrips = 15;
 
@@ -23,6 +25,8 @@ interface Probe {
   readonly number: number;
   readonly patienceMs: number;
   sinceMs: number;
+  /** Its time is over, but for what has come and is not read yet. */
+  isLastLook: boolean;
   timer: Timer;
   readonly answer: (isThere: boolean) => void;
 }
@@ -71,6 +75,7 @@ export class Heartbeat {
       number: this.#pingNumber,
       patienceMs,
       sinceMs: this.#options.clock.now(),
+      isLastLook: false,
       timer: this.#options.clock.after(patienceMs, () => this.#judge(probe)).unref(),
       answer: resolve,
     };
@@ -84,12 +89,14 @@ export class Heartbeat {
     const sinceMs = Math.max(probe.sinceMs, this.#heardMs);
     const leftMs = sinceMs + probe.patienceMs - nowMs;
     const isLate = -leftMs > lateMs;
-    if (leftMs <= 0 && !isLate) {
+    if (leftMs <= 0 && !isLate && probe.isLastLook) {
       this.#settle(probe, false);
       return;
     }
     if (isLate) probe.sinceMs = nowMs;
-    probe.timer = clock.after(isLate ? probe.patienceMs : leftMs, () => this.#judge(probe)).unref();
+    probe.isLastLook = leftMs <= 0 && !isLate;
+    const waitMs = isLate ? probe.patienceMs : Math.max(leftMs, lastLookMs);
+    probe.timer = clock.after(waitMs, () => this.#judge(probe)).unref();
   }
 
   #settle(probe: Probe, isThere: boolean): void {
