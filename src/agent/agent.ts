@@ -12,6 +12,7 @@ import { Canary } from "./canary.ts";
 import { startHealthServer } from "./health.ts";
 import { openContainerDoor } from "./container-door.ts";
 import { Decisions } from "./decisions.ts";
+import { Dialing } from "./dialing.ts";
 import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import type { CaptureOptions } from "./inbound/capture.ts";
@@ -62,15 +63,12 @@ export interface Agent extends AsyncDisposable {
 
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { settings, clock, log } = options;
-  const { config, podName, podUid, podIps } = settings;
+  const { config, podName, podIps } = settings;
   const hello = helloOf("agent");
   const scope = new Scope(log);
   try {
-    const { served, ...reading } = serve(options);
+    const { served, passed, decisions, canary, ...reading } = serve(options);
     const redirect = scope.use(openRedirect(options, served));
-    const passed = new PassedConnections();
-    const decisions = new Decisions(clock);
-    const canary = new Canary(config.ports, podUid, clock);
     const parts = { served, redirect, passed, decisions, canary, ...reading, podName, podIps, clock, log };
     const captures = await listenOn(config.ports, parts, scope);
     const identity = createIdentity("traffic-agent");
@@ -81,7 +79,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const linkParts = { identity, facts, hello, served, applyRedirects, callers, older, ...reading, clock, log };
     const links = scope.use(new ManagerLinks(linkParts));
     const openConnections = (): number => countOpen(captures);
-    const isNeeded = (): boolean => served.size > 0 || redirect.inPlace || openConnections() > 0;
+    const ownPorts = captures.map((capture) => capture.port);
+    const dialing = new Dialing({ podIps, ownPorts: () => ownPorts, clock, log });
+    const isNeeded = (): boolean => served.size > 0 || redirect.inPlace || openConnections() + dialing.sessions > 0;
     const idleExitMs = config.ephemeral?.idleExitMs;
     const idle = idleExitMs === undefined ? undefined : scope.use(new Idle({ idleExitMs, isNeeded, clock }));
     const introductions = scope.use(
@@ -92,6 +92,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         links,
         why: (question) => explainWhy({ ports: config.ports, ...reading, served, decisions, clock }, question),
         canary,
+        dialing,
         onWanted: () => idle?.touch(),
         retire: () => retire({ idle, served, redirect, openConnections: openConnections() }),
         hello,
@@ -99,9 +100,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log,
       }),
     );
-    const revoke: typeof links.revoke = (revocation, signal) => links.revoke(revocation, signal);
-    scope.use(await openContainerDoor({ name: settings.doorName, revoke, clock, log }));
+    scope.use(await openContainerDoor({ name: settings.doorName, revoke: links.revoke.bind(links), clock, log }));
     const health = scope.use(await startHealthServer(settings.ports.health, readiness(options, served, scope), clock));
+    ownPorts.push(introductions.port, health.port);
     // A part is enough to tell keys apart.
     log.info("agent started", { pod: podName, ports: captures.length, fingerprint: identity.fingerprint.slice(0, 12) });
 
@@ -143,8 +144,13 @@ function serve({ settings, clock, lateMs }: AgentOptions) {
   const { ports, certificateVolumes = [], probes: podProbes = [] } = settings.config;
   const certificates = new TlsCertificates({ volumes: certificateVolumes, clock });
   const served = new ServedIntercepts(ports, (port, tls) => whyUnreadable(certificates, port, tls));
+  const watching = {
+    passed: new PassedConnections(),
+    decisions: new Decisions(clock),
+    canary: new Canary(ports, settings.podUid, clock),
+  };
   const copying = { room: new TapRoom(), pace: new TapPace(served, clock, lateMs) };
-  return { podProbes, served, certificates, unread: new UnreadConnections(served), ...copying };
+  return { podProbes, served, certificates, unread: new UnreadConnections(served), ...watching, ...copying };
 }
 
 async function listenOn(ports: readonly AgentPort[], parts: CaptureParts, scope: Scope): Promise<readonly Capture[]> {

@@ -13,14 +13,15 @@ import type { Hello } from "#wire/hello.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import type { Canary } from "./canary.ts";
+import type { Dialing } from "./dialing.ts";
 import type { ManagerLinks } from "./manager-link.ts";
 
 /** chosen: laptops at once; an introduction takes milliseconds. */
 const maxConnections = 64;
 /** chosen: an introduction is over by then. */
 const sessionMs = 30_000;
-/** chosen: one stream is used, and its messages are small. */
-const limits = { maxStreams: 4, budgetBytes: 128 * 1024 };
+/** chosen: an introduction uses one stream; a laptop that dials from here (dialing.ts) is one person's programs. */
+const limits = { maxStreams: 1024, budgetBytes: 6 * 1024 * 1024 };
 
 export interface IntroductionOptions {
   readonly host: string;
@@ -29,6 +30,7 @@ export interface IntroductionOptions {
   readonly links: ManagerLinks;
   readonly canary: Canary;
   readonly why: (question: ParamsOf<typeof introductionApi, "why">) => ResultOf<typeof introductionApi, "why">;
+  readonly dialing: Dialing;
   /** A laptop wants this agent. */
   readonly onWanted: () => void;
   /** Nobody does any more; gives the connections that it still carries, or throws why it stays. */
@@ -75,13 +77,25 @@ async function serve(transport: Socket, options: IntroductionOptions, signal: Ab
     return;
   }
   const patience = clock.after(sessionMs, () => session.destroy());
-  session.onIncoming((incoming) => accept(incoming, options));
+  const visit: Visit = { dials: undefined, patience };
+  session.onIncoming((incoming) => accept(incoming, options, visit));
   await session.closed;
   patience[Symbol.dispose]();
+  visit.dials?.[Symbol.dispose]();
 }
 
-function accept(incoming: IncomingStream, options: IntroductionOptions): void {
+interface Visit {
+  /** Set while this laptop dials from here. */
+  dials: Disposable | undefined;
+  readonly patience: Disposable;
+}
+
+function accept(incoming: IncomingStream, options: IntroductionOptions, visit: Visit): void {
   const { request } = incoming;
+  if (visit.dials !== undefined && (request.kind === "tcp" || request.kind === "udp")) {
+    void options.dialing.accept(incoming);
+    return;
+  }
   if (request.kind !== "rpc" || request.api !== "introduction") {
     incoming.reject("denied", 'expected an rpc stream of the api "introduction"');
     return;
@@ -102,6 +116,16 @@ function accept(incoming: IncomingStream, options: IntroductionOptions): void {
           return { connected: true, canaries: true } as const;
         },
         "canary.expect": () => ({ ports: options.canary.expect() }),
+        "dial.begin": () => {
+          options.onWanted();
+          visit.dials ??= options.dialing.begin();
+          visit.patience[Symbol.dispose]();
+          return {};
+        },
+        "dns.exchange": async ({ message }, signal) => {
+          if (visit.dials === undefined) throw new AppError("denied", "expected `dial.begin` before a look-up");
+          return { message: await options.dialing.exchange(message, signal) };
+        },
         why: (question) => options.why(question),
         retire: () => ({ connections: options.retire() }),
       },

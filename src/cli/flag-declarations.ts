@@ -132,6 +132,7 @@ export function addConnectFlags(command: Command): void {
         "subnets that are seen at other addresses; service, pods, also or all; off: not even those in use here",
       ).argParser(appendList),
     )
+    .option("--via <workload>", "connections and look-ups leave the cluster's end from a pod of this workload")
     .option("--image <reference>", "image of traffic-manager and traffic-agent")
     .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
 }

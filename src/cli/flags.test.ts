@@ -67,6 +67,12 @@ describe("connectOptions()", () => {
     expect(isAppError(error, "usage") && error.message).toMatch(text);
   });
 
+  test("takes a workload of any kind to connect by", () => {
+    expect(connectOptions({ via: "sts/web" }, plain, emptyConfig).via).toEqual({ name: "web", kind: "StatefulSet" });
+    expect(connectOptions({ via: "web" }, plain, emptyConfig).via).toEqual({ name: "web" });
+    expect(connectOptions({ via: "" }, plain, emptyConfig).via).toBeUndefined();
+  });
+
   test("takes ranges and single addresses of both families", () => {
     const alsoProxy = ["10.0.0.0/8", "192.0.2.1", "fd00::/8", "fd00::1", "0.0.0.0/0"];
     expect(connectOptions({ alsoProxy }, plain, emptyConfig).alsoProxy).toEqual(alsoProxy);

@@ -6,6 +6,7 @@ import type { ConnectOptions } from "#wire/control-api.ts";
 import type { CliEnvironment } from "./config.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { parsePullPolicy } from "./config-file.ts";
+import { readTargetName } from "./target-name.ts";
 import type { OutputMode, ProgressMode, Syntax } from "./output.ts";
 
 /** Flags that every command takes. Names are commander's camel case of the flags. */
@@ -39,6 +40,7 @@ export interface ConnectFlags {
   readonly alsoProxy?: readonly string[];
   readonly neverProxy?: readonly string[];
   readonly vnat?: readonly string[];
+  readonly via?: string;
   readonly image?: string;
   readonly imagePullPolicy?: string;
   readonly proxy?: boolean;
@@ -64,7 +66,7 @@ const kubeFlagNames = [
   "requestTimeout",
 ] as const;
 
-const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "neverProxy", "vnat"] as const;
+const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "neverProxy", "vnat", "via"] as const;
 
 /** True when a flag names a place or a way to connect; `--namespace` alone does not. */
 export function namesPlace(flags: GlobalFlags & ConnectFlags): boolean {
@@ -88,10 +90,16 @@ export function connectOptions(
     neverProxy: copy(flags.neverProxy ?? config.neverProxy),
     vnat: copy(flags.vnat ?? config.vnat),
     virtualSubnet: config.virtualSubnet,
+    via: viaWorkload(flags.via),
     image: imageReference(flags, environment, config),
     imagePullPolicy: pullPolicy(flags, environment, config),
     rootless: rootlessWish(flags),
   };
+}
+
+function viaWorkload(text: string | undefined): ConnectOptions["via"] {
+  const given = text === undefined || text === "" ? undefined : readTargetName(text);
+  return given && { name: given.name, ...(given.kind === undefined ? {} : { kind: given.kind }) };
 }
 
 /** A port of a proxy is a wish for proxies. */

@@ -29,7 +29,8 @@ import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { RootlessNetwork } from "./rootless-network.ts";
 import { addressesOnTheWay } from "./server-addresses.ts";
-import { Session } from "./session.ts";
+import { Session, type SessionNetwork } from "./session.ts";
+import { networkVia, Via } from "./via.ts";
 import { WayChanges } from "./way-changes.ts";
 import type { Progress } from "#daemon/intercepts/workload-access.ts";
 
@@ -62,7 +63,7 @@ const doorMs = 1000;
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
   const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
-  const { managerNamespace, virtualSubnet, rootless } = options;
+  const { via, managerNamespace, virtualSubnet, rootless } = options;
   const { contextName, server, namespace, impersonate } = target;
   const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
   return JSON.stringify([
@@ -73,6 +74,7 @@ export async function identifyTarget(options: ConnectOptions): Promise<string> {
     target.user.name,
     managerNamespace,
     virtualSubnet,
+    via,
     lists,
     rootless,
   ]);
@@ -123,6 +125,7 @@ export async function openClusterSession(
         managerImage: image.image,
         mappedNamespaces,
         rootless: options.rootless,
+        via: options.via?.name,
         client: context.client,
         installId: context.installId,
         warnings: [...(await missing), ...manager.warnings, ...left],
@@ -130,7 +133,8 @@ export async function openClusterSession(
         log,
         openNetwork: (link, first, scope) => {
           scope.use(kube);
-          return openNetwork({ options, kube, helper, link, first, scope, context, signal: limit.signal });
+          const parts = { options, kube, access, helper, link, first, scope, context, progress };
+          return openNetwork({ ...parts, signal: limit.signal });
         },
       },
       limit.signal,
@@ -169,7 +173,12 @@ async function nobodyComes({ door, clock }: ClusterSessionContext, signal: Abort
   throw new AppError("helper_failed", "the root helper has ended", { hint: "run the command again" });
 }
 
+/** Of the workload's pod with --via: seen at other addresses, since these are this machine's own. */
+const viaLoopback = "127.0.0.0/24";
+
 interface NetworkStep {
+  readonly access: KubeAccess;
+  readonly progress: Progress;
   readonly options: ConnectOptions;
   readonly kube: Kube;
   /** Resolves with none where none is needed. */
@@ -214,7 +223,7 @@ async function lookAround({ options, kube, helper, first, scope, context, signal
   };
 }
 
-async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessNetwork> {
+async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   const { options, kube, link, first, scope, context, signal } = step;
   const { clock, log } = context;
   const { extension } = kube.target;
@@ -227,9 +236,11 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessN
   scope.background("list of nodes", nodeList);
   const known = { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current };
   const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
+  const via = await openVia(step);
   const common = {
-    session: first.session,
-    exchange: (message: Uint8Array, exchangeSignal: AbortSignal) => exchangeDns(link, message, exchangeSignal),
+    session: via?.session ?? first.session,
+    exchange: (message: Uint8Array, exchangeSignal: AbortSignal) =>
+      via === undefined ? exchangeDns(link, message, exchangeSignal) : via.exchange(message, exchangeSignal),
     names: {
       ...planNames(kube.target),
       clusterDomain: dns.clusterDomain,
@@ -242,7 +253,7 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessN
       also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
       never: [...(options.neverProxy ?? []), ...extension.neverProxy],
       apiServer,
-      vnat: options.vnat ?? [],
+      vnat: [...(options.vnat ?? []), ...(via === undefined ? [] : [viaLoopback])],
       virtualSubnet: options.virtualSubnet,
     },
     lookFor: (addresses: readonly string[]) => ranges.lookFor(addresses, scope.signal),
@@ -258,7 +269,16 @@ async function openNetwork(step: NetworkStep): Promise<LaptopNetwork | RootlessN
   allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
   ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
   ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
-  return network;
+  return via === undefined ? network : networkVia(network, via);
+}
+
+/** Undefined when connections leave from the manager's pod. */
+async function openVia({ options, access, kube, scope, context, progress, signal }: NetworkStep) {
+  const { via: workload } = options;
+  if (workload === undefined) return undefined;
+  const { clock, log } = context;
+  const { namespace } = kube.target;
+  return scope.use(await Via.open({ access, workload, namespace, clock, log }, progress, signal));
 }
 
 /** Without a device names need no way to us; whoever else answers them may be nobody. */

@@ -75,6 +75,7 @@ export interface SessionOptions {
   readonly managerImage: string;
   readonly mappedNamespaces: readonly string[];
   readonly rootless?: Connection["rootless"];
+  readonly via?: string | undefined;
   /** `user@host`. */
   readonly client: string;
   readonly installId: string;
@@ -130,6 +131,7 @@ export class Session implements AsyncDisposable {
       managerNamespace: options.managerNamespace,
       managerVersion: parts.version,
       mappedNamespaces: [...options.mappedNamespaces],
+      ...(options.via === undefined ? {} : { via: options.via }),
       ...(options.rootless === undefined ? {} : { rootless: options.rootless, proxy: parts.network.proxy }),
     };
   }

@@ -4,7 +4,7 @@ import { networkInterfaces } from "node:os";
 import { AppError } from "#base/error.ts";
 import type { LogLevel } from "#base/log.ts";
 import { managerAgentPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
-import { rangeSet } from "./outbound/guard.ts";
+import { rangeSet } from "#egress/guard.ts";
 
 export interface ManagerConfig {
   readonly podName: string;

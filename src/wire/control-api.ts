@@ -42,6 +42,8 @@ export const connectOptionsSchema = z.object({
   vnat: z.array(z.string().max(64)).max(1000).optional(),
   /** Where those other addresses are taken from. */
   virtualSubnet: z.string().max(64).optional(),
+  /** Connections and look-ups leave from a pod of this workload, of the connection's namespace. */
+  via: z.object({ name, kind: z.enum(workloadKinds).optional() }).optional(),
   /** Container image of manager and agents; the built-in reference when absent. */
   image: z.string().max(512).optional(),
   imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).optional(),
@@ -56,6 +58,8 @@ export const connectionSchema = z.object({
   managerNamespace: z.string(),
   managerVersion: z.string(),
   mappedNamespaces: names,
+  /** The workload from whose pods connections and look-ups leave. */
+  via: z.string().optional(),
   /** As it was asked for. */
   rootless: rootlessSchema.optional(),
   /** Where its proxies listen: `127.0.0.1:1080`. */

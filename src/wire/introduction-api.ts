@@ -59,6 +59,13 @@ export const introductionApi = {
         .max(64),
     }),
   ),
+  /**
+   * From now on this session may open `tcp` and `udp` streams, which the agent dials from its pod, and stays as long as it
+   * likes. `busy` when too many laptops do so.
+   */
+  "dial.begin": method(z.object({}), z.object({})),
+  /** One DNS message to the pod's own resolver and back, base64. */
+  "dns.exchange": method(z.object({ message: z.string().max(87_384) }), z.object({ message: z.string() })),
   /** What became of the last requests at this pod, and what would become of one. */
   why: method(whyParamsSchema, whyAnswerSchema),
   /**

@@ -15,6 +15,7 @@ export const rungs: Readonly<Record<string, number>> = {
   kernel: 2,
   kube: 2,
   installer: 3,
+  egress: 3,
   helper: 4,
   daemon: 4,
   manager: 4,

@@ -53,6 +53,7 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     if (connection.mappedNamespaces.length > 0) {
       pairs.push({ key: "Mapped namespaces", value: bracket(connection.mappedNamespaces) });
     }
+    if (connection.via !== undefined) pairs.push({ key: "Via", value: connection.via });
     pairs.push(...proxyPairs(status));
     pairs.push(...linkPairs(status));
     pairs.push({
@@ -237,6 +238,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     kubernetes_context: connection?.context,
     namespace: connection?.namespace,
     manager_namespace: connection?.managerNamespace,
+    via: connection?.via,
     mapped_namespaces: omitEmpty(connection?.mappedNamespaces),
     proxy: connection && proxyToJson(connection),
     ...linkToJson(status),

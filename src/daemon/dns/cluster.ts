@@ -2,7 +2,7 @@
 // time for the same question, and a short cache. What the cluster says (a name that does not exist, one without such
 // records, a failure) is kept apart to the end.
 // @from daemon/dns/resolve.ts
-// @to manager/outbound/resolve.ts
+// @to egress/resolve.ts
 import { randomInt } from "node:crypto";
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";

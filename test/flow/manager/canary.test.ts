@@ -16,7 +16,7 @@ import type { CallerPathOptions } from "#daemon/intercepts/caller-path.ts";
 import type { IntroducedAgent } from "#daemon/intercepts/introductions.ts";
 import { openConversation } from "#daemon/laptop-session.ts";
 import type { ManagerConnection } from "#daemon/manager-link.ts";
-import type { DialGuard } from "#manager/outbound/guard.ts";
+import type { DialGuard } from "#egress/guard.ts";
 import type { Manager } from "#manager/manager.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import { askedText, canaryPath, encodeCanaryRequest } from "#wire/canary.ts";

@@ -18,7 +18,7 @@ import type { Logger } from "#base/log.ts";
 import { startManager } from "#manager/manager.ts";
 import type { Manager } from "#manager/manager.ts";
 import type { ManagerConfig } from "#manager/config.ts";
-import type { DialGuard } from "#manager/outbound/guard.ts";
+import type { DialGuard } from "#egress/guard.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import type { Rpc } from "#tunnel/rpc.ts";

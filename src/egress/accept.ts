@@ -1,7 +1,7 @@
 // A laptop's stream arrives in the cluster: the address is judged and dialled, and only then is the stream accepted,
 // so that the laptop's program sees a refusal as a refusal (DESIGN 7).
 // @from daemon/outbound/open-stream.ts
-// @to manager/outbound/dial.ts, manager/outbound/udp-flow.ts
+// @to egress/dial.ts, egress/udp-flow.ts
 import type { Clock } from "#base/clock.ts";
 import { toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -23,7 +23,7 @@ export interface OutboundOptions {
 export async function acceptOutbound(incoming: IncomingStream, options: OutboundOptions): Promise<void> {
   const { request } = incoming;
   if (request.kind !== "tcp" && request.kind !== "udp") {
-    incoming.reject("unsupported", `the traffic-manager does not open streams of kind "${request.kind}"`);
+    incoming.reject("unsupported", `streams here are of kind tcp or udp, not "${request.kind}"`);
     return;
   }
   try {

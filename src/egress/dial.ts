@@ -1,6 +1,6 @@
 // Dials a pod, a service or anything else the guard lets through, for a laptop's stream. Every dial stands alone: no
 // queue, so a black-holed target never delays another one; what is bounded is the number of dials in the air.
-// @from manager/outbound/accept.ts
+// @from egress/accept.ts
 import type { Socket } from "node:net";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
@@ -35,7 +35,7 @@ export class Dialer {
 
   /** Throws `denied` when the guard refuses the address. */
   admit(target: Endpoint): void {
-    const why = this.#guard.check(target.address);
+    const why = this.#guard.check(target.address, target.port);
     if (why !== undefined) throw new AppError("denied", `${formatEndpoint(target)} is not dialled: the address ${why}`);
   }
 

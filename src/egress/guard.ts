@@ -1,5 +1,5 @@
-// What the manager's dialer refuses (DESIGN §6): whoever may port-forward to the manager borrows its network identity,
-// so everything that only the manager's pod or its node could reach stays out of reach. Called on the address that is
+// What the dialer of a pod of ours refuses (DESIGN §6): whoever may port-forward to it borrows its network identity, so
+// everything that only the manager's pod or its node could reach stays out of reach; of an agent's pod, our own ports. Called on the address that is
 // really dialled, after any resolving, so that a name cannot be rebound between check and use.
 // Invariant: an IPv6 form that carries an IPv4 address is judged by both.
 import { BlockList, isIP } from "node:net";
@@ -14,11 +14,13 @@ export interface GuardOptions {
   /** When not empty, only these ranges (CIDR) are dialled. */
   readonly allowRanges: readonly string[];
   readonly denyRanges: readonly string[];
+  /** In an application's pod its loopback is wanted; what must not be reached there are these ports, of its addresses too. */
+  readonly beside?: { readonly podAddresses: readonly string[]; readonly ownPorts: () => readonly number[] };
 }
 
 export interface DialGuard {
-  /** Why this address is not dialled, undefined when it may be. */
-  check(address: string): string | undefined;
+  /** Why this address is not dialled at this port, undefined when it may be. */
+  check(address: string, port?: number): string | undefined;
 }
 
 interface FixedRefusal {
@@ -26,9 +28,10 @@ interface FixedRefusal {
   readonly list: BlockList;
 }
 
+const loopbackRanges = ["127.0.0.0/8", "::1/128"];
+const loopbackRefusal = refusal("is loopback", loopbackRanges);
 /** Refused whatever the install allows; the first that matches gives the reason. */
 const fixedRefusals: readonly FixedRefusal[] = [
-  refusal("is loopback", ["127.0.0.0/8", "::1/128"]),
   refusal("is unspecified", ["0.0.0.0/8", "::/128"]),
   // The metadata services of AWS, Google, Azure, Alibaba and Oracle that are not link-local.
   refusal("is a cloud metadata address", [
@@ -55,29 +58,34 @@ export function createDialGuard(options: GuardOptions): NodeGuard {
   const deny = rangeSet(options.denyRanges);
   const allow = options.allowRanges.length === 0 ? undefined : rangeSet(options.allowRanges);
 
-  const checkOne = (address: string): string | undefined => {
+  const isAllowed = (address: string, family: "ipv4" | "ipv6"): boolean => allow?.check(address, family) ?? true;
+  const isForbiddenNode = (address: string, family: "ipv4" | "ipv6"): boolean =>
+    nodes.check(address, family) && !options.allowNodes && !(allow?.check(address, family) ?? false);
+  const { beside } = options;
+  const refusals = beside === undefined ? [loopbackRefusal, ...fixedRefusals] : fixedRefusals;
+  const shared = rangeSet([...loopbackRanges, ...(beside?.podAddresses ?? [])]);
+  const isOwnPort = (port: number): boolean => beside?.ownPorts().includes(port) ?? false;
+
+  const checkOne = (address: string, port: number): string | undefined => {
     const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-    const fixed = fixedRefusals.find((entry) => entry.list.check(address, family));
+    if (isOwnPort(port) && shared.check(address, family)) return "and port are the traffic-agent's own";
+    const fixed = refusals.find((entry) => entry.list.check(address, family));
     if (fixed !== undefined) return fixed.why;
     if (own.check(address, family)) return "is the traffic-manager's own pod";
     if (deny.check(address, family)) return "is in a range that this install denies";
-    if (nodes.check(address, family) && !options.allowNodes && !(allow?.check(address, family) ?? false)) {
-      return "is a node of the cluster, which this install does not allow";
-    }
-    if (allow !== undefined && !allow.check(address, family))
-      return "is in none of the ranges that this install allows";
-    return undefined;
+    if (isForbiddenNode(address, family)) return "is a node of the cluster, which this install does not allow";
+    return isAllowed(address, family) ? undefined : "is in none of the ranges that this install allows";
   };
 
   return {
     setMoreNodes: (addresses) => {
       nodes = addressSet([...options.nodeAddresses, ...addresses]);
     },
-    check: (address) => {
+    check: (address, port = 0) => {
       // Strict text forms only: "0x7f.1", "2130706433" and zones mean different things to different resolvers.
       if (isIP(address) === 0 || address.includes("%")) return "is not a plain IP address";
       for (const form of formsOf(address)) {
-        const why = checkOne(form);
+        const why = checkOne(form, port);
         if (why !== undefined) return why;
       }
       return undefined;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { silentLogger } from "#base/log.ts";
-import { createDialGuard } from "./guard.ts";
+import { createDialGuard } from "#egress/guard.ts";
 import { followNodeList } from "./node-list.ts";
 
 // Nodes that joined after the installation could be dialled.

@@ -1,6 +1,6 @@
 // One UDP flow of a laptop: a connected socket, so that only the target's answers come in and its ICMP refusal is seen.
 // Datagrams are dropped, never queued without bound, when either side is slow.
-// @from manager/outbound/accept.ts
+// @from egress/accept.ts
 import { createSocket } from "node:dgram";
 import type { Socket } from "node:dgram";
 import { once } from "node:events";
