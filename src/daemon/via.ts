@@ -87,7 +87,7 @@ export class Via implements AsyncDisposable {
       if (agent === "ephemeral") pods.attachAgents();
       await started?.(signal);
       await pods.untilAgent(signal);
-      const way = await reach(options, { workload, pods }, signal);
+      const way = await knock(options, { workload, pods }, signal);
       return new Via(options, { workload, pods, scope, way, warnings });
     } catch (error) {
       await scope[Symbol.asyncDispose]();
@@ -144,11 +144,30 @@ export class Via implements AsyncDisposable {
   }
 }
 
-async function reach(
-  { access, clock, log }: ViaOptions,
-  { workload, pods }: { readonly workload: WorkloadRef; readonly pods: IngestedPods },
-  signal: AbortSignal,
-): Promise<Way> {
+/** A container is said to run a moment before its agent listens. */
+async function knock(options: ViaOptions, where: Where, signal: AbortSignal): Promise<Way> {
+  const { clock } = options;
+  const untilMs = clock.now() + reachMs;
+  for (;;) {
+    try {
+      return await reach(options, where, signal);
+    } catch (error) {
+      if (signal.aborted || isAppError(error, "unsupported") || isAppError(error, "busy")) throw error;
+      if (clock.now() < untilMs) await clock.sleep(firstRetryMs, signal);
+      else
+        throw new AppError("unreachable", `no way through the workload: ${toAppError(error).message}`, {
+          cause: error,
+        });
+    }
+  }
+}
+
+interface Where {
+  readonly workload: WorkloadRef;
+  readonly pods: IngestedPods;
+}
+
+async function reach({ access, clock, log }: ViaOptions, { workload, pods }: Where, signal: AbortSignal): Promise<Way> {
   const pod = pods.somePod;
   if (pod?.agentRunning !== true) {
     throw new AppError("unreachable", `${workload.kind} ${workload.name} has no pod with a traffic-agent now`);

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { openLaptopSession } from "#daemon/laptop-session.ts";
 import { networkVia, Via } from "#daemon/via.ts";
@@ -61,6 +62,20 @@ describe("a way through a workload", () => {
     });
     for (let laptop = 0; laptop < 8; laptop++) await openVia(all);
     await expect(askAgent(agent, (rpc) => rpc.call("dial.begin", {}, never))).rejects.toMatchObject({ code: "busy" });
+  });
+
+  // Story: the container was said to run, its agent did not listen yet, and `connect` failed.
+  test("waits for an agent that is said to run and does not listen yet", async () => {
+    const all = await lab();
+    const open = all.cluster.openIntroduction.bind(all.cluster);
+    let knocks = 0;
+    all.cluster.openIntroduction = (...where) => {
+      knocks += 1;
+      if (knocks > 2) return open(...where);
+      return Promise.reject(new AppError("link_lost", "nothing listens on that port in the pod"));
+    };
+    await openVia(all);
+    expect(knocks).toBe(3);
   });
 
   test("is another pod's when the pod goes, and the network hears of it", async () => {
