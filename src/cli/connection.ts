@@ -54,7 +54,10 @@ export async function connect(context: CommandContext, telling: Telling): Promis
  * For commands that only need some connection: one that stands is used as it is, unless flags name a place. Then the
  * daemon checks that it is the same one, whatever namespace this command means.
  */
-export async function connectIfNeeded(context: CommandContext): Promise<Connected> {
+export async function connectIfNeeded(
+  context: CommandContext,
+  more: Pick<ConnectOptions, "rootless"> = {},
+): Promise<Connected> {
   const config = await readConfig(context);
   const daemon = await openOrStartDaemon(context, () => context.output.progress("Launching Telepresence User Daemon"));
   const result = (fresh: boolean): Connected => ({
@@ -65,7 +68,7 @@ export async function connectIfNeeded(context: CommandContext): Promise<Connecte
   });
   try {
     if (daemon.hello.connected && !namesPlace(context.flags)) return result(false);
-    const options = connectOptions(context.flags, context.environment, config);
+    const options = { ...connectOptions(context.flags, context.environment, config), ...more };
     if (daemon.hello.connected) await keepStanding(daemon, options);
     return result((await connectThrough(context, daemon, { options, config, telling: "progress" })).fresh);
   } catch (error) {

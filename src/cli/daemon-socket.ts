@@ -148,7 +148,7 @@ async function startFailure(
 }
 
 /** Waits until a daemon that said goodbye has really left: no socket, no process. */
-async function waitUntilGone(context: CommandContext, pid: number): Promise<void> {
+export async function waitUntilGone(context: CommandContext, pid: number): Promise<void> {
   const { machine, clock, interrupts } = context;
   using limit = deadline(clock, endLimitMs, "the end of the user daemon", interrupts.signal);
   while (machine.isAlive(pid)) await clock.sleep(startPollMs, limit.signal);

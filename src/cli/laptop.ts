@@ -79,8 +79,22 @@ export async function openLaptop(
     },
     helperHasBegun: (sudoPid) => sudoHasBegun(sudoPid, isHelperCommand),
     startForeground,
+    ...privateNetworks(commandOf),
     isAlive,
     isListening: async (port) => (await import("#host/listening.ts")).isListening(port),
+  };
+}
+
+function privateNetworks(
+  commandOf: (program: ProgramName) => readonly string[],
+): Pick<Machine, "requirePrivateNetworks" | "privateCommand"> {
+  return {
+    requirePrivateNetworks: async (signal) =>
+      (await import("#host/private-network.ts")).requirePrivateNetworks(systemClock, signal),
+    privateCommand: async ({ socket, id }, command) => {
+      const { unshareCommand } = await import("#host/private-network.ts");
+      return unshareCommand([...commandOf("helper"), "enter", socket, String(id), "--", ...command]);
+    },
   };
 }
 

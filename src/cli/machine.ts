@@ -96,6 +96,13 @@ export interface Machine {
   helperHasBegun(sudoPid: number): boolean;
   /** Rejects with `command_failed` when there is no such command. */
   startForeground(command: ForegroundCommand): Promise<ForegroundChild>;
+  /** Rejects when this system does not let its users have networks of their own, with the reason. */
+  requirePrivateNetworks(signal: AbortSignal): Promise<void>;
+  /** The command in a network of its own that is brought to the daemon's socket as number `id`. */
+  privateCommand(
+    network: { readonly socket: string; readonly id: number },
+    command: readonly string[],
+  ): Promise<ForegroundCommand["command"]>;
   isAlive(pid: number): boolean;
   /** Whether a program listens on the TCP port, on whatever address; undefined when that cannot be seen. */
   isListening(port: number): Promise<boolean | undefined>;

@@ -59,6 +59,7 @@ export function buildProgram(options: ProgramOptions): Command {
     .helpCommand(false);
   addGlobalFlags(program);
   declareSession(program, options);
+  declareRun(program, options);
   declareTraffic(program, options);
   declareWiretap(program, options);
   declareReplace(program, options);
@@ -139,6 +140,24 @@ function declareSession(program: Command, options: ProgramOptions): void {
     .addOption(new Option("-u, --user-daemon", "accepted for compatibility").hideHelp())
     .addOption(new Option("-r, --root-daemon", "accepted for compatibility").hideHelp());
   action(quit, options, () => async (context) => (await import("./commands/quit.ts")).runQuit(context));
+}
+
+function declareRun(program: Command, options: ProgramOptions): void {
+  const run = program
+    .command("run")
+    .argument("[command...]", "command to run, after --")
+    .helpGroup(groups.session)
+    .summary("Run one command in the cluster's network, without root")
+    .description(
+      "Run one command, and what it starts, in the cluster's network. Needs no root and changes nothing else on this laptop. Connects when needed.",
+    )
+    .usage("[flags] -- command [args...]");
+  addConnectFlags(run);
+  action(run, options, ([words]) => async (context) => {
+    refuseExtraWords(words as readonly string[], { portMissing: false });
+    const { runInPrivateNetwork } = await import("./commands/run.ts");
+    return runInPrivateNetwork(context, options.command);
+  });
 }
 
 function declareTraffic(program: Command, options: ProgramOptions): void {

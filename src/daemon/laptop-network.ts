@@ -21,6 +21,8 @@ import { startDns, type Dns } from "./dns/start.ts";
 import type { Helper } from "./helper-client.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
+import type { Ways } from "#daemon/private-networks/private-network.ts";
+import { Reach } from "./proxy/reach.ts";
 import type { SessionNetwork } from "./session.ts";
 
 export interface LaptopNetworkOptions {
@@ -100,6 +102,17 @@ export class LaptopNetwork implements SessionNetwork {
     }
   }
 
+  /** Every program of the laptop is led by the routes, so this process is too. */
+  get ways(): Ways | undefined {
+    const dns = this.#dns?.addresses[0];
+    if (dns === undefined) return undefined;
+    const { clock } = this.#options;
+    const open = (): Promise<never> => Promise.reject(new AppError("internal", "nothing is dialed past the routes"));
+    return {
+      dns,
+      reach: new Reach({ open, isCluster: () => false, resolve: () => Promise.resolve(undefined), clock }),
+    };
+  }
   get warnings(): readonly string[] {
     return this.#routes.warnings;
   }

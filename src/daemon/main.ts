@@ -16,6 +16,7 @@ import { startControlServer } from "./control/server.ts";
 import { openHelperDoor } from "./helper-client.ts";
 import { HelperFailures } from "./helper-failures.ts";
 import { readInstallId } from "./install-id.ts";
+import { PrivateNetworks } from "./private-networks/door.ts";
 import { Supervisor } from "./supervisor.ts";
 import { uninstall } from "./uninstall.ts";
 
@@ -68,11 +69,13 @@ async function openParts(
   const onCandidate = (): void => failures.forget();
   const door = scope.use(await openHelperDoor({ path: paths.helperSocket, onCandidate, clock, log }));
   const context = { door, failures, client, installId, runtime: paths.runtime, clock, log };
+  const networks = scope.use(await PrivateNetworks.open({ path: paths.networksSocket, clock, log }));
   const supervisor = scope.use(
     new Supervisor({
       openSession: (options, caller, signal) => openClusterSession(options, caller.progress, context, signal),
       uninstall: (params, session, caller) => uninstall(params, session, caller, clock),
       identify: identifyTarget,
+      programs: () => networks.count,
       helperRunning: () => door.current !== undefined,
       installId,
       executable: process.argv[1] ?? process.execPath,
@@ -83,7 +86,7 @@ async function openParts(
   scope.use(
     await startControlServer({
       path: paths.daemonSocket,
-      handlersFor: createHandlers(supervisor, clock, log),
+      handlersFor: createHandlers(supervisor, { networks, clock, log }),
       clock,
       onHelperFailed: (message) => failures.report(new AppError("helper_failed", message)),
       log,

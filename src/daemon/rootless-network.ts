@@ -1,8 +1,9 @@
-// The cluster's network without a device, and so without root: proxies on the loopback for programs that use one. What
+// The cluster's network without a device, and so without root: proxies on the loopback for programs that use one, and the way
+// for programs in networks of their own. What
 // is the cluster's and what is not is decided as for a device, only here and not by the laptop's routes.
 import { AppError } from "#base/error.ts";
 import { Scope } from "#base/scope.ts";
-import { formatAddress, parsePrefix, prefixContains, type IpAddress, type Prefix } from "#packet/address.ts";
+import { formatAddress, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
 import { addressOf, dnsRcodes, dnsTypes } from "#packet/dns-message.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { Connection, ConnectOptions, DaemonStatus } from "#wire/control-api.ts";
@@ -13,6 +14,7 @@ import type { DnsConfig } from "./dns/names.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import type { LaptopNetworkOptions } from "./laptop-network.ts";
 import { StreamOpener } from "./outbound/open-stream.ts";
+import type { Ways } from "#daemon/private-networks/private-network.ts";
 import { openHttpProxy } from "./proxy/http-proxy.ts";
 import { loopback } from "./proxy/listener.ts";
 import { Reach } from "./proxy/reach.ts";
@@ -33,6 +35,7 @@ export class RootlessNetwork implements SessionNetwork {
   readonly #scope: Scope;
   readonly #opener: StreamOpener;
   readonly #routes: DeviceRoutes;
+  readonly #reach: Reach;
   #names: DnsConfig;
   /** What a device would have routes for. */
   #cluster: readonly Prefix[] = [];
@@ -44,6 +47,12 @@ export class RootlessNetwork implements SessionNetwork {
     this.#opener = new StreamOpener(options.clock);
     this.#opener.setSession(options.session);
     const { routing, ranges, resolver, lookFor, log } = options;
+    this.#reach = new Reach({
+      open: (request, signal) => this.#opener.open(request, signal),
+      isCluster: (address) => this.#cluster.some((route) => prefixContains(route, address)),
+      resolve: (name) => this.#resolve(name),
+      clock: options.clock,
+    });
     this.#routes = new DeviceRoutes({
       helper: {
         setRoutes: ({ routes }) => {
@@ -75,6 +84,10 @@ export class RootlessNetwork implements SessionNetwork {
     }
   }
 
+  get ways(): Ways | undefined {
+    const dns = this.#dns?.addresses[0];
+    return dns === undefined ? undefined : { dns, reach: this.#reach };
+  }
   setSession(session: TunnelSession | undefined): void {
     this.#opener.setSession(session);
     if (session !== undefined) this.#dns?.flush();
@@ -113,23 +126,14 @@ export class RootlessNetwork implements SessionNetwork {
         signal: this.#scope.signal,
       }),
     );
-    const reach = new Reach({
-      open: (request, signal) => this.#opener.open(request, signal),
-      isCluster: (address) => this.#isCluster(address),
-      resolve: (name) => this.#resolve(name),
-      clock,
-    });
     if (proxy === undefined) return;
+    const reach = this.#reach;
     const socks = this.#scope.use(await openSocks({ port: proxy.socksPort, reach, clock, log }));
     const http = this.#scope.use(await openHttpProxy({ port: proxy.httpPort, reach, clock, log }));
     this.proxy = {
       socks: formatEndpoint({ address: loopback, port: socks.port }),
       http: formatEndpoint({ address: loopback, port: http.port }),
     };
-  }
-
-  #isCluster(address: IpAddress): boolean {
-    return this.#cluster.some((route) => prefixContains(route, address));
   }
 
   /** Both families at once, as a program's own look-up would. */

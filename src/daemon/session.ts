@@ -25,6 +25,7 @@ import { askWhy } from "./why.ts";
 import { WorkloadEvents } from "#daemon/intercepts/workload-events.ts";
 import type { PodWants } from "#daemon/intercepts/pod-belongings.ts";
 import type { Progress, WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
+import type { Ways } from "#daemon/private-networks/private-network.ts";
 import { holdPodPorts, type PodDialer } from "#daemon/pod-ports/pod-ports.ts";
 
 type SessionStatus = Omit<DaemonStatus, "version" | "executable" | "installId" | "pid">;
@@ -61,6 +62,8 @@ export interface SessionNetwork extends AsyncDisposable {
   readonly warnings: readonly string[];
   /** Of a network without a device. */
   readonly proxy?: Connection["proxy"];
+  /** For programs in networks of their own. */
+  readonly ways?: Ways | undefined;
   setSession(session: TunnelSession | undefined): void;
   /** Short names are looked up in these as well, after the connection's own. */
   setAlsoNamespaces(namespaces: readonly string[]): void;
@@ -255,6 +258,17 @@ export class Session implements AsyncDisposable {
     if (environment === undefined) return {};
     const seen = Object.entries(environment).map(([key, value]) => [key, this.#network.asSeenHere?.(value) ?? value]);
     return { environment: Object.fromEntries(seen) as Record<string, string> };
+  }
+
+  get ways(): Ways {
+    const { ways } = this.#network;
+    if (ways !== undefined) return ways;
+    throw new AppError("unsupported", "this connection leads no programs of its own into the cluster");
+  }
+
+  /** Nothing was begun on it that has not ended. */
+  get isIdle(): boolean {
+    return this.intercepts.length + this.#ingests.infos.length + this.#localOnly.infos.length === 0;
   }
 
   /** Resolves when there is no such intercept of ours any more, with why when somebody else ended it; never rejects. */

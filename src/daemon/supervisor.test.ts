@@ -9,6 +9,7 @@ function makeSupervisor(change: Partial<SupervisorOptions>): Supervisor {
     openSession: () => Promise.reject(new AppError("internal", "not called")),
     uninstall: () => Promise.reject(new AppError("internal", "not called")),
     identify: () => Promise.resolve("test"),
+    programs: () => 0,
     helperRunning: () => false,
     installId: "id",
     executable: "telepresence",
@@ -42,6 +43,37 @@ describe("connect()", () => {
       warnings: ["so"],
     });
     await expect(supervisor.connect(options, caller)).rejects.toMatchObject({ code: "manager_unavailable" });
+  });
+});
+
+describe("endUnused()", () => {
+  const open = async (connection: object, isIdle: boolean, programs: number): Promise<[boolean, string[]]> => {
+    const done: string[] = [];
+    const session = {
+      connection: { context: "test", namespace: "default", ...connection },
+      isIdle,
+      warnings: [],
+      ended: new Promise<AppError>(() => undefined),
+      [Symbol.asyncDispose]: () => Promise.resolve(void done.push("disconnected")),
+    } as unknown as Session;
+    const supervisor = makeSupervisor({
+      openSession: () => Promise.resolve({ session, installed: false }),
+      programs: () => programs,
+      shutDown: () => void done.push("shut down"),
+    });
+    await supervisor.connect(options, caller);
+    return [await supervisor.endUnused(), done];
+  };
+  test("ends a connection that was made for programs alone, and the daemon, with the last of them", async () => {
+    expect(await open({ rootless: {} }, true, 0)).toEqual([true, ["disconnected", "shut down"]]);
+  });
+  test.each([
+    ["a device", {}, true, 0],
+    ["proxies", { rootless: {}, proxy: { socks: "127.0.0.1:1", http: "127.0.0.1:2" } }, true, 0],
+    ["an intercept", { rootless: {} }, false, 0],
+    ["another program", { rootless: {} }, true, 1],
+  ])("leaves one that has %s", async (_what, connection, isIdle, programs) => {
+    expect(await open(connection, isIdle, programs)).toEqual([false, []]);
   });
 });
 

@@ -27,6 +27,8 @@ export interface SupervisorOptions {
   /** What `--context`, `--namespace` and the rest come down to, for comparing with the session that stands. */
   readonly identify: (options: ConnectOptions) => Promise<string>;
   readonly helperRunning: () => boolean;
+  /** How many programs are in networks of their own. */
+  readonly programs: () => number;
   readonly installId: string;
   readonly executable: string;
   /** Ends the daemon after the answer has gone out. */
@@ -121,9 +123,25 @@ export class Supervisor implements AsyncDisposable {
     }
   }
 
+  /** A connection for programs of `run` alone ends with the last of them, and this daemon. True when that was so. */
+  endUnused(): Promise<boolean> {
+    return this.#exclusive(async () => {
+      const standing = this.#session;
+      if (standing === undefined || this.#connecting.size > 0 || this.#options.programs() > 0) return false;
+      const { connection, isIdle } = standing.session;
+      if (!isIdle || connection.rootless === undefined || connection.proxy !== undefined) return false;
+      this.#session = undefined;
+      await standing.session[Symbol.asyncDispose]();
+      this.#options.shutDown();
+      return true;
+    });
+  }
+
   async status(signal: AbortSignal): Promise<DaemonStatus> {
     const { installId, executable } = this.#options;
-    const daemon = { version: softwareVersion, executable, installId, pid: process.pid };
+    const count = this.#options.programs();
+    const programs = count === 0 ? {} : { programs: count };
+    const daemon = { version: softwareVersion, executable, installId, pid: process.pid, ...programs };
     if (this.#session !== undefined) return { ...daemon, ...(await this.#session.session.status(signal)) };
     const problem = this.#ended === undefined ? {} : { problem: this.#ended.message };
     return { ...daemon, state: "Not connected", intercepts: [], ...problem };

@@ -12,6 +12,13 @@ export function sudoUser(env: Environment = process.env): number | undefined {
   return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
 }
 
+/** What a program finds where this one ends: everything. */
+export function inheritedEnvironment(env: Environment = process.env): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
+}
+
 /**
  * The whole environment of programs that the helper starts. Where sudoers has no `secure_path`, PATH is the user's own,
  * and a program found by it would run as root.

@@ -18,6 +18,8 @@ export interface HostPaths {
   readonly daemonSocket: string;
   /** Where the helper's connection arrives. */
   readonly helperSocket: string;
+  /** Where networks of `telepresence run` are brought to the daemon. */
+  readonly networksSocket: string;
   readonly daemonLock: string;
 }
 
@@ -38,13 +40,14 @@ export function hostPaths(env: Environment, systemDirectories = runtimeDirectori
     ...data,
     daemonSocket: join(runtime, "daemon.sock"),
     helperSocket: join(runtime, "helper.sock"),
+    networksSocket: join(runtime, "networks.sock"),
     daemonLock: join(runtime, "daemon.lock"),
   };
 }
 
 /** Makes the directory for sockets, or checks that the one there is ours alone. */
 export function ensureRuntimeDirectory(directory: string, uid: number = process.getuid?.() ?? 0): void {
-  const longest = join(directory, "daemon.sock");
+  const longest = join(directory, "networks.sock");
   if (Buffer.byteLength(longest) > maxSocketPathBytes) {
     throw new AppError("invalid_config", `the socket path ${longest} is longer than ${maxSocketPathBytes} bytes`, {
       hint: "set XDG_RUNTIME_DIR to a shorter directory",

@@ -33,6 +33,11 @@ export interface Libc {
   ftruncate(fd: number, length: number): number;
   /** Maps wherever the kernel likes; gives the address. */
   mmap(length: number, protection: number, flags: number, fd: number): number;
+  mount(source: string, target: string, type: string, flags: number): number;
+  umount(target: string, flags: number): number;
+  prctl(option: number, argument: number): number;
+  /** The handler as a number: 0 is the system's own. */
+  signal(number: number, handler: number): number;
 }
 
 /** A watch on a descriptor's readiness in Node's own event loop. Close it before closing the descriptor. */
@@ -132,16 +137,19 @@ function load(): Loaded {
   return loaded;
 }
 
-function bindLibc(): Loaded {
-  let ffi: Koffi;
+function loadKoffi(): Koffi {
   try {
-    ffi = createRequire(import.meta.filename)("koffi") as Koffi;
+    return createRequire(import.meta.filename)("koffi") as Koffi;
   } catch (cause) {
     throw new AppError("unsupported", "the native addon koffi could not be loaded on this system", {
       cause,
       hint: "keep node_modules/koffi and node_modules/@koromix beside the program",
     });
   }
+}
+
+function bindLibc(): Loaded {
+  const ffi = loadKoffi();
   // The process itself: Node is linked with the C library, whichever it is (glibc or musl).
   const self = ffi.load(null);
   const bind = (definition: string): ((...args: readonly unknown[]) => number) => {
@@ -163,6 +171,10 @@ function bindLibc(): Loaded {
   const fcntl = bind("int fcntl(int fd, int command, ...)");
   const open = bind("int open(const char *path, int flags, ...)");
   const mmap = bind("intptr_t mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)");
+  const mount = bind(
+    "int mount(const char *source, const char *at, const char *type, unsigned long flags, void *data)",
+  );
+  const prctl = bind("int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)");
   const api: Libc = {
     open: (path, flags) => open(path, flags, "int", 0),
     duplicate: (fd) => fcntl(fd, dupCloexec, "int", 3),
@@ -183,6 +195,10 @@ function bindLibc(): Loaded {
     recvmsg: bind("intptr_t recvmsg(int fd, void *header, int flags)"),
     memfdCreate: bind("int memfd_create(const char *name, unsigned int flags)"),
     ftruncate: bind("int ftruncate(int fd, int64_t length)"),
+    mount: (source, target, type, flags) => mount(source, target, type, flags, null),
+    umount: bind("int umount2(const char *target, int flags)"),
+    prctl: (option, argument) => prctl(option, argument, 0, 0, 0),
+    signal: bind("intptr_t signal(int number, intptr_t handler)"),
     mmap: (length, protection, flags, fd) => mmap(null, length, protection, flags, fd, 0),
   };
   return { koffi: ffi, libc: api };

@@ -25,10 +25,10 @@ const names = z.array(z.string().max(253)).max(10_000);
 const warnings = z.array(z.string());
 
 const proxyPort = z.number().int().min(0).max(65_535);
-/** The cluster without a device and without root: for programs that use a proxy. */
+/** The cluster without a device of the laptop's and without root: for programs that use a proxy, and those of `run`. */
 const rootlessSchema = z.object({
   /** Ports on the loopback, 0 for one that is free. */
-  proxy: z.object({ socksPort: proxyPort, httpPort: proxyPort }),
+  proxy: z.object({ socksPort: proxyPort, httpPort: proxyPort }).optional(),
 });
 
 /** How to reach, and if missing install, the manager. Shared by every call that may connect. */
@@ -132,6 +132,8 @@ export const daemonStatusSchema = z.object({
     .optional(),
   manager: z.object({ version: z.string(), podName: z.string(), image: z.string() }).optional(),
   intercepts: z.array(interceptInfoSchema),
+  /** Programs of `run`; left out while there are none. */
+  programs: z.number().int().optional(),
   /** Left out while there are none. */
   ingests: z.array(ingestInfoSchema).optional(),
   localOnly: z.array(localOnlySchema).optional(),
@@ -288,6 +290,10 @@ export const controlApi = {
     z.object({ name, namespace: namespace.optional(), ownedByConnection: z.boolean() }),
     z.object({ info: localOnlySchema }),
   ),
+  /** A network of its own for one program, which somebody in it is to bring to `socket`. It ends with this connection. */
+  enter: method(empty, z.object({ socket: z.string(), id: z.number().int() })),
+  /** The program has ended. A connection that was there for such programs alone ends with the last, and the daemon. */
+  leaveEntered: method(empty, z.object({ quits: z.boolean() })),
   /** Whatever has that name: the intercept, and the ingests of a workload. */
   leave: method(
     z.object({

@@ -54,7 +54,8 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
       pairs.push({ key: "Mapped namespaces", value: bracket(connection.mappedNamespaces) });
     }
     if (connection.via !== undefined) pairs.push({ key: "Via", value: connection.via });
-    pairs.push(...proxyPairs(status));
+    pairs.push(...rootlessPairs(status));
+    if (status.programs !== undefined) pairs.push({ key: "Programs", value: `${status.programs} of telepresence run` });
     pairs.push(...linkPairs(status));
     pairs.push({
       key: "Intercepts",
@@ -77,12 +78,13 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
 }
 
 /** In place of what the root daemon's block says of a device. */
-function proxyPairs({ connection, routing }: DaemonStatus): readonly KeyValue[] {
-  const { proxy } = connection ?? {};
-  if (proxy === undefined) return [];
-  const below = [`SOCKS5: ${proxy.socks}`, `HTTP: ${proxy.http}`];
+function rootlessPairs({ connection, routing }: DaemonStatus): readonly KeyValue[] {
+  const { proxy, rootless } = connection ?? {};
+  if (rootless === undefined) return [];
   const subnets = routing === undefined ? [] : [subnetPair("Subnets", routing.subnets)];
-  return [{ key: "Proxies", value: "no device, no root", below }, ...subnets];
+  const below = proxy === undefined ? [] : [`SOCKS5: ${proxy.socks}`, `HTTP: ${proxy.http}`];
+  const value = proxy === undefined ? "programs of `telepresence run` only" : "proxies, no device";
+  return [{ key: "Network", value, below }, ...subnets];
 }
 
 /** Wiretaps have a place of their own. */
@@ -241,6 +243,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     via: connection?.via,
     mapped_namespaces: omitEmpty(connection?.mappedNamespaces),
     proxy: connection && proxyToJson(connection),
+    programs: status.programs,
     ...linkToJson(status),
     ingests: status.ingests?.map(ingestToJson),
     local_only: status.localOnly,

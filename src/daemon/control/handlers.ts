@@ -2,20 +2,28 @@
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import { genyaml } from "#daemon/genyaml.ts";
+import type { PrivateNetworks } from "#daemon/private-networks/door.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import type { Handlers } from "#tunnel/rpc.ts";
 import type { controlApi } from "#wire/control-api.ts";
 import { ownedIngest, ownedIntercept, ownedLocalOnly, Ownership } from "./ownership.ts";
 import type { OwningCaller } from "./server.ts";
 
+interface HandlerParts {
+  readonly networks: PrivateNetworks;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
 /** The handlers of one command's connection. */
 export function createHandlers(
   supervisor: Supervisor,
-  clock: Clock,
-  log: Logger,
+  { networks, clock, log }: HandlerParts,
 ): (caller: OwningCaller) => Handlers<typeof controlApi> {
+  const endsUnused = watchCallers(supervisor);
   return (caller) => {
-    const ownership = new Ownership(caller, { supervisor, clock, log });
+    const endUnused = endsUnused(caller);
+    const ownership = new Ownership(caller, { supervisor, onGone: endUnused, clock, log });
     return {
       hello: () => supervisor.hello(),
       connect: (params) => supervisor.connect(params, caller),
@@ -40,6 +48,15 @@ export function createHandlers(
         if (ownedByConnection) ownership.add(ownedLocalOnly(session, name));
         return { info };
       },
+      enter: () => {
+        const network = networks.expect(supervisor.require().ways);
+        ownership.enter(network);
+        return { socket: networks.path, id: network.id };
+      },
+      leaveEntered: async () => {
+        await ownership.leaveEntered();
+        return { quits: await endUnused() };
+      },
       leave: async ({ name, ...which }, signal) => {
         await supervisor.require().leave(name, signal, which);
         return {};
@@ -49,6 +66,19 @@ export function createHandlers(
       quit: () => supervisor.quit(),
       genyaml: (params) => genyaml(params, supervisor.session, caller, clock),
       uninstall: (params) => supervisor.uninstall(params, caller),
+    };
+  };
+}
+
+/** Another command may be about to use the connection; when that has gone, it is asked again. */
+function watchCallers(supervisor: Pick<Supervisor, "endUnused">): (caller: OwningCaller) => () => Promise<boolean> {
+  const callers = new Set<OwningCaller>();
+  return (caller) => {
+    callers.add(caller);
+    return async () => {
+      for (const other of callers) if (other.gone.aborted) callers.delete(other);
+      const isAlone = [...callers].every((other) => other === caller);
+      return isAlone && (await supervisor.endUnused());
     };
   };
 }

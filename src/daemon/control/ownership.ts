@@ -6,6 +6,7 @@ import { isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Session } from "#daemon/session.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
+import type { PrivateNetwork } from "#daemon/private-networks/door.ts";
 import { endProcess } from "#host/process.ts";
 import type { OwnedCommand } from "#wire/control-api.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
@@ -19,6 +20,8 @@ const graceMs = 5000;
 
 export interface OwnershipOptions {
   readonly supervisor: Pick<Supervisor, "disconnect" | "quit">;
+  /** When everything that the connection owned has ended. */
+  readonly onGone: () => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -54,6 +57,7 @@ export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #caller: OwningCaller;
   readonly #owned = new Set<Owned>();
+  readonly #networks = new Set<PrivateNetwork>();
 
   constructor(caller: OwningCaller, options: OwnershipOptions) {
     this.#options = options;
@@ -74,10 +78,30 @@ export class Ownership {
     });
   }
 
+  /** The network of the connection's own command. */
+  enter(network: PrivateNetwork): void {
+    this.#networks.add(network);
+    if (this.#caller.gone.aborted) void this.leaveEntered();
+  }
+  async leaveEntered(): Promise<void> {
+    const networks = [...this.#networks];
+    this.#networks.clear();
+    await Promise.all(networks.map((network) => network.end()));
+  }
+
   async #end(command: OwnedCommand | undefined): Promise<void> {
-    const { supervisor, clock, log } = this.#options;
     await Promise.all([...this.#owned].map((owned) => this.#leave(owned)));
-    if (command === undefined) return;
+    if (command !== undefined) await this.#endCommand(command);
+    try {
+      await this.leaveEntered();
+      await this.#options.onGone();
+    } catch (error) {
+      this.#options.log.warn("what an orphaned command ran in could not be ended", { error: String(error) });
+    }
+  }
+
+  async #endCommand(command: OwnedCommand): Promise<void> {
+    const { supervisor, clock, log } = this.#options;
     const { pid, startTicks, leadsGroup, undo } = command;
     log.info("command ended in place of its command line, which is gone", { pid, undo });
     try {

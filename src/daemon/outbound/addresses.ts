@@ -6,6 +6,8 @@ import { parseAddress, type IpAddress } from "#packet/address.ts";
 export interface OutboundFamily {
   /** The device's own address, where our listener is. */
   readonly address: string;
+  /** A socket that is bound to it, where the device is in another network namespace. */
+  readonly listener?: number;
   /** Belongs to nobody: redirected connections seem to come from it. */
   readonly peer: string;
   /** Belongs to nobody: the self-test connects to it and we answer. */

@@ -1,8 +1,9 @@
 // Builds the outbound hops over one device and ends them. Open this first; the hops are listed in README.md.
+import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import { formatAddress, parseAddress, sameAddress, type IpAddress } from "#packet/address.ts";
-import type { TunnelSession } from "#tunnel/tunnel.ts";
+import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import type { Endpoint } from "#wire/open.ts";
 import { parseFamily, type OutboundAddresses, type OutboundFamily } from "./addresses.ts";
 import { Classify, type FamilyHops } from "./classify.ts";
@@ -21,12 +22,20 @@ export interface OutboundOptions {
   readonly addresses: OutboundAddresses;
   /** The address in the cluster behind one that only this laptop sees. */
   readonly realAddress?: (address: IpAddress) => IpAddress | undefined;
+  /** In place of the session: whoever has the device's packets decides where they go. */
+  readonly dial?: Dial;
   /** The session at start; later ones come through setSession(). */
   readonly session?: TunnelSession | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
   readonly onFlow?: FlowReport;
+}
+
+/** Resolves when the far end has connected; rejects with its reason. */
+export interface Dial {
+  tcp(target: Endpoint, signal: AbortSignal): Promise<Duplex>;
+  udp(target: Endpoint, signal: AbortSignal): Promise<TunnelStream>;
 }
 
 export interface Outbound extends AsyncDisposable {
@@ -47,15 +56,16 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   const stats = createStats();
   const opener = new StreamOpener(options.clock);
   opener.setSession(options.session);
+  const dial = options.dial ?? dialCluster(opener, options);
   const writer = new DeviceWriter(options.device, stats);
   const report: FlowReport = options.onFlow ?? (() => undefined);
   const udp = new UdpFlows({
     writer,
     stats,
     report,
-    open: (target, signal) => opener.open({ kind: "udp", target: inCluster(target, options) }, signal),
+    open: (target, signal) => dial.udp(target, signal),
   });
-  const parts: Parts = { options, stats, opener, writer, report };
+  const parts: Parts = { options, stats, dial, writer, report };
   const accepts: TcpAccept[] = [];
   const { v4, v6 } = options.addresses;
   const hops = {
@@ -91,6 +101,13 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   };
 }
 
+function dialCluster(opener: StreamOpener, options: OutboundOptions): Dial {
+  return {
+    tcp: (target, signal) => opener.open({ kind: "tcp", target: inCluster(target, options) }, signal),
+    udp: (target, signal) => opener.open({ kind: "udp", target: inCluster(target, options) }, signal),
+  };
+}
+
 function inCluster(target: Endpoint, { realAddress }: OutboundOptions): Endpoint {
   const seen = realAddress === undefined ? undefined : parseAddress(target.address);
   const real = seen === undefined ? undefined : realAddress?.(seen);
@@ -100,7 +117,7 @@ function inCluster(target: Endpoint, { realAddress }: OutboundOptions): Endpoint
 interface Parts {
   readonly options: OutboundOptions;
   readonly stats: OutboundStats;
-  readonly opener: StreamOpener;
+  readonly dial: Dial;
   readonly writer: DeviceWriter;
   readonly report: FlowReport;
 }
@@ -111,7 +128,7 @@ async function startFamily(
   parts: Parts,
   accepts: TcpAccept[],
 ): Promise<FamilyHops> {
-  const { options, stats, opener, writer, report } = parts;
+  const { options, stats, dial, writer, report } = parts;
   const own = parseFamily(version, text);
   const isProbe = (target: Endpoint): boolean => sameAddress(own.probe, parseAddress(target.address) ?? own.peer);
   const tcp = new TcpRedirect({
@@ -119,13 +136,11 @@ async function startFamily(
     writer,
     stats,
     report,
-    open: (target, signal) =>
-      isProbe(target)
-        ? Promise.resolve(createEcho())
-        : opener.open({ kind: "tcp", target: inCluster(target, options) }, signal),
+    open: (target, signal) => (isProbe(target) ? Promise.resolve(createEcho()) : dial.tcp(target, signal)),
   });
   const { clock, log, signal } = options;
-  const accept = await TcpAccept.listen({ address: text.address, redirect: tcp, stats, clock, log, signal });
+  const { address, listener } = text;
+  const accept = await TcpAccept.listen({ address, listener, redirect: tcp, stats, clock, log, signal });
   tcp.setListenPort(accept.port);
   accepts.push(accept);
   return { own, tcp };

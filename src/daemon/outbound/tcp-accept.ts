@@ -19,6 +19,8 @@ const bindAttempts = 30;
 
 export interface TcpAcceptOptions {
   readonly address: string;
+  /** A socket that is bound already; taken over. */
+  readonly listener?: number | undefined;
   readonly redirect: Pick<TcpRedirect, "claim" | "ended">;
   readonly stats: OutboundStats;
   readonly clock: Clock;
@@ -67,7 +69,8 @@ export class TcpAccept {
   #bind(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
-      this.#server.listen({ host: this.#options.address, port: 0, backlog }, () => {
+      const { address: host, listener: fd } = this.#options;
+      this.#server.listen(fd === undefined ? { host, port: 0, backlog } : { fd, backlog }, () => {
         this.#server.off("error", reject);
         resolve();
       });

@@ -7,7 +7,7 @@
 // The first SYN is held until the far end has really connected; n names the flow to the accepting hop.
 // Invariant: a flow is in #flows and #byPort, or in neither.
 // @from daemon/outbound/classify.ts
-// @to daemon/outbound/open-stream.ts, daemon/outbound/tcp-accept.ts
+// @to daemon/outbound/open-stream.ts, daemon/private-networks/private-network.ts, daemon/outbound/tcp-accept.ts
 import type { Duplex } from "node:stream";
 import { AppError, toAppError, type ErrorCode } from "#base/error.ts";
 import { formatAddress, sameAddress } from "#packet/address.ts";

@@ -1,7 +1,7 @@
 // UDP: one stream for each 4-tuple, datagrams both ways. Datagrams that come before the far end has answered wait in a
 // small queue; a refusal becomes ICMP, as from a host. A flow ends after a minute without a datagram.
 // @from daemon/outbound/classify.ts
-// @to daemon/outbound/open-stream.ts
+// @to daemon/outbound/open-stream.ts, daemon/private-networks/private-network.ts
 import { AppError, toAppError, type ErrorCode } from "#base/error.ts";
 import { formatAddress } from "#packet/address.ts";
 import { buildUnreachable, type QuotedUdp, type UnreachableReason } from "#packet/icmp.ts";

@@ -1,6 +1,6 @@
 // Where a connection that a program asks us for goes: what is the cluster's through the session, all else from this
 // laptop, as the program itself would have dialed it. Names of the cluster are resolved in the cluster, others here.
-// @from daemon/proxy/socks.ts, daemon/proxy/http-proxy.ts
+// @from daemon/proxy/socks.ts, daemon/proxy/http-proxy.ts, daemon/private-networks/private-network.ts
 // @to daemon/outbound/open-stream.ts
 import { lookup } from "node:dns/promises";
 import { connect, isIP, type Socket } from "node:net";

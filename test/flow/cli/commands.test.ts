@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import { Interrupts } from "#cli/interrupts.ts";
+import type { Machine } from "#cli/machine.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
@@ -176,6 +177,44 @@ describe("connect", () => {
       await startRootless(false);
       const { code, stderr } = await run("connect", ...flags);
       expect([code, stderr]).toEqual([2, expect.stringContaining(why)]);
+    });
+  });
+
+  describe("run", () => {
+    const inHere = (machine: Machine): Machine => ({
+      ...machine,
+      requirePrivateNetworks: () => Promise.resolve(),
+      privateCommand: ({ id }, command) =>
+        Promise.resolve(["sh", "-c", `NETWORK=${id}; export NETWORK; exec "$@"`, "sh", ...command]),
+    });
+    test("connects without a device or a helper, and ends what it entered", async () => {
+      await start();
+      if (daemon !== undefined) daemon.helperRunning = false;
+      const seen = join(home.path, "seen");
+      const argv = ["run", "-n", "team", "--", "sh", "-c", `echo "$NETWORK" > ${seen}; exit 3`];
+      const { code, stdout, stderr } = await runHere(argv, { env: home.env, cwd: home.path, machine: inHere });
+      expect({ code, stdout, stderr }).toEqual({ code: 3, stdout: "", stderr: "" });
+      expect(readFileSync(seen, "utf8")).toBe("1\n");
+      expect(daemon?.methods()).toEqual(["connect", "enter", "leaveEntered"]);
+      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless: {}, kube: { flags: { namespace: "team" } } });
+      expect(daemon?.helperFailures).toEqual([]);
+    });
+    test("takes whatever connection there is", async () => {
+      await start();
+      if (daemon !== undefined) daemon.connected = true;
+      await runHere(["run", "--", "true"], { env: home.env, cwd: home.path, machine: inHere });
+      expect(daemon?.methods()).toEqual(["enter", "leaveEntered"]);
+    });
+    test("touches nothing where there is no command, or the system forbids it", async () => {
+      await start();
+      expect((await run("run")).stderr).toContain("expected a command after --");
+      const machine = (real: Machine): Machine => ({
+        ...inHere(real),
+        requirePrivateNetworks: () => Promise.reject(new AppError("unsupported", "not here", { hint: "do that" })),
+      });
+      const { code, stderr } = await runHere(["run", "--", "true"], { env: home.env, cwd: home.path, machine });
+      expect({ code, stderr }).toEqual({ code: 1, stderr: "telepresence: error: not here; do that\n" });
+      expect(daemon?.methods()).toEqual([]);
     });
   });
 

@@ -7,6 +7,7 @@ import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createHandlers } from "#daemon/control/handlers.ts";
+import type { PrivateNetworks } from "#daemon/private-networks/door.ts";
 import type { OwningCaller } from "#daemon/control/server.ts";
 import { startControlServer } from "#daemon/control/server.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
@@ -24,7 +25,11 @@ beforeEach(async () => {
   supervisor = new PlayedSupervisor();
   const callers: OwningCaller[] = [];
   knownCommand = () => callers.find(({ command }) => command !== undefined)?.command?.pid;
-  const handlersFor = createHandlers(supervisor as unknown as Supervisor, systemClock, silentLogger);
+  const handlersFor = createHandlers(supervisor as unknown as Supervisor, {
+    networks: new Map() as unknown as PrivateNetworks, // nothing enters one here
+    clock: systemClock,
+    log: silentLogger,
+  });
   server = await startControlServer({
     path: join(home.path, "telepresence", "daemon.sock"),
     handlersFor: (caller) => {
@@ -54,6 +59,9 @@ class PlayedSupervisor {
   }
   async connect(): Promise<object> {
     return { fresh: true, installedManager: false, connection, warnings: [] };
+  }
+  async endUnused(): Promise<boolean> {
+    return false;
   }
   async disconnect(): Promise<object> {
     this.#step("disconnect");

@@ -209,6 +209,8 @@ export class ScriptedDaemon implements AsyncDisposable {
         };
       },
       localOnly: ({ name, namespace = "default" }) => ({ info: { name, namespace } }),
+      enter: () => ({ socket: "/nowhere", id: 1 }),
+      leaveEntered: () => ({ quits: false }),
       leave: ({ name }) => {
         const left = this.intercepts.filter((info) => info.spec.name !== name);
         const kept = this.ingests.filter(({ workload }) => workload.name !== name);
