@@ -150,6 +150,23 @@ describe("a link whose transport is lost", () => {
       await expect.poll(() => echo.connections.size).toBe(0);
     });
 
+    // An agent of an earlier version would leave requests unanswered for as long.
+    test("resets them at once where the agent does not know of it", async () => {
+      const { cluster, port, goAway, comeBack } = await away();
+      const { registry } = cluster.manager;
+      const route = registry.route.bind(registry);
+      registry.route = (agent, request) => {
+        Object.assign(agent.link, { suspends: false });
+        return route(agent, request);
+      };
+      const caller = connect({ port, allowHalfOpen: true }).on("error", () => undefined);
+      await say(caller, "\u0001before");
+      const reset = once(caller, "error");
+      await goAway();
+      expect(await reset).toMatchObject([{ code: "ECONNRESET" }]);
+      comeBack();
+    });
+
     test("takes little of a caller who goes on to send", async () => {
       const { port, goAway, giveUp } = await away();
       const caller = connect({ port, allowHalfOpen: true }).on("error", () => undefined);
