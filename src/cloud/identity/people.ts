@@ -79,6 +79,19 @@ export async function joinTeam(queries: Queries, personId: string, teamId: strin
   ]);
 }
 
+/** Exactly these teams: what an identity provider says at each login. */
+export async function setTeams(
+  queries: Queries,
+  personId: string,
+  names: readonly string[],
+  nowMs: number,
+): Promise<void> {
+  await queries.run("DELETE FROM members WHERE person_id = $1", [personId]);
+  for (const name of names.length === 0 ? [firstTeam] : names) {
+    await joinTeam(queries, personId, (await provideTeam(queries, name, nowMs)).id);
+  }
+}
+
 export async function hasAdmin(queries: Queries): Promise<boolean> {
   return (await one(queries, "SELECT id FROM people WHERE admin = 1 LIMIT 1")) !== undefined;
 }

@@ -46,7 +46,7 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
   return app;
 }
 
-type FailureStatus = 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500;
+type FailureStatus = 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500 | 502;
 
 const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
   unauthorized: 401,
@@ -54,6 +54,7 @@ const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
   not_found: 404,
   conflict: 409,
   busy: 429,
+  unreachable: 502,
 };
 
 /** A page for people, an object for programs. */

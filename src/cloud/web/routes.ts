@@ -1,6 +1,7 @@
 // Every route of our own host, in one list.
 import { accountRoutes } from "#cloud/identity/account-pages.ts";
 import { logInRoutes } from "#cloud/identity/log-in.ts";
+import { oidcRoutes } from "#cloud/identity/oidc.ts";
 import { oauthRoutes } from "#cloud/oauth/oauth-routes.ts";
 import { healthRoutes } from "./health.ts";
 import type { Parts, Route } from "./route.ts";
@@ -16,6 +17,7 @@ export function allRoutes(parts: Parts, { isServing }: Serving): readonly Route[
     ...healthRoutes(parts, isServing),
     styleRoute,
     ...logInRoutes(parts),
+    ...oidcRoutes(parts),
     ...accountRoutes(parts),
     ...oauthRoutes(parts),
     { method: "GET", path: "/metrics", access: "admin", handle: (context) => context.text(parts.metrics.format()) },

@@ -65,6 +65,9 @@ const table: readonly Row[] = [
     fields: () => ({ "full-name": "X", name: "x" }),
     statuses: [404, 404, 404, 404],
   },
+  // without a provider
+  { route: "GET /login/oidc", statuses: [404, 404, 404, 404] },
+  { route: "GET /login/oidc/callback", statuses: [404, 404, 404, 404] },
   { route: "GET /", statuses: [303, 200, 200, 200] },
   { route: "GET /api/me", statuses: [303, 200, 200, 200] },
   { route: "POST /keys", fields: () => ({ name: "k" }), statuses: [401, 200, 200, 200] },
