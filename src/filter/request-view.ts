@@ -127,16 +127,14 @@ function splitTarget(target: string): Target {
 
 /** Lines of one name are one value (RFC 9110 §5.3); the crumbs of HTTP/2's cookie header too (RFC 9113 §8.2.3). */
 function joinHeaders(fields: FilterRequest["headers"]): HeaderMap {
-  const lines = new Map<string, string[]>();
+  const joined = new HeaderMap();
   for (const { name, value } of fields) {
     if (name.startsWith(":")) continue; // HTTP/2's own fields are method, target and authority already
     const key = name.toLowerCase();
-    const known = lines.get(key);
-    if (known === undefined) lines.set(key, [value]);
-    else known.push(value);
+    const known = joined.get(key);
+    joined.set(key, known === undefined ? value : `${known}${key === "cookie" ? "; " : ", "}${value}`);
   }
-  const joined = new HeaderMap();
-  for (const [name, values] of lines) joined.set(name, fromLatin1(values.join(name === "cookie" ? "; " : ", ")));
+  for (const [name, value] of joined) joined.set(name, fromLatin1(value));
   return joined;
 }
 
@@ -146,8 +144,11 @@ function readBody(body: FilterRequest["body"]): string | Failure {
   return typeof body === "string" ? body : decodeUtf8(body);
 }
 
+export function isGrpc(contentType: string): boolean {
+  return /^application\/grpc(?:[+;\s-]|$)/i.test(contentType);
+}
+
 function readGrpc(contentType: string, path: string): { readonly service: string; readonly method: string } {
-  const isGrpc = /^application\/grpc(?:[+;\s-]|$)/i.test(contentType);
-  const found = isGrpc ? /^\/([^/]+)\/([^/]+)$/.exec(path) : null;
+  const found = isGrpc(contentType) ? /^\/([^/]+)\/([^/]+)$/.exec(path) : null;
   return { service: found?.[1] ?? "", method: found?.[2] ?? "" };
 }

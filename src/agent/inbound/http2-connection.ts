@@ -32,6 +32,8 @@ const noticeMs = 1000;
 /** chosen: a caller that keeps a connection on which nothing can come any more is cut. */
 const lingerMs = 5000;
 
+const ignore = (): void => undefined;
+
 export interface Http2ConnectionOptions extends Http2EndsOptions, Http2TapsOptions {
   readonly caller: Duplex;
   /** Opened before it was known what the caller speaks. */
@@ -104,7 +106,7 @@ export class Http2Connection {
     _flags: number,
     list: string[],
   ): void => {
-    stream.on("error", () => undefined); // 'close' follows
+    stream.on("error", ignore); // 'close' follows
     if (stream.closed) return; // it was reset in the same breath
     const { routes, clock, log } = this.#options;
     const ready = this.#ready;
@@ -116,13 +118,13 @@ export class Http2Connection {
       taps: this.#taps,
       routes,
       ready,
-      onAnswer: ({ taken }) => (this.#laptopAnsweredLast = taken !== undefined),
-      onApplicationLost: (lost) => this.#onApplicationLost(lost),
+      onAnswer: this.#onAnswer,
+      onApplicationLost: this.#onApplicationLost,
       clock,
       log,
     });
     this.#exchanges.add(exchange);
-    stream.once("close", () => this.#exchanges.delete(exchange));
+    stream.on("close", () => this.#exchanges.delete(exchange));
     exchange.start();
   };
 
@@ -133,8 +135,12 @@ export class Http2Connection {
     else if (!this.#laptopAnsweredLast) this.#leave();
   }
 
+  readonly #onAnswer = ({ taken }: Http2Exchange): void => {
+    this.#laptopAnsweredLast = taken !== undefined;
+  };
+
   /** Without us its caller's connection would be cut; streams of a laptop on the same connection go on. */
-  #onApplicationLost(lost: Http2Exchange): void {
+  readonly #onApplicationLost = (lost: Http2Exchange): void => {
     if ([...this.#exchanges].some(({ taken }) => taken !== undefined)) {
       lost.cut("the application closed the connection");
       return;
@@ -142,7 +148,7 @@ export class Http2Connection {
     const caller = this.#caller;
     if (caller instanceof Socket && !(caller instanceof TLSSocket)) caller.resetAndDestroy();
     else caller.destroy(new AppError("peer_reset", "the application closed the connection"));
-  }
+  };
 
   /** The caller is to open no more streams here. Those that are on their way are taken. */
   #leave(): void {

@@ -80,7 +80,7 @@ export class Http2End {
   request(fields: Fields, endStream: boolean): ClientHttp2Stream {
     const stream = this.#session.request(fields.forRequest(), { endStream, waitForTrailers: !endStream });
     this.#open.add(stream);
-    stream.once("close", () => {
+    stream.on("close", () => {
       this.#open.delete(stream);
       if (this.#gone) this.#endInTime();
     });

@@ -43,6 +43,12 @@ export class Http2Ends {
     void this.#fill(taken, Promise.resolve(duplex));
   }
 
+  /** One that takes new requests, if it is open. */
+  ready(taken: Taken | undefined): Http2End | undefined {
+    const { taken: known, end } = this.#slots.get(idOf(taken)) ?? {};
+    return end?.isUsable === true && (taken === undefined || sameIntercept(taken, known)) ? end : undefined;
+  }
+
   /** One that takes new requests. Rejects with why there is none. */
   async get(taken: Taken | undefined): Promise<Http2End> {
     const known = this.#slots.get(idOf(taken));

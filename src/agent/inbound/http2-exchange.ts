@@ -68,7 +68,7 @@ export class Http2Exchange {
   start(): void {
     const { routes, clock } = this.#options;
     const { asked, isDone } = this.#request;
-    this.#stream.once("close", () => this.#onCallerClosed());
+    this.#stream.on("close", () => this.#onCallerClosed());
     this.#copies = this.#options.taps.copy(this.#request);
     if (this.#copies !== undefined) this.#request.copyTo(this.#copies);
     const taken = routes.decide(asked, { bytes: undefined, final: isDone });
@@ -101,12 +101,18 @@ export class Http2Exchange {
     }
     const isRefused = ready?.refused !== undefined && sameIntercept(ready.refused, taken);
     if (isRefused) this.#outcome.leftToApplication(ready.reason ?? "");
-    void this.#sendTo(isRefused ? undefined : taken);
+    this.#sendTo(isRefused ? undefined : taken);
+  }
+
+  #sendTo(taken: Taken | undefined): void {
+    this.#taken = taken;
+    const end = this.#request.isExtendedConnect ? undefined : this.#options.ends.ready(taken);
+    if (end === undefined) void this.#open(taken);
+    else sendOn(this.#stream, () => this.#begin(end));
   }
 
   /** Never rejects. */
-  async #sendTo(taken: Taken | undefined): Promise<void> {
-    this.#taken = taken;
+  async #open(taken: Taken | undefined): Promise<void> {
     try {
       const end = await this.#options.ends.get(taken);
       const isPossible = !this.#request.isExtendedConnect || (await end.takesExtendedConnect());
@@ -130,13 +136,14 @@ export class Http2Exchange {
       this.#options.onAnswer(this);
     });
     this.#answer = answer;
-    toEnd.once("close", () => {
+    toEnd.on("close", () => {
       if (!this.#stream.closed && this.#toEnd === toEnd) this.#onEndClosed(end, toEnd, answer);
     });
   }
 
   #onEndClosed(end: Http2End, toEnd: ClientHttp2Stream, answer: Http2Answer): void {
     const code = toEnd.rstCode === noError ? internalError : toEnd.rstCode;
+    answer.flush();
     if (answer.isDone) {
       // It needed no more of the request (RFC 9113 §8.1).
       if (!this.#request.isDone) this.#stream.close(noError);
@@ -194,7 +201,7 @@ export class Http2Exchange {
     this.#request.takeBack();
     this.#toEnd = undefined;
     this.#answer = undefined;
-    void this.#sendTo(taken);
+    this.#sendTo(taken);
   }
 
   /** Neither the laptop nor the application can answer. */

@@ -2,6 +2,7 @@
 // goes on as it came, and what must not be kept in tables (RFC 7541 §7.1.3) stays so.
 import { constants, sensitiveHeaders } from "node:http2";
 import type { Http2Stream, IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { isGrpc } from "#filter/request-view.ts";
 import type { AskedRequest } from "#agent/decisions.ts";
 import type { ReceivedHead } from "#agent/kept-heads.ts";
 import { isHealthCheck } from "./probes.ts";
@@ -44,8 +45,9 @@ export class Fields {
   }
 
   valueOf(name: string): string | undefined {
-    const at = this.list.findIndex((text, index) => index % 2 === 0 && text === name);
-    return at < 0 ? undefined : this.list[at + 1];
+    const { list } = this;
+    for (let at = 0; at < list.length; at += 2) if (list[at] === name) return list[at + 1];
+    return undefined;
   }
 
   with(name: string, value: string): Fields {
@@ -77,8 +79,8 @@ export class Fields {
 export function askedOf(fields: Fields): AskedRequest {
   const headers: { readonly name: string; readonly value: string }[] = [];
   for (let at = 0; at + 1 < fields.list.length; at += 2) {
-    const [name = "", value = ""] = fields.list.slice(at, at + 2);
-    if (!name.startsWith(":")) headers.push({ name, value });
+    const name = fields.list[at] ?? "";
+    if (!name.startsWith(":")) headers.push({ name, value: fields.list[at + 1] ?? "" });
   }
   const authority = fields.valueOf(":authority") ?? fields.valueOf("host") ?? "";
   return { method: fields.valueOf(":method") ?? "", target: fields.valueOf(":path") ?? authority, authority, headers };
@@ -110,7 +112,7 @@ export interface OwnHttp2Answer {
 /** An answer of our own, in the form that its caller understands: gRPC's has its status in trailers alone. */
 export function ownAnswer(request: AskedRequest, text: string): OwnHttp2Answer {
   const type = request.headers.find(({ name }) => name === "content-type")?.value ?? "";
-  if (/^application\/grpc(?:[+;\s-]|$)/i.test(type)) {
+  if (isGrpc(type)) {
     const message = { "grpc-status": grpcUnavailable, "grpc-message": encodeGrpcMessage(text) };
     return { headers: { ":status": 200, "content-type": type, ...message }, body: undefined };
   }

@@ -12,6 +12,8 @@ import type { Http2End } from "./http2-end.ts";
 import type { RequestCopies } from "./port-taps.ts";
 import { Fields, askedOf, isCut, sendOn, sendTrailers } from "./http2-messages.ts";
 
+const ignore = (): void => undefined;
+
 export class Http2Request {
   readonly asked: AskedRequest;
   readonly fields: Fields;
@@ -31,6 +33,7 @@ export class Http2Request {
     this.fields = fields;
     this.asked = askedOf(fields);
     this.#isDone = stream.endAfterHeaders;
+    if (this.#isDone) return;
     stream.on("trailers", (headers: IncomingHttpHeaders, _flags: number, list: string[]) => {
       this.#trailers = new Fields(list, headers);
     });
@@ -85,7 +88,8 @@ export class Http2Request {
     // One whose body was empty may have trailers.
     const toEnd = end.request(this.fields, this.endsWithHeaders);
     this.#toEnd = toEnd;
-    toEnd.on("error", () => undefined); // 'close' follows
+    toEnd.on("error", ignore); // 'close' follows
+    if (this.endsWithHeaders) return toEnd;
     toEnd.on("drain", () => this.#stream.resume());
     toEnd.on("wantTrailers", () => sendTrailers(toEnd, this.#trailers));
     for (const bytes of unsent) this.#send(bytes);
