@@ -40,7 +40,8 @@ export async function leaveOwned(
   { what, params }: Owned,
 ): Promise<void> {
   try {
-    await client.call("leave", params, leaveLimitMs);
+    const { warnings = [] } = await client.call("leave", params, leaveLimitMs);
+    for (const warning of warnings) output.warn(warning);
   } catch (error) {
     const { code, message } = toAppError(error);
     if (code !== "intercept_not_found") output.warn(`${what} was not ended in order: ${message}`);

@@ -241,7 +241,7 @@ export class KubeAccess implements ClusterAccess {
     return { agent: kind, started, replacedPods: replaced, obstacles, warnings: [...obstacles, ...warnings] };
   }
 
-  async restore(workload: WorkloadRef, onProgress: Progress, signal: AbortSignal): Promise<boolean> {
+  async restore(workload: WorkloadRef, onProgress: Progress, signal: AbortSignal): Promise<string | undefined> {
     const { installId } = this.#requireOwner();
     return await restoreContainer(this.#kube, { workload, installId, onProgress, signal });
   }

@@ -14,17 +14,26 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 /** chosen: a rollout of one pod after the other, as long as `quit` may take. */
 const putBackMs = 50_000;
 
-/** For those whose replacement is over whatever comes of this; never rejects. */
+interface PutBackOptions {
+  readonly access: Pick<WorkloadAccess, "restore">;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** For those whose replacement is over whatever comes of this: gives a warning, never rejects. */
 export async function putBack(
   workload: WorkloadRef,
-  { access, clock, log }: { readonly access: WorkloadAccess; readonly clock: Clock; readonly log: Logger },
-): Promise<void> {
+  { access, clock, log }: PutBackOptions,
+): Promise<string | undefined> {
   const what = describeWorkload(workload);
   try {
     using limit = deadline(clock, putBackMs, `putting the container of ${what} back`);
-    await access.restore(workload, () => undefined, limit.signal);
+    return await access.restore(workload, () => undefined, limit.signal);
   } catch (error) {
-    log.error("a replaced container is not back yet", { workload: what, error: toAppError(error).message });
+    const { message } = toAppError(error);
+    log.error("a replaced container is not back yet", { workload: what, error: message });
+    const next = `the next \`telepresence connect\`, or \`telepresence uninstall --agent ${workload.name}\`, puts it back`;
+    return `the replaced container of ${what} is not back yet: ${message}; ${next}`;
   }
 }
 

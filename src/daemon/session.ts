@@ -291,8 +291,8 @@ export class Session implements AsyncDisposable {
     return this.#localOnly.ended(name);
   }
 
-  /** Whatever has that name; `namespace`, when given, must be its own. */
-  async leave(name: string, signal: AbortSignal, { namespace, container, only }: LeaveParams = {}): Promise<void> {
+  /** Whatever has that name; `namespace`, when given, must be its own. Gives warnings. */
+  async leave(name: string, signal: AbortSignal, { namespace, container, only }: LeaveParams = {}): Promise<string[]> {
     const isMeant = (what: typeof only): boolean =>
       (only ?? what) === what && (container === undefined || what === "ingest");
     const ingests = isMeant("ingest") ? await this.#ingests.end({ name, namespace, container }) : 0;
@@ -300,13 +300,14 @@ export class Session implements AsyncDisposable {
     const isThere = this.intercepts.some(
       ({ spec }) => spec.name === name && (namespace === undefined || spec.workload.namespace === namespace),
     );
-    if (isMeant("intercept") && (ended === 0 || isThere)) await this.#intercepts.remove(name, signal, namespace);
-    else if (ended === 0) {
+    if (isMeant("intercept") && (ended === 0 || isThere)) return await this.#intercepts.remove(name, signal, namespace);
+    if (ended === 0) {
       const which = container === undefined ? "" : `, container ${container},`;
       throw new AppError("intercept_not_found", `there is no ingest of ${name}${which} now`, {
         hint: "see `telepresence list --ingests`",
       });
     }
+    return [];
   }
 
   /** Workloads of the namespace with everybody's intercepts; without the manager, with one's own only. */

@@ -6,7 +6,7 @@ import type { Container, Workload } from "#kube/objects.ts";
 import { findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
 import type { InjectionOptions } from "./agent.ts";
 import { replacedAnnotation } from "./marks.ts";
-import { planReplacement, planRestore, readReplacement } from "./replacement.ts";
+import { changedMeanwhile, planReplacement, planRestore, readReplacement } from "./replacement.ts";
 import type { ReplacementOptions } from "./replacement.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -51,6 +51,17 @@ const inject = (workload: Workload, targetPort: string | number = "http"): Workl
   stored(planInjection(workload, options(targetPort)));
 const replace = (workload: Workload, more: Partial<ReplacementOptions> = {}): Workload =>
   stored(planReplacement(workload, { ...ada, ...more }));
+
+test("what somebody changed of a replaced container meanwhile is told, and stays his", () => {
+  const replaced = replace(inject(workloadOf()));
+  expect(changedMeanwhile(replaced.spec.template, "deployment hello")).toBeUndefined();
+  expect(changedMeanwhile(workloadOf().spec.template, "deployment hello")).toBeUndefined();
+  Object.assign(appOf(replaced), { image: "hello:2" }); // as `kubectl set image` does
+  expect(changedMeanwhile(replaced.spec.template, "deployment hello")).toMatch(
+    /^image of container app of deployment hello was changed while it was replaced, and stays as it was changed; /,
+  );
+  expect(appOf(planRestore(replaced))).toMatchObject({ image: "hello:2" });
+});
 
 describe("planReplacement()", () => {
   test("leaves of a container its name, ports, environment, volumes and probes of the network", () => {

@@ -106,6 +106,21 @@ export function planRestore(current: Workload): Workload {
   return withTemplate(current, tellAgent(annotate(restored, undefined), false));
 }
 
+/** A sentence on what planRestore() leaves to whoever changed it, while it ran with what else is the stand-in's. */
+export function changedMeanwhile(template: PodTemplate, what: string): string | undefined {
+  const record = readReplacement(template);
+  const found = template.spec.containers.find(({ name }) => name === record?.container);
+  if (record === undefined || found === undefined) return undefined;
+  const fields = found as unknown as Fields;
+  const changed = Object.entries(record.ours).filter(([name, value]) => !equalJson(fields[name] ?? null, value));
+  if (changed.length === 0) return undefined;
+  const names = changed.map(([name]) => name).join(", ");
+  return (
+    `${names} of container ${record.container} of ${what} was changed while it was replaced, and stays as it was changed; ` +
+    "all else is the application's again: pods that failed meanwhile are replaced now, see `kubectl get pods`"
+  );
+}
+
 /** What planRestore() takes back, made again on the template as it is now. */
 export function planAgain(current: Workload, record: ReplacementRecord): Workload {
   const { container: containerName, by, installId, ours } = record;

@@ -27,7 +27,7 @@ import { keptCount, refuseKept, replacedCount, warnOfKept, warnOfStaying } from 
 import { isInManifest } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
 import type { ReplacementOptions } from "./replacement.ts";
-import { planReplacement, planRestore, readReplacement } from "./replacement.ts";
+import { changedMeanwhile, planReplacement, planRestore, readReplacement } from "./replacement.ts";
 import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
 
 export type Progress = (text: string) => void;
@@ -345,13 +345,19 @@ export interface RestoreRequest extends RemoveRequest {
   readonly installId: string;
 }
 
-/** Puts a replaced container back into the current workload. False when this installation has replaced none. */
-export async function restoreContainer(kube: Kube, request: RestoreRequest): Promise<boolean> {
+/**
+ * Puts a replaced container back into the current workload, if this installation has replaced one. Gives a sentence when
+ * somebody has changed meanwhile what the stand-in had taken.
+ */
+export async function restoreContainer(kube: Kube, request: RestoreRequest): Promise<string | undefined> {
   const { workload: ref, signal, installId } = request;
-  const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
-    readReplacement(current.spec.template)?.installId === installId ? planRestore(current) : current,
-  );
-  if (!changed || request.wait === false || object.spec.replicas === 0 || object.spec.paused === true) return changed;
+  let kept: string | undefined;
+  const { object, changed } = await applyPlan(kube, ref, signal, (current) => {
+    if (readReplacement(current.spec.template)?.installId !== installId) return current;
+    kept = changedMeanwhile(current.spec.template, describeWorkload(ref));
+    return planRestore(current);
+  });
+  if (!changed || request.wait === false || object.spec.replicas === 0 || object.spec.paused === true) return kept;
   await waitForRollout(kube, {
     ref,
     object,
@@ -364,7 +370,7 @@ export async function restoreContainer(kube: Kube, request: RestoreRequest): Pro
   });
   // Callers' kept connections to pods that are ending are the laptop's still: a stand-in has no answer for them.
   await waitUntilEnded(kube, object, request, (pod) => readReplacement(pod) !== undefined);
-  return changed;
+  return kept;
 }
 
 export interface InstalledAgent {

@@ -304,7 +304,7 @@ export const controlApi = {
       /** Only this, for whoever began it. */
       only: z.enum(["intercept", "ingest", "local-only"]).optional(),
     }),
-    empty,
+    z.object({ warnings: warnings.optional() }),
   ),
   /** What the agents of a workload tell of its requests. */
   why: method(

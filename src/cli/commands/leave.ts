@@ -27,7 +27,8 @@ export async function runLeave(
   const left: string[] = [];
   for (const name of names) {
     context.output.progress(`Leaving ${name}`);
-    await daemon.client.call("leave", { name, namespace, container }, leaveLimitMs);
+    const { warnings = [] } = await daemon.client.call("leave", { name, namespace, container }, leaveLimitMs);
+    for (const warning of warnings) context.output.warn(warning);
     left.push(name);
     context.output.data({ left }); // beside the error, when the next one fails
   }

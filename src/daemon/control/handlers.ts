@@ -57,10 +57,9 @@ export function createHandlers(
         await ownership.leaveEntered();
         return { quits: await endUnused() };
       },
-      leave: async ({ name, ...which }, signal) => {
-        await supervisor.require().leave(name, signal, which);
-        return {};
-      },
+      leave: async ({ name, ...which }, signal) => ({
+        warnings: await supervisor.require().leave(name, signal, which),
+      }),
       why: (params, signal) => supervisor.require().why(params, signal),
       revoke: async (params, signal) => ({ info: await supervisor.require().revoke(params, signal) }),
       quit: () => supervisor.quit(),

@@ -31,13 +31,13 @@ export interface Owned {
   readonly name: string;
   /** Resolves when it is over, with why when somebody else ended it; never rejects. */
   readonly ended: Promise<string | undefined>;
-  readonly leave: (signal: AbortSignal) => Promise<void>;
+  readonly leave: (signal: AbortSignal) => Promise<unknown>;
 }
 
 type OwningSession = Pick<Session, "interceptEnded" | "ingestEnded" | "localOnlyEnded" | "leave">;
 
 export function ownedIntercept(session: OwningSession, { spec: { name } }: InterceptInfo): Owned {
-  const leave = (signal: AbortSignal): Promise<void> => session.leave(name, signal, { only: "intercept" });
+  const leave = (signal: AbortSignal): Promise<unknown> => session.leave(name, signal, { only: "intercept" });
   return { name, ended: session.interceptEnded(name), leave };
 }
 
@@ -48,7 +48,7 @@ export function ownedIngest(session: OwningSession, info: IngestInfo): Owned {
 }
 
 export function ownedLocalOnly(session: OwningSession, name: string): Owned {
-  const leave = (signal: AbortSignal): Promise<void> => session.leave(name, signal, { only: "local-only" });
+  const leave = (signal: AbortSignal): Promise<unknown> => session.leave(name, signal, { only: "local-only" });
   return { name, ended: session.localOnlyEnded(name), leave };
 }
 

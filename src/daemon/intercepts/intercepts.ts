@@ -113,9 +113,9 @@ export class Intercepts implements AsyncDisposable {
 
   /**
    * Drains: resolves when agents send new connections to the application. What has begun is finished, also when its
-   * caller is gone: half left, the intercept would be announced again on the next link.
+   * caller is gone: half left, the intercept would be announced again on the next link. Gives warnings.
    */
-  async remove(name: string, signal: AbortSignal, namespace?: string): Promise<void> {
+  async remove(name: string, signal: AbortSignal, namespace?: string): Promise<string[]> {
     signal.throwIfAborted();
     const own = this.#own.get(name);
     if (own === undefined || (namespace !== undefined && own.spec.workload.namespace !== namespace)) {
@@ -124,9 +124,10 @@ export class Intercepts implements AsyncDisposable {
       const text = `there is no intercept named ${name}${where}${why === undefined ? "" : ` any more: it ${why}`}`;
       throw new AppError("intercept_not_found", text, { hint: "see `telepresence list --intercepts`" });
     }
-    await this.#restore(own.spec);
+    const warning = await this.#restore(own.spec);
     await this.#removeAtManager(own);
     await this.#letGo(own);
+    return warning === undefined ? [] : [warning];
   }
 
   /** Before the session ends: who was replaced takes the traffic back while the laptop still answers. */
@@ -134,8 +135,8 @@ export class Intercepts implements AsyncDisposable {
     await Promise.all([...this.#own.values()].map(({ spec }) => this.#restore(spec)));
   }
 
-  async #restore({ kind, workload }: InterceptSpec): Promise<void> {
-    if (kind === "replace") await putBack(workload, this.#options);
+  async #restore({ kind, workload }: InterceptSpec): Promise<string | undefined> {
+    return kind === "replace" ? await putBack(workload, this.#options) : undefined;
   }
 
   /** Resolves when there is no such intercept any more, with why when somebody else ended it; never rejects. */

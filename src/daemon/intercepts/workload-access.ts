@@ -130,7 +130,7 @@ export interface WorkloadAccess {
   /** An ephemeral agent for one more pod; none of `needed`: to read with. */
   attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void>;
   /** Puts a container back that this laptop has replaced, and waits for its pods; false when there is none. */
-  restore(workload: WorkloadRef, progress: Progress, signal: AbortSignal): Promise<boolean>;
+  restore(workload: WorkloadRef, progress: Progress, signal: AbortSignal): Promise<string | undefined>;
   /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */
   watchPods(workload: WorkloadRef, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void>;
   /** A connection to a port of the pod's own loopback. */

@@ -55,10 +55,9 @@ export class Cluster implements ClusterAccess {
   constructor(manager: Manager) {
     this.manager = manager;
   }
-  async restore(): Promise<boolean> {
+  async restore(): Promise<undefined> {
     await this.onRestore();
     this.restored += 1;
-    return true;
   }
   async openManager(_signal?: AbortSignal): ReturnType<ClusterAccess["openManager"]> {
     this.#toManager = await dial(this.manager.laptopPort);
