@@ -1,8 +1,8 @@
 // What the agent knows of canaries: connections by which a laptop tries whether callers reach this agent. They are
 // answered or dropped here, so that neither the application nor the laptop's process ever hears of them.
 // Invariant: nobody but a caller with a manager's address waits for a canary, and only while one is expected.
-import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Clock } from "#base/clock.ts";
+import { isProven, prove } from "#tunnel/proof.ts";
 import { isSamePort, type AppPort } from "#wire/agent-api.ts";
 import { answeredText, askedText, decodeCanaryRequest, encodeCanaryAnswer } from "#wire/canary.ts";
 import type { ResultOf } from "#wire/rpc.ts";
@@ -47,7 +47,7 @@ export class Canary {
     const request = decodeCanaryRequest(bytes);
     if (request === undefined) return undefined;
     const { nonce, proof } = request;
-    const asks = ({ secret }: Laptop): boolean => isSame(prove(secret, askedText(nonce)), proof);
+    const asks = ({ secret }: Laptop): boolean => isProven(secret, askedText(nonce), proof);
     const laptop = [...this.#laptops.values()].find(asks);
     if (laptop === undefined) return undefined;
     const podUid = this.#podUid;
@@ -74,14 +74,6 @@ export class Canary {
   isExpectedFrom(address: string): boolean {
     return this.#clock.now() < this.#expectedUntilMs && this.mayComeFrom(address);
   }
-}
-
-function prove(secret: string, text: string): string {
-  return createHmac("sha256", secret).update(text).digest("hex");
-}
-
-function isSame(left: string, right: string): boolean {
-  return left.length === right.length && timingSafeEqual(Buffer.from(left), Buffer.from(right));
 }
 
 function keyOf({ containerPort, protocol }: AppPort): AppPort {

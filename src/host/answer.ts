@@ -1,6 +1,7 @@
 // What a person types in answer to a question.
 import { createInterface } from "node:readline";
 import { isatty } from "node:tty";
+import { raceSignal } from "#base/abort.ts";
 
 /** Whether somebody can read a question on stderr and answer it on stdin. */
 export function canAnswer(): boolean {
@@ -11,15 +12,12 @@ export function canAnswer(): boolean {
 export async function readAnswer(input: NodeJS.ReadableStream, signal: AbortSignal): Promise<string> {
   signal.throwIfAborted();
   const lines = createInterface({ input, terminal: false }); // not as a terminal: Ctrl-C stays the process's business
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const onAbort = (): void => reject(signal.reason as Error);
-  signal.addEventListener("abort", onAbort, { once: true });
+  const { promise, resolve } = Promise.withResolvers<string>();
   lines.once("line", resolve);
   lines.once("close", () => resolve(""));
   try {
-    return await promise;
+    return await raceSignal(promise, signal);
   } finally {
-    signal.removeEventListener("abort", onAbort);
     lines.close();
   }
 }

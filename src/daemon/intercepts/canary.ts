@@ -1,17 +1,11 @@
 // One canary (PROTOCOL §8.7): a connection from the manager's pod to where callers connect, and who answered it.
-import { createHmac, randomBytes } from "node:crypto";
-import { deadline } from "#base/abort.ts";
+import { randomBytes } from "node:crypto";
+import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError, type ErrorCode } from "#base/error.ts";
+import { isProven, prove } from "#tunnel/proof.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
-import {
-  answeredText,
-  askedText,
-  decodeCanaryAnswer,
-  encodeCanaryRequest,
-  type AnswerHead,
-  type CanaryAnswer,
-} from "#wire/canary.ts";
+import { answeredText, askedText, decodeCanaryAnswer, encodeCanaryRequest, type AnswerHead } from "#wire/canary.ts";
 import { formatEndpoint, type Endpoint } from "#wire/open.ts";
 
 export type CanaryResult =
@@ -44,8 +38,9 @@ export async function sendHttpCanary(options: CanaryOptions & { readonly secret:
   try {
     stream.write(encodeCanaryRequest({ nonce, proof: prove(secret, askedText(nonce)) }, where));
     const answer = await readAnswer(stream, options);
-    if (answer?.canary !== undefined && isProven(answer.canary, nonce, secret)) {
-      return { kind: "agent", podUid: answer.canary.podUid };
+    const { podUid, proof } = answer?.canary ?? {};
+    if (podUid !== undefined && proof !== undefined && isProven(secret, answeredText(nonce, podUid), proof)) {
+      return { kind: "agent", podUid };
     }
     const what = answer === undefined ? "something that does not speak HTTP" : `somebody else (HTTP ${answer.status})`;
     return { kind: "elsewhere", reason: `${what} answered at ${where}` };
@@ -113,19 +108,5 @@ async function readAnswer(
     if (head !== "more") resolve(head);
   });
   stream.once("end", closed).once("error", reject).once("close", closed);
-  const onAbort = (): void => reject(limit.signal.reason as Error);
-  limit.signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await promise;
-  } finally {
-    limit.signal.removeEventListener("abort", onAbort);
-  }
-}
-
-function isProven({ podUid, proof }: CanaryAnswer, nonce: string, secret: string): boolean {
-  return proof === prove(secret, answeredText(nonce, podUid));
-}
-
-function prove(secret: string, text: string): string {
-  return createHmac("sha256", secret).update(text).digest("hex");
+  return await raceSignal(promise, limit.signal);
 }
