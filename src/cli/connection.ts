@@ -84,8 +84,12 @@ async function checkRootless({ client, hello }: OpenedDaemon, options: ConnectOp
   const [standing, wanted] = [connection?.rootless?.proxy, options.rootless?.proxy];
   if (connection?.rootless === undefined) return;
   if (options.rootless === undefined) {
-    throw new AppError("already_connected_elsewhere", "telepresence is connected without a network device", {
-      hint: "run `telepresence connect --proxy` to see its proxies, or `telepresence quit` and connect again",
+    const [why, hint] =
+      standing === undefined
+        ? ["for programs of `telepresence run`", "wait for them to end, or run `telepresence quit` and connect again"]
+        : ["by proxies", "run `telepresence status` to see them, or `telepresence quit` and connect again"];
+    throw new AppError("already_connected_elsewhere", `telepresence is connected without a network device, ${why}`, {
+      hint,
     });
   }
   if (wanted === undefined || standing === undefined) return;

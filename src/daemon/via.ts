@@ -45,6 +45,9 @@ export function networkVia(network: SessionNetwork, via: Via): SessionNetwork {
     warnings: [...via.warnings, ...network.warnings],
     ...(proxy === undefined ? {} : { proxy }),
     ...(asSeenHere === undefined ? {} : { asSeenHere: asSeenHere.bind(network) }),
+    get ways() {
+      return network.ways;
+    },
     setSession: () => undefined,
     setAlsoNamespaces: (namespaces) => network.setAlsoNamespaces(namespaces),
     status: (signal) => network.status(signal),

@@ -61,6 +61,7 @@ async function tunnel(
 
 async function serve(request: IncomingMessage, response: ServerResponse, options: ProxyOptions): Promise<void> {
   const gone = goneSignal(response);
+  for (const end of [request, response]) end.on("error", () => undefined); // 'close' follows
   try {
     const { target, authority, path } = parseAbsolute(request.url ?? "");
     const stream = await options.reach.tcp(target, gone);

@@ -274,6 +274,16 @@ describe("HTTP", () => {
     expect((await ask(await door("http"), path, headers))[0]).toBe(400);
     expect(asked).toEqual([]);
   });
+  test("goes on when a program leaves in the middle of its request", async () => {
+    const port = await door("http");
+    for (const path of ["http://hello/", "http://slow.ns/"]) {
+      const socket = await dial(port);
+      socket.write(`POST ${path} HTTP/1.1\r\nHost: hello\r\nContent-Length: 1000\r\n\r\nonly this`);
+      socket.resetAndDestroy();
+      await new Promise((resolve) => void socket.once("close", resolve));
+    }
+    expect((await ask(port, "http://refused.ns/"))[0]).toBe(502);
+  });
   test("does not take a request from a refused one's body", async () => {
     const socket = await dial(await door("http"));
     const smuggled = "CONNECT hello:443 HTTP/1.1\r\nHost: hello\r\n\r\n";

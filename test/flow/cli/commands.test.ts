@@ -166,7 +166,10 @@ describe("connect", () => {
       expect((await run("list", "--context", "kind-dev")).code).toBe(0);
       expect(daemon?.paramsOf("connect")).toMatchObject({ rootless });
       const { code, stderr } = await run("connect");
-      expect([code, stderr]).toEqual([1, expect.stringContaining("is connected without a network device; run")]);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringContaining("connected without a network device, by proxies; run"),
+      ]);
       expect(daemon?.helperFailures).toEqual([]);
     });
     test.each([
