@@ -180,6 +180,7 @@ export class Outbox {
   /** The last words: without waiting for the tick's end, and behind whatever the transport has not taken yet. */
   flushLast(): void {
     this.#flush();
+    if (this.#controlBytes > batchBytes) return; // nobody reads there
     while (this.#control.length > 0 && this.#transport?.writable === true && !this.#flushing) {
       this.#blocked = false;
       this.#flush();
