@@ -18,7 +18,11 @@ export default defineConfig({
         pool: "threads",
       }),
       tier("architecture", ["test/architecture.test.ts"]),
-      tier("flow", ["test/flow/**/*.test.ts"], { ...shared, testTimeout: 20_000 }),
+      tier("flow", ["test/flow/**/*.test.ts"], {
+        ...shared,
+        testTimeout: 20_000,
+        globalSetup: "test/flow/cli/programs.ts",
+      }),
       tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
       tier("cluster", ["test/cluster/**/*.test.ts"], { testTimeout: 180_000, hookTimeout: 300_000, ...serial }),
     ],

@@ -39,11 +39,16 @@ const englishOnly: Plugin = {
  * script, and Node for no ES module but through a cache folder of its own. What `import()` names is in the file too,
  * and still evaluated when it is first asked for.
  */
-export async function bundle(program: Program, options: BundleOptions = {}): Promise<Metafile> {
+export function bundle(program: Program, options: BundleOptions = {}): Promise<Metafile> {
+  return bundleFile(entryOf(program), options);
+}
+
+/** The same of any entry, whose path is the project's: programs of tests are started so, too. */
+export async function bundleFile(entry: string, options: BundleOptions = {}): Promise<Metafile> {
   const { metafile } = await build({
     absWorkingDir: projectRoot,
-    entryPoints: { main: entryOf(program) },
-    outdir: options.outDir ?? join("dist", program),
+    entryPoints: { main: entry },
+    outdir: options.outDir ?? "dist",
     write: options.outDir !== undefined,
     metafile: true,
     bundle: true,

@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { mainFile, outcomeOf, runChild, startCli } from "./run-cli.ts";
+import { startFile, outcomeOf, runChild, startCli } from "./run-cli.ts";
 import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
 
 let home: ReturnType<typeof makeHome>;
@@ -94,11 +94,11 @@ describe("a command after --", () => {
   );
 
   test("that cannot be executed is named before anything", async () => {
-    const { code, stderr } = await runChild(["intercept", "hello", "--", mainFile.replace(/main\.ts$/, "README.md")], {
+    const { code, stderr } = await runChild(["intercept", "hello", "--", import.meta.filename], {
       env: home.env,
     });
     expect(code).toBe(1);
-    expect(stderr).toMatch(/README\.md could not be started: EACCES; check that it is an executable file\n$/);
+    expect(stderr).toMatch(/child\.test\.ts could not be started: EACCES; check that it is an executable file\n$/);
     expect(daemon.methods()).toEqual([]);
   });
 
@@ -150,7 +150,7 @@ describe("the process", () => {
   test("runs from a working directory that was removed", async () => {
     const child = spawn(
       "sh",
-      ["-c", `mkdir gone && cd gone && rmdir ../gone && exec "$@"`, "sh", process.execPath, mainFile, "status"],
+      ["-c", `mkdir gone && cd gone && rmdir ../gone && exec "$@"`, "sh", process.execPath, startFile, "status"],
       {
         cwd: home.path,
         env: home.env,
@@ -161,8 +161,8 @@ describe("the process", () => {
   });
 
   test("runs through a symbolic link", async () => {
-    const link = join(home.path, "tp.ts");
-    symlinkSync(mainFile, link);
+    const link = join(home.path, "tp.js");
+    symlinkSync(startFile, link);
     const child = spawn(process.execPath, [link, "status"], { env: home.env });
     expect((await outcomeOf(child)).stdout).toContain("User Daemon: Running");
   });
@@ -185,12 +185,12 @@ describe("the process", () => {
   });
 
   test("is not disturbed by a reader that leaves", async () => {
-    const child = spawn("sh", ["-c", `"$@" | head -1`, "sh", process.execPath, mainFile, "help"], { env: home.env });
+    const child = spawn("sh", ["-c", `"$@" | head -1`, "sh", process.execPath, startFile, "help"], { env: home.env });
     expect(await outcomeOf(child)).toEqual({ code: 0, stdout: "Usage: telepresence [command] [flags]\n", stderr: "" });
   });
 
   test("says that its output cannot be written", async () => {
-    const child = spawn("sh", ["-c", `"$@" > /dev/full`, "sh", process.execPath, mainFile, "status"], {
+    const child = spawn("sh", ["-c", `"$@" > /dev/full`, "sh", process.execPath, startFile, "status"], {
       env: home.env,
     });
     const { code, stderr } = await outcomeOf(child);

@@ -22,7 +22,7 @@ if (mode === "helper") {
   process.exitCode = 1;
 } else {
   appendFileSync(join(runtime, "starts"), `${process.pid}\n`);
-  await runDaemon();
+  void runDaemon();
 }
 
 async function runDaemon(): Promise<void> {

@@ -4,6 +4,7 @@ import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { inject } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import type { Clock } from "#base/clock.ts";
 import { parseCliEnvironment } from "#cli/config.ts";
@@ -58,7 +59,8 @@ export async function runHere(argv: readonly string[], options: InProcessOptions
 /** Programs of a test that must start none. */
 const neverStarted = (program: ProgramName): readonly string[] => ["/nonexistent/telepresence", program];
 
-export const mainFile = join(import.meta.dirname, "..", "..", "..", "src", "cli", "main.ts");
+/** What starts the command line's bundle. */
+export const startFile = join(inject("programs"), "cli", "start.js");
 
 export interface ChildOptions {
   readonly env: Readonly<Record<string, string>>;
@@ -67,7 +69,7 @@ export interface ChildOptions {
 }
 
 export function startCli(argv: readonly string[], options: ChildOptions): ChildProcessWithoutNullStreams {
-  const child = spawn(process.execPath, [mainFile, ...argv], { env: { ...options.env }, cwd: options.cwd ?? "/" });
+  const child = spawn(process.execPath, [startFile, ...argv], { env: { ...options.env }, cwd: options.cwd ?? "/" });
   child.stdin.on("error", () => undefined);
   child.stdin.end(options.input ?? "");
   return child;

@@ -33,9 +33,6 @@ export const connection = {
   mappedNamespaces: [],
 };
 
-/** What programs that run from the source were compiled to: half of what each of their starts costs. */
-const compileCache = join(import.meta.dirname, "..", "..", "..", "node_modules", ".cache", "programs-of-tests");
-
 /** A short-lived XDG_RUNTIME_DIR with the product's directory in it. */
 export function makeHome(): { readonly path: string; readonly env: Record<string, string> } & Disposable {
   const path = mkdtempSync(join(tmpdir(), "tp-cli-"));
@@ -45,7 +42,6 @@ export function makeHome(): { readonly path: string; readonly env: Record<string
     HOME: path,
     XDG_RUNTIME_DIR: path,
     KUBECONFIG: join(path, "kubeconfig"),
-    NODE_COMPILE_CACHE: compileCache,
   };
   return { path, env, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
 }

@@ -9,8 +9,7 @@ import { once } from "node:events";
 import { spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import { Interrupts } from "#cli/interrupts.ts";
 import type { ProgramName } from "#cli/laptop.ts";
@@ -20,7 +19,7 @@ import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
 import { connection, makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
 
-const programFile = fileURLToPath(import.meta.resolve("./daemon-program.ts"));
+const programFile = join(inject("programs"), "daemon", "start.js");
 
 let home: ReturnType<typeof makeHome>;
 beforeEach(() => {
