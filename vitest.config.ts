@@ -10,6 +10,9 @@ const serial = { fileParallelism: false, maxWorkers: 1 };
 /** Tests leave nothing behind, so files share modules, which are compiled once: half the time of the unit tests. */
 const shared = { isolate: false };
 
+/** Much that flows dies young: with room for it from the beginning, collecting it costs a tenth less of all. */
+const roomForTheYoung = ["--min-semi-space-size=16", "--max-semi-space-size=16"];
+
 export default defineConfig({
   test: {
     projects: [
@@ -22,6 +25,7 @@ export default defineConfig({
         ...shared,
         testTimeout: 20_000,
         globalSetup: "test/flow/cli/programs.ts",
+        execArgv: roomForTheYoung,
       }),
       tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
       tier("cluster", ["test/cluster/**/*.test.ts"], { testTimeout: 180_000, hookTimeout: 300_000, ...serial }),
