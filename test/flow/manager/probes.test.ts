@@ -3,7 +3,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, describe, expect, onTestFinished, test } from "vitest";
 import type { PodProbe } from "#wire/agent-api.ts";
 import type { InterceptSpec, ProbeMode } from "#wire/manager-api.ts";
 import { createIdentity } from "#tunnel/identity.ts";
@@ -16,6 +16,12 @@ const stack: AsyncDisposableStack[] = [];
 afterEach(async () => {
   for (const disposables of stack.splice(0)) await disposables.disposeAsync();
 });
+
+function ofTest(): AsyncDisposableStack {
+  const disposables = new AsyncDisposableStack();
+  stack.push(disposables);
+  return disposables;
+}
 
 type Declared = Omit<PodProbe, "containerPort">;
 const declared: readonly Declared[] = [
@@ -33,10 +39,23 @@ interface Asked {
   readonly headers: Record<string, string>;
 }
 
-/** A pod that declares its probes, and a laptop. Says who answers. */
-async function pod(protocol: Protocol, probes: readonly Declared[] = declared, mounted = true) {
+/** One pod for many tests, each with an intercept of its own. */
+function lastingPod(protocol: Protocol): () => ReturnType<typeof pod> {
   const disposables = new AsyncDisposableStack();
-  stack.push(disposables);
+  afterAll(() => disposables.disposeAsync());
+  let opened: ReturnType<typeof pod> | undefined;
+  return () => (opened ??= pod(protocol, { disposables }));
+}
+
+interface PodOptions {
+  readonly probes?: readonly Declared[];
+  readonly mounted?: boolean;
+  /** What its parts belong to; the test when left out. */
+  readonly disposables?: AsyncDisposableStack;
+}
+
+/** A pod that declares its probes, and a laptop. Says who answers. */
+async function pod(protocol: Protocol, { probes = declared, mounted = true, disposables = ofTest() }: PodOptions = {}) {
   const open = {
     "HTTP/1.1": (name: string) => httpServer(name),
     "HTTP/2": (name: string) => http2Server(name),
@@ -93,14 +112,19 @@ const filters = {
 };
 
 describe.each(protocols)("probes over %s", (protocol) => {
+  const lasting = lastingPod(protocol);
   const probe: Asked = { path: protocol === "gRPC" ? healthCheck : "/healthz?full", headers: kubelet };
   const itself = protocol === "gRPC" ? "agent 00000000020801" : "agent"; // SERVING
 
   describe.each(modes)("with --probes %s", (mode) => {
     test.each(Object.entries(filters))("of a port of which the laptop gets %s", async (what, filter) => {
-      const { intercept, ask, agent } = await pod(protocol);
+      const { intercept, ask, agent, laptop } = await lasting();
       const wish = { ...(filter === undefined ? {} : { filter }), ...(mode === undefined ? {} : { probes: mode }) };
-      expect((await intercept(wish)).state).toBe("active");
+      const { id, state } = await intercept(wish);
+      onTestFinished(async () => {
+        await laptop.remove(id);
+      });
+      expect(state).toBe("active");
       const laptops = what === "what no filter takes" ? "app" : "laptop";
       const expected = { app: "app", agent: itself, laptop: laptops }[mode ?? "app"];
       expect(await ask(probe)).toBe(expected);
@@ -156,7 +180,7 @@ describe("TLS that no filter asks to be read", () => {
   });
 
   test("goes to the application where it may be a probe, and cannot be read", async () => {
-    const { intercept, ask } = await pod("TLS, HTTP/1.1", declared, false);
+    const { intercept, ask } = await pod("TLS, HTTP/1.1", { mounted: false });
     await intercept({});
     expect(await ask(probe)).toBe("app");
     expect(await ask({ path: "/", headers: {} })).toBe("app");
@@ -164,7 +188,7 @@ describe("TLS that no filter asks to be read", () => {
   });
 
   test("goes to the laptop where no probe comes in it", async () => {
-    const { intercept, ask } = await pod("TLS, HTTP/1.1", []);
+    const { intercept, ask } = await pod("TLS, HTTP/1.1", { probes: [] });
     await intercept({});
     expect(await ask({ path: "/", headers: {} })).toBe("laptop");
   });
@@ -173,8 +197,7 @@ describe("TLS that no filter asks to be read", () => {
 // A TCP probe asked the laptop each time, counted as a refusal when nobody listened there.
 describe("TCP probes", () => {
   async function tcpPod(http: boolean | undefined, probes: ProbeMode) {
-    const disposables = new AsyncDisposableStack();
-    stack.push(disposables);
+    const disposables = ofTest();
     const manager = disposables.use(await testManager());
     let connections = 0;
     const onConnection = (socket: Socket): void => {
