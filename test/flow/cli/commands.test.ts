@@ -1,32 +1,18 @@
 // What a command sends to the daemon and what it prints, in this process, against a scripted daemon on a real socket.
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import { Interrupts } from "#cli/interrupts.ts";
 import type { Machine } from "#cli/machine.ts";
-import type { DaemonStatus } from "#wire/control-api.ts";
+import { CliLab } from "./cli-lab.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
-import { connection, interceptInfo, makeHome, ScriptedDaemon, workload } from "./scripted-daemon.ts";
-import type { Script } from "./scripted-daemon.ts";
+import { connection, interceptInfo, workload } from "./scripted-daemon.ts";
+import type { Script, ScriptedDaemon } from "./scripted-daemon.ts";
 
-let home: ReturnType<typeof makeHome>;
-let daemon: ScriptedDaemon | undefined;
-beforeEach(() => {
-  home = makeHome();
-});
-afterEach(async () => {
-  await daemon?.[Symbol.asyncDispose]();
-  daemon = undefined;
-  home[Symbol.dispose]();
-});
-
-const start = async (script: Script = {}): Promise<ScriptedDaemon> => {
-  daemon = await ScriptedDaemon.start(home.path, script);
-  return daemon;
-};
-const run = (...argv: string[]): Promise<Outcome> => runHere(argv, { env: home.env, cwd: home.path });
+const lab = CliLab.forEachTest();
+const run = (...argv: string[]): Promise<Outcome> => lab.run(argv);
 
 describe("with nothing running", () => {
   test("status, version, quit and leave answer and start nothing", async () => {
@@ -65,9 +51,8 @@ describe("the JSON of commands that change something", () => {
     traffic_manager: expect.stringMatching(/^v/),
   };
   const standAt = (name: string): void => {
-    if (daemon === undefined) return;
-    daemon.connected = true;
-    daemon.intercepts = [interceptInfo(name)];
+    lab.daemon.connected = true;
+    lab.daemon.intercepts = [interceptInfo(name)];
   };
   test.each([
     ["version", [], { client: expect.stringMatching(/^v/), user_daemon: expect.stringMatching(/^v/) }],
@@ -77,12 +62,12 @@ describe("the JSON of commands that change something", () => {
     ["quit", [], { was_running: true, was_connected: false }],
   ])("%s: an object, in the envelope or bare", async (command, words, object) => {
     for (const syntax of ["--output", "--format"]) {
-      await start();
+      await lab.start();
       if (command === "leave") standAt("hello");
       const { code, stdout, stderr } = await run(command, ...words, syntax, "json");
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(JSON.parse(stdout)).toEqual(syntax === "--output" ? { cmd: command, stdout: object } : object);
-      await daemon?.[Symbol.asyncDispose]();
+      await lab.daemon[Symbol.asyncDispose]();
     }
   });
 
@@ -91,14 +76,14 @@ describe("the JSON of commands that change something", () => {
       was_running: false,
       was_connected: false,
     });
-    await start();
+    await lab.start();
     await run("connect");
     const again = JSON.parse((await run("connect", "--format", "json")).stdout) as object;
     expect(again).toEqual({ ...connected, fresh: false });
   });
 
   test("leave names those that were left before one could not be", async () => {
-    await start();
+    await lab.start();
     standAt("hello");
     const { code, stdout } = await run("leave", "hello", "other", "--output", "json");
     expect(code).toBe(1);
@@ -108,15 +93,15 @@ describe("the JSON of commands that change something", () => {
 
 describe("connect", () => {
   test("tells where it has connected, and says nothing the second time", async () => {
-    await start();
+    await lab.start();
     const first = await run("connect", "--context", "kind-dev", "-n", "default");
     expect(first).toEqual({
       code: 0,
       stdout: "Connected to context kind-dev, namespace default (https://127.0.0.1:6443)\n",
       stderr: "",
     });
-    expect(daemon?.paramsOf("connect")).toMatchObject({
-      kube: { flags: { context: "kind-dev", namespace: "default" }, cwd: home.path, env: { HOME: home.path } },
+    expect(lab.daemon.paramsOf("connect")).toMatchObject({
+      kube: { flags: { context: "kind-dev", namespace: "default" }, cwd: lab.home.path, env: { HOME: lab.home.path } },
     });
     expect(await run("connect")).toEqual({ code: 0, stdout: "", stderr: "" });
   });
@@ -127,11 +112,10 @@ describe("connect", () => {
     const through = { ...connection, rootless, proxy };
     const script: Script = {
       connect: () => ({ fresh: true, installedManager: false, connection: through, warnings: [] }),
-      status: () => ({ ...(daemon?.status() as DaemonStatus), helper: undefined, dns: undefined, connection: through }),
+      status: () => ({ ...lab.daemon.status(), helper: undefined, dns: undefined, connection: through }),
     };
     const startRootless = async (connected: boolean): Promise<void> => {
-      await start(script);
-      if (daemon !== undefined) Object.assign(daemon, { helperRunning: false, connected });
+      Object.assign(await lab.start(script), { helperRunning: false, connected });
     };
 
     // A password was asked for although nothing needs root.
@@ -142,11 +126,11 @@ describe("connect", () => {
       expect(stdout).toContain("Proxies: SOCKS5 127.0.0.1:1080, HTTP 127.0.0.1:3128");
       expect(stdout).toContain("\n  export ALL_PROXY=socks5h://127.0.0.1:1080\n");
       expect(stdout).toContain("\n  export https_proxy=http://127.0.0.1:3128\n");
-      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless });
+      expect(lab.daemon.paramsOf("connect")).toMatchObject({ rootless });
     });
     test("gives the command after -- the variables; the API server is never behind the proxies", async () => {
       await startRootless(false);
-      const seen = join(home.path, "seen");
+      const seen = join(lab.home.path, "seen");
       const show = `echo "$ALL_PROXY $http_proxy $NO_PROXY" > ${seen}`;
       expect((await run("connect", "--proxy", "--", "sh", "-c", show)).code).toBe(0);
       const never = "localhost,127.0.0.1,::1";
@@ -156,7 +140,7 @@ describe("connect", () => {
       await startRootless(true);
       const object = JSON.parse((await run("connect", "--proxy", "--format", "json")).stdout) as object;
       expect(object).toMatchObject({ proxy: { ...proxy, environment: { ALL_PROXY: "socks5h://127.0.0.1:1080" } } });
-      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless }); // the port that it has already
+      expect(lab.daemon.paramsOf("connect")).toMatchObject({ rootless }); // the port that it has already
       const { stdout } = await run("status");
       expect(stdout).toContain("SOCKS5: 127.0.0.1:1080\n");
       expect(stdout).toContain("OSS Root Daemon: Not running\n");
@@ -164,13 +148,13 @@ describe("connect", () => {
     test("is what other commands keep, and what a plain connect is told of before root is asked for", async () => {
       await startRootless(true);
       expect((await run("list", "--context", "kind-dev")).code).toBe(0);
-      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless });
+      expect(lab.daemon.paramsOf("connect")).toMatchObject({ rootless });
       const { code, stderr } = await run("connect");
       expect([code, stderr]).toEqual([
         1,
         expect.stringContaining("connected without a network device, by proxies; run"),
       ]);
-      expect(daemon?.helperFailures).toEqual([]);
+      expect(lab.daemon.helperFailures).toEqual([]);
     });
     test.each([
       [["--proxy-socks", "70000"], '--proxy-socks is "70000", expected a port number'],
@@ -191,38 +175,38 @@ describe("connect", () => {
         Promise.resolve(["sh", "-c", `NETWORK=${id}; export NETWORK; exec "$@"`, "sh", ...command]),
     });
     test("connects without a device or a helper, and ends what it entered", async () => {
-      await start();
-      if (daemon !== undefined) daemon.helperRunning = false;
-      const seen = join(home.path, "seen");
+      await lab.start();
+      lab.daemon.helperRunning = false;
+      const seen = join(lab.home.path, "seen");
       const argv = ["run", "-n", "team", "--", "sh", "-c", `echo "$NETWORK" > ${seen}; exit 3`];
-      const { code, stdout, stderr } = await runHere(argv, { env: home.env, cwd: home.path, machine: inHere });
+      const { code, stdout, stderr } = await runHere(argv, { env: lab.home.env, cwd: lab.home.path, machine: inHere });
       expect({ code, stdout, stderr }).toEqual({ code: 3, stdout: "", stderr: "" });
       expect(readFileSync(seen, "utf8")).toBe("1\n");
-      expect(daemon?.methods()).toEqual(["connect", "enter", "leaveEntered"]);
-      expect(daemon?.paramsOf("connect")).toMatchObject({ rootless: {}, kube: { flags: { namespace: "team" } } });
-      expect(daemon?.helperFailures).toEqual([]);
+      expect(lab.daemon.methods()).toEqual(["connect", "enter", "leaveEntered"]);
+      expect(lab.daemon.paramsOf("connect")).toMatchObject({ rootless: {}, kube: { flags: { namespace: "team" } } });
+      expect(lab.daemon.helperFailures).toEqual([]);
     });
     test("takes whatever connection there is", async () => {
-      await start();
-      if (daemon !== undefined) daemon.connected = true;
-      await runHere(["run", "--", "true"], { env: home.env, cwd: home.path, machine: inHere });
-      expect(daemon?.methods()).toEqual(["enter", "leaveEntered"]);
+      await lab.start();
+      lab.daemon.connected = true;
+      await runHere(["run", "--", "true"], { env: lab.home.env, cwd: lab.home.path, machine: inHere });
+      expect(lab.daemon.methods()).toEqual(["enter", "leaveEntered"]);
     });
     test("touches nothing where there is no command, or the system forbids it", async () => {
-      await start();
+      await lab.start();
       expect((await run("run")).stderr).toContain("expected a command after --");
       const machine = (real: Machine): Machine => ({
         ...inHere(real),
         requirePrivateNetworks: () => Promise.reject(new AppError("unsupported", "not here", { hint: "do that" })),
       });
-      const { code, stderr } = await runHere(["run", "--", "true"], { env: home.env, cwd: home.path, machine });
+      const { code, stderr } = await runHere(["run", "--", "true"], { env: lab.home.env, cwd: lab.home.path, machine });
       expect({ code, stderr }).toEqual({ code: 1, stderr: "telepresence: error: not here; do that\n" });
-      expect(daemon?.methods()).toEqual([]);
+      expect(lab.daemon.methods()).toEqual([]);
     });
   });
 
   test("takes every connection flag, before and after its name", async () => {
-    await start();
+    await lab.start();
     const flags =
       "--kubeconfig k --cluster c --user u --server s --token t --as a --as-group g1 --as-group g2 " +
       "--certificate-authority ca --client-certificate cc --client-key ck --insecure-skip-tls-verify=true " +
@@ -230,7 +214,7 @@ describe("connect", () => {
     const own = "--manager-namespace mn --mapped-namespaces a,b --also-proxy 10.1.0.0/16 --never-proxy 10.2.0.0/16";
     const image = "--image registry.example/t:1 --image-pull-policy never";
     await run(...flags.split(" "), "connect", ...own.split(" "), ...image.split(" "), "--no-report");
-    expect(daemon?.paramsOf("connect")).toMatchObject({
+    expect(lab.daemon.paramsOf("connect")).toMatchObject({
       kube: {
         flags: {
           kubeconfig: "k",
@@ -258,16 +242,16 @@ describe("connect", () => {
   });
 
   test("reads config.yml; flags and environment win over it", async () => {
-    await start();
-    mkdirSync(join(home.path, ".config", "telepresence"), { recursive: true });
+    await lab.start();
+    mkdirSync(join(lab.home.path, ".config", "telepresence"), { recursive: true });
     writeFileSync(
-      join(home.path, ".config", "telepresence", "config.yml"),
+      join(lab.home.path, ".config", "telepresence", "config.yml"),
       "images: {registry: reg.example, agentImage: tp:2, pullPolicy: Always}\n" +
         "cluster: {defaultManagerNamespace: fromfile}\ngrpc: {maxReceiveSize: 4Mi}\n",
     );
     const { stderr } = await run("connect", "--manager-namespace", "fromflag");
     expect(stderr).toBe("Warning: grpc.maxReceiveSize in config.yml has no effect in this version\n");
-    expect(daemon?.paramsOf("connect")).toMatchObject({
+    expect(lab.daemon.paramsOf("connect")).toMatchObject({
       image: "reg.example/tp:2",
       imagePullPolicy: "Always",
       managerNamespace: "fromflag",
@@ -276,7 +260,7 @@ describe("connect", () => {
 
   test("gives the daemon's warnings and errors their form", async () => {
     let failing = false;
-    await start({
+    await lab.start({
       connect: () => {
         if (failing) {
           throw new AppError("context_not_found", 'context "nope" was not found', {
@@ -311,19 +295,19 @@ describe("connect", () => {
 
   // Nothing was said when a connection that stood had its traffic-manager installed again.
   test("tells of a manager that it has installed again under a connection that stood", async () => {
-    await start({ connect: () => ({ fresh: false, installedManager: true, connection, warnings: [] }) });
+    await lab.start({ connect: () => ({ fresh: false, installedManager: true, connection, warnings: [] }) });
     expect((await run("connect")).stdout).toBe("Installed the traffic-manager in namespace telepresence\n");
   });
 
   test("shows progress on a terminal and takes it away again", async () => {
-    await start();
-    const { stderr } = await runHere(["connect"], { env: home.env, terminal: true });
+    await lab.start();
+    const { stderr } = await runHere(["connect"], { env: lab.home.env, terminal: true });
     expect(stderr).toContain("Connecting to the cluster");
     expect(stderr.endsWith("\r\u001b[K")).toBe(true);
   });
 
   test("warns when daemon and command are of different versions", async () => {
-    await start({
+    await lab.start({
       hello: () => ({
         version: "9.9.9",
         pid: 99_999_999,
@@ -339,23 +323,23 @@ describe("connect", () => {
   test("ends with 130 when it is interrupted, and the daemon is told", async () => {
     const interrupts = new Interrupts();
     let aborted: Promise<unknown> | undefined;
-    await start({
+    await lab.start({
       connect: (_, signal) => {
         aborted = new Promise((resolve) => signal.addEventListener("abort", () => resolve(signal.reason)));
         setImmediate(() => interrupts.raise("SIGINT"));
         return new Promise(() => undefined);
       },
     });
-    const { code, stderr } = await runHere(["connect"], { env: home.env, interrupts });
+    const { code, stderr } = await runHere(["connect"], { env: lab.home.env, interrupts });
     expect(code).toBe(130);
     expect(stderr).toBe("telepresence: error: the command was interrupted by SIGINT\n");
     await aborted;
   });
 
   test("names the log when the daemon dies in the middle", async () => {
-    await start({
+    await lab.start({
       connect: () => {
-        setImmediate(() => void daemon?.kill());
+        setImmediate(() => void lab.daemon.kill());
         return new Promise(() => undefined);
       },
     });
@@ -367,10 +351,10 @@ describe("connect", () => {
   });
 
   test("refuses a runtime directory that is not the user's alone", async () => {
-    mkdirSync(join(home.path, "open"), { mode: 0o755 });
-    mkdirSync(join(home.path, "open", "telepresence"), { mode: 0o777 });
+    mkdirSync(join(lab.home.path, "open"), { mode: 0o755 });
+    mkdirSync(join(lab.home.path, "open", "telepresence"), { mode: 0o777 });
     const { code, stderr } = await runHere(["status"], {
-      env: { ...home.env, XDG_RUNTIME_DIR: join(home.path, "open") },
+      env: { ...lab.home.env, XDG_RUNTIME_DIR: join(lab.home.path, "open") },
     });
     expect(code).toBe(1);
     expect(stderr).toContain("expected a directory of user");
@@ -379,7 +363,7 @@ describe("connect", () => {
 
 describe("status", () => {
   test("shows all that is known", async () => {
-    const running = await start();
+    const running = await lab.start();
     running.connected = true;
     running.intercepts = [interceptInfo("hello")];
     expect((await run("status")).stdout.trimEnd().split("\n")).toEqual([
@@ -443,7 +427,7 @@ describe("status", () => {
   });
 
   test("counts the connections that the laptop did not take, and says where an intercept's ports lead", async () => {
-    const running = await start();
+    const running = await lab.start();
     running.connected = true;
     const info = { ...interceptInfo("hello"), refusedByLaptop: 3 };
     const ports = info.spec.ports.map((port) => ({ ...port, targetHost: "::1", targetPort: 9000 }));
@@ -480,7 +464,7 @@ describe("list", () => {
   ];
 
   test("shows active intercepts first", async () => {
-    await start({ list: () => ({ workloads, warnings: [] }) });
+    await lab.start({ list: () => ({ workloads, warnings: [] }) });
     expect((await run("list")).stdout.trimEnd().split("\n")).toEqual([
       "orders : intercepted",
       "   Intercept name: orders",
@@ -498,7 +482,7 @@ describe("list", () => {
       "api    : ready to intercept (traffic-agent already installed)",
       "web    : ready to intercept (traffic-agent not yet installed)",
     ]);
-    expect(daemon?.methods()).toEqual(["connect", "list"]);
+    expect(lab.daemon.methods()).toEqual(["connect", "list"]);
   });
 
   // Trap 44: a list that was longer than one message could be was an error.
@@ -507,13 +491,13 @@ describe("list", () => {
     const many = Array.from({ length: 10_000 }, (_, number) =>
       workload(`a-workload-with-a-long-name-${number}`, { services }),
     );
-    await start({ list: () => ({ workloads: many, warnings: [] }) });
+    await lab.start({ list: () => ({ workloads: many, warnings: [] }) });
     const { code, stdout } = await run("list");
     expect([code, stdout.trimEnd().split("\n").length]).toEqual([0, 10_000]);
   });
 
   test("filters", async () => {
-    await start({ list: () => ({ workloads, warnings: [] }) });
+    await lab.start({ list: () => ({ workloads, warnings: [] }) });
     expect((await run("list", "-i")).stdout.match(/^\w+/gm)).toEqual(["orders", "billing"]);
     expect((await run("list", "--agents")).stdout.match(/^\w+/gm)).toEqual(["orders", "billing", "api"]);
     const all = (await run("list", "--only-interceptable=false")).stdout;
@@ -523,7 +507,7 @@ describe("list", () => {
   });
 
   test("has the text and the JSON of an empty list", async () => {
-    await start();
+    await lab.start();
     expect((await run("list")).stdout).toBe("No Workloads (Deployments, StatefulSets, ReplicaSets, or Rollouts)\n");
     expect((await run("list", "-i")).stdout).toBe("No intercepts\n");
     expect((await run("list", "--output", "json")).stdout).toBe('{"cmd":"list","stdout":[]}\n');
@@ -532,7 +516,7 @@ describe("list", () => {
   });
 
   test("has the JSON of 2.20", async () => {
-    await start({ list: () => ({ workloads, warnings: [] }) });
+    await lab.start({ list: () => ({ workloads, warnings: [] }) });
     const { stdout } = JSON.parse((await run("list", "--output", "json")).stdout) as { readonly stdout: object[] };
     expect(stdout[0]).toMatchObject({
       name: "orders",
@@ -546,7 +530,7 @@ describe("list", () => {
   });
 
   test("uses the connection that stands, whatever namespace is asked for", async () => {
-    const running = await start();
+    const running = await lab.start();
     running.connected = true;
     await run("list", "-n", "other");
     expect(running.methods()).toEqual(["list"]);
@@ -554,7 +538,7 @@ describe("list", () => {
   });
 
   test("lets the daemon check a place that is named, and keeps the connection's namespace", async () => {
-    const running = await start();
+    const running = await lab.start();
     running.connected = true;
     await run("list", "-n", "other", "--context", "kind-dev");
     expect(running.methods()).toEqual(["status", "connect", "list"]);
@@ -566,7 +550,7 @@ describe("list", () => {
 
 describe("intercept", () => {
   test("tells what is intercepted", async () => {
-    await start();
+    await lab.start();
     expect((await run("intercept", "hello", "--port", "8000")).stdout.trimEnd().split("\n")).toEqual([
       "Using Deployment hello",
       "   Intercept name: hello",
@@ -575,7 +559,7 @@ describe("intercept", () => {
       "   Intercepting  : 10.244.0.9 -> 127.0.0.1",
       "       8080 -> 8000 TCP",
     ]);
-    expect(daemon?.paramsOf("intercept")).toEqual({
+    expect(lab.daemon.paramsOf("intercept")).toEqual({
       name: "hello",
       agent: "auto",
       ports: ["8000"],
@@ -587,7 +571,7 @@ describe("intercept", () => {
   });
 
   test("passes its flags on", async () => {
-    await start();
+    await lab.start();
     const flags = "-p 8000:http -p 9000:9090 --service s -w wl -n ns --container c --address 192.168.1.5 --mount=false";
     const { code, stderr } = await run(
       "intercept",
@@ -598,7 +582,7 @@ describe("intercept", () => {
       "--mechanism=tcp",
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(daemon?.paramsOf("intercept")).toEqual({
+    expect(lab.daemon.paramsOf("intercept")).toEqual({
       name: "hello",
       agent: "sidecar",
       ports: ["8000:http", "9000:9090"],
@@ -615,7 +599,7 @@ describe("intercept", () => {
   test("hands its filters on as one expression, and tells what came of them", async () => {
     const overlaps = [{ id: "s:b", client: "bob@desk", name: "b", createdAtMs: 0, filter: "true", first: true }];
     const filter = 'request.method in ["GET", "PUT"] && request.headers["x-user"] == "ann"';
-    await start({
+    await lab.start({
       intercept: ({ name }) => {
         const info = interceptInfo(name);
         return { info: { ...info, spec: { ...info.spec, filter }, overlaps }, warnings: [] };
@@ -623,52 +607,52 @@ describe("intercept", () => {
     });
     const flags = ["--http-header=x-user=ann", "--http-method=get,PUT", "--allow-overlap"];
     const { code, stdout, stderr } = await run("intercept", "hello", ...flags);
-    expect(daemon?.paramsOf("intercept")).toMatchObject({ filter, allowOverlap: true });
+    expect(lab.daemon.paramsOf("intercept")).toMatchObject({ filter, allowOverlap: true });
     expect(code).toBe(0);
     expect(stdout).toContain(`: HTTP requests that match\n       ${filter}\n`);
     expect(stderr).toMatch(/^Warning: the same requests may be taken by bob@desk .* asked first\n$/);
   });
 
   test("points at what is wrong in a filter before it asks the daemon for anything", async () => {
-    await start();
+    await lab.start();
     const { code, stderr } = await run("intercept", "hello", "--match", "request.metod == 'GET'");
     expect(code).toBe(2);
     expect(stderr).toMatch(/^telepresence intercept: --match is wrong at column \d+: .*metod/);
     expect(stderr).toMatch(/\n +request\.metod == 'GET'\n +\^\n/);
-    expect(daemon?.paramsOf("intercept")).toBeUndefined();
+    expect(lab.daemon.paramsOf("intercept")).toBeUndefined();
   });
 
   test("takes its port from config.yml, then 8080", async () => {
-    await start();
+    await lab.start();
     await run("intercept", "hello");
-    expect(daemon?.paramsOf("intercept")).toMatchObject({ ports: ["8080"] });
-    writeFileSync(join(home.path, "my.yml"), "intercept:\n  defaultPort: 9000\n");
-    await run("intercept", "hello", "--config", join(home.path, "my.yml"));
-    expect(daemon?.paramsOf("intercept")).toMatchObject({ ports: ["9000"] });
+    expect(lab.daemon.paramsOf("intercept")).toMatchObject({ ports: ["8080"] });
+    writeFileSync(join(lab.home.path, "my.yml"), "intercept:\n  defaultPort: 9000\n");
+    await run("intercept", "hello", "--config", join(lab.home.path, "my.yml"));
+    expect(lab.daemon.paramsOf("intercept")).toMatchObject({ ports: ["9000"] });
   });
 
   test("writes environment files that only the user can read", async () => {
-    await start({
+    await lab.start({
       intercept: ({ name }) => ({
         info: interceptInfo(name),
         environment: { B: "two words", A: "1", PASSWORD: "pa$$word's", NOTE: "x # y" },
         warnings: [],
       }),
     });
-    writeFileSync(join(home.path, "old.env"), "OLD=1\n", { mode: 0o644 });
+    writeFileSync(join(lab.home.path, "old.env"), "OLD=1\n", { mode: 0o644 });
     const { code } = await run("intercept", "hello", "--env-file", "old.env", "--env-json", "new.json");
     expect(code).toBe(0);
-    expect(readFileSync(join(home.path, "old.env"), "utf8")).toBe(
+    expect(readFileSync(join(lab.home.path, "old.env"), "utf8")).toBe(
       "A=1\nB=two words\nNOTE='x # y'\nPASSWORD=\"pa\\$\\$word's\"\nTELEPRESENCE_CONTAINER=app\n" +
         "TELEPRESENCE_INTERCEPT_ID=session-1:hello\n",
     );
-    expect(statSync(join(home.path, "old.env")).mode & 0o777).toBe(0o600);
-    expect(readFileSync(join(home.path, "new.json"), "utf8")).toMatch(/^\{\n {2}"A": "1",\n/);
-    expect(statSync(join(home.path, "new.json")).mode & 0o777).toBe(0o600);
+    expect(statSync(join(lab.home.path, "old.env")).mode & 0o777).toBe(0o600);
+    expect(readFileSync(join(lab.home.path, "new.json"), "utf8")).toMatch(/^\{\n {2}"A": "1",\n/);
+    expect(statSync(join(lab.home.path, "new.json")).mode & 0o777).toBe(0o600);
   });
 
   test("writes them in the language that is asked for, and says what it cannot express", async () => {
-    await start({
+    await lab.start({
       intercept: ({ name }) => ({
         info: interceptInfo(name),
         environment: { A: "it's", LINES: "a\nb", "my.key": "1", DB_HOST: "x", DB_PORT: "1" },
@@ -678,7 +662,7 @@ describe("intercept", () => {
     const flags = ["--env-file", "my.env", "--env-exclude", "TELEPRESENCE_*,DB_*", "--env-syntax"];
     const sh = await run("intercept", "hello", ...flags, "sh:export");
     expect(sh.stderr).toBe("Warning: my.env lacks my.key, which --env-syntax sh:export cannot express\n");
-    const text = readFileSync(join(home.path, "my.env"), "utf8");
+    const text = readFileSync(join(lab.home.path, "my.env"), "utf8");
     expect(text).toBe(
       "export A='it'\\''s'\nexport LINES='a\nb'\nexport TELEPRESENCE_CONTAINER='app'\n" +
         "export TELEPRESENCE_INTERCEPT_ID='session-1:hello'\n",
@@ -689,7 +673,7 @@ describe("intercept", () => {
 
   test("says where the volumes are, to people, scripts and programs", async () => {
     const volumes = { root: "/run/copies/hello", mounts: ["/etc/app", "/var/run/secrets"] };
-    await start({
+    await lab.start({
       intercept: ({ name }) => ({
         info: { ...interceptInfo(name), mountPoint: volumes.root },
         environment: {},
@@ -700,17 +684,17 @@ describe("intercept", () => {
     const wish = ["--mount", "there:ro", "--copy-volume", "data", "--copy-volume", "/cache", "--copy-limit", "1Gi"];
     const { stdout } = await run("intercept", "hello", ...wish, "--env-json", "my.json");
     expect(stdout).toContain("Volume Mount Point: /run/copies/hello\n");
-    expect(daemon?.paramsOf("intercept")).toMatchObject({
-      volumes: { path: join(home.path, "there"), copy: ["data", "/cache"], limitBytes: 2 ** 30 },
+    expect(lab.daemon.paramsOf("intercept")).toMatchObject({
+      volumes: { path: join(lab.home.path, "there"), copy: ["data", "/cache"], limitBytes: 2 ** 30 },
     });
-    expect(JSON.parse(readFileSync(join(home.path, "my.json"), "utf8"))).toMatchObject({
+    expect(JSON.parse(readFileSync(join(lab.home.path, "my.json"), "utf8"))).toMatchObject({
       TELEPRESENCE_ROOT: "/run/copies/hello",
       TELEPRESENCE_MOUNTS: "/etc/app:/var/run/secrets",
     });
     const detailed = await run("intercept", "hello", "--detailed-output", "--output", "json");
     expect(JSON.parse(detailed.stdout)).toMatchObject({ mount: { local_dir: volumes.root, mounts: volumes.mounts } });
     await run("intercept", "hello", "--mount=false");
-    expect(daemon?.paramsOf("intercept")).not.toHaveProperty("volumes");
+    expect(lab.daemon.paramsOf("intercept")).not.toHaveProperty("volumes");
   });
 
   // What did not fit the schema of the call ended as a mistake of the program itself, exit code 70.
@@ -722,7 +706,7 @@ describe("intercept", () => {
     [["intercept", "hello", "-n", "a".repeat(64)], "telepresence intercept: --namespace is "],
     [["leave", ""], "telepresence leave: the name is empty\n"],
   ])("refuses %j as wrong usage", async (argv, text) => {
-    const running = await start();
+    const running = await lab.start();
     running.connected = true;
     const { code, stderr } = await run(...argv);
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(text) });
@@ -731,7 +715,10 @@ describe("intercept", () => {
 
   test("leaves again when the container that was named has no environment to give", async () => {
     const warnings = ["the environment of container app could not be read: no agent knows it"];
-    const running = await start({ intercept: () => ({ info: interceptInfo("hello"), warnings }), leave: () => ({}) });
+    const running = await lab.start({
+      intercept: () => ({ info: interceptInfo("hello"), warnings }),
+      leave: () => ({}),
+    });
     const { code, stdout, stderr } = await run("intercept", "hello", "--container", "app", "--", "true");
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toMatch(
@@ -741,7 +728,7 @@ describe("intercept", () => {
   });
 
   test("leaves again when the environment cannot be had or written", async () => {
-    const running = await start({
+    const running = await lab.start({
       intercept: ({ name }) => ({ info: interceptInfo(name), warnings: ["no right to pods/exec"] }),
       leave: () => ({}),
     });
@@ -754,7 +741,7 @@ describe("intercept", () => {
   });
 
   test("has the JSON of 2.20", async () => {
-    await start();
+    await lab.start();
     const detailed = await run("intercept", "hello", "--detailed-output", "--output", "json");
     expect(JSON.parse(detailed.stdout)).toMatchObject({
       id: "session-1:hello",
@@ -772,9 +759,9 @@ describe("intercept", () => {
   });
 
   test("takes names as kubectl writes them, leave too", async () => {
-    await start();
+    await lab.start();
     expect((await run("intercept", "deploy/hello")).code).toBe(0);
-    expect(daemon?.paramsOf("intercept")).toMatchObject({ name: "hello", workload: "hello" });
+    expect(lab.daemon.paramsOf("intercept")).toMatchObject({ name: "hello", workload: "hello" });
     expect((await run("leave", "deploy/hello")).code).toBe(0);
     expect(await run("intercept", "node/hello")).toMatchObject({
       code: 2,
@@ -787,7 +774,7 @@ describe("intercept", () => {
   });
 
   test("does not count as refused what came before its command was started", async () => {
-    await start({
+    await lab.start({
       intercept: ({ name }) => ({
         info: { ...interceptInfo(name), refusedByLaptop: 3 },
         environment: {},
@@ -803,7 +790,7 @@ describe("intercept", () => {
   });
 
   test("says clearly what other versions have and this one has not", async () => {
-    await start();
+    await lab.start();
     expect(await run("intercept", "hello", "--preview-url")).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(/^telepresence: error: --preview-url is not available in this version; /) as string,
@@ -821,7 +808,7 @@ describe("intercept", () => {
     ["web-svx", "did you mean web-svc?"],
     ["payments", "see the list"],
   ])("suggests a name near to %s, if there is one", async (name, hint) => {
-    await start({
+    await lab.start({
       intercept: () => {
         throw new AppError("workload_not_found", `no workload ${name}`, { hint: "see the list" });
       },
@@ -838,12 +825,12 @@ describe("intercept", () => {
     const fail = (text: string) => (): never => {
       throw new AppError("workload_not_found", text);
     };
-    await start({ intercept: fail("no workload helo"), list: fail("no list") });
+    await lab.start({ intercept: fail("no workload helo"), list: fail("no list") });
     expect((await run("intercept", "helo")).stderr).toBe("telepresence: error: no workload helo\n");
   });
 
   test("passes the daemon's error and code on", async () => {
-    await start({
+    await lab.start({
       intercept: () => {
         throw new AppError("port_in_use", "Port 127.0.0.1:8080 is already in use by intercept other");
       },
@@ -856,7 +843,7 @@ describe("intercept", () => {
 
 describe("leave, uninstall, quit", () => {
   test("leave says nothing, and tells when there is no such intercept", async () => {
-    const running = await start();
+    const running = await lab.start();
     running.connected = true;
     running.intercepts = [interceptInfo("hello")];
     expect(await run("leave", "hello", "-n", "default")).toEqual({ code: 0, stdout: "", stderr: "" });
@@ -865,7 +852,7 @@ describe("leave, uninstall, quit", () => {
   });
 
   test("uninstall needs exactly one target", async () => {
-    const running = await start();
+    const running = await lab.start();
     expect((await run("uninstall", "--agent", "hello", "web", "-n", "ns")).stdout).toBe(
       "Deployment hello: traffic-agent removed\nDeployment web: traffic-agent removed\n",
     );
@@ -892,10 +879,12 @@ describe("leave, uninstall, quit", () => {
   describe("uninstall that would end intercepts of others", () => {
     const others = ["the intercept hello of bob@desk (Deployment hello, namespace shop, since 2026)"];
     const begin = (): Promise<ScriptedDaemon> =>
-      start({ uninstall: ({ unlessOthers }) => ({ removed: [], warnings: [], ...(unlessOthers ? { others } : {}) }) });
+      lab.start({
+        uninstall: ({ unlessOthers }) => ({ removed: [], warnings: [], ...(unlessOthers ? { others } : {}) }),
+      });
     const runWith = (answer: string | undefined, ...argv: string[]): Promise<Outcome> => {
       const readAnswer = answer === undefined ? undefined : () => Promise.resolve(answer);
-      return runHere(["uninstall", ...argv], { env: home.env, machine: (real) => ({ ...real, readAnswer }) });
+      return runHere(["uninstall", ...argv], { env: lab.home.env, machine: (real) => ({ ...real, readAnswer }) });
     };
 
     // It told of them when they had ended.
@@ -922,19 +911,19 @@ describe("leave, uninstall, quit", () => {
   });
 
   test("uninstall --everything also quits", async () => {
-    const running = await start();
+    const running = await lab.start();
     expect((await run("uninstall", "--everything")).code).toBe(0);
     expect(running.methods()).toEqual(["uninstall", "quit"]);
   });
 
   test("quit ends the daemons, with -s too, and takes a hang-up for an answer", async () => {
-    const running = await start();
+    const running = await lab.start();
     expect(await run("quit", "-s")).toEqual({ code: 0, stdout: "Telepresence Daemons quitting...done\n", stderr: "" });
     expect(running.methods()).toEqual(["quit"]);
     await running[Symbol.asyncDispose]();
-    await start({
+    await lab.start({
       quit: () => {
-        setImmediate(() => void daemon?.kill());
+        setImmediate(() => void lab.daemon.kill());
         return new Promise(() => undefined);
       },
     });

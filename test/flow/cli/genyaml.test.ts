@@ -1,25 +1,18 @@
 // What `genyaml` sends to the daemon and prints, against a scripted daemon on a real socket.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { runHere } from "./run-cli.ts";
+import { CliLab } from "./cli-lab.ts";
 import type { Outcome } from "./run-cli.ts";
-import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
 
-let home: ReturnType<typeof makeHome>;
-let daemon: ScriptedDaemon;
+const lab = CliLab.forEachTest();
 beforeEach(async () => {
-  home = makeHome();
-  daemon = await ScriptedDaemon.start(home.path, {});
+  await lab.start();
 });
-afterEach(async () => {
-  await daemon[Symbol.asyncDispose]();
-  home[Symbol.dispose]();
-});
-const run = (...argv: string[]): Promise<Outcome> => runHere(argv, { env: home.env, cwd: home.path });
+const run = (...argv: string[]): Promise<Outcome> => lab.run(argv);
 const file = (text: string): string => {
-  writeFileSync(join(home.path, "app.yaml"), text);
+  writeFileSync(join(lab.home.path, "app.yaml"), text);
   return "app.yaml";
 };
 const deployment = "kind: Deployment\nmetadata:\n  name: hello\n";
@@ -35,14 +28,14 @@ test("prints every document of the input, and needs no connection", async () => 
     { kind: "Deployment", metadata: { name: "hello" } },
     { kind: "Service", metadata: {} },
   ]);
-  expect(daemon.methods()).not.toContain("connect");
-  expect(daemon.methods()).not.toContain("quit"); // it ran before
+  expect(lab.daemon.methods()).not.toContain("connect");
+  expect(lab.daemon.methods()).not.toContain("quit"); // it ran before
 });
 
 test("names the workload by its kind as well", async () => {
   await run("genyaml", "-w", "sts/db", "-n", "shop");
-  expect(daemon.paramsOf("genyaml")).toMatchObject({ workload: "db", kind: "StatefulSet", namespace: "shop" });
-  expect(daemon.paramsOf("genyaml")).not.toHaveProperty("input");
+  expect(lab.daemon.paramsOf("genyaml")).toMatchObject({ workload: "db", kind: "StatefulSet", namespace: "shop" });
+  expect(lab.daemon.paramsOf("genyaml")).not.toHaveProperty("input");
 });
 
 test("prints a part, and what remains to be done by hand", async () => {

@@ -1,23 +1,16 @@
 // `intercept --local-only` of older versions: what scripts of theirs find.
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { runChild, runHere, type Outcome } from "./run-cli.ts";
-import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { CliLab } from "./cli-lab.ts";
+import { runChild, type Outcome } from "./run-cli.ts";
 
-let home: ReturnType<typeof makeHome>;
-let daemon: ScriptedDaemon;
+const lab = CliLab.forEachTest();
 beforeEach(async () => {
-  home = makeHome();
-  daemon = await ScriptedDaemon.start(home.path, {
+  await lab.startConnected({
     list: () => ({ workloads: [], localOnly: [{ name: "dev", namespace: "shop" }], warnings: [] }),
     leave: () => ({}),
   });
-  daemon.connected = true;
 });
-afterEach(async () => {
-  await daemon[Symbol.asyncDispose]();
-  home[Symbol.dispose]();
-});
-const run = (...argv: string[]): Promise<Outcome> => runHere(argv, { env: home.env, cwd: home.path });
+const run = (...argv: string[]): Promise<Outcome> => lab.run(argv);
 
 describe("intercept --local-only", () => {
   test("begins without a workload, says what to use instead, and is listed", async () => {
@@ -26,8 +19,8 @@ describe("intercept --local-only", () => {
       stdout: "dev: local-only intercept, the names of namespace shop resolve\n",
       stderr: "Warning: --local-only is deprecated: `telepresence connect -n shop` does the same\n",
     });
-    expect(daemon.paramsOf("localOnly")).toEqual({ name: "dev", namespace: "shop", ownedByConnection: false });
-    expect(daemon.methods()).not.toContain("intercept");
+    expect(lab.daemon.paramsOf("localOnly")).toEqual({ name: "dev", namespace: "shop", ownedByConnection: false });
+    expect(lab.daemon.methods()).not.toContain("intercept");
     expect((await run("list")).stdout).toBe("dev: local-only intercept\n");
     expect(JSON.parse((await run("list", "--format", "json")).stdout)).toEqual([
       { name: "dev", namespace: "shop", local_only: true },
@@ -36,8 +29,8 @@ describe("intercept --local-only", () => {
     expect((await run("help", "intercept")).stdout).not.toContain("local-only");
   });
   test("ends with its command", async () => {
-    const { code } = await runChild(["intercept", "dev", "-l", "--", "sh", "-c", "exit 4"], { env: home.env });
-    expect({ code, last: daemon.methods().at(-1), params: daemon.paramsOf("leave") as unknown }).toEqual({
+    const { code } = await runChild(["intercept", "dev", "-l", "--", "sh", "-c", "exit 4"], { env: lab.home.env });
+    expect({ code, last: lab.daemon.methods().at(-1), params: lab.daemon.paramsOf("leave") as unknown }).toEqual({
       code: 4,
       last: "leave",
       params: { name: "dev", only: "local-only" },
@@ -55,6 +48,6 @@ describe("intercept --local-only", () => {
     const { code, stderr } = await run("intercept", "dev", "--local-only", ...flag);
     expect(code).toBe(2);
     expect(stderr).toContain(`${flag[0]} is of no use with --local-only, which has no workload and takes no traffic`);
-    expect(daemon.methods()).toEqual([]);
+    expect(lab.daemon.methods()).toEqual([]);
   });
 });

@@ -1,33 +1,17 @@
 // `why` and `revoke` as commands: what they ask the daemon, what they print, and what is wrong with a command line.
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
-import { runHere } from "./run-cli.ts";
+import { CliLab } from "./cli-lab.ts";
 import type { InProcessOptions, Outcome } from "./run-cli.ts";
-import { interceptInfo, makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
-import type { Script } from "./scripted-daemon.ts";
+import { interceptInfo } from "./scripted-daemon.ts";
+import type { ScriptedDaemon } from "./scripted-daemon.ts";
 
-let home: ReturnType<typeof makeHome>;
-let daemon: ScriptedDaemon | undefined;
-beforeEach(() => {
-  home = makeHome();
-});
-afterEach(async () => {
-  await daemon?.[Symbol.asyncDispose]();
-  daemon = undefined;
-  home[Symbol.dispose]();
-});
-
-const start = async (script: Script = {}): Promise<ScriptedDaemon> => {
-  daemon = await ScriptedDaemon.start(home.path, script);
-  daemon.connected = true;
-  return daemon;
-};
-const run = (argv: readonly string[], more: Partial<InProcessOptions> = {}): Promise<Outcome> =>
-  runHere(argv, { env: home.env, cwd: home.path, ...more });
+const lab = CliLab.forEachTest();
+const run = (argv: readonly string[], more?: Partial<InProcessOptions>): Promise<Outcome> => lab.run(argv, more);
 
 describe("why", () => {
   test("asks for the last requests, with queries only when it is to be verbose", async () => {
-    const running = await start();
+    const running = await lab.startConnected();
     expect(await run(["why"])).toEqual({ code: 0, stdout: "", stderr: "" });
     expect(running.paramsOf("why")).toEqual({ limit: 20, withQuery: false });
     await run(["why", "deploy/hello", "--limit", "3", "--verbose", "-n", "shop"]);
@@ -35,7 +19,7 @@ describe("why", () => {
   });
 
   test("asks about a request that nobody has sent", async () => {
-    const running = await start();
+    const running = await lab.startConnected();
     await run(["why", "hello", "post", "/cart?a=b", "X-User: ann", "x-empty:"]);
     expect(running.paramsOf("why")).toEqual({
       name: "hello",
@@ -59,14 +43,14 @@ describe("why", () => {
     [["hello", "GET", "/", "x-user=ann"], 'the header is "x-user=ann", expected NAME:VALUE'],
     [["--limit", "0"], '--limit is "0", expected a number from 1 to 256'],
   ])("refuses %j", async (argv, text) => {
-    await start();
+    await lab.startConnected();
     const { code, stderr } = await run(["why", ...argv]);
     expect(code).toBe(2);
     expect(stderr).toContain(text);
   });
 
   test("suggests the nearest name of what is intercepted", async () => {
-    await start({
+    await lab.startConnected({
       why: () => {
         throw new AppError("intercept_not_found", "nothing intercepts helo", {
           hint: "intercepted now: hello",
@@ -88,7 +72,7 @@ describe("revoke", () => {
     running.calls.filter(({ method }) => method === "revoke").map(({ params }) => params);
 
   test("ends what was found, by its id, without a question where nobody can be asked", async () => {
-    const running = await start({ revoke: () => ({ info: interceptInfo("hello") }) });
+    const running = await lab.startConnected({ revoke: () => ({ info: interceptInfo("hello") }) });
     const { code, stdout } = await run(["revoke", "hello", "--owner", "alice", "-n", "default"]);
     expect(code).toBe(0);
     expect(stdout).toBe(
@@ -101,7 +85,7 @@ describe("revoke", () => {
   });
 
   test("asks on a terminal, and takes no for an answer", async () => {
-    const running = await start({ revoke: () => ({ info: interceptInfo("hello") }) });
+    const running = await lab.startConnected({ revoke: () => ({ info: interceptInfo("hello") }) });
     const { code, stdout, stderr } = await run(["revoke", "hello"], answering("n\n"));
     expect(code).toBe(1);
     expect(stderr).toContain("This ends the intercept hello of alice@thinkpad on Deployment hello");

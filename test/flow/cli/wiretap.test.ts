@@ -1,12 +1,11 @@
 // `wiretap` as a command: what it asks of the daemon, what it refuses, and where the daemon's wiretaps are shown.
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { runHere } from "./run-cli.ts";
+import { beforeEach, expect, test } from "vitest";
+import { CliLab } from "./cli-lab.ts";
 import type { Outcome } from "./run-cli.ts";
-import { interceptInfo, makeHome, ScriptedDaemon, workload } from "./scripted-daemon.ts";
+import { interceptInfo, workload } from "./scripted-daemon.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 
-let home: ReturnType<typeof makeHome>;
-let daemon: ScriptedDaemon;
+const lab = CliLab.forEachTest();
 const tapOf = (name: string): InterceptInfo => {
   const info = interceptInfo(name);
   return {
@@ -16,8 +15,7 @@ const tapOf = (name: string): InterceptInfo => {
   };
 };
 beforeEach(async () => {
-  home = makeHome();
-  daemon = await ScriptedDaemon.start(home.path, {
+  await lab.startConnected({
     intercept: ({ name }) => ({ info: tapOf(name), warnings: [] }),
     list: () => ({
       workloads: [
@@ -27,13 +25,8 @@ beforeEach(async () => {
       warnings: [],
     }),
   });
-  daemon.connected = true;
 });
-afterEach(async () => {
-  await daemon[Symbol.asyncDispose]();
-  home[Symbol.dispose]();
-});
-const run = (...argv: string[]): Promise<Outcome> => runHere(argv, { env: home.env, cwd: home.path });
+const run = (...argv: string[]): Promise<Outcome> => lab.run(argv);
 
 test("asks for copies, with the flags of intercept", async () => {
   const { code, stdout, stderr } = await run(
@@ -48,7 +41,7 @@ test("asks for copies, with the flags of intercept", async () => {
   expect([code, stderr]).toEqual([0, ""]);
   expect(stdout).toMatch(/^Using Deployment copies\n {3}Wiretap name *: copies\n/);
   expect(stdout).toContain("12 copied, 3 cut short or left out (the laptop did not keep up)");
-  expect(daemon.calls.find(({ method }) => method === "intercept")?.params).toMatchObject({
+  expect(lab.daemon.calls.find(({ method }) => method === "intercept")?.params).toMatchObject({
     name: "copies",
     attachment: "wiretap",
     workload: "hello",
@@ -59,7 +52,9 @@ test("asks for copies, with the flags of intercept", async () => {
 
 test("reads TLS without a filter too", async () => {
   expect((await run("wiretap", "hello", "--plaintext")).code).toBe(0);
-  expect(daemon.calls.find(({ method }) => method === "intercept")?.params).toMatchObject({ tls: { plaintext: true } });
+  expect(lab.daemon.calls.find(({ method }) => method === "intercept")?.params).toMatchObject({
+    tls: { plaintext: true },
+  });
 });
 
 test.each([
@@ -73,7 +68,7 @@ test.each([
     2,
     `telepresence wiretap: ${name} has no meaning for a wiretap: ${because}\nleave it out\nSee 'telepresence wiretap --help'.\n`,
   ]);
-  expect(daemon.calls.some(({ method }) => method === "intercept")).toBe(false);
+  expect(lab.daemon.calls.some(({ method }) => method === "intercept")).toBe(false);
 });
 
 test("list and status tell wiretaps from intercepts", async () => {
@@ -82,7 +77,7 @@ test("list and status tell wiretaps from intercepts", async () => {
   const [hello, other] = JSON.parse((await run("list", "--format=json")).stdout) as Record<string, unknown>[];
   expect([hello?.["intercept_info"], other?.["wiretap_info"]]).toEqual([undefined, undefined]);
   expect(hello?.["wiretap_info"]).toMatchObject([{ copies: { copied: 12, cut: 3 } }]);
-  daemon.intercepts = [tapOf("copies"), interceptInfo("other")];
+  lab.daemon.intercepts = [tapOf("copies"), interceptInfo("other")];
   const { stdout } = await run("status");
   expect(stdout).toMatch(/Intercepts +: 1 total\n +other: /);
   expect(stdout).toMatch(/Wiretaps +: 1 total\n +copies: .*, 12 copied, 3 cut short or left out \(the laptop/);
