@@ -133,6 +133,14 @@ export function addConnectFlags(command: Command): void {
       ).argParser(appendList),
     )
     .option("--via <workload>", "connections and look-ups leave the cluster's end from a pod of this workload")
+    .option(
+      "--transport <way>",
+      "auto (default: straight to the traffic-manager where that is possible), port-forward, or direct",
+    )
+    .option(
+      "--direct <way>",
+      "for administrators: makes the traffic-manager reachable without the API server; nodeport, loadbalancer or HOST:PORT",
+    )
     .option("--image <reference>", "image of traffic-manager and traffic-agent")
     .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
 }

@@ -52,10 +52,21 @@ describe("connectOptions()", () => {
     expect(namesPlace(flags)).toBe(false);
   });
 
+  test("takes the way of the link, and how it is made", () => {
+    for (const direct of ["nodeport", "loadbalancer", "tp.example.com:443", "[2001:db8::1]:8444"]) {
+      expect(connectOptions({ transport: "direct", direct }, plain, emptyConfig)).toMatchObject({
+        transport: "direct",
+        direct,
+      });
+    }
+  });
+
   // Each was found out late: by the API server, after the daemon had started, or not at all.
   test.each([
     [{ managerNamespace: "a b" }, /^--manager-namespace is "a b", expected lower-case letters, digits and dashes, 63/],
     [{ managerNamespace: "a".repeat(64) }, /^--manager-namespace is "a+", expected .* 63 at most$/],
+    [{ transport: "quic" }, /^--transport is "quic", expected one of auto, port-forward, direct$/],
+    [{ direct: "yes" }, /^--direct is "yes", expected nodeport, loadbalancer or HOST:PORT$/],
     [{ mappedNamespaces: ["a", "b c"] }, /^--mapped-namespaces is "b c"/],
     [{ alsoProxy: ["notacidr"] }, /^--also-proxy has "notacidr", expected address ranges such as 10.0.0.0\/8$/],
     [{ neverProxy: ["10.0.0.0/8", "10.0.0.0/99"] }, /^--never-proxy has "10.0.0.0\/99"/],

@@ -2,7 +2,7 @@
 import { isIP } from "node:net";
 import { AppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
-import type { ConnectOptions } from "#wire/control-api.ts";
+import { transportWishes, type ConnectOptions } from "#wire/control-api.ts";
 import type { CliEnvironment } from "./config.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { parsePullPolicy } from "./config-file.ts";
@@ -41,6 +41,8 @@ export interface ConnectFlags {
   readonly neverProxy?: readonly string[];
   readonly vnat?: readonly string[];
   readonly via?: string;
+  readonly transport?: string;
+  readonly direct?: string;
   readonly image?: string;
   readonly imagePullPolicy?: string;
   readonly proxy?: boolean;
@@ -66,7 +68,16 @@ const kubeFlagNames = [
   "requestTimeout",
 ] as const;
 
-const connectFlagNames = ["managerNamespace", "mappedNamespaces", "alsoProxy", "neverProxy", "vnat", "via"] as const;
+const connectFlagNames = [
+  "managerNamespace",
+  "mappedNamespaces",
+  "alsoProxy",
+  "neverProxy",
+  "vnat",
+  "via",
+  "transport",
+  "direct",
+] as const;
 
 /** True when a flag names a place or a way to connect; `--namespace` alone does not. */
 export function namesPlace(flags: GlobalFlags & ConnectFlags): boolean {
@@ -91,6 +102,8 @@ export function connectOptions(
     vnat: copy(flags.vnat ?? config.vnat),
     virtualSubnet: config.virtualSubnet,
     via: viaWorkload(flags.via),
+    transport: transportWish(given(flags.transport)),
+    direct: directWish(given(flags.direct)),
     image: imageReference(flags, environment, config),
     imagePullPolicy: pullPolicy(flags, environment, config),
     rootless: rootlessWish(flags),
@@ -100,6 +113,20 @@ export function connectOptions(
 function viaWorkload(text: string | undefined): ConnectOptions["via"] {
   const given = text === undefined || text === "" ? undefined : readTargetName(text);
   return given && { name: given.name, ...(given.kind === undefined ? {} : { kind: given.kind }) };
+}
+
+function transportWish(text: string | undefined): ConnectOptions["transport"] {
+  const wish = transportWishes.find((known) => known === (text ?? "auto"));
+  if (wish === undefined) {
+    throw new AppError("usage", `--transport is "${text}", expected one of ${transportWishes.join(", ")}`);
+  }
+  return text === undefined ? undefined : wish;
+}
+
+function directWish(text: string | undefined): string | undefined {
+  if (text === undefined || ["nodeport", "loadbalancer"].includes(text)) return text;
+  if (/^(\[[0-9a-f:]+\]|[a-z0-9.-]+):\d{1,5}$/i.test(text)) return text;
+  throw new AppError("usage", `--direct is "${text}", expected nodeport, loadbalancer or HOST:PORT`);
 }
 
 /** A port of a proxy is a wish for proxies. */

@@ -5,6 +5,7 @@ import { deadline } from "#base/abort.ts";
 import { AppError, invariant, isAppError } from "#base/error.ts";
 import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
+import { findDirectService } from "#installer/direct-service.ts";
 import { ensureManager, findManager, managerNamespaces } from "#installer/manager.ts";
 import { managerSelectorText } from "#installer/marks.ts";
 import { attachPod } from "#installer/attach.ts";
@@ -39,6 +40,7 @@ import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
 import { PolicyCheck } from "#daemon/intercepts/network-policies.ts";
 import { explainByPass, findServicePods } from "#daemon/intercepts/by-pass.ts";
+import type { DirectService } from "./direct-way.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
 import {
   hasPrograms,
@@ -127,6 +129,10 @@ export class KubeAccess implements ClusterAccess {
     this.#managerPod = pod;
     const name = pod.metadata.name ?? "";
     return await openPortForward(this.#kube, { namespace, pod: name, port: managerLaptopPort, signal });
+  }
+
+  findDirect(signal: AbortSignal): Promise<DirectService | undefined> {
+    return findDirectService(this.#kube, this.#managerNamespace, signal);
   }
 
   describeTransport(transport: Duplex): { readonly name: string; readonly protocol: string } {

@@ -63,7 +63,7 @@ const doorMs = 1000;
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
   const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
-  const { via, managerNamespace, virtualSubnet, rootless } = options;
+  const { via, managerNamespace, virtualSubnet, rootless, transport, direct } = options;
   const { contextName, server, namespace, impersonate } = target;
   const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
   return JSON.stringify([
@@ -77,6 +77,8 @@ export async function identifyTarget(options: ConnectOptions): Promise<string> {
     via,
     lists,
     rootless,
+    transport,
+    direct,
   ]);
 }
 
@@ -111,6 +113,7 @@ export async function openClusterSession(
     const manager = await ensureManager(kube, {
       namespace: options.managerNamespace,
       image,
+      direct: options.direct,
       signal: limit.signal,
       onProgress: progress,
     });
@@ -126,6 +129,7 @@ export async function openClusterSession(
         mappedNamespaces,
         rootless: options.rootless,
         via: options.via?.name,
+        transport: options.transport,
         client: context.client,
         installId: context.installId,
         warnings: [...(await missing), ...manager.warnings, ...left],

@@ -51,6 +51,12 @@ export interface ManagerLinkOptions {
   readonly scope: Scope;
 }
 
+/** A transport that stands already, and who waits for the move. */
+interface Offer {
+  readonly transport: Duplex;
+  readonly moved: (isMoved: boolean) => void;
+}
+
 /** chosen: balancers and API servers cut connections of an hour; all laptops of a team shall not move at once. */
 const oldestMs = 54 * 60_000;
 const spreadMs = 6 * 60_000;
@@ -76,6 +82,8 @@ export class ManagerLink {
   #current: ManagerConnection | undefined;
   #ups = 0;
   #transport: Duplex | undefined;
+  #transportChanged = Promise.withResolvers<void>();
+  #offered: Offer | undefined;
   #changes = { lost: 0, replaced: 0, renewed: -1 };
   #problem: AppError | undefined;
   /** Ends the pause between two attempts. */
@@ -101,6 +109,21 @@ export class ManagerLink {
   /** What carries the connection, or carried it last. */
   get transport(): Duplex | undefined {
     return this.#transport;
+  }
+  /** Resolves when another transport than this carries the connection; rejects with the signal. */
+  async replacedTransport(transport: Duplex | undefined, signal: AbortSignal): Promise<void> {
+    while (this.#transport === transport) await raceSignal(this.#transportChanged.promise, signal);
+  }
+  /** Leaves the present transport for this one, which is destroyed when that cannot be. */
+  async moveTo(transport: Duplex): Promise<boolean> {
+    if (this.#current?.session.resumable !== true || this.#leave === undefined || this.#offered !== undefined) {
+      transport.destroy();
+      return false;
+    }
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#offered = { transport, moved: resolve };
+    this.#leave();
+    return await promise;
   }
   get changes(): LinkChanges {
     return { ...this.#changes, renewed: Math.max(0, this.#changes.renewed) };
@@ -168,7 +191,7 @@ export class ManagerLink {
       const connection = { session, rpc, arrival };
       await raceSignal(this.#options.onUp(connection), signal);
       this.#changes.renewed += 1;
-      this.#transport = transport;
+      this.#carriedBy(transport);
       this.#up(connection, this.#options.onCurrent);
       log.info("manager link up", { manager: arrival.manager.podName, sessionId: arrival.sessionId });
       return connection;
@@ -244,6 +267,7 @@ export class ManagerLink {
       this.#onTransportLost = undefined;
       standing.abort(reason);
       await moving;
+      this.#refuseOffer();
       this.#lost(reason);
       rpc.giveUpCalls(reason); // whoever asked is told now; what became of it is seen when the link is back
     } catch {
@@ -258,23 +282,38 @@ export class ManagerLink {
       const left = new AbortController();
       this.#leave = () => left.abort();
       using either = linkSignals(standing, left.signal);
-      const ageMs = oldestMs - Math.random() * spreadMs;
+      const ageMs = this.#offered === undefined ? oldestMs - Math.random() * spreadMs : 0;
       await clock.sleep(ageMs, either.signal).catch(() => undefined); // whatever ended it is seen below
-      const why = left.signal.aborted ? "it did not answer" : "it is old";
-      const next = await this.#next(session, left.signal.aborted, standing);
+      const offered = this.#takeOffer();
+      const isSilent = offered === undefined && left.signal.aborted;
+      const next = offered?.transport ?? (await this.#next(session, isSilent, standing));
       if (next === undefined) continue;
       try {
         await this.#attempt(standing, (signal) => session.resume(next, signal));
-        this.#transport = next;
+        this.#carriedBy(next);
         this.#changes.replaced += 1;
-        log.info("manager link moved to another transport", { why });
+        log.info("manager link moved to another transport", { isSilent, isOffered: offered !== undefined });
+        offered?.moved(true);
       } catch (error) {
-        // Left between two: neither is there any more.
-        if (unknownThere.has(toAppError(error).code)) session.destroy();
+        // Left between two: neither is there any more. What a direct way says of the session, a port-forward may not.
+        if (offered === undefined && unknownThere.has(toAppError(error).code)) session.destroy();
+        offered?.moved(false);
         lose(toAppError(error));
         return;
       }
     }
+  }
+
+  #takeOffer(): Offer | undefined {
+    const offer = this.#offered;
+    this.#offered = undefined;
+    return offer;
+  }
+
+  #refuseOffer(): void {
+    const offer = this.#takeOffer();
+    offer?.transport.destroy();
+    offer?.moved(false);
   }
 
   /** The next transport; undefined when it is not wanted any more. */
@@ -311,7 +350,7 @@ export class ManagerLink {
           transport = await openTransport(signal);
           await session.resume(transport, signal);
         });
-        this.#transport = transport;
+        if (transport !== undefined) this.#carriedBy(transport);
         this.#up(connection, onResumed);
         log.info("manager link resumed", { sessionId: connection.arrival.sessionId });
         return true;
@@ -333,6 +372,12 @@ export class ManagerLink {
     tell(connection);
     this.#awaited?.resolve();
     this.#awaited = undefined;
+  }
+
+  #carriedBy(transport: Duplex): void {
+    this.#transport = transport;
+    this.#transportChanged.resolve();
+    this.#transportChanged = Promise.withResolvers();
   }
 
   #lost(reason: AppError): void {

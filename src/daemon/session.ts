@@ -9,7 +9,14 @@ import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
-import type { Connection, controlApi, DaemonStatus, ListedWorkload, LocalOnlyInfo } from "#wire/control-api.ts";
+import type {
+  Connection,
+  controlApi,
+  DaemonStatus,
+  ListedWorkload,
+  LocalOnlyInfo,
+  TransportWish,
+} from "#wire/control-api.ts";
 import { linkSilenceMs } from "#wire/limits.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
@@ -17,6 +24,8 @@ import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
 import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
+import { DirectWay, type DirectService } from "./direct-way.ts";
+import { linkStatus } from "./link-status.ts";
 import { LocalOnly } from "./local-only.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
@@ -43,6 +52,8 @@ export interface ClusterAccess extends WorkloadAccess {
   readonly namespace: string;
   /** How the manager is reached by what `openManager` gave. */
   describeTransport(transport: Duplex): NonNullable<DaemonStatus["transport"]>;
+  /** Where laptops come straight to the manager, if that has been made. */
+  findDirect(signal: AbortSignal): Promise<DirectService | undefined>;
   /** Opens a port-forward to the manager's laptop port. */
   openManager(signal: AbortSignal): ReturnType<WorkloadAccess["openIntroduction"]>;
   /** Installs the manager again when it is gone; one that is there is left to the link. */
@@ -83,6 +94,8 @@ export interface SessionOptions {
   readonly client: string;
   readonly installId: string;
   readonly warnings: readonly string[];
+  /** How the link goes; `auto` when left out. */
+  readonly transport?: TransportWish | undefined;
   /** Opens the laptop's side once the link stands; owns nothing of it afterwards. */
   readonly openNetwork: (link: ManagerLink, first: ManagerConnection, scope: Scope) => Promise<SessionNetwork>;
   /** Where the manager's pod listens for agents; `managerAgentPort` but in tests. */
@@ -104,6 +117,7 @@ export class Session implements AsyncDisposable {
   readonly #ingests: Ingests;
   readonly #localOnly: LocalOnly;
   readonly #events: WorkloadEvents;
+  readonly #direct: DirectWay | undefined;
 
   private constructor(
     options: SessionOptions,
@@ -113,7 +127,8 @@ export class Session implements AsyncDisposable {
       network: SessionNetwork;
       intercepts: Intercepts;
       events: WorkloadEvents;
-      version: string;
+      direct: DirectWay | undefined;
+      first: ManagerConnection;
     },
   ) {
     this.#options = options;
@@ -122,6 +137,7 @@ export class Session implements AsyncDisposable {
     this.#network = parts.network;
     this.#intercepts = parts.intercepts;
     this.#events = parts.events;
+    this.#direct = parts.direct;
     const { access, clock, log } = options;
     this.#ingests = parts.scope.use(new Ingests({ access, clock, log }));
     this.#localOnly = parts.scope.use(new LocalOnly((namespaces) => parts.network.setAlsoNamespaces(namespaces)));
@@ -132,7 +148,7 @@ export class Session implements AsyncDisposable {
       server: options.access.server,
       namespace: options.access.namespace,
       managerNamespace: options.managerNamespace,
-      managerVersion: parts.version,
+      managerVersion: parts.first.arrival.manager.version,
       mappedNamespaces: [...options.mappedNamespaces],
       ...(options.via === undefined ? {} : { via: options.via }),
       ...(options.rootless === undefined ? {} : { rootless: options.rootless, proxy: parts.network.proxy }),
@@ -188,8 +204,11 @@ export class Session implements AsyncDisposable {
       network = scope.use(await options.openNetwork(link, first, scope));
       // Whoever lost or renewed the link meanwhile had no network to tell it to.
       if (link.current !== first) network.setSession(link.current?.session);
-      const { version } = first.arrival.manager;
-      return new Session(options, { scope, link, network, intercepts, events, version });
+
+      const direct = DirectWay.begin(options, { link, network, scope });
+      const session = new Session(options, { scope, link, network, intercepts, events, direct, first });
+      if (options.transport === "direct") session.warnings.push(...((await direct?.firstWarnings(signal)) ?? []));
+      return session;
     } catch (error) {
       await depart(link, clock, log);
       await scope[Symbol.asyncDispose]();
@@ -369,7 +388,7 @@ export class Session implements AsyncDisposable {
     return {
       state: current === undefined ? "Reconnecting" : "Connected",
       connection: this.connection,
-      ...this.#linkStatus(),
+      ...linkStatus(this.#link, this.#direct, this.#options.access),
       intercepts: [...this.intercepts, ...this.#intercepts.endedByOthers],
       ...withIngests(this.#ingests.infos),
       ...withLocalOnly(this.#localOnly.infos),
@@ -412,18 +431,6 @@ export class Session implements AsyncDisposable {
       if (isAppError(error, "link_lost")) return false;
       throw error;
     }
-  }
-
-  #linkStatus(): Pick<DaemonStatus, "transport" | "roundTrip" | "linkChanges"> {
-    const { current, transport, changes } = this.#link;
-    const { roundTripMs: value, silentMs: ageMs } = current?.session ?? {};
-    return {
-      linkChanges: changes,
-      ...(current === undefined || transport === undefined
-        ? {}
-        : { transport: this.#options.access.describeTransport(transport) }),
-      ...(value === undefined || ageMs === undefined ? {} : { roundTrip: { value, ageMs } }),
-    };
   }
 
   async #everybody(warnings: string[], signal: AbortSignal): Promise<readonly InterceptInfo[]> {

@@ -13,6 +13,7 @@ import { isMissingPermission } from "#kube/status.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import { buildManager } from "./manifest.ts";
 import { createdNamespaceLabel, isOurs, managerName, managerSelector, managerSelectorText } from "./marks.ts";
+import { ensureDirectService, removeDirectService } from "./direct-service.ts";
 import { listNodeIps, removeNodeList } from "./node-list.ts";
 import { Patience, WaitLimit } from "./patience.ts";
 import { judgeRollout } from "./rollout-state.ts";
@@ -27,6 +28,8 @@ export interface EnsureManagerOptions {
   readonly namespace?: string | undefined;
   readonly image: ImageChoice;
   readonly env?: Readonly<Record<string, string>>;
+  /** How its direct port is made reachable (direct-service.ts); as it is when left out. */
+  readonly direct?: string | undefined;
   readonly onProgress: Progress;
   readonly signal: AbortSignal;
   /** Whole wait for readiness; default 2 minutes. */
@@ -67,6 +70,9 @@ export async function ensureManager(kube: Kube, options: EnsureManagerOptions): 
   const found = await findManager(kube, candidates, options.signal);
   if (found !== undefined) {
     const pod = await waitForManager(kube, found.namespace, options);
+    if (options.direct !== undefined) {
+      await ensureDirectService(kube, found.namespace, options.direct, options.signal);
+    }
     return {
       ...describePod(pod, found.namespace),
       version: found.version,
@@ -76,6 +82,7 @@ export async function ensureManager(kube: Kube, options: EnsureManagerOptions): 
   }
   const { namespace, created, warnings } = await install(kube, candidates, options);
   try {
+    if (options.direct !== undefined) await ensureDirectService(kube, namespace, options.direct, options.signal);
     const pod = await waitForManager(kube, namespace, options);
     return { ...describePod(pod, namespace), version: softwareVersion, installed: true, warnings };
   } catch (error) {
@@ -353,6 +360,7 @@ export async function removeManager(
       if (left !== undefined) notes.push(left);
     }
     await removeNodeList(kube, namespace, signal);
+    await removeDirectService(kube, namespace, signal);
     const note = await removeNamespace(kube, namespace, signal);
     if (note !== undefined) notes.push(note);
   }

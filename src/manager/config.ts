@@ -3,7 +3,7 @@
 import { networkInterfaces } from "node:os";
 import { AppError } from "#base/error.ts";
 import type { LogLevel } from "#base/log.ts";
-import { managerAgentPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
+import { managerAgentPort, managerDirectPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
 import { rangeSet } from "#egress/guard.ts";
 
 export interface ManagerConfig {
@@ -22,7 +22,12 @@ export interface ManagerConfig {
   readonly resolvConfPath: string;
   readonly logLevel: LogLevel;
   /** 0 takes any free port (tests). */
-  readonly ports: { readonly laptop: number; readonly agent: number; readonly health: number };
+  readonly ports: {
+    readonly laptop: number;
+    readonly agent: number;
+    readonly health: number;
+    readonly direct: number;
+  };
 }
 
 const logLevels: readonly LogLevel[] = ["trace", "debug", "info", "warn", "error", "silent"];
@@ -41,7 +46,12 @@ export function parseManagerConfig(env: NodeJS.ProcessEnv = process.env): Manage
     apiServiceHost: env["KUBERNETES_SERVICE_HOST"],
     resolvConfPath: "/etc/resolv.conf",
     logLevel: parseLogLevel(env["TELEPRESENCE_LOG_LEVEL"]),
-    ports: { laptop: managerLaptopPort, agent: managerAgentPort, health: managerHealthPort },
+    ports: {
+      laptop: managerLaptopPort,
+      agent: managerAgentPort,
+      health: managerHealthPort,
+      direct: managerDirectPort,
+    },
   });
 }
 

@@ -15,6 +15,7 @@ import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
 import { deadline, linkSignals } from "#base/abort.ts";
 import type { OpenRequest } from "#wire/open.ts";
+import type { DirectAdmissions } from "./direct-door.ts";
 import type { Dialer } from "#egress/dial.ts";
 import { acceptOutbound } from "#egress/accept.ts";
 import type { Resolver } from "#egress/resolve.ts";
@@ -37,6 +38,9 @@ export interface LaptopDoor {
   readonly facts: ManagerFacts;
   readonly hello: Hello;
   readonly sessions: ResumableSessions;
+  readonly direct: DirectAdmissions;
+  /** Where a NodePort is open. */
+  readonly nodeAddresses: readonly string[];
   readonly refusals: RefusalLog;
   readonly clock: Clock;
   readonly log: Logger;
@@ -49,11 +53,12 @@ export async function acceptLaptop(
   transport: Duplex,
   door: LaptopDoor,
   signal: AbortSignal,
+  onlySessionId?: string,
 ): Promise<Laptop | undefined> {
   const { clock, log, hello } = door;
   const limits = { maxStreams, budgetBytes: managerBudgetBytes };
   const options = { transport, hello, expectRole: "laptop", limits, clock, log, signal } as const;
-  const session = await door.sessions.accept(options);
+  const session = await door.sessions.accept(options, onlySessionId);
   if (session === undefined) return undefined;
   const laptop = new Laptop(session, door);
   laptop.serve();
@@ -176,11 +181,22 @@ export class Laptop {
         const answer = await resolver.exchange(Buffer.from(message, "base64"), signal);
         return { message: Buffer.from(answer).toString("base64") };
       },
+      "direct.admit": ({ fingerprint }) => this.#admitDirectly(fingerprint),
       depart: async (_params, signal) => {
         await registry.depart(this.#arrived(), signal);
         return {};
       },
     };
+  }
+
+  #admitDirectly(fingerprint: string): { forMs: number; nodeAddresses: string[] } {
+    this.#arrived();
+    const { sessions, direct, nodeAddresses } = this.#door;
+    const place = sessions.placeOf(this.#session);
+    if (place === undefined) throw new AppError("unsupported", "this link cannot go on over another connection");
+    if (place.isAdmitted) throw new AppError("denied", "a session is proved through a port-forward only");
+    void this.#session.closed.then(() => direct.end(place.sessionId));
+    return { forMs: direct.admit(place.sessionId, fingerprint), nodeAddresses: [...nodeAddresses] };
   }
 
   #arrived(): SessionRecord {

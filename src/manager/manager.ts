@@ -18,9 +18,10 @@ import type { Hello } from "#wire/hello.ts";
 import { acceptAgent } from "./agent-link.ts";
 import { interfaceAddresses } from "./config.ts";
 import type { ManagerConfig } from "./config.ts";
+import { DirectAdmissions } from "./direct-door.ts";
 import { startHealthServer } from "./health.ts";
 import { acceptLaptop } from "./laptop-link.ts";
-import type { ManagerFacts } from "./laptop-link.ts";
+import type { LaptopDoor, ManagerFacts } from "./laptop-link.ts";
 import { Dialer } from "#egress/dial.ts";
 import { createDialGuard } from "#egress/guard.ts";
 import type { DialGuard, NodeGuard } from "#egress/guard.ts";
@@ -53,6 +54,7 @@ export interface Manager extends AsyncDisposable {
   readonly laptopPort: number;
   readonly agentPort: number;
   readonly healthPort: number;
+  readonly directPort: number;
   readonly registry: Registry;
 }
 
@@ -81,7 +83,10 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
     const links = scope.use(new OpenLinks(clock));
     const shared = { registry, dialer, resolver, identity, hello, refusals, clock, log, links, signal: scope.signal };
     const agents = scope.use(await openAgentDoor(shared, config));
-    const laptops = scope.use(await openLaptopDoor(shared, config, resolvConf));
+    const door = laptopDoor(shared, config, resolvConf);
+    scope.use(door.direct);
+    const laptops = scope.use(await openLaptopDoor(shared, config, door));
+    const direct = scope.use(await openDirectDoor(shared, config, door));
     const health = scope.use(await startHealthServer(config.ports.health, () => !scope.disposed));
     log.info("manager started", { pod: config.podName, fingerprint: identity.fingerprint });
     return {
@@ -89,6 +94,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
       laptopPort: laptops.port,
       agentPort: agents.port,
       healthPort: health.port,
+      directPort: direct.port,
       registry,
       [Symbol.asyncDispose]: () => scope[Symbol.asyncDispose](),
     };
@@ -128,12 +134,7 @@ async function openAgentDoor(shared: Shared, config: ManagerConfig): Promise<Pin
   });
 }
 
-async function openLaptopDoor(
-  shared: Shared,
-  config: ManagerConfig,
-  resolvConf: ResolvConf,
-): Promise<LoopbackListener> {
-  const { refusals, links, signal } = shared;
+function laptopDoor(shared: Shared, config: ManagerConfig, resolvConf: ResolvConf): LaptopDoor {
   const facts: ManagerFacts = {
     manager: {
       version: softwareVersion,
@@ -145,7 +146,34 @@ async function openLaptopDoor(
     dns: { clusterDomain: clusterDomainOf(resolvConf), nameservers: [...resolvConf.nameservers] },
     ...(config.apiServiceHost === undefined ? {} : { apiServiceHost: config.apiServiceHost }),
   };
-  const door = { ...shared, facts, sessions: new ResumableSessions() };
+  const direct = new DirectAdmissions(shared.clock);
+  return { ...shared, facts, sessions: new ResumableSessions(), direct, nodeAddresses: config.nodeIps };
+}
+
+/** For sessions that began at the laptops' door, and were proved there. */
+async function openDirectDoor(shared: Shared, config: ManagerConfig, door: LaptopDoor): Promise<PinnedListener> {
+  const { refusals, links, signal } = shared;
+  return await listenPinned({
+    identity: shared.identity,
+    port: config.ports.direct,
+    host: (await hasIpv6()) ? "::" : "0.0.0.0",
+    isTrusted: (fingerprint) => door.direct.isAdmitted(fingerprint),
+    onConnection: (socket, fingerprint) => {
+      const sessionId = door.direct.take(socket, fingerprint);
+      if (sessionId === undefined) socket.destroy();
+      else {
+        void links.keep(acceptLaptop(socket, door, signal, sessionId), (reason) =>
+          refusals.warn("direct laptop link refused", { key: abbreviate(fingerprint), reason }),
+        );
+      }
+    },
+    onStranger: ({ address, fingerprint, reason }) =>
+      refusals.warn("stranger refused on the laptops' direct port", { address, key: abbreviate(fingerprint), reason }),
+  });
+}
+
+async function openLaptopDoor(shared: Shared, config: ManagerConfig, door: LaptopDoor): Promise<LoopbackListener> {
+  const { refusals, links, signal } = shared;
   return await listenOnLoopback(config.ports.laptop, (socket) => {
     void links.keep(acceptLaptop(socket, door, signal), (reason) => refusals.warn("laptop link refused", { reason }));
   });

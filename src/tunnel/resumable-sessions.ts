@@ -15,8 +15,15 @@ import type { TunnelSession } from "./tunnel.ts";
 
 type AcceptOptions = Omit<OpenSessionOptions, "role">;
 
+interface Entry {
+  readonly session: Session;
+  readonly resumption: Resumption;
+  /** The present transport came to a door where only this session may go on. */
+  isAdmitted: boolean;
+}
+
 export class ResumableSessions {
-  readonly #sessions = new Map<string, { readonly session: Session; readonly resumption: Resumption }>();
+  readonly #sessions = new Map<string, Entry>();
 
   get size(): number {
     return this.#sessions.size;
@@ -24,15 +31,18 @@ export class ResumableSessions {
 
   /**
    * Answers a HELLO. Resolves with the new session, or with nothing when the transport was one for a session that stands.
-   * Otherwise as `openSession`.
+   * Otherwise as `openSession`. With `onlySessionId` nothing begins here, and only that session goes on.
    */
-  accept(options: AcceptOptions): Promise<TunnelSession | undefined> {
+  accept(options: AcceptOptions, onlySessionId?: string): Promise<TunnelSession | undefined> {
     const answer = (theirs: Hello): Hello => {
+      if (onlySessionId !== undefined && theirs.resume?.sessionId !== onlySessionId) {
+        throw new AppError("denied", "only the session that was admitted may go on here, and none begins here");
+      }
       if (!canResume(options.hello, theirs)) return options.hello;
       return { ...options.hello, resume: this.#answer(theirs) };
     };
     const handshake = { ...options, role: "accepter", answer } as const;
-    return exchangeHello(handshake, (done) => this.#complete(options, done));
+    return exchangeHello(handshake, (done) => this.#complete(options, done, onlySessionId !== undefined));
   }
 
   #answer({ resume }: Hello): NonNullable<Hello["resume"]> {
@@ -58,10 +68,20 @@ export class ResumableSessions {
     return { sessionId, token, epoch, receivedSeq: known.session.stopReading() };
   }
 
-  #complete(options: AcceptOptions, handshake: Handshake): TunnelSession | undefined {
+  /** The session's name, and whether its transport came to a door where only this session may go on. */
+  placeOf(session: TunnelSession): { readonly sessionId: string; readonly isAdmitted: boolean } | undefined {
+    for (const [sessionId, entry] of this.#sessions) {
+      if (entry.session === session) return { sessionId, isAdmitted: entry.isAdmitted };
+    }
+    return undefined;
+  }
+
+  #complete(options: AcceptOptions, handshake: Handshake, isAdmitted: boolean): TunnelSession | undefined {
     const { peer, mine, rest } = handshake;
     if (peer.resume !== undefined && mine.resume !== undefined) {
-      this.#sessions.get(mine.resume.sessionId)?.session.continueOn(options.transport, rest, peer.resume.receivedSeq);
+      const known = this.#sessions.get(mine.resume.sessionId);
+      if (known !== undefined) known.isAdmitted = isAdmitted;
+      known?.session.continueOn(options.transport, rest, peer.resume.receivedSeq);
       return undefined;
     }
     const resumption = resumptionOf(mine.resume);
@@ -71,7 +91,7 @@ export class ResumableSessions {
   }
 
   #keep(session: Session, resumption: Resumption): void {
-    this.#sessions.set(resumption.sessionId, { session, resumption });
+    this.#sessions.set(resumption.sessionId, { session, resumption, isAdmitted: false });
     void session.closed.then(() => this.#sessions.delete(resumption.sessionId));
   }
 }

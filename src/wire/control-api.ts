@@ -32,6 +32,10 @@ const rootlessSchema = z.object({
 });
 
 /** How to reach, and if missing install, the manager. Shared by every call that may connect. */
+/** `auto`: straight to the manager where that has been made possible, and by port-forward meanwhile and otherwise. */
+export const transportWishes = ["auto", "port-forward", "direct"] as const;
+export type TransportWish = (typeof transportWishes)[number];
+
 export const connectOptionsSchema = z.object({
   kube: kubeFlagsSchema,
   managerNamespace: namespace.optional(),
@@ -48,6 +52,10 @@ export const connectOptionsSchema = z.object({
   image: z.string().max(512).optional(),
   imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).optional(),
   rootless: rootlessSchema.optional(),
+  /** How the link to the manager goes; `auto` when left out. */
+  transport: z.enum(transportWishes).optional(),
+  /** Makes the manager's direct port reachable: `nodeport`, `loadbalancer`, or where something else leads to it. */
+  direct: z.string().max(300).optional(),
 });
 export type ConnectOptions = z.infer<typeof connectOptionsSchema>;
 
@@ -90,7 +98,14 @@ export const daemonStatusSchema = z.object({
   problem: z.string().optional(),
   /** Median of the link's last heart-beats; the age is that of the last answer. */
   roundTrip: checked(z.number()).optional(),
-  transport: z.object({ name: z.string(), protocol: z.string() }).optional(),
+  transport: z
+    .object({
+      name: z.string(),
+      protocol: z.string(),
+      /** Why it is not another. */
+      note: z.string().optional(),
+    })
+    .optional(),
   /** Since `connect`. */
   linkChanges: z
     .object({

@@ -11,6 +11,8 @@ export const managerLaptopPort = 8081;
 export const managerAgentPort = 8443;
 /** Readiness and metrics (no secrets), pod port. */
 export const managerHealthPort = 8080;
+/** Where laptops come straight, by TLS, once their session has been proved through a port-forward. */
+export const managerDirectPort = 8444;
 
 /** `Rollout` is Argo's; a peer of an older version knows the first three. */
 export const workloadKinds = [
@@ -261,6 +263,18 @@ export const managerApi = {
   "agents.trust": method(z.object({ agents: z.array(trustedAgentSchema).max(2000) }), empty),
   /** One DNS message, base64, to the cluster's resolver; the answer as it came. */
   "dns.exchange": method(z.object({ message: z.string().max(90_000) }), z.object({ message: z.string() })),
+  /**
+   * Lets whoever holds this key go on with this session on `managerDirectPort`, for so long. Only through a port-forward:
+   * `denied` on a session that is carried by that port itself.
+   */
+  "direct.admit": method(
+    z.object({ fingerprint: z.string().regex(/^[0-9a-f]{64}$/) }),
+    z.object({
+      forMs: z.number(),
+      /** Addresses of nodes on which a NodePort is open. */
+      nodeAddresses: z.array(z.string()),
+    }),
+  ),
   /** Ends the session and its intercepts at once, drained. */
   depart: method(empty, empty),
 } as const;

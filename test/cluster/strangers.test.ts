@@ -7,7 +7,7 @@ import * as cluster from "#testbed/cluster.ts";
 import * as layout from "#testbed/layout.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { agentHealthPort, agentIntroductionPort } from "#wire/agent-api.ts";
-import { managerAgentPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
+import { managerAgentPort, managerDirectPort, managerHealthPort, managerLaptopPort } from "#wire/manager-api.ts";
 import { Lab, apply, kubectl, rolledOut, until, webApp, report } from "./lab.ts";
 import type { StrangerArgs } from "./stranger-driver.ts";
 import { stage } from "./stage.ts";
@@ -53,9 +53,11 @@ const turnedAway = expect.stringMatching(/^(closed|ECONNRESET|ERR_SSL_\w+|EPIPE)
 describe("a pod of the cluster", () => {
   test("is turned away at the manager without a key, and with one that nobody introduced", async () => {
     const key = createIdentity("stranger");
-    const [plain, tls] = [`${managerAgentPort}`, `${managerAgentPort}:tls`];
-    expect(await knock(managerPod.ip, [plain, tls])).toEqual({ [plain]: turnedAway, [tls]: turnedAway });
-    expect(await knock(managerPod.ip, [tls], key)).toEqual({ [tls]: turnedAway });
+    for (const port of [managerAgentPort, managerDirectPort]) {
+      const [plain, tls] = [`${port}`, `${port}:tls`];
+      expect(await knock(managerPod.ip, [plain, tls])).toEqual({ [plain]: turnedAway, [tls]: turnedAway });
+      expect(await knock(managerPod.ip, [tls], key)).toEqual({ [tls]: turnedAway });
+    }
     await until("the refusal in the manager's log", async () => {
       const log = await kubectl("logs", "-n", manager, managerPod.name);
       return log.split("\n").some((line) => line.includes('"warn"') && /refused|stranger|turned away/.test(line));

@@ -62,11 +62,12 @@ describe("uninstall --everything, as a user of one namespace", () => {
     const kinds = "deployments,services,serviceaccounts,roles,rolebindings,configmaps,secrets,networkpolicies";
     const objects = async (): Promise<string> => await kubectl("get", kinds, "-n", "solo", "-o", "name");
     const before = [await objects(), await template("web", "solo"), await solo.traces()];
-    const connected = await solo.cli(["connect"]);
+    const connected = await solo.cli(["connect", "--direct", "nodeport"]);
     expect(connected.code).toBe(0);
-    expect(connected.stderr).toMatch(/^Warning: the traffic-manager was installed in namespace solo, because /);
+    expect(connected.stderr).toMatch(/^Warning: the traffic-manager was installed in namespace solo, because .*\n$/);
     await solo.ok("intercept", "web", "--port", "18502");
     expect(await objects()).toContain("deployment.apps/traffic-manager");
+    expect(await objects()).toContain("service/traffic-manager-direct");
     const said = await solo.ok("uninstall", "--everything");
     expect(said).toContain("Deployment web: traffic-agent removed");
     expect([await objects(), await template("web", "solo"), await solo.traces()]).toEqual(before);

@@ -99,10 +99,14 @@ function interceptLines(info: InterceptInfo): readonly string[] {
 
 const count = (times: number): string => (times === 1 ? "once" : `${times} times`);
 
+function describeTransport({ name, protocol, note }: NonNullable<DaemonStatus["transport"]>): string {
+  return `${name} (${protocol})${note === undefined ? "" : `; ${note}`}`;
+}
+
 /** The link to the manager. */
 function linkPairs({ transport, roundTrip, linkChanges }: DaemonStatus): readonly KeyValue[] {
   const pairs: KeyValue[] = [];
-  if (transport !== undefined) pairs.push({ key: "Transport", value: `${transport.name} (${transport.protocol})` });
+  if (transport !== undefined) pairs.push({ key: "Transport", value: describeTransport(transport) });
   if (roundTrip !== undefined) {
     const ms = Number(roundTrip.value.toFixed(2));
     pairs.push({ key: "Round trip", value: `${ms} ms, last answer ${formatDuration(roundTrip.ageMs)} ago` });
@@ -256,6 +260,7 @@ function linkToJson({ transport, roundTrip, linkChanges }: DaemonStatus): Readon
   return {
     transport: transport?.name,
     transport_protocol: transport?.protocol,
+    transport_note: transport?.note,
     round_trip_ms: roundTrip?.value,
     round_trip_age_ms: roundTrip?.ageMs,
     link_lost: linkChanges?.lost,

@@ -73,7 +73,7 @@ export async function testManager(
       apiServiceHost: undefined,
       resolvConfPath: join(import.meta.dirname, "resolv.conf"),
       logLevel: "silent",
-      ports: { laptop: 0, agent: 0, health: 0 },
+      ports: { laptop: 0, agent: 0, health: 0, direct: 0 },
       ...options.config,
     },
     clock: options.clock ?? systemClock,

@@ -222,7 +222,7 @@ describe("the manager", () => {
       podIps: ["10.0.0.1", "fd00::1"],
       denyRanges: ["10.9.0.0/16", "fd09::/16"],
       allowNodes: true,
-      ports: { laptop: 8081, agent: 8443, health: 8080 },
+      ports: { laptop: 8081, agent: 8443, health: 8080, direct: 8444 },
     });
     expect(() => parseManagerConfig({ TELEPRESENCE_DENY_RANGES: "ten" })).toThrow('"ten"');
     expect(() => parseManagerConfig({ TELEPRESENCE_ALLOW_NODES: "yes" })).toThrow("expected true or false");

@@ -85,7 +85,7 @@ function once<Name extends string, Of extends Record<Name, (...args: never[]) =>
 async function replaceManager(cluster: Cluster): Promise<void> {
   const old = cluster.manager;
   await old[Symbol.asyncDispose]();
-  const config = { ports: { laptop: 0, agent: old.agentPort, health: 0 } };
+  const config = { ports: { laptop: 0, agent: old.agentPort, health: 0, direct: 0 } };
   cluster.manager = stack.use(await testManager({ guard: anything, config }));
 }
 

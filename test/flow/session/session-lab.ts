@@ -16,6 +16,7 @@ import type {
   WorkloadNews,
   WorkloadPod,
 } from "#daemon/intercepts/workload-access.ts";
+import type { DirectService } from "#daemon/direct-way.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
 import type { Manager } from "#manager/manager.ts";
 import { anything, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
@@ -62,6 +63,11 @@ export class Cluster implements ClusterAccess {
   async openManager(_signal?: AbortSignal): ReturnType<ClusterAccess["openManager"]> {
     this.#toManager = await dial(this.manager.laptopPort);
     return this.#toManager;
+  }
+  /** Whether the direct port has been made reachable. */
+  direct: DirectService | undefined;
+  findDirect(): Promise<DirectService | undefined> {
+    return Promise.resolve(this.direct);
   }
   describeTransport(): ReturnType<ClusterAccess["describeTransport"]> {
     return { name: "port-forward", protocol: "WebSocket" };

@@ -216,7 +216,7 @@ describe("intercept()", () => {
     const { agentPort } = cluster.manager;
     await cluster.manager[Symbol.asyncDispose]();
     cluster.manager = stack.use(
-      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0, direct: 0 } } }),
     );
     await expect.poll(async () => (await session.status(never)).state, { timeout: 10_000 }).toBe("Connected");
     rollout.resolve({ agent: "sidecar", warnings: [] });
@@ -345,7 +345,7 @@ describe("a session", () => {
     await cluster.manager[Symbol.asyncDispose]();
     for (const agent of cluster.agents.values()) expect(await ask(portOf(agent), "x")).toBe("application:x");
     cluster.manager = stack.use(
-      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0, direct: 0 } } }),
     );
     for (const agent of cluster.agents.values()) {
       await expect.poll(() => ask(portOf(agent), "x"), { timeout: 10_000 }).toBe("laptop:x");
@@ -365,7 +365,7 @@ describe("a session", () => {
     const { agentPort } = cluster.manager;
     await cluster.manager[Symbol.asyncDispose]();
     cluster.manager = stack.use(
-      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0, direct: 0 } } }),
     );
     await expect.poll(() => session.intercepts.map(({ state }) => state), { timeout: 10_000 }).toEqual(["active"]);
     expect(session.intercepts[0]?.spec.filter).toBe(info.spec.filter);
@@ -393,7 +393,7 @@ describe("a session", () => {
     const { agentPort } = cluster.manager;
     await cluster.manager[Symbol.asyncDispose]();
     const manager = stack.use(
-      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+      await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0, direct: 0 } } }),
     );
     const [announced, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const create = manager.registry.create.bind(manager.registry);
@@ -496,7 +496,10 @@ describe("a session", () => {
     cluster.restoreManager = async () => {
       installations += 1;
       cluster.manager = stack.use(
-        await testManager({ guard: anything, config: { ports: { laptop: 0, agent: agentPort, health: 0 } } }),
+        await testManager({
+          guard: anything,
+          config: { ports: { laptop: 0, agent: agentPort, health: 0, direct: 0 } },
+        }),
       );
       return { installed: true, warnings: ["installed elsewhere"] };
     };
