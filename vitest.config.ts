@@ -1,4 +1,5 @@
-// Test tiers. unit: beside the code; flow: both ends in one process, no privilege; netns: real TUN,
+// Test tiers. unit: beside the code; flow: both ends in one process, no privilege; services: with outside servers that
+// Debian has; netns: real TUN,
 // resolver and routes in namespaces the tests make (root); cluster: the one-node cluster of testbed/.
 import { defineConfig } from "vitest/config";
 
@@ -27,6 +28,7 @@ export default defineConfig({
         globalSetup: "test/flow/cli/programs.ts",
         execArgv: roomForTheYoung,
       }),
+      tier("services", ["test/services/**/*.test.ts"], { testTimeout: 30_000, hookTimeout: 60_000, ...serial }),
       tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
       tier("cluster", ["test/cluster/**/*.test.ts"], { testTimeout: 180_000, hookTimeout: 300_000, ...serial }),
     ],

@@ -12,6 +12,7 @@ import { imageFile } from "./image.ts";
 import { runCaptured, runInherited } from "./process.ts";
 import { addCounts, countReport, formatCounts, noTests } from "./report.ts";
 import type { Counts, VitestReport } from "./report.ts";
+import { installServicePackages } from "./service-packages.ts";
 
 interface Tier {
   readonly name: string;
@@ -29,6 +30,11 @@ const tiers: readonly Tier[] = [
   { name: "unit", what: "each file by itself (usually 10 s)", prepare: nothing },
   { name: "architecture", what: "the import ladder and the style budgets (usually 3 s)", prepare: nothing },
   { name: "flow", what: "both ends in one process (usually 10 s)", prepare: nothing },
+  {
+    name: "services",
+    what: "servers that Debian has: PostgreSQL (usually 20 s)",
+    prepare: () => installServicePackages(say),
+  },
   { name: "netns", what: "real devices, routes and resolvers (usually 1 min)", prepare: prepareMachine },
   {
     name: "cluster",

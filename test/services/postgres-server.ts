@@ -1,0 +1,75 @@
+// A PostgreSQL of the test's own: Debian's programs, a new cluster in a folder of /tmp, an ordinary user, a Unix socket
+// that only the folder's owner reaches, and no port. It ends with the test.
+import { execFileSync, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { chownSync, globSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+export class PostgresServer implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #server: ChildProcess;
+  #databases = 0;
+
+  private constructor(folder: string, server: ChildProcess) {
+    this.#folder = folder;
+    this.#server = server;
+  }
+
+  static async start(): Promise<PostgresServer> {
+    const programs = globSync("/usr/lib/postgresql/*/bin").toSorted().at(-1);
+    if (programs === undefined) throw new Error("the machine has no PostgreSQL; npm test -- services installs it");
+    const folder = mkdtempSync(join(tmpdir(), "telepresence-postgres-"));
+    const user = ordinaryUser();
+    if (user.uid !== undefined && user.gid !== undefined) chownSync(folder, user.uid, user.gid);
+    const data = join(folder, "data");
+    const words = ["-D", data, "-U", "cloud", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
+    execFileSync(join(programs, "initdb"), words, { ...user, stdio: "ignore", cwd: folder });
+    const settings = [
+      "listen_addresses=",
+      `unix_socket_directories=${folder}`,
+      "fsync=off",
+      "full_page_writes=off",
+      "autovacuum=off",
+      "max_connections=60",
+    ];
+    const server = spawn(join(programs, "postgres"), ["-D", data, ...settings.flatMap((each) => ["-c", each])], {
+      ...user,
+      cwd: folder,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const lines: string[] = [];
+    for await (const line of createInterface({ input: server.stderr })) {
+      lines.push(line);
+      if (line.includes("ready to accept connections")) break;
+    }
+    server.stderr.resume();
+    if (server.exitCode !== null) throw new Error(`PostgreSQL did not start: ${lines.join("; ")}`);
+    return new PostgresServer(folder, server);
+  }
+
+  /** A new, empty schema, which connections by this address take for their database; a real one takes a second. */
+  newDatabase(): string {
+    const name = `test_${++this.#databases}`;
+    const words = ["-h", this.#folder, "-U", "cloud", "-d", "postgres", "-qc", `CREATE SCHEMA ${name}`];
+    execFileSync("psql", words, { stdio: "ignore" });
+    const query = new URLSearchParams({ host: this.#folder, options: `-csearch_path=${name}` });
+    return `postgres://cloud@localhost/postgres?${query}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#server, "exit");
+    this.#server.kill("SIGINT"); // a fast shutdown
+    await ended;
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** PostgreSQL refuses to be root; its package has made a user for it. */
+function ordinaryUser(): { readonly uid?: number; readonly gid?: number } {
+  if (process.getuid?.() !== 0) return {};
+  const id = (flag: string): number => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
+  return { uid: id("-u"), gid: id("-g") };
+}
