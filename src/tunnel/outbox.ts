@@ -5,7 +5,7 @@
 // where the session outlives its own.
 // Invariant: sequence numbers are given in the order of the bytes on the transport.
 import type { Duplex } from "node:stream";
-import { encodeFrame, frameHeaderBytes, frameTypes, isSequenced } from "#wire/frame.ts";
+import { encodeHeader, frameHeaderBytes, frameTypes, isSequenced } from "#wire/frame.ts";
 import type { FrameType } from "#wire/frame.ts";
 import { maxQueuedDatagramBytes, maxUnacknowledgedBytes } from "#wire/limits.ts";
 import { SendBuffer } from "./send-buffer.ts";
@@ -49,7 +49,7 @@ const noBytes = new Uint8Array(0);
 export class Outbox {
   readonly #options: OutboxOptions;
   /** Frames of the link itself, which concern one transport: they overtake. */
-  #beats: Uint8Array[] = [];
+  #beats: ControlFrame[] = [];
   #beatBytes = 0;
   #control: ControlFrame[] = [];
   #controlBytes = 0;
@@ -91,7 +91,7 @@ export class Outbox {
 
   /** Nothing leaves until there is another transport, which is not told what only concerned this one. */
   detach(): void {
-    this.#takeBeats();
+    this.#forgetBeats();
     this.#transport?.off("drain", this.#onDrain);
     this.#transport = undefined;
     this.#blocked = true;
@@ -123,7 +123,7 @@ export class Outbox {
       this.#control.push({ type, streamId, payload });
       this.#controlBytes += frameHeaderBytes + payload.length;
     } else {
-      this.#beats.push(encodeFrame({ type, streamId, seq: 0, payload }));
+      this.#beats.push({ type, streamId, payload });
       this.#beatBytes += frameHeaderBytes + payload.length;
     }
     this.#schedule();
@@ -227,11 +227,23 @@ export class Outbox {
     return true;
   }
 
+  /** As one piece, or none. */
   #takeBeats(): Uint8Array[] {
-    const beats = this.#beats;
+    if (this.#beats.length === 0) return [];
+    const bytes = new Uint8Array(this.#beatBytes);
+    let end = 0;
+    for (const { type, streamId, payload } of this.#beats) {
+      encodeHeader(bytes, end, { type, streamId, seq: 0, length: payload.length });
+      bytes.set(payload, end + frameHeaderBytes);
+      end += frameHeaderBytes + payload.length;
+    }
+    this.#forgetBeats();
+    return [bytes];
+  }
+
+  #forgetBeats(): void {
     this.#beats = [];
     this.#beatBytes = 0;
-    return beats;
   }
 
   /** Of what is kept, what the present transport has still to be given. */
