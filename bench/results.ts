@@ -13,6 +13,7 @@ export interface Figure {
   readonly unit: string;
 }
 
+export type Add = (figure: Figure) => void;
 export type Report = (name: string, figure: string) => void;
 
 export class Results {
@@ -26,7 +27,7 @@ export class Results {
     this.#report = report;
   }
 
-  readonly add = (figure: Figure): void => {
+  readonly add: Add = (figure) => {
     this.#figures.push(figure);
     const beside = figure.base === undefined ? "" : `   ${figure.baseName} ${round(figure.base)}`;
     this.#report(figure.what, `${round(figure.ours)} ${figure.unit}${beside}`);

@@ -1,0 +1,200 @@
+// What goes through the device: bulk, round trips, connections, names, datagrams. The base lines are measured in turns
+// with ours, so that what else the machine does hits both.
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as cluster from "#testbed/cluster.ts";
+import { checkoutRoot } from "#testbed/layout.ts";
+import { median } from "./results.ts";
+import type { Add } from "./results.ts";
+import {
+  anonymousMegabytes,
+  cpuSeconds,
+  laptopProcess,
+  namespace,
+  node,
+  podProcess,
+  repeated,
+  script,
+} from "./stage.ts";
+import { nameCount } from "./target.ts";
+
+const rounds = 3;
+const bulkSeconds = 3;
+const openConnections = 10_000;
+const forwarded = "http://127.0.0.1:8080/";
+const ours = "http://target/";
+const baseName = "kubectl port-forward";
+
+export async function benchTraffic(add: Add): Promise<void> {
+  const forward = await portForward(["8080:8080"]);
+  try {
+    await benchBulk(add);
+    const roundTripMs = await benchRoundTrips(add);
+    await benchNewConnections(add);
+    await benchNames(add);
+    await benchDatagrams(add, roundTripMs);
+    await benchOpenConnections(add);
+  } finally {
+    forward.kill();
+  }
+}
+
+interface Bulk {
+  readonly gbitPerSecond: number;
+  /** Of the process that carries them on the laptop, and of the manager. */
+  readonly secondsPerGb: number;
+  readonly managerSecondsPerGb: number;
+}
+
+async function benchBulk(add: Add): Promise<void> {
+  const daemon = laptopProcess("daemon/start.js");
+  const kubectl = laptopProcess("kubectl port-forward");
+  const manager = await podProcess("telepresence", "app.kubernetes.io/name=traffic-manager", "traffic-manager");
+  const { stdout: pod } = await cluster.kubectl([
+    "get",
+    "pods",
+    "-n",
+    namespace,
+    "-l",
+    "app=target",
+    "-o",
+    "jsonpath={.items[0].metadata.name}",
+  ]);
+  for (const direction of ["up", "down"]) {
+    for (const streams of [1, 8]) {
+      const through = async (url: string, pid: number): Promise<Bulk> => {
+        const [before, managerBefore] = [cpuSeconds(pid), cpuSeconds(manager)];
+        const { gbitPerSecond } = await script<Bulk>(
+          "http-client.mjs",
+          `${url}${direction}`,
+          direction,
+          bulkSeconds,
+          streams,
+        );
+        const gigabytes = (gbitPerSecond / 8) * bulkSeconds;
+        return {
+          gbitPerSecond,
+          secondsPerGb: (cpuSeconds(pid) - before) / gigabytes,
+          managerSecondsPerGb: (cpuSeconds(manager) - managerBefore) / gigabytes,
+        };
+      };
+      const raw = async (): Promise<number> =>
+        (await script<Bulk>("raw-forward.ts", namespace, pod, direction, bulkSeconds, streams)).gbitPerSecond;
+      const seen = { ours: [] as Bulk[], kubectl: [] as Bulk[], raw: [] as number[] };
+      for (let round = 0; round < rounds; round++) {
+        seen.ours.push(await through(ours, daemon));
+        seen.kubectl.push(await through(forwarded, kubectl));
+        seen.raw.push(await raw());
+      }
+      const of = (runs: readonly Bulk[], key: keyof Bulk): number => median(runs.map((run) => run[key]));
+      const what = `bulk TCP ${direction}, ${streams} streams`;
+      const gbit = of(seen.ours, "gbitPerSecond");
+      add({ what, ours: gbit, base: of(seen.kubectl, "gbitPerSecond"), baseName, unit: "Gbit/s" });
+      add({ what, ours: gbit, base: median(seen.raw), baseName: "raw port-forward from Node", unit: "Gbit/s" });
+      const cost = { base: of(seen.kubectl, "secondsPerGb"), baseName, unit: "s/GB" };
+      add({ what: `${what}, processor time of the daemon`, ours: of(seen.ours, "secondsPerGb"), ...cost });
+      add({ what: `${what}, of the traffic-manager`, ours: of(seen.ours, "managerSecondsPerGb"), unit: "s/GB" });
+    }
+  }
+}
+
+interface RoundTrips {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** Median round trip through the port-forward of kubectl. */
+async function benchRoundTrips(add: Add): Promise<number> {
+  const measure = async (url: string): Promise<RoundTrips> =>
+    await script<RoundTrips>("http-client.mjs", url, "latency", 1000);
+  const seen = { ours: [] as RoundTrips[], base: [] as RoundTrips[] };
+  for (let round = 0; round < rounds; round++) {
+    seen.ours.push(await measure(ours));
+    seen.base.push(await measure(forwarded));
+  }
+  const pods = await inCluster<RoundTrips>(await targetUrl(), "latency", 1000);
+  for (const part of ["p50", "p99"] as const) {
+    const of = (runs: readonly RoundTrips[]): number => median(runs.map((run) => run[`${part}Ms`]));
+    const what = `HTTP keep-alive round trip, ${part}`;
+    add({ what, ours: of(seen.ours), base: of(seen.base), baseName, unit: "ms" });
+    add({ what: `${what}, pod to pod`, ours: pods[`${part}Ms`], unit: "ms" });
+  }
+  return median(seen.base.map((run) => run.p50Ms));
+}
+
+async function benchNewConnections(add: Add): Promise<void> {
+  const rate = async (url: string): Promise<number> =>
+    (await script<{ perSecond: number }>("http-client.mjs", url, "connections", 1000, 50)).perSecond;
+  const url = await targetUrl();
+  const what = "new connections, 50 at once";
+  const rateOfOurs = await repeated(() => rate(ours), rounds);
+  add({ what, ours: rateOfOurs, base: await repeated(() => rate(forwarded), rounds), baseName, unit: "requests/s" });
+  const base = await repeated(
+    async () => (await inCluster<{ perSecond: number }>(url, "connections", 1000, 50)).perSecond,
+    rounds,
+  );
+  add({ what, ours: rateOfOurs, base, baseName: "pod to pod", unit: "requests/s" });
+}
+
+async function benchNames(add: Add): Promise<void> {
+  const seen = await script<{ firstMs: number; cachedMs: number; lost: number }>(
+    "name-client.mjs",
+    nameCount,
+    `.${namespace}.svc.cluster.local`,
+  );
+  add({ what: "name of the cluster, first look-up, p50", ours: seen.firstMs, unit: "ms" });
+  add({ what: "name of the cluster, cached, p50", ours: seen.cachedMs, unit: "ms" });
+  add({ what: "1,000 look-ups at once, lost", ours: seen.lost, unit: "of 1000" });
+}
+
+async function benchDatagrams(add: Add, roundTripMs: number): Promise<void> {
+  const seen = await script<{ p50Ms: number; sent: number; lost: number }>("datagram-client.mjs", "target", 9000, 3);
+  const base = { base: roundTripMs, baseName: "HTTP through kubectl port-forward" };
+  add({ what: "UDP echo of 64 bytes, p50", ours: seen.p50Ms, ...base, unit: "ms" });
+  add({ what: "UDP echo, 10,000 datagrams/s, lost", ours: seen.lost, unit: `of ${seen.sent}` });
+}
+
+async function benchOpenConnections(add: Add): Promise<void> {
+  const daemon = laptopProcess("daemon/start.js");
+  add({ what: "anonymous memory of the daemon after all this", ours: anonymousMegabytes(daemon), unit: "MB" });
+  const client = join(checkoutRoot, "bench", "connections-client.mjs");
+  const spec = cluster.laptop([node, client, "target", "80", String(openConnections)]);
+  const child = spawn(spec.file, [...spec.args], { stdio: ["pipe", "pipe", "inherit"] });
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  const { answered } = JSON.parse(line.toString()) as { answered: number };
+  add({ what: "connections open at once, answered", ours: answered, unit: `of ${openConnections}` });
+  add({ what: "anonymous memory of the daemon with these", ours: anonymousMegabytes(daemon), unit: "MB" });
+  child.stdin.write("\n");
+  await once(child, "exit");
+}
+
+async function targetUrl(): Promise<string> {
+  const { stdout } = await cluster.kubectl([
+    "get",
+    "pods",
+    "-n",
+    namespace,
+    "-l",
+    "app=target",
+    "-o",
+    "jsonpath={.items[0].status.podIP}",
+  ]);
+  return `http://${stdout}:8080/`;
+}
+
+/** The client of HTTP in a pod. */
+async function inCluster<T>(url: string, ...args: readonly (string | number)[]): Promise<T> {
+  const source = readFileSync(join(checkoutRoot, "bench", "http-client.mjs"), "utf8");
+  const call = ["node", "--input-type=module", "-e", source, "client", url, ...args.map(String)];
+  const { stdout } = await cluster.kubectl(["exec", "-n", namespace, "deployment/caller", "--", ...call]);
+  return JSON.parse(stdout) as T;
+}
+
+async function portForward(ports: readonly string[]): Promise<ChildProcess> {
+  const spec = cluster.laptop(["kubectl", "port-forward", "-n", namespace, "deployment/target", ...ports]);
+  const child = spawn(spec.file, [...spec.args], { stdio: ["ignore", "pipe", "ignore"] });
+  await once(child.stdout, "data");
+  return child;
+}
