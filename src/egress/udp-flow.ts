@@ -13,12 +13,15 @@ import { translateSocketError } from "./dial.ts";
 
 /** chosen: a flow that is silent both ways for this long ends. */
 const idleMs = 60_000;
+/** chosen: what the kernel holds for us (it caps it at rmem_max): answers come in bursts, and we are busy with others. */
+const receiveBufferBytes = 1024 * 1024;
 /** chosen: bytes that may wait in a socket's send queue. */
 const maxSendQueueBytes = 1024 * 1024;
 
 /** A socket that talks to the target only. */
 export async function connectUdp(target: Endpoint): Promise<Socket> {
-  const socket = createSocket(isIPv6(target.address) ? "udp6" : "udp4");
+  const type = isIPv6(target.address) ? "udp6" : "udp4";
+  const socket = createSocket({ type, recvBufferSize: receiveBufferBytes });
   try {
     socket.connect(target.port, target.address);
     await once(socket, "connect");
