@@ -204,7 +204,6 @@ export class Session implements AsyncDisposable {
       network = scope.use(await options.openNetwork(link, first, scope));
       // Whoever lost or renewed the link meanwhile had no network to tell it to.
       if (link.current !== first) network.setSession(link.current?.session);
-
       const direct = DirectWay.begin(options, { link, network, scope });
       const session = new Session(options, { scope, link, network, intercepts, events, direct, first });
       if (options.transport === "direct") session.warnings.push(...((await direct?.firstWarnings(signal)) ?? []));
