@@ -2,10 +2,24 @@
 // rights; and what stands in its way on the laptop. Traps 12, 20, 24, 25, 56.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { apiServerUrl, binDir, homeDir, nodeAddress, ordinaryUser } from "#testbed/layout.ts";
+import { agentIntroductionPort } from "#wire/agent-api.ts";
+import { run, type RunResult } from "#testbed/exec.ts";
+import { apiServerUrl, binDir, homeDir, namespaces, nodeAddress, ordinaryUser } from "#testbed/layout.ts";
 import { tokenOf } from "#testbed/pki.ts";
 import { figure, timed } from "./call.ts";
-import { apply, field, kubectl, Lab, prepare, service, until } from "./lab.ts";
+import {
+  apply,
+  field,
+  freshNamespaces,
+  kubectl,
+  Lab,
+  prepare,
+  removeNamespaces,
+  rolledOut,
+  service,
+  until,
+  webApp,
+} from "./lab.ts";
 
 const lab = new Lab({});
 const hello = ["curl", "-sS", "-m", "10", "http://hello.default/"];
@@ -387,5 +401,60 @@ describe("the laptop's network", () => {
     await helloAnswers();
     expect((await lab.sh("getent hosts kube-dns.kube-system")).code).toBe(2);
     expect((await lab.sh("getent hosts kube-dns.kube-system.svc.cluster.local")).code).toBe(0);
+  });
+});
+
+describe("a laptop whose network leads to the cluster", () => {
+  const inNode = (...argv: string[]): Promise<RunResult> => run("ip", ["netns", "exec", namespaces.node, ...argv]);
+  const inRouter = (...argv: string[]): Promise<RunResult> => run("ip", ["netns", "exec", namespaces.router, ...argv]);
+  const ranges = ["10.244.0.0/16", "10.96.0.0/16"];
+  beforeAll(async () => {
+    await inNode("nft", "insert", "rule", "inet", "guard", "forwarding", "accept");
+    for (const range of ranges) await inRouter("ip", "route", "add", range, "via", nodeAddress);
+  });
+  afterAll(async () => {
+    for (const range of ranges) await inRouter("ip", "route", "del", range);
+    const { stdout } = await inNode("nft", "-a", "list", "chain", "inet", "guard", "forwarding");
+    const handle = /^\s*accept # handle (\d+)$/m.exec(stdout)?.[1] ?? "";
+    await inNode("nft", "delete", "rule", "inet", "guard", "forwarding", "handle", handle);
+  });
+
+  test("keeps its own way there, and is told", async () => {
+    const { code, stderr } = await lab.cli(["connect"]);
+    expect(code).toBe(0);
+    expect(stderr).toBe(
+      "Warning: this machine reaches 10.96.0.0/16 and 10.244.0.0/24 of the cluster by itself, by eth0: not routed here\n",
+    );
+    expect((await lab.sh("ip route get 10.96.0.10")).stdout).toContain("dev eth0");
+    expect((await lab.cli(["status"])).stdout).toMatch(/Reached directly\s*: \[10\.96\.0\.0\/16 10\.244\.0\.0\/24\]/);
+    await helloAnswers(); // by its name, which the cluster tells
+  });
+});
+
+describe("connect --via", () => {
+  const namespace = "it-via";
+  beforeAll(async () => {
+    await freshNamespaces(namespace);
+    await apply(namespace, ...webApp({ name: "web" }));
+    await rolledOut(namespace, "deployment/web");
+  });
+  afterAll(async () => {
+    await lab.quit();
+    await removeNamespaces(namespace);
+  });
+
+  test("has connections leave from the workload's pod, whose loopback is there, and goes on in another pod", async () => {
+    expect(await lab.cli(["connect", "-n", namespace, "--via", "deploy/web"])).toMatchObject({ code: 0, stderr: "" });
+    expect((await lab.cli(["status"])).stdout).toMatch(/Via\s*: web\n[^]*127\.0\.0\.0\/24 as 240\.0\.0\.0\/24/);
+    await helloAnswers();
+    const podOf = async (): Promise<string | undefined> =>
+      /in pod <b>(web-[\w-]+)<\/b>/.exec((await lab.sh("curl -sS -m 10 http://240.0.0.1:8000/")).stdout)?.[1];
+    const first = await podOf();
+    expect(first).toBeDefined();
+    // the agent's own ports are nobody's
+    expect((await lab.sh(`curl -sS -m 10 http://240.0.0.1:${agentIntroductionPort}/`)).code).toBe(7);
+    await kubectl("delete", "pod", "-n", namespace, first ?? "", "--wait=false");
+    await until("another pod to answer", async () => ![undefined, first].includes(await podOf()));
+    await helloAnswers();
   });
 });

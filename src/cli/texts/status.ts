@@ -169,7 +169,7 @@ function translatedPairs({
   );
   return [
     ...(lines.length === 0 ? [] : [{ key: "Seen elsewhere", value: "", below: lines }]),
-    ...(reached.length === 0 ? [] : [{ key: "Reached without", value: bracket(reached) }]),
+    ...(reached.length === 0 ? [] : [{ key: "Reached directly", value: bracket(reached) }]),
     ...(unrouted.length === 0
       ? []
       : [{ key: "Not routed", value: `${bracket(unrouted)} came while connected; quit and connect to reach it` }]),
