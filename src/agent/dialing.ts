@@ -21,8 +21,6 @@ export interface DialingOptions {
   readonly ownPorts: () => readonly number[];
   readonly clock: Clock;
   readonly log: Logger;
-  /** `/etc/resolv.conf` but in tests. */
-  readonly resolvConf?: string;
 }
 
 export class Dialing {
@@ -68,8 +66,7 @@ export class Dialing {
   }
 
   async #openResolver(): Promise<Resolver> {
-    const { clock, resolvConf = "/etc/resolv.conf" } = this.#options;
-    const { nameservers } = parseResolvConf(await readFile(resolvConf, "utf8"));
-    return new Resolver({ nameservers, clock });
+    const { nameservers } = parseResolvConf(await readFile("/etc/resolv.conf", "utf8"));
+    return new Resolver({ nameservers, clock: this.#options.clock });
   }
 }

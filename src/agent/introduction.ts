@@ -23,6 +23,9 @@ const sessionMs = 30_000;
 /** chosen: an introduction uses one stream; a laptop that dials from here (dialing.ts) is one person's programs. */
 const limits = { maxStreams: 1024, budgetBytes: 6 * 1024 * 1024 };
 
+/** chosen: one is used; each costs more than a stream that is dialled on. */
+const maxConversations = 4;
+
 export interface IntroductionOptions {
   readonly host: string;
   readonly port: number;
@@ -77,7 +80,7 @@ async function serve(transport: Socket, options: IntroductionOptions, signal: Ab
     return;
   }
   const patience = clock.after(sessionMs, () => session.destroy());
-  const visit: Visit = { dials: undefined, patience };
+  const visit: Visit = { dials: undefined, conversations: 0, patience };
   session.onIncoming((incoming) => accept(incoming, options, visit));
   await session.closed;
   patience[Symbol.dispose]();
@@ -87,6 +90,7 @@ async function serve(transport: Socket, options: IntroductionOptions, signal: Ab
 interface Visit {
   /** Set while this laptop dials from here. */
   dials: Disposable | undefined;
+  conversations: number;
   readonly patience: Disposable;
 }
 
@@ -98,6 +102,11 @@ function accept(incoming: IncomingStream, options: IntroductionOptions, visit: V
   }
   if (request.kind !== "rpc" || request.api !== "introduction") {
     incoming.reject("denied", 'expected an rpc stream of the api "introduction"');
+    return;
+  }
+  visit.conversations += 1;
+  if (visit.conversations > maxConversations) {
+    incoming.reject("busy", `expected at most ${maxConversations} rpc streams of one introduction`);
     return;
   }
   openRpc({
