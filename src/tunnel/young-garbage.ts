@@ -1,7 +1,7 @@
 // Chunks that sockets and TLS hand over are garbage a moment later, and cheap to collect then. But V8 (14, Node 26) begins
 // no collection of the young for them: their bytes lie outside its heap and count against the limit of the old, so each
 // 10 MB of traffic cost a collection of everything. Measured with one stream of bulk, daemon and manager, processor
-// seconds per GB: 7.9 and 4.6 without this, 3.1 and 2.4 with it (docs/decisions/0017-speed.md).
+// seconds per GB: 7.9 and 4.6 without this, 3.1 and 2.4 with it (docs/decisions/0018-speed.md).
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
