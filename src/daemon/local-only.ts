@@ -54,3 +54,8 @@ export class LocalOnly implements Disposable {
     this.#onChange([...new Set(this.infos.map(({ namespace }) => namespace))]);
   }
 }
+
+/** Left out while there are none. */
+export function withLocalOnly(infos: readonly LocalOnlyInfo[]): { localOnly?: LocalOnlyInfo[] } {
+  return infos.length === 0 ? {} : { localOnly: [...infos] };
+}

@@ -26,7 +26,7 @@ import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
 import { DirectWay, type DirectService } from "./direct-way.ts";
 import { linkStatus } from "./link-status.ts";
-import { LocalOnly } from "./local-only.ts";
+import { LocalOnly, withLocalOnly } from "./local-only.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
 import { revokeIntercept } from "./revocation.ts";
@@ -443,10 +443,6 @@ export class Session implements AsyncDisposable {
 
 function withIngests(infos: readonly IngestInfo[]): { ingests?: IngestInfo[] } {
   return infos.length === 0 ? {} : { ingests: [...infos] };
-}
-
-function withLocalOnly(infos: readonly LocalOnlyInfo[]): { localOnly?: LocalOnlyInfo[] } {
-  return infos.length === 0 ? {} : { localOnly: [...infos] };
 }
 
 /** chosen: `status` must not make anybody wait. */
