@@ -65,7 +65,7 @@ async function benchShipped(add: Add, ends: Ends, cluster: Cluster): Promise<voi
   for (const [index, version] of versions.entries()) {
     const end: End = { pid: agent.pid, port: agent.ports[index] ?? 0 };
     await benchRate(add, version, end, ends);
-    await benchLatency(add, version, [ends.app[version], end.port]);
+    await benchLatency(add, version, [ends.app[version], end.port, ends.proxy[version].port]);
   }
   await systemClock.sleep(settleMs, live);
   addMemory(add, "idle", idle);
@@ -89,11 +89,14 @@ async function benchRate(add: Add, version: Version, end: End, { proxy, pipe }: 
 }
 
 async function benchLatency(add: Add, version: Version, ports: readonly number[]): Promise<void> {
-  const [direct, through] = await measureLatencies(ports, version, latencyRequests);
-  if (direct === undefined || through === undefined) return;
+  const [direct, through, proxy] = await measureLatencies(ports, version, latencyRequests);
+  if (direct === undefined || through === undefined || proxy === undefined) return;
   for (const key of ["p50", "p99"] as const) {
-    const what = `agent: added to an unmatched request at 200/s, ${version}, ${key}`;
-    add({ what, ours: through[key] - direct[key], base: direct[key], baseName: "without agent", unit: "ms" });
+    const what = `an unmatched request at 200/s, ${version}, ${key}`;
+    const base = direct[key];
+    const unit = "ms";
+    add({ what: `agent: added to ${what}`, ours: through[key] - base, base, baseName: "without agent", unit });
+    add({ what: `bare proxy: added to ${what}`, ours: proxy[key] - base, base, baseName: "without", unit });
   }
 }
 
