@@ -75,13 +75,9 @@ function withPort(config: CloudConfig, port: number): CloudConfig {
   return { ...config, url };
 }
 
-function greet({ url, previewDomain }: CloudConfig, invite: string | undefined): readonly string[] {
-  const local = previewDomain?.endsWith(".localhost") === true ? " (to try out, on this machine only)" : "";
+function greet({ url }: CloudConfig, invite: string | undefined): readonly string[] {
   return [
     `Telepresence's cloud server is at ${url.origin}`,
-    previewDomain === undefined
-      ? "There are no previews: --preview-domain names none"
-      : `Previews are at *.${previewDomain}${local}`,
     ...(invite === undefined
       ? []
       : [`The first administrator comes in here, once, within a day: ${url.origin}/invite/${invite}`]),

@@ -75,7 +75,10 @@ export function parseCloudConfig(
   const command = new Command("telepresence cloud");
   prepare(command);
   const serve = command.command("serve").description("Serve login, previews and the dashboard for a team, on one port");
-  for (const [flag, [value, text]] of Object.entries(flags)) serve.addOption(new Option(`--${flag} <${value}>`, text));
+  for (const [flag, [value, text]] of Object.entries(flags)) {
+    const hide = flag === "preview-domain"; // until there are previews
+    serve.addOption(new Option(`--${flag} <${value}>`, text).hideHelp(hide));
+  }
   serve.addHelpText("after", `\nEach flag is also a variable: --oidc-issuer is ${variableOf("oidc-issuer")}.`);
   serve.action(() => undefined);
   command.parse([...words], { from: "user" });

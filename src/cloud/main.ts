@@ -7,8 +7,8 @@ import { startCloud } from "./cloud.ts";
 import { parseCloudConfig } from "./config.ts";
 
 async function main(): Promise<void> {
+  const write = lineWriter(process.stdout); // first: a reader of --help may leave early
   const config = parseCloudConfig(process.argv.slice(2), (command) => command.exitOverride());
-  const write = lineWriter(process.stdout);
   const log = createLogger(config.logLevel, write);
   const told = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());

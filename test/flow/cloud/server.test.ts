@@ -1,0 +1,83 @@
+// The one port of the cloud server: TLS with HTTP/2, whose host a request is for, and what a laptop says of a
+// certificate that it does not trust.
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:http2";
+import { request } from "node:https";
+import type { IncomingMessage } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { systemClock } from "#base/clock.ts";
+import { silentLogger } from "#base/log.ts";
+import type { Cloud } from "#cloud/cloud.ts";
+import { startCloud } from "#cloud/cloud.ts";
+import { parseCloudConfig } from "#cloud/config.ts";
+import { createIdentity } from "#tunnel/identity.ts";
+import { runHere } from "#test/flow/cli/run-cli.ts";
+
+let cloud: Cloud;
+let folder: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "telepresence-cloud-server-"));
+  const { certificatePem, privateKeyPem } = createIdentity("localhost");
+  writeFileSync(join(folder, "cert.pem"), certificatePem);
+  writeFileSync(join(folder, "key.pem"), privateKeyPem);
+  const tls = ["--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem")];
+  const words = ["serve", "--listen", "127.0.0.1:0", "--database", "sqlite::memory:", ...tls];
+  const config = parseCloudConfig(words, () => undefined, {});
+  cloud = await startCloud({ config, clock: systemClock, log: silentLogger });
+});
+afterAll(async () => {
+  await cloud[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function get(
+  path: string,
+  host: string,
+): Promise<{ status: number | undefined; headers: IncomingMessage["headers"]; body: string }> {
+  const options = { host: "127.0.0.1", port: cloud.port, path, headers: { host, accept: "text/html" }, agent: false };
+  const sent = request({ ...options, rejectUnauthorized: false }).end();
+  const [response] = (await once(sent, "response")) as [IncomingMessage];
+  return { status: response.statusCode, headers: response.headers, body: await text(response) };
+}
+
+test("its own host gets pages, over HTTPS with HSTS and cookies that no other host can set", async () => {
+  const page = await get("/login", `localhost:${cloud.port}`);
+  expect(page.status).toBe(200);
+  expect(page.headers["strict-transport-security"]).toBe("max-age=31536000");
+  expect(page.headers["set-cookie"]?.[0]).toMatch(
+    /^__Host-telepresence-browser=tpb_[\w-]+; .*HttpOnly; Secure; SameSite=Lax/,
+  );
+});
+
+test("another host name gets nothing but the server's address, and probes are answered by any name", async () => {
+  expect(await get("/login", "evil.example")).toMatchObject({
+    status: 421,
+    body: expect.stringContaining("localhost") as string,
+  });
+  expect(await get("/login", `localhost:${cloud.port}.evil.example`)).toMatchObject({ status: 421 });
+  expect(await get("/readyz", "10.0.0.7:8443")).toMatchObject({ status: 200, body: "ok\n" });
+  expect(await get("/healthz", "10.0.0.7:8443")).toMatchObject({ status: 200 });
+});
+
+test("HTTP/2 is spoken", async () => {
+  const session = connect(`https://localhost:${cloud.port}`, { rejectUnauthorized: false, host: "127.0.0.1" });
+  const stream = session.request({ ":path": "/assets/style.css", ":authority": `localhost:${cloud.port}` }).end();
+  const [headers] = (await once(stream, "response")) as [Readonly<Record<string, unknown>>];
+  expect(headers[":status"]).toBe(200);
+  expect(await text(stream)).toContain("prefers-color-scheme: dark");
+  session.close();
+});
+
+test("a certificate that is not trusted is told in one sentence", async () => {
+  const env = { HOME: folder, XDG_RUNTIME_DIR: folder };
+  const login = await runHere(["login", "--cloud-url", `https://localhost:${cloud.port}`], { env });
+  expect(login.code).toBe(1);
+  expect(login.stderr).toMatch(
+    /^telepresence: error: the certificate of https:\/\/localhost:\d+ is not trusted here: .*NODE_EXTRA_CA_CERTS.*\n$/,
+  );
+});
