@@ -2,6 +2,7 @@
 //   bin/telepresence   launcher, the only file that belongs on a PATH (symbolic links to it work)
 //   node/bin/node      the Node it runs on
 //   PROGRAM/main.js    one bundle each, see bundle.ts; start.js beside it runs it with main.cache, its compiled code
+//   daemon/page        the dashboard's page
 //   node_modules/koffi the one native package
 //   images/*.tar       the container image (image.ts)
 //   meta/              esbuild's metafiles, and the hash of the inputs that lets an unchanged build end at once
@@ -9,7 +10,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, cpSync, existsSync, globSync, linkSync, mkdirSync } from "node:fs";
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { bundle, programs, projectRoot } from "./bundle.ts";
+import { bundle, bundlePage, programs, projectRoot } from "./bundle.ts";
 import type { Program } from "./bundle.ts";
 import { layCodeCaches, startText } from "./code-cache.ts";
 import { buildImage, imageFile } from "./image.ts";
@@ -32,6 +33,7 @@ export async function build(say: (line: string) => void): Promise<void> {
   layKoffi();
   layLauncher();
   for (const program of programs) await layProgram(program, say);
+  await bundlePage(join(dist, "daemon", "page"));
   await layCodeCaches(dist, say);
   await buildImage(say);
   writeFileSync(stampFile, inputs);

@@ -1,5 +1,6 @@
 // How src/ becomes bundles: one esbuild run per program, so that no program carries another's code. What a bundle may
 // hold is checked on esbuild's metafile by test/architecture.test.ts, which calls `bundle()` with `write: false`.
+import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 import type { Metafile, Plugin } from "esbuild";
@@ -69,5 +70,26 @@ export async function bundleFile(entry: string, options: BundleOptions = {}): Pr
     plugins: [englishOnly],
     logLevel: "warning",
   });
+  return metafile;
+}
+
+/** The dashboard's page, as the daemon serves it: three files for a browser. */
+export async function bundlePage(outDir: string): Promise<Metafile> {
+  const { metafile } = await build({
+    absWorkingDir: projectRoot,
+    entryPoints: ["main.tsx", "app.css"].map((file) => ({ in: `src/dashboard/${file}`, out: "app" })),
+    outdir: outDir,
+    metafile: true,
+    bundle: true,
+    minify: true,
+    format: "esm",
+    platform: "browser",
+    target: "es2023",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    legalComments: "none",
+    logLevel: "warning",
+  });
+  copyFileSync(join(projectRoot, "src/dashboard/index.html"), join(outDir, "index.html"));
   return metafile;
 }

@@ -29,6 +29,7 @@ const incremental = ["--incremental", "--tsBuildInfoFile", "node_modules/.cache/
 const tasks: readonly Task[] = [
   vitest("unit", "flow", "architecture"),
   { name: "types", command: "tsc", args: ["-p", ".", ...incremental] },
+  { name: "types of the page", command: "tsc", args: ["-p", "src/dashboard"] },
   { name: "lint", command: "oxlint", args: [] },
   { name: "dead code", command: "knip", args: ["--no-config-hints"] },
   { name: "format", command: "oxfmt", args: ["--check"] },

@@ -10,7 +10,7 @@ import {
   addProxyFlags,
   hideFlags,
 } from "./flag-declarations.ts";
-import { declareCloud, declareLogin } from "./cloud/declarations.ts";
+import { declareCloud, declareDashboard, declareLogin } from "./cloud/declarations.ts";
 import { groups } from "./help-groups.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
@@ -45,7 +45,7 @@ export interface ProgramOptions {
 }
 
 /** Of the specification, and coming with the cloud server. */
-const absentCommands: readonly string[] = ["dashboard", "preview"];
+const absentCommands: readonly string[] = ["preview"];
 
 export function buildProgram(options: ProgramOptions): Command {
   const program = new Command("telepresence")
@@ -339,6 +339,7 @@ function declareOther(program: Command, options: ProgramOptions): void {
     const { runUninstall } = await import("./commands/uninstall.ts");
     return runUninstall(context, names as readonly string[], uninstall.opts<UninstallFlags>());
   });
+  declareDashboard(program, (command, run) => action(command, options, run));
   declareCloud(program, (command, run) => action(command, options, run));
   const help = program
     .command("help")

@@ -22,6 +22,8 @@ import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { acceptInbound } from "./inbound/accept.ts";
+import { Inspector } from "#daemon/inspector/inspector.ts";
+import { inspectedPlaces } from "#daemon/inspector/places.ts";
 import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
 import { DirectWay, type DirectService } from "./direct-way.ts";
@@ -100,6 +102,8 @@ export interface SessionOptions {
   readonly openNetwork: (link: ManagerLink, first: ManagerConnection, scope: Scope) => Promise<SessionNetwork>;
   /** Where the manager's pod listens for agents; `managerAgentPort` but in tests. */
   readonly managerPort?: number;
+  /** Where the dashboard's page lies; beside the program but in tests. */
+  readonly pageFolder?: string;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -118,6 +122,7 @@ export class Session implements AsyncDisposable {
   readonly #localOnly: LocalOnly;
   readonly #events: WorkloadEvents;
   readonly #direct: DirectWay | undefined;
+  readonly #inspector: Inspector;
 
   private constructor(
     options: SessionOptions,
@@ -129,6 +134,7 @@ export class Session implements AsyncDisposable {
       events: WorkloadEvents;
       direct: DirectWay | undefined;
       first: ManagerConnection;
+      inspector: Inspector;
     },
   ) {
     this.#options = options;
@@ -138,6 +144,7 @@ export class Session implements AsyncDisposable {
     this.#intercepts = parts.intercepts;
     this.#events = parts.events;
     this.#direct = parts.direct;
+    this.#inspector = parts.inspector;
     const { access, clock, log } = options;
     this.#ingests = parts.scope.use(new Ingests({ access, clock, log }));
     this.#localOnly = parts.scope.use(new LocalOnly((namespaces) => parts.network.setAlsoNamespaces(namespaces)));
@@ -169,6 +176,8 @@ export class Session implements AsyncDisposable {
       clock,
       log,
     });
+    const places = inspectedPlaces(access, () => ({ infos: intercepts.infos, connected: link.current !== undefined }));
+    const inspector = scope.use(new Inspector({ ...places, pageFolder: options.pageFolder, clock, log }));
     const link: ManagerLink = new ManagerLink({
       openTransport: (transportSignal) => access.openManager(transportSignal),
       arrive: {
@@ -178,7 +187,7 @@ export class Session implements AsyncDisposable {
         namespace: access.namespace,
       },
       onUp: async (connection) => {
-        listenTo(connection, intercepts, log);
+        listenTo(connection, { intercepts, inspector, log });
         await intercepts.announce(connection);
       },
       onCurrent: (connection) => {
@@ -205,7 +214,7 @@ export class Session implements AsyncDisposable {
       // Whoever lost or renewed the link meanwhile had no network to tell it to.
       if (link.current !== first) network.setSession(link.current?.session);
       const direct = DirectWay.begin(options, { link, network, scope });
-      const session = new Session(options, { scope, link, network, intercepts, events, direct, first });
+      const session = new Session(options, { scope, link, network, intercepts, events, inspector, direct, first });
       if (options.transport === "direct") session.warnings.push(...((await direct?.firstWarnings(signal)) ?? []));
       return session;
     } catch (error) {
@@ -373,6 +382,11 @@ export class Session implements AsyncDisposable {
     return info;
   }
 
+  /** The address of a page that shows the requests that come here, on this machine alone. */
+  openInspector(hide: readonly string[]): Promise<string> {
+    return this.#inspector.open(hide);
+  }
+
   async #everybodys(signal: AbortSignal): Promise<Everybody> {
     return { infos: await this.everybody(signal), own: new Set(this.intercepts.map(({ id }) => id)) };
   }
@@ -459,9 +473,12 @@ const findLinkMs = 500;
 const departMs = 4000;
 
 /** What comes over a new link, from agents and from the manager. */
-function listenTo({ session, rpc }: ManagerConnection, intercepts: Intercepts, log: Logger): void {
+function listenTo(
+  { session, rpc }: ManagerConnection,
+  { intercepts, inspector: { recorder }, log }: { intercepts: Intercepts; inspector: Inspector; log: Logger },
+): void {
   const findPort: typeof intercepts.findPort = (id, port, protocol) => intercepts.findPort(id, port, protocol);
-  session.onIncoming((incoming) => acceptInbound(incoming, { findPort, log }));
+  session.onIncoming((incoming) => acceptInbound(incoming, { findPort, recorder, log }));
   rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
   rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
   rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));

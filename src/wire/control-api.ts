@@ -344,6 +344,14 @@ export const controlApi = {
     }),
     z.object({ info: interceptInfoSchema }),
   ),
+  /** A page on this machine that shows the requests of one's own intercepts. */
+  inspect: method(
+    z.object({
+      /** Names of headers and fields that are hidden, too; `*` stands for anything. */
+      hide: z.array(z.string().min(1).max(100)).max(100),
+    }),
+    z.object({ url: z.string() }),
+  ),
   /** Ends intercepts and traffic, then daemon and helper; answered just before the daemon exits. */
   quit: method(empty, z.object({ wasConnected: z.boolean() })),
   /** Manifests with the agent in them; needs no connection and changes nothing. */

@@ -1,6 +1,8 @@
 // Commands and flags of the cloud server, declared for commander; program.ts has all others.
 import { Option } from "commander";
 import type { Command } from "commander";
+import { addConnectFlags } from "#cli/flag-declarations.ts";
+import type { DashboardFlags } from "#cli/commands/dashboard.ts";
 import type { LoginFlags } from "#cli/commands/login.ts";
 import { groups } from "#cli/help-groups.ts";
 import type { Run } from "#cli/program.ts";
@@ -27,6 +29,24 @@ export function declareLogin(program: Command, declare: Declare): void {
   const logout = program.command("logout").helpGroup(groups.session).usage("[flags]");
   logout.description("Log out of the cloud server");
   declare(logout, () => async (context) => (await import("#cli/commands/logout.ts")).runLogout(context));
+}
+
+export function declareDashboard(program: Command, declare: Declare): void {
+  const dashboard = program
+    .command("dashboard")
+    .helpGroup(groups.other)
+    .summary("Look at the requests of your intercepts in the browser")
+    .description(
+      "Look at the requests of your intercepts in the browser: live, to search, save, send again, and compare with the pod's answer. Connects when needed.",
+    )
+    .usage("--local [flags]")
+    .option("--local", "on this machine alone; needs no login")
+    .option("--hide <names...>", "hide the values of these headers and fields too; * stands for anything");
+  addConnectFlags(dashboard);
+  declare(dashboard, () => async (context) => {
+    const { runDashboard } = await import("#cli/commands/dashboard.ts");
+    return runDashboard(context, dashboard.opts<DashboardFlags>());
+  });
 }
 
 export function declareCloud(program: Command, declare: Declare): void {

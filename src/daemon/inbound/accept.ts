@@ -3,13 +3,19 @@
 // @from manager/inbound/relay.ts
 // @to daemon/inbound/dial-process.ts
 import type { Logger } from "#base/log.ts";
+import type { Route } from "#daemon/inspector/exchange.ts";
+import type { Recorder } from "#daemon/inspector/recorder.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
+import { formatEndpoint } from "#wire/open.ts";
+import type { OpenRequest } from "#wire/open.ts";
 import { dialProcess, relayDatagrams } from "./dial-process.ts";
 
 export interface InboundOptions {
   /** The port of one's own intercept, or undefined when there is no such intercept any more. */
   readonly findPort: (interceptId: string, containerPort: number, protocol: "tcp" | "udp") => InterceptPort | undefined;
+  /** Reads along while somebody looks. */
+  readonly recorder: Pick<Recorder, "isOn" | "tap">;
   readonly log: Logger;
 }
 
@@ -26,6 +32,19 @@ export function acceptInbound(incoming: IncomingStream, options: InboundOptions)
     return;
   }
   const log = options.log.child({ interceptId: request.interceptId, source: request.source.address });
-  if (request.protocol === "tcp") dialProcess(incoming, port, log);
+  if (request.protocol === "tcp")
+    dialProcess(incoming, port, log, (stream, socket) => {
+      if (options.recorder.isOn) options.recorder.tap(routeOf(request, port), stream, socket);
+    });
   else relayDatagrams(incoming, port, log);
+}
+
+function routeOf(request: Extract<OpenRequest, { kind: "inbound" }>, port: InterceptPort): Route {
+  return {
+    intercept: request.interceptId.slice(request.interceptId.indexOf(":") + 1),
+    containerPort: port.containerPort,
+    podName: request.podName,
+    caller: formatEndpoint(request.source),
+    target: formatEndpoint({ address: port.targetHost, port: port.targetPort }),
+  };
 }

@@ -2,6 +2,7 @@
 // @from daemon/inbound/accept.ts
 import { createSocket } from "node:dgram";
 import { connect } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Logger } from "#base/log.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { resetReasonOf } from "#tunnel/stream.ts";
@@ -10,7 +11,12 @@ import type { InterceptPort } from "#wire/manager-api.ts";
 import { formatEndpoint } from "#wire/open.ts";
 
 /** Dials the process and joins both connections; accepts the stream only once the process has. */
-export function dialProcess(incoming: IncomingStream, port: InterceptPort, log: Logger): void {
+export function dialProcess(
+  incoming: IncomingStream,
+  port: InterceptPort,
+  log: Logger,
+  onJoined: (caller: Duplex, process: Duplex) => void,
+): void {
   const socket = connect({ host: port.targetHost, port: port.targetPort, allowHalfOpen: true, noDelay: true });
   const giveUp = (): void => {
     socket.destroy();
@@ -32,7 +38,9 @@ export function dialProcess(incoming: IncomingStream, port: InterceptPort, log: 
       socket.destroy();
       return;
     }
-    joinDuplex(incoming.accept(), socket);
+    const stream = incoming.accept();
+    joinDuplex(stream, socket);
+    onJoined(stream, socket);
   });
 }
 

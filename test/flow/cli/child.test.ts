@@ -274,7 +274,7 @@ describe("usage", () => {
     expect(daemon.methods()).toEqual([]);
   });
 
-  test.each(["dashboard", "preview"])("%s is told to be missing", async (name) => {
+  test.each(["preview"])("%s is told to be missing", async (name) => {
     expect(await runChild([name, "create", "--banner"], { env: home.env })).toEqual({
       code: 1,
       stdout: "",

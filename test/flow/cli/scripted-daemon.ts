@@ -221,6 +221,7 @@ export class ScriptedDaemon implements AsyncDisposable {
       },
       why: () => ({ workloads: [], warnings: [] }),
       revoke: ({ name }) => ({ info: interceptInfo(name) }),
+      inspect: () => ({ url: "http://127.0.0.1:40000/#token" }),
       quit: () => {
         setImmediate(this.#onQuit);
         return { wasConnected: this.connected };

@@ -35,7 +35,7 @@ describe("a link whose transport is lost", () => {
           link = opened;
           return noNetwork(opened, first, scope);
         },
-        clock,
+        { clock },
       ),
     );
     if (link === undefined) throw new Error("there is a link");

@@ -265,7 +265,7 @@ export async function openSession(
   cluster: Cluster,
   client = "ada@laptop",
   openNetwork = noNetwork,
-  clock: Clock = systemClock,
+  { clock = systemClock, pageFolder }: { readonly clock?: Clock; readonly pageFolder?: string } = {},
 ): Promise<Session> {
   return await Session.open(
     {
@@ -278,6 +278,7 @@ export async function openSession(
       warnings: [],
       managerPort: cluster.manager.agentPort,
       clock,
+      ...(pageFolder === undefined ? {} : { pageFolder }),
       log: silentLogger,
       openNetwork,
     },

@@ -529,7 +529,7 @@ describe("a session", () => {
     const manager = stack.use(await testManager({ guard: anything }));
     const cluster = new Cluster(manager);
     const clock = new FakeClock();
-    const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, clock));
+    const session = stack.use(await openSession(cluster, "ada@laptop", noNetwork, { clock }));
     const { registry } = manager;
     const create = registry.create.bind(registry);
     registry.create = () => new Promise<never>(() => undefined);

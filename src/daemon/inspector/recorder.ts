@@ -1,0 +1,134 @@
+// What is kept of the exchanges of one's own intercepts, while somebody looks at them; oldest first out.
+import type { Duplex } from "node:stream";
+import type { Clock } from "#base/clock.ts";
+import type { HeaderField } from "#http/head.ts";
+import { Exchange } from "./exchange.ts";
+import type { ExchangeTimes, Origin, RequestLine, Route } from "./exchange.ts";
+import { readAlong } from "./tap.ts";
+import type { ExchangeSink } from "./tap.ts";
+
+export interface RecorderLimits {
+  readonly exchanges: number;
+  readonly bytes: number;
+  /** Of one body. */
+  readonly bodyBytes: number;
+}
+
+/** chosen: a morning's work; the page shows as many without effort. */
+export const usualLimits: RecorderLimits = { exchanges: 10_000, bytes: 128 * 1024 * 1024, bodyBytes: 1024 * 1024 };
+
+interface Beginning {
+  readonly route: Route;
+  readonly line: RequestLine;
+  readonly fields: readonly HeaderField[];
+  readonly origin: Origin;
+}
+
+export class Recorder {
+  readonly #clock: Clock;
+  readonly #limits: RecorderLimits;
+  /** By id, in the order of their beginning. */
+  readonly #kept = new Map<number, Exchange>();
+  readonly #sizes = new Map<number, number>();
+  readonly #started = new Map<number, number>();
+  readonly #listeners = new Set<(exchange: Exchange) => void>();
+  #bytes = 0;
+  #lastId = 0;
+  #isOn = false;
+
+  constructor(clock: Clock, limits: RecorderLimits = usualLimits) {
+    this.#clock = clock;
+    this.#limits = limits;
+  }
+
+  /** From here on connections that begin are read along. */
+  start(): void {
+    this.#isOn = true;
+  }
+
+  /** Forgets everything; connections under way are read on into nothing. */
+  stop(): void {
+    this.#isOn = false;
+    this.clear();
+  }
+
+  clear(): void {
+    this.#kept.clear();
+    this.#sizes.clear();
+    this.#started.clear();
+    this.#bytes = 0;
+  }
+
+  get isOn(): boolean {
+    return this.#isOn;
+  }
+  get bytes(): number {
+    return this.#bytes;
+  }
+  get exchanges(): IterableIterator<Exchange> {
+    return this.#kept.values();
+  }
+  /** What is older is forgotten. */
+  get oldestId(): number {
+    const { value } = this.#kept.keys().next();
+    return value ?? this.#lastId + 1;
+  }
+  find(id: number): Exchange | undefined {
+    return this.#kept.get(id);
+  }
+
+  /** Hears of each exchange that began or changed. Dispose to stop. */
+  onChange(listener: (exchange: Exchange) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Both are joined already; not one of their bytes has been read. */
+  tap(route: Route, caller: Duplex, process: Duplex, origin: Origin = { answeredBy: "laptop" }): void {
+    if (!this.#isOn) return;
+    const sink: ExchangeSink = {
+      begin: (line, fields) => this.#begin({ route, line, fields, origin }),
+      mark: (exchange, time) => this.#mark(exchange, time),
+      changed: (exchange) => this.#changed(exchange),
+    };
+    readAlong(caller, process, sink);
+  }
+
+  #begin(known: Beginning): Exchange {
+    this.#lastId += 1;
+    const startedAt = this.#clock.wallMs();
+    const exchange = new Exchange({ ...known, id: this.#lastId, startedAt, maxBodyBytes: this.#limits.bodyBytes });
+    if (this.#isOn) {
+      this.#kept.set(exchange.id, exchange);
+      this.#started.set(exchange.id, this.#clock.now());
+      this.#changed(exchange);
+    }
+    return exchange;
+  }
+
+  #mark(exchange: Exchange, time: keyof ExchangeTimes): void {
+    const started = this.#started.get(exchange.id);
+    if (started !== undefined) exchange.times[time] ??= this.#clock.now() - started;
+    this.#changed(exchange);
+  }
+
+  #changed(exchange: Exchange): void {
+    if (!this.#kept.has(exchange.id)) return;
+    exchange.revision += 1;
+    const { bytes } = exchange;
+    this.#bytes += bytes - (this.#sizes.get(exchange.id) ?? 0);
+    this.#sizes.set(exchange.id, bytes);
+    this.#makeRoom();
+    for (const listener of this.#listeners) listener(exchange);
+  }
+
+  #makeRoom(): void {
+    for (const id of this.#kept.keys()) {
+      if (this.#kept.size <= this.#limits.exchanges && this.#bytes <= this.#limits.bytes) return;
+      this.#bytes -= this.#sizes.get(id) ?? 0;
+      this.#kept.delete(id);
+      this.#sizes.delete(id);
+      this.#started.delete(id);
+    }
+  }
+}
