@@ -1,6 +1,6 @@
 // Test tiers. unit: beside the code; flow: both ends in one process, no privilege; services: with outside servers that
-// Debian has; netns: real TUN,
-// resolver and routes in namespaces the tests make (root); cluster: the one-node cluster of testbed/.
+// Debian has; netns: real TUN, resolver and routes in namespaces the tests make (root); browser: pages in a real
+// browser; cluster: the one-node cluster of testbed/.
 import { defineConfig } from "vitest/config";
 
 const tier = (name: string, include: string[], extra: object = {}): object => ({
@@ -30,6 +30,12 @@ export default defineConfig({
       }),
       tier("services", ["test/services/**/*.test.ts"], { testTimeout: 30_000, hookTimeout: 60_000, ...serial }),
       tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
+      tier("browser", ["test/browser/**/*.test.ts"], {
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+        expect: { poll: { timeout: 10_000 } },
+        ...serial,
+      }),
       tier("cluster", ["test/cluster/**/*.test.ts"], { testTimeout: 180_000, hookTimeout: 300_000, ...serial }),
     ],
   },

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatError, toAppError } from "#base/error.ts";
 import { down, importImage, status, up } from "#testbed/cluster.ts";
-import { installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
+import { browserPackages, installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
 import { build } from "./build.ts";
 import { imageFile } from "./image.ts";
 import { runCaptured, runInherited } from "./process.ts";
@@ -36,6 +36,7 @@ const tiers: readonly Tier[] = [
     prepare: () => installServicePackages(say),
   },
   { name: "netns", what: "real devices, routes and resolvers (usually 1 min)", prepare: prepareMachine },
+  { name: "browser", what: "pages in a real browser (usually 30 s)", prepare: prepareBrowser },
   {
     name: "cluster",
     what: "a real Kubernetes node (usually 10 min; the first time on a machine 6 min more, to build it)",
@@ -48,6 +49,11 @@ async function prepareMachine(): Promise<void> {
   requireRoot();
   requireTun();
   await installPackages(say);
+}
+
+async function prepareBrowser(): Promise<void> {
+  requireRoot(); // for the package
+  await installPackages(say, browserPackages);
 }
 
 /** Up to date programs, and a cluster that has their image. */

@@ -7,7 +7,9 @@ import { lastLines, run, systemEnv } from "./exec.ts";
 import type { Say } from "./progress.ts";
 
 /** Files that show that a Debian package is there; a program that came otherwise serves as well. */
-const packageProofs: Readonly<Record<string, readonly string[]>> = {
+type PackageProofs = Readonly<Record<string, readonly string[]>>;
+
+const packageProofs: PackageProofs = {
   containerd: ["containerd", "ctr"],
   runc: ["runc"],
   "containernetworking-plugins": ["/usr/lib/cni/ptp", "/usr/lib/cni/host-local", "/usr/lib/cni/portmap"],
@@ -21,6 +23,12 @@ const packageProofs: Readonly<Record<string, readonly string[]>> = {
   iperf3: ["iperf3"],
   curl: ["curl"],
   "ca-certificates": ["/etc/ssl/certs/ca-certificates.crt"],
+};
+
+/** Only tests of pages need them. */
+export const browserPackages: PackageProofs = {
+  chromium: ["chromium"],
+  "fonts-dejavu-core": ["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"],
 };
 
 const goHint = "install Go from https://go.dev/dl/ into /usr/local/go";
@@ -56,21 +64,24 @@ function isExecutable(path: string): boolean {
 }
 
 /** Debian packages one of whose files is missing. */
-export function missingPackages(find: (name: string) => string | undefined = findProgram): readonly string[] {
-  return Object.entries(packageProofs)
+export function missingPackages(
+  find: (name: string) => string | undefined = findProgram,
+  proofs: PackageProofs = packageProofs,
+): readonly string[] {
+  return Object.entries(proofs)
     .filter(([, files]) => files.some((file) => find(file) === undefined))
     .map(([name]) => name);
 }
 
-export async function installPackages(say: Say): Promise<void> {
-  const missing = missingPackages();
+export async function installPackages(say: Say, proofs: PackageProofs = packageProofs): Promise<void> {
+  const missing = missingPackages(findProgram, proofs);
   if (missing.length === 0) return;
   if (findProgram("apt-get") === undefined) {
     throw new AppError("unsupported", `the machine lacks ${missing.join(", ")} and has no apt-get to install them`, {
       hint: "use Debian 12 or later, or install these programs by hand",
     });
   }
-  say(`installing Debian packages ${missing.join(", ")} (usually 10 to 60 s)`);
+  say(`installing Debian packages ${missing.join(", ")} (usually 10 to 90 s)`);
   const env = { DEBIAN_FRONTEND: "noninteractive" };
   const wait = ["-o", "DPkg::Lock::Timeout=300"];
   const install = [...wait, "install", "-y", "-qq", "--no-install-recommends", ...missing];
@@ -80,7 +91,7 @@ export async function installPackages(say: Say): Promise<void> {
     const second = await run("apt-get", install, { env, timeoutMs: 600_000, allowFailure: true });
     if (second.code !== 0) throw packageFailure(missing, second.stderr);
   }
-  const still = missingPackages();
+  const still = missingPackages(findProgram, proofs);
   if (still.length > 0) throw packageFailure(still, "apt-get ended well, but their files are not there");
 }
 

@@ -21,13 +21,13 @@ import { linkSilenceMs } from "#wire/limits.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
-import { acceptInbound } from "./inbound/accept.ts";
 import { Inspector } from "#daemon/inspector/inspector.ts";
 import { inspectedPlaces } from "#daemon/inspector/places.ts";
 import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
 import { DirectWay, type DirectService } from "./direct-way.ts";
 import { linkStatus } from "./link-status.ts";
+import { depart, listenTo } from "./link-talk.ts";
 import { LocalOnly, withLocalOnly } from "./local-only.ts";
 import { ManagerLink, type ManagerConnection } from "./manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
@@ -469,29 +469,3 @@ const nextStep = "run `telepresence connect` to try at once, and to install the 
 const restoreMs = 10_000;
 /** chosen: a link that was lost a moment ago is back by then; whoever ends a connection without a network waits so long. */
 const findLinkMs = 500;
-/** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
-const departMs = 4000;
-
-/** What comes over a new link, from agents and from the manager. */
-function listenTo(
-  { session, rpc }: ManagerConnection,
-  { intercepts, inspector: { recorder }, log }: { intercepts: Intercepts; inspector: Inspector; log: Logger },
-): void {
-  const findPort: typeof intercepts.findPort = (id, port, protocol) => intercepts.findPort(id, port, protocol);
-  session.onIncoming((incoming) => acceptInbound(incoming, { findPort, recorder, log }));
-  rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
-  rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
-  rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));
-}
-
-/** Tells the manager that the session and its intercepts are over, so that agents drain at once. */
-async function depart(link: ManagerLink, clock: Clock, log: Logger): Promise<void> {
-  const current = link.current;
-  if (current === undefined) return;
-  try {
-    using limit = deadline(clock, departMs, "departing");
-    await current.rpc.call("depart", {}, limit.signal);
-  } catch (error) {
-    log.warn("the manager did not confirm the departure", { error: String(error) });
-  }
-}
