@@ -6,13 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatError, toAppError } from "#base/error.ts";
 import { down, importImage, status, up } from "#testbed/cluster.ts";
-import { browserPackages, installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
+import { installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
 import { build } from "./build.ts";
 import { imageFile } from "./image.ts";
 import { runCaptured, runInherited } from "./process.ts";
 import { addCounts, countReport, formatCounts, noTests } from "./report.ts";
 import type { Counts, VitestReport } from "./report.ts";
-import { installServicePackages } from "./service-packages.ts";
 
 interface Tier {
   readonly name: string;
@@ -22,6 +21,13 @@ interface Tier {
   readonly prepare: () => Promise<void>;
   readonly cleanUp?: () => Promise<void>;
 }
+
+/** Debian packages that only one tier needs, each with files that show that it is there. */
+const servicePackages = { postgresql: ["/usr/lib/postgresql/*/bin/initdb"] };
+const browserPackages = {
+  chromium: ["chromium"],
+  "fonts-dejavu-core": ["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"],
+};
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const nothing = async (): Promise<void> => {};
@@ -33,10 +39,14 @@ const tiers: readonly Tier[] = [
   {
     name: "services",
     what: "servers that Debian has: PostgreSQL (usually 20 s)",
-    prepare: () => installServicePackages(say),
+    prepare: () => installPackages(say, servicePackages),
   },
   { name: "netns", what: "real devices, routes and resolvers (usually 1 min)", prepare: prepareMachine },
-  { name: "browser", what: "pages in a real browser (usually 30 s)", prepare: prepareBrowser },
+  {
+    name: "browser",
+    what: "pages in a real browser (usually 30 s)",
+    prepare: () => installPackages(say, browserPackages),
+  },
   {
     name: "cluster",
     what: "a real Kubernetes node (usually 10 min; the first time on a machine 6 min more, to build it)",
@@ -49,11 +59,6 @@ async function prepareMachine(): Promise<void> {
   requireRoot();
   requireTun();
   await installPackages(say);
-}
-
-async function prepareBrowser(): Promise<void> {
-  requireRoot(); // for the package
-  await installPackages(say, browserPackages);
 }
 
 /** Up to date programs, and a cluster that has their image. */

@@ -25,12 +25,6 @@ const packageProofs: PackageProofs = {
   "ca-certificates": ["/etc/ssl/certs/ca-certificates.crt"],
 };
 
-/** Only tests of pages need them. */
-export const browserPackages: PackageProofs = {
-  chromium: ["chromium"],
-  "fonts-dejavu-core": ["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"],
-};
-
 const goHint = "install Go from https://go.dev/dl/ into /usr/local/go";
 
 export function requireRoot(): void {
@@ -76,6 +70,7 @@ export function missingPackages(
 export async function installPackages(say: Say, proofs: PackageProofs = packageProofs): Promise<void> {
   const missing = missingPackages(findProgram, proofs);
   if (missing.length === 0) return;
+  requireRoot();
   if (findProgram("apt-get") === undefined) {
     throw new AppError("unsupported", `the machine lacks ${missing.join(", ")} and has no apt-get to install them`, {
       hint: "use Debian 12 or later, or install these programs by hand",
