@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { Duplex } from "node:stream";
 import { openKube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
-import { openPortForward } from "#kube/port-forward.ts";
+import { openPortForward } from "#kube/streams/port-forward.ts";
 
 const [, , namespace = "", pod = "", direction, seconds, streams] = process.argv;
 const env = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ""]));

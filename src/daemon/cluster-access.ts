@@ -16,13 +16,13 @@ import { readReplacement } from "#installer/replacement.ts";
 import { restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { pods, services, type Pod, type Service } from "#kube/objects.ts";
-import { isLive, isReady, isTerminating } from "#kube/pod-problems.ts";
-import { forwardProtocol, openPortForward } from "#kube/port-forward.ts";
-import { resolveContainer } from "#kube/resolve-container.ts";
-import { resolveWorkload, whyPodUnfit, type ResolvedWorkload } from "#kube/resolve-workload.ts";
-import { canBeTaken, routeDeclaredPorts } from "#kube/service-ports.ts";
-import { recordWorkloadEvent } from "#kube/workload-event.ts";
-import { watchWorkloadPods } from "#kube/workload-pods.ts";
+import { isLive, isReady, isTerminating } from "#kube/workloads/pod-problems.ts";
+import { forwardProtocol, openPortForward } from "#kube/streams/port-forward.ts";
+import { resolveContainer } from "#kube/workloads/resolve-container.ts";
+import { resolveWorkload, whyPodUnfit, type ResolvedWorkload } from "#kube/workloads/resolve-workload.ts";
+import { canBeTaken, routeDeclaredPorts } from "#kube/workloads/service-ports.ts";
+import { recordWorkloadEvent } from "#kube/workloads/workload-event.ts";
+import { watchWorkloadPods } from "#kube/workloads/workload-pods.ts";
 import {
   allKinds,
   findWorkload,
@@ -32,7 +32,7 @@ import {
   describeWorkload,
   whyEnded,
   type FoundWorkload,
-} from "#kube/workloads.ts";
+} from "#kube/workloads/workloads.ts";
 import { agentIntroductionPort, type AgentPort, type AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
@@ -40,7 +40,7 @@ import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
 import { PolicyCheck } from "#daemon/intercepts/network-policies.ts";
 import { explainByPass, findServicePods } from "#daemon/intercepts/by-pass.ts";
-import type { DirectService } from "./direct-way.ts";
+import type { DirectService } from "#daemon/link/direct-way.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
 import {
   hasPrograms,

@@ -25,13 +25,13 @@ import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
 import { LaptopNetwork, type LaptopNetworkOptions } from "./laptop-network.ts";
-import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
+import type { ManagerConnection, ManagerLink } from "#daemon/link/manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { RootlessNetwork } from "./rootless-network.ts";
-import { addressesOnTheWay } from "./server-addresses.ts";
+import { addressesOnTheWay } from "#daemon/link/server-addresses.ts";
 import { Session, type SessionNetwork } from "./session.ts";
 import { networkVia, Via } from "./via.ts";
-import { WayChanges } from "./way-changes.ts";
+import { WayChanges } from "#daemon/link/way-changes.ts";
 import type { Progress } from "#daemon/intercepts/workload-access.ts";
 
 export const defaultImage = `docker.io/telepresence/telepresence:${softwareVersion}`;

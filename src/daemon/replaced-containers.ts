@@ -7,7 +7,7 @@ import type { Logger } from "#base/log.ts";
 import { readReplacement } from "#installer/replacement.ts";
 import { restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
-import { describeWorkload, listWorkloads } from "#kube/workloads.ts";
+import { describeWorkload, listWorkloads } from "#kube/workloads/workloads.ts";
 import type { WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 

@@ -7,10 +7,10 @@ import { silentLogger } from "#base/log.ts";
 import { currentAgent } from "#installer/ephemeral.ts";
 import type { Kube } from "#kube/client.ts";
 import { pods } from "#kube/objects.ts";
-import { openPortForward } from "#kube/port-forward.ts";
+import { openPortForward } from "#kube/streams/port-forward.ts";
 import { agentIntroductionPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
-import { openConversation } from "./laptop-session.ts";
+import { openConversation } from "#daemon/link/laptop-session.ts";
 
 export interface EphemeralPod {
   readonly namespace: string;

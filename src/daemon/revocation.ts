@@ -4,7 +4,7 @@ import type { Clock } from "#base/clock.ts";
 import { deadline } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
-import { execInPod } from "#kube/exec.ts";
+import { execInPod } from "#kube/streams/exec.ts";
 import { agentContainerName } from "#wire/agent-api.ts";
 import { doorAnswerSchema, revokeCommand, type DoorAnswer, type Revocation } from "#wire/agent-door.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";

@@ -14,7 +14,7 @@ import type { ConnectOptions } from "#wire/control-api.ts";
 import { introductionApi } from "#wire/introduction-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { SessionNetwork } from "./session.ts";
-import { openLaptopSession, type IntroductionRpc } from "./laptop-session.ts";
+import { openLaptopSession, type IntroductionRpc } from "#daemon/link/laptop-session.ts";
 
 export interface ViaOptions {
   readonly access: WorkloadAccess;

@@ -5,7 +5,7 @@ import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { inParallel } from "#base/in-parallel.ts";
 import { silentLogger } from "#base/log.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
-import { openConversation, type Conversation, type IntroductionRpc } from "./laptop-session.ts";
+import { openConversation, type Conversation, type IntroductionRpc } from "#daemon/link/laptop-session.ts";
 import { mayAnswer } from "#daemon/intercepts/introductions.ts";
 import type { WorkloadAccess, WorkloadPod } from "#daemon/intercepts/workload-access.ts";
 

@@ -2,7 +2,7 @@
 // current object: `planRemoval(release(planInjection(w)))` is `release(w)`, whatever a release changed meanwhile.
 import { AppError } from "#base/error.ts";
 import type { Container, PodSpec, PodTemplate, Service, Workload } from "#kube/objects.ts";
-import { markedContainer } from "#kube/resolve-container.ts";
+import { markedContainer } from "#kube/workloads/resolve-container.ts";
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigSchema, agentConfigVariable, agentContainerName, isSamePort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";

@@ -5,7 +5,7 @@ import { AppError, isAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import type { Pod } from "#kube/objects.ts";
 import { pods } from "#kube/objects.ts";
-import { isLive } from "#kube/pod-problems.ts";
+import { isLive } from "#kube/workloads/pod-problems.ts";
 import type { AppPort } from "#wire/agent-api.ts";
 import { describePorts } from "./agent.ts";
 import type { EphemeralOptions, PodAgent } from "./ephemeral.ts";

@@ -2,7 +2,7 @@
 // and what can be known to fail before anything is touched.
 import { AppError } from "#base/error.ts";
 import type { PodTemplate, Service } from "#kube/objects.ts";
-import { routeServicePorts } from "#kube/service-ports.ts";
+import { routeServicePorts } from "#kube/workloads/service-ports.ts";
 import type { CertificateChoice, InterceptTls } from "#wire/intercept-tls.ts";
 import { annotatedCertificate, certificateVolumes } from "./certificate-volumes.ts";
 import { speaksTls } from "./port-protocol.ts";

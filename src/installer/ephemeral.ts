@@ -3,7 +3,7 @@
 // Invariant: the plan is a function of the pod and its services alone, so that two laptops ask for the same container.
 import { AppError } from "#base/error.ts";
 import type { Container, ContainerStatus, EphemeralContainer, Pod, PodSpec, Service } from "#kube/objects.ts";
-import { whyPodUnfit } from "#kube/resolve-workload.ts";
+import { whyPodUnfit } from "#kube/workloads/resolve-workload.ts";
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import { agentConfigVariable, ephemeralAgentPrefix, isSamePort } from "#wire/agent-api.ts";
 import type { AgentKind, WorkloadRef } from "#wire/manager-api.ts";

@@ -2,7 +2,7 @@
 // StatefulSet's partition, and all where pods are replaced only when somebody deletes them.
 import { AppError } from "#base/error.ts";
 import type { Pod, Workload } from "#kube/objects.ts";
-import { isLive } from "#kube/pod-problems.ts";
+import { isLive } from "#kube/workloads/pod-problems.ts";
 
 interface Keeping {
   readonly count: number;

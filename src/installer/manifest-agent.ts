@@ -2,7 +2,7 @@
 // prints. It is the injection's own plan, marked so that no intercept changes it and no uninstall takes it out.
 import { AppError } from "#base/error.ts";
 import type { Container, KubeObject, ObjectMeta, PodSpec, PodTemplate, Service, Volume } from "#kube/objects.ts";
-import type { WorkloadKind } from "#kube/workloads.ts";
+import type { WorkloadKind } from "#kube/workloads/workloads.ts";
 import type { AgentConfig } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";

@@ -3,7 +3,7 @@
 import { formatDuration, linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { PodProblem } from "#kube/pod-problems.ts";
+import type { PodProblem } from "#kube/workloads/pod-problems.ts";
 
 /**
  * Chosen. Unschedulable: cluster-autoscaler looks every 10 s by default, Karpenter sooner; whether one acts shows by

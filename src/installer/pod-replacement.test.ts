@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { Pod, Workload } from "#kube/objects.ts";
-import { isReady } from "#kube/pod-problems.ts";
+import { isReady } from "#kube/workloads/pod-problems.ts";
 import { replacePodsByHand } from "./pod-replacement.ts";
 
 const workload: Workload = {

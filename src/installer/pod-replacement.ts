@@ -5,7 +5,7 @@ import { AppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import type { Pod, Workload } from "#kube/objects.ts";
 import { formatSelector, pods } from "#kube/objects.ts";
-import { isLive, isReady } from "#kube/pod-problems.ts";
+import { isLive, isReady } from "#kube/workloads/pod-problems.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 
 export interface Replacement {

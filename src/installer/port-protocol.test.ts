@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Service, ServicePort } from "#kube/objects.ts";
-import type { PortRoute } from "#kube/service-ports.ts";
+import type { PortRoute } from "#kube/workloads/service-ports.ts";
 import { speaksHttp, speaksTls } from "./port-protocol.ts";
 
 const route = (port: Partial<ServicePort>, portName?: string): PortRoute => ({

@@ -1,7 +1,7 @@
 // Pure: whether a port speaks HTTP (of any version), or TLS, as far as its services say so: by `appProtocol`, else by the
 // names of the ports in the usual form (`http`, `http-metrics`, `admin-http`). Where they say nothing, or not the same,
 // the agent tells by the first bytes of each caller.
-import type { PortRoute } from "#kube/service-ports.ts";
+import type { PortRoute } from "#kube/workloads/service-ports.ts";
 import type { PodProbe } from "#wire/agent-api.ts";
 
 /** Values of `appProtocol`: those of Kubernetes itself, and those that everybody uses. */

@@ -3,8 +3,8 @@
 // Renaming a port renames what refers to it.
 import { AppError } from "#base/error.ts";
 import type { Container, ContainerPort, NetworkHandler, PodSpec, Service } from "#kube/objects.ts";
-import type { TakenRoute } from "#kube/service-ports.ts";
-import { canBeTaken, lowerProtocol, routeDeclaredPorts, routeServicePorts } from "#kube/service-ports.ts";
+import type { TakenRoute } from "#kube/workloads/service-ports.ts";
+import { canBeTaken, lowerProtocol, routeDeclaredPorts, routeServicePorts } from "#kube/workloads/service-ports.ts";
 import type { AgentPort, AppPort, PodProbe } from "#wire/agent-api.ts";
 import { findProbes } from "./pod-probes.ts";
 import { probesSay, speaksHttp, speaksTls } from "./port-protocol.ts";

@@ -1,7 +1,7 @@
 // Trap 49: FailedScheduling taken for fatal while an autoscaler works; events of a sibling workload taken for ours.
 import { describe, expect, test } from "vitest";
 import type { KubeEvent, Pod, Workload } from "#kube/objects.ts";
-import { findProblem } from "#kube/pod-problems.ts";
+import { findProblem } from "#kube/workloads/pod-problems.ts";
 import { Patience } from "./patience.ts";
 import type { RolloutView } from "./rollout-state.ts";
 import { judgeRollout } from "./rollout-state.ts";

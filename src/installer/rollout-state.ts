@@ -1,8 +1,8 @@
 // Pure: how far a rollout is and what holds it up, out of the workload, its pods and its events.
 import type { KubeEvent, Pod, Workload } from "#kube/objects.ts";
-import { findProblem, isLive, isReady } from "#kube/pod-problems.ts";
-import type { PodProblem } from "#kube/pod-problems.ts";
-import type { WorkloadKind } from "#kube/workloads.ts";
+import { findProblem, isLive, isReady } from "#kube/workloads/pod-problems.ts";
+import type { PodProblem } from "#kube/workloads/pod-problems.ts";
+import type { WorkloadKind } from "#kube/workloads/workloads.ts";
 import { keptCount, replacedCount } from "./kept-pods.ts";
 
 export interface RolloutView {

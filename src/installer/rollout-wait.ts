@@ -5,14 +5,14 @@ import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
 import type { KubeEvent, Pod, Resource, Workload } from "#kube/objects.ts";
 import { events, formatSelector, pods } from "#kube/objects.ts";
-import type { PodProblem } from "#kube/pod-problems.ts";
+import type { PodProblem } from "#kube/workloads/pod-problems.ts";
 import {
   describeWorkload,
   templateHolder,
   templatedResources,
   withTemplateOf,
   workloadResources,
-} from "#kube/workloads.ts";
+} from "#kube/workloads/workloads.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { Patience, WaitLimit } from "./patience.ts";
 import { replacePodsByHand } from "./pod-replacement.ts";

@@ -6,9 +6,9 @@ import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
 import { formatSelector, namespaces, pods } from "#kube/objects.ts";
-import { isLive, isReady } from "#kube/pod-problems.ts";
-import { listWorkloadPods } from "#kube/workload-pods.ts";
-import type { FoundWorkload, TemplatedName, WorkloadKind } from "#kube/workloads.ts";
+import { isLive, isReady } from "#kube/workloads/pod-problems.ts";
+import { listWorkloadPods } from "#kube/workloads/workload-pods.ts";
+import type { FoundWorkload, TemplatedName, WorkloadKind } from "#kube/workloads/workloads.ts";
 import {
   describeWorkload,
   findWorkload,
@@ -17,7 +17,7 @@ import {
   listWorkloads,
   templatedResources,
   withTemplateOf,
-} from "#kube/workloads.ts";
+} from "#kube/workloads/workloads.ts";
 import type { AgentConfig, AppPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";

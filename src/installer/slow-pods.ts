@@ -5,7 +5,7 @@ import { silentLogger } from "#base/log.ts";
 import type { Kube } from "#kube/client.ts";
 import type { KubeEvent, Pod } from "#kube/objects.ts";
 import { events } from "#kube/objects.ts";
-import { isReady, type PodProblem } from "#kube/pod-problems.ts";
+import { isReady, type PodProblem } from "#kube/workloads/pod-problems.ts";
 
 /** cluster-autoscaler's word, and Karpenter's (also of clouds that run it), on the pod that they make a node for. */
 const scaleUpReasons = new Set(["TriggeredScaleUp", "Nominated"]);

@@ -4,7 +4,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import type { PluginCommand, PluginResult } from "./auth.ts";
 import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
 import { pods } from "./objects.ts";
-import { openPortForward } from "./port-forward.ts";
+import { openPortForward } from "#kube/streams/port-forward.ts";
 import type { KubeUser } from "./target.ts";
 
 const { signal } = new AbortController();

@@ -10,10 +10,10 @@ import { certificatePem } from "./certificate.fake.ts";
 import type { Kube } from "./client.ts";
 import { planTarget } from "./config.ts";
 import { ConnectProxy } from "./connect-proxy.fake.ts";
-import { execInPod } from "./exec.ts";
+import { execInPod } from "#kube/streams/exec.ts";
 import { mergeConfigs } from "./kubeconfig.ts";
 import { pods } from "./objects.ts";
-import { openPortForward } from "./port-forward.ts";
+import { openPortForward } from "#kube/streams/port-forward.ts";
 
 const { signal } = new AbortController();
 

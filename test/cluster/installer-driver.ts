@@ -8,10 +8,10 @@ import { injectAgent, listAgents, removeAgent } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { openKube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
-import { execInPod } from "#kube/exec.ts";
-import { openPortForward } from "#kube/port-forward.ts";
+import { execInPod } from "#kube/streams/exec.ts";
+import { openPortForward } from "#kube/streams/port-forward.ts";
 import { discoverSubnets } from "#kube/subnets.ts";
-import { resolveWorkload } from "#kube/resolve-workload.ts";
+import { resolveWorkload } from "#kube/workloads/resolve-workload.ts";
 
 export interface DriverArgs {
   readonly namespace: string;

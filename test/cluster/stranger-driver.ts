@@ -5,7 +5,7 @@ import { toAppError } from "#base/error.ts";
 import { createLogger } from "#base/log.ts";
 import { openKube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
-import { openPortForward } from "#kube/port-forward.ts";
+import { openPortForward } from "#kube/streams/port-forward.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import { protocolVersions } from "#wire/hello.ts";

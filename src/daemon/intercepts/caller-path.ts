@@ -10,7 +10,7 @@ import type { CallerPathState } from "#wire/manager-api.ts";
 import type { Changes } from "./active-wait.ts";
 import { CanaryRound, type RoundOptions, type RoundResults } from "./canary-round.ts";
 import type { IntroducedAgent } from "./introductions.ts";
-import type { ManagerConnection } from "#daemon/manager-link.ts";
+import type { ManagerConnection } from "#daemon/link/manager-link.ts";
 
 export interface CallerPathOptions extends RoundOptions {
   readonly name: string;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { ManagerConnection } from "#daemon/manager-link.ts";
+import type { ManagerConnection } from "#daemon/link/manager-link.ts";
 import type { InterceptSpec } from "#wire/manager-api.ts";
 import { createFiltered } from "./intercept-wish.ts";
 

@@ -4,7 +4,7 @@ import { AppError } from "#base/error.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
 import type { Feature } from "#wire/hello.ts";
 import type { InterceptInfo, InterceptSpec } from "#wire/manager-api.ts";
-import type { ManagerConnection } from "#daemon/manager-link.ts";
+import type { ManagerConnection } from "#daemon/link/manager-link.ts";
 import type { InterceptRequest, ResolvedIntercept } from "./workload-access.ts";
 
 /** A personal intercept keeps the id of its first session: callers go on sending it when the link was lost meanwhile. */

@@ -19,7 +19,7 @@ import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
 import { createFiltered, renewed, specOf } from "./intercept-wish.ts";
-import type { ManagerConnection, ManagerLink } from "#daemon/manager-link.ts";
+import type { ManagerConnection, ManagerLink } from "#daemon/link/manager-link.ts";
 import type { PodPorts } from "#daemon/pod-ports/pod-ports.ts";
 import { readBelongings, toGiven, together, type GivenBelongings, type PodWants } from "./pod-belongings.ts";
 import type { InterceptRequest, Progress, ResolvedIntercept, WorkloadAccess } from "./workload-access.ts";

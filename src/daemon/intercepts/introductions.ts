@@ -7,8 +7,8 @@ import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
-import { openConversation } from "#daemon/laptop-session.ts";
-import type { ManagerConnection } from "#daemon/manager-link.ts";
+import { openConversation } from "#daemon/link/laptop-session.ts";
+import type { ManagerConnection } from "#daemon/link/manager-link.ts";
 import { PodAttempts, type PodEntry } from "./pod-attempts.ts";
 
 /** What the follower needs to know of a pod. */

@@ -15,7 +15,7 @@ import {
 } from "#kube/network-policy.ts";
 import { namespaces, type Pod, type PodSpec, type Service } from "#kube/objects.ts";
 import { orUndefined } from "#kube/refusals.ts";
-import { describeWorkload } from "#kube/workloads.ts";
+import { describeWorkload } from "#kube/workloads/workloads.ts";
 import { managerAgentPort, type WorkloadRef } from "#wire/manager-api.ts";
 
 /** Who is to be reached by agents. */

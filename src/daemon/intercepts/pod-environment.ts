@@ -2,9 +2,9 @@
 // and what Kubernetes adds. Where that cannot be, what the pod's specification comes to: as the agent's container was
 // given it, else worked out here with the user's own rights.
 import { AppError, isAppError, toAppError } from "#base/error.ts";
-import { computeEnvironment, neededForEnvironment, type NeededObject } from "#kube/container-environment.ts";
+import { computeEnvironment, neededForEnvironment, type NeededObject } from "#kube/workloads/container-environment.ts";
 import type { Kube } from "#kube/client.ts";
-import { execInPod } from "#kube/exec.ts";
+import { execInPod } from "#kube/streams/exec.ts";
 import { configMaps, secrets, services, type ConfigMap, type Container, type Pod } from "#kube/objects.ts";
 import type { Secret, Service } from "#kube/objects.ts";
 import { cannotStart } from "#daemon/volumes/pod-archive.ts";

@@ -7,7 +7,7 @@ import { silentLogger } from "#base/log.ts";
 import { softwareVersion } from "#base/version.ts";
 import { workloadKey, type InterceptInfo, type WorkloadRef } from "#wire/manager-api.ts";
 import type { Duplex } from "node:stream";
-import { openConversation } from "#daemon/laptop-session.ts";
+import { openConversation } from "#daemon/link/laptop-session.ts";
 
 export interface TeamMatesOptions {
   /** Everybody's intercepts over the session that stands, when one does. */

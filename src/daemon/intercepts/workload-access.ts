@@ -1,8 +1,8 @@
 // What intercepts need from the cluster's API, as one small contract: cluster-access.ts fulfils it with the user's
 // credentials, the flow tests with processes of their own.
 import type { Duplex } from "node:stream";
-import type { ContainerQuery } from "#kube/resolve-container.ts";
-import type { InterceptQuery } from "#kube/resolve-workload.ts";
+import type { ContainerQuery } from "#kube/workloads/resolve-container.ts";
+import type { InterceptQuery } from "#kube/workloads/resolve-workload.ts";
 import type { AgentPort, AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode } from "#wire/control-api.ts";

@@ -9,8 +9,8 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import { Attachments } from "./attachments.ts";
 import type { PortCount } from "./canary-round.ts";
 import { Introductions, type IntroducedAgent } from "./introductions.ts";
-import { openConversation } from "#daemon/laptop-session.ts";
-import type { ManagerConnection } from "#daemon/manager-link.ts";
+import { openConversation } from "#daemon/link/laptop-session.ts";
+import type { ManagerConnection } from "#daemon/link/manager-link.ts";
 import { keepWatchingPods } from "./pod-watch.ts";
 import type { WorkloadAccess, WorkloadPod } from "./workload-access.ts";
 

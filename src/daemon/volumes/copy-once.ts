@@ -2,7 +2,7 @@
 // bound and a word on how far it is.
 import { Unpacker } from "#host/unpack.ts";
 import type { Kube } from "#kube/client.ts";
-import type { ContainerMount } from "#kube/container-volumes.ts";
+import type { ContainerMount } from "#kube/workloads/container-volumes.ts";
 import { placeOf, splitPath } from "./mount-copy.ts";
 import { formatMebibytes, readArchive, type ContainerPlace } from "./pod-archive.ts";
 

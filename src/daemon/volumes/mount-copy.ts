@@ -3,7 +3,7 @@
 import { posix } from "node:path";
 import { AtomicFolder, replaceFile, type FileContent } from "#host/atomic-folder.ts";
 import type { Kube } from "#kube/client.ts";
-import type { ContainerMount } from "#kube/container-volumes.ts";
+import type { ContainerMount } from "#kube/workloads/container-volumes.ts";
 import { readArchive, type ContainerPlace } from "./pod-archive.ts";
 
 export type MountContent = ReadonlyMap<string, FileContent>;

@@ -4,7 +4,7 @@ import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import type { Kube } from "#kube/client.ts";
-import type { NeededObject } from "#kube/container-environment.ts";
+import type { NeededObject } from "#kube/workloads/container-environment.ts";
 import { followObject } from "#kube/follow-object.ts";
 import { configMaps, secrets, type ConfigMap, type Secret } from "#kube/objects.ts";
 

@@ -3,7 +3,7 @@
 import { AppError, isAppError } from "#base/error.ts";
 import { appMountRoot } from "#installer/app-environment.ts";
 import type { Kube } from "#kube/client.ts";
-import { execInPod } from "#kube/exec.ts";
+import { execInPod } from "#kube/streams/exec.ts";
 import { TarReader, type TarEvent } from "#wire/tar.ts";
 
 export interface ContainerPlace {

@@ -5,7 +5,7 @@ import { toAppError, type AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import type { Kube } from "#kube/client.ts";
-import type { TokenPart } from "#kube/container-volumes.ts";
+import type { TokenPart } from "#kube/workloads/container-volumes.ts";
 import type { Pod } from "#kube/objects.ts";
 import { requestToken, type IssuedToken } from "#kube/token-request.ts";
 

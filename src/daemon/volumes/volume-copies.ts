@@ -6,8 +6,13 @@ import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { openVolumeFolder } from "#host/volume-folder.ts";
 import type { Kube } from "#kube/client.ts";
-import { computeEnvironment } from "#kube/container-environment.ts";
-import { containerMounts, mountFiles, type ContainerMount, type VolumePart } from "#kube/container-volumes.ts";
+import { computeEnvironment } from "#kube/workloads/container-environment.ts";
+import {
+  containerMounts,
+  mountFiles,
+  type ContainerMount,
+  type VolumePart,
+} from "#kube/workloads/container-volumes.ts";
 import { followObject } from "#kube/follow-object.ts";
 import { pods, type Container, type Pod } from "#kube/objects.ts";
 import { copyOnce } from "./copy-once.ts";

@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
-import type { ManagerLink } from "#daemon/manager-link.ts";
+import type { ManagerLink } from "#daemon/link/manager-link.ts";
 import { Session } from "#daemon/session.ts";
 import { connectPinned, createIdentity, listenPinned } from "#tunnel/identity.ts";
 import { openSession } from "#tunnel/session.ts";

@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock, type Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { ManagerLink } from "#daemon/manager-link.ts";
+import type { ManagerLink } from "#daemon/link/manager-link.ts";
 import { anything, ask, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
 import { Cluster, ended, lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
 

@@ -16,7 +16,7 @@ import type {
   WorkloadNews,
   WorkloadPod,
 } from "#daemon/intercepts/workload-access.ts";
-import type { DirectService } from "#daemon/direct-way.ts";
+import type { DirectService } from "#daemon/link/direct-way.ts";
 import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
 import type { Manager } from "#manager/manager.ts";
 import { anything, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";

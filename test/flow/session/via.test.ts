@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { openLaptopSession } from "#daemon/laptop-session.ts";
+import { openLaptopSession } from "#daemon/link/laptop-session.ts";
 import { networkVia, Via } from "#daemon/via.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import { askAgent, namedServer, never } from "#test/flow/manager/harness.ts";

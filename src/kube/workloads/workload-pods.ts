@@ -2,10 +2,10 @@
 // nothing on such a pod names the CronJob.
 import { AppError } from "#base/error.ts";
 import { linkSignals } from "#base/abort.ts";
-import type { Kube, ListQuery } from "./client.ts";
-import { watchAll } from "./live-set.ts";
-import type { KubeObject, Pod, Workload } from "./objects.ts";
-import { formatSelector, jobs, pods } from "./objects.ts";
+import type { Kube, ListQuery } from "#kube/client.ts";
+import { watchAll } from "#kube/live-set.ts";
+import type { KubeObject, Pod, Workload } from "#kube/objects.ts";
+import { formatSelector, jobs, pods } from "#kube/objects.ts";
 import type { FoundWorkload } from "./workloads.ts";
 
 /** On every pod of a Job, in all versions. */

@@ -3,8 +3,8 @@
 // Channels: 0 stdin, 1 stdout, 2 stderr, 3 the outcome as a Status object; 255 closes a channel (v5 only).
 import type { RawData, WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import { pods, resourcePath } from "./objects.ts";
+import type { Kube } from "#kube/client.ts";
+import { pods, resourcePath } from "#kube/objects.ts";
 import { lostSocket, openWebSocket } from "./websocket.ts";
 import type { OpenedWebSocket } from "./websocket.ts";
 

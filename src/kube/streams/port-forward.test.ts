@@ -5,9 +5,9 @@ import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import type { WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
-import { FakeApiServer, sendJson } from "./api-server.fake.ts";
+import { FakeApiServer, sendJson } from "#kube/api-server.fake.ts";
 import { parseOutcome, execInPod } from "./exec.ts";
-import { pods } from "./objects.ts";
+import { pods } from "#kube/objects.ts";
 import { forwardError } from "./forward-error.ts";
 import { openPortForward } from "./port-forward.ts";
 

@@ -1,7 +1,7 @@
 // A queue consumer has no service, and its pods no ports: its environment is wanted all the same.
 import { describe, expect, test } from "vitest";
-import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
-import type { KubeObject, Service, Workload } from "./objects.ts";
+import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
+import type { KubeObject, Service, Workload } from "#kube/objects.ts";
 import { resolveContainer, type ContainerQuery } from "./resolve-container.ts";
 
 const { signal } = new AbortController();

@@ -2,9 +2,9 @@
 // themselves after the server's time (one hour unless set otherwise), and who may not write them loses nothing else.
 import { createHash } from "node:crypto";
 import { isAppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import type { KubeEvent } from "./objects.ts";
-import { events } from "./objects.ts";
+import type { Kube } from "#kube/client.ts";
+import type { KubeEvent } from "#kube/objects.ts";
+import { events } from "#kube/objects.ts";
 import { findWorkload, workloadResources } from "./workloads.ts";
 import type { WorkloadKind } from "./workloads.ts";
 

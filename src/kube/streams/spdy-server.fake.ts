@@ -2,7 +2,7 @@
 // data for a stream that it has not answered is lost.
 import type { Socket } from "node:net";
 import { constants, inflateSync } from "node:zlib";
-import type { FakeApiServer } from "./api-server.fake.ts";
+import type { FakeApiServer } from "#kube/api-server.fake.ts";
 
 export interface FakeStream {
   readonly id: number;

@@ -1,6 +1,6 @@
 // Pure: why a pod does not become ready, in the cluster's own words. `fatal` will not mend itself within a user's
 // patience; `waiting` may.
-import type { ContainerState, ContainerStatus, Pod } from "./objects.ts";
+import type { ContainerState, ContainerStatus, Pod } from "#kube/objects.ts";
 
 export interface PodProblem {
   readonly severity: "fatal" | "waiting";

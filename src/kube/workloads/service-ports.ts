@@ -1,7 +1,7 @@
 // Pure: how a Service's ports lead to a pod's containers, in the rules the endpoints controller uses. A named
 // targetPort is looked up by name and protocol over the containers in order; a number needs no declaration. Where no
 // Service leads, the ports that the containers declare are all that can be known.
-import type { Container, PodSpec, Service, ServicePort } from "./objects.ts";
+import type { Container, PodSpec, Service, ServicePort } from "#kube/objects.ts";
 
 export interface PortRoute {
   /** Both undefined for a port of a pod that no service leads to. */

@@ -2,12 +2,12 @@
 // means. Choices that are not unique are errors that list them; what cannot be intercepted is refused here, before
 // anything is touched.
 import { AppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import type { KubeObject, Pod, PodSpec, Service, Workload } from "./objects.ts";
-import { pods, services } from "./objects.ts";
+import type { Kube } from "#kube/client.ts";
+import type { KubeObject, Pod, PodSpec, Service, Workload } from "#kube/objects.ts";
+import { pods, services } from "#kube/objects.ts";
 import type { ChosenPort } from "./port-choice.ts";
 import { describeAffected, planAllPorts, planPorts } from "./port-choice.ts";
-import { settled } from "./refusals.ts";
+import { settled } from "#kube/refusals.ts";
 import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 import {
   describeWorkload,

@@ -3,8 +3,8 @@ import { randomFillSync } from "node:crypto";
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import type { UpgradeWay } from "./transport.ts";
+import type { Kube } from "#kube/client.ts";
+import type { UpgradeWay } from "#kube/transport.ts";
 import { failedUpgrade, openUpgrade, readRefusal } from "./upgrade.ts";
 import type { NotUpgraded, UpgradeRequest } from "./upgrade.ts";
 

@@ -4,7 +4,7 @@ import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import type { Inspector } from "#daemon/inspector/inspector.ts";
 import type { Intercepts } from "#daemon/intercepts/intercepts.ts";
-import { acceptInbound } from "./inbound/accept.ts";
+import { acceptInbound } from "#daemon/inbound/accept.ts";
 import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */

@@ -1,7 +1,7 @@
 // Nothing on the pod of a CronJob's Job names the CronJob, and Jobs of other makers carry the same label.
 import { expect, test } from "vitest";
-import { FakeApiServer, sendJson } from "./api-server.fake.ts";
-import type { OwnerReference, Pod } from "./objects.ts";
+import { FakeApiServer, sendJson } from "#kube/api-server.fake.ts";
+import type { OwnerReference, Pod } from "#kube/objects.ts";
 import { listWorkloadPods, watchWorkloadPods } from "./workload-pods.ts";
 import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 

@@ -7,7 +7,7 @@ import {
   serviceVariables,
 } from "./container-environment.ts";
 import { fieldValue, resourceValue } from "./downward.ts";
-import type { ConfigMap, Container, Pod, Secret, Service } from "./objects.ts";
+import type { ConfigMap, Container, Pod, Secret, Service } from "#kube/objects.ts";
 
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 const objects: Readonly<Record<string, ConfigMap | Secret>> = {

@@ -1,7 +1,7 @@
 // Pure: the environment that a kubelet gives a container, worked out from the pod and the objects that it names. What
 // the image itself sets is not in there. Trap 50: sources, references and prefixes that were forgotten.
 import { fieldValue, resourceValue } from "./downward.ts";
-import type { ConfigMap, Container, EnvFrom, EnvVar, Pod, Secret, Service, ServicePort } from "./objects.ts";
+import type { ConfigMap, Container, EnvFrom, EnvVar, Pod, Secret, Service, ServicePort } from "#kube/objects.ts";
 
 /** A ConfigMap or Secret that a container needs. */
 export interface NeededObject {

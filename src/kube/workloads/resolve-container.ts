@@ -1,7 +1,7 @@
 // From a name to a container whose environment and files are wanted. No port matters, so pods that nothing leads to, and
 // those on the node's network, will do.
-import type { Kube } from "./client.ts";
-import type { PodTemplate } from "./objects.ts";
+import type { Kube } from "#kube/client.ts";
+import type { PodTemplate } from "#kube/objects.ts";
 import { findByName, pickWorkload, requireContainer, type ResolveOptions } from "./resolve-workload.ts";
 import type { FoundWorkload, WorkloadKind } from "./workloads.ts";
 

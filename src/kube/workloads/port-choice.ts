@@ -2,7 +2,7 @@
 // one container port are one choice; different container ports are a question to the user. Where no service leads to
 // the pods, the ports are those of the containers.
 import { AppError } from "#base/error.ts";
-import type { PodSpec, Service } from "./objects.ts";
+import type { PodSpec, Service } from "#kube/objects.ts";
 import type { TakenRoute } from "./service-ports.ts";
 import { canBeTaken, routeDeclaredPorts, routeServicePorts } from "./service-ports.ts";
 

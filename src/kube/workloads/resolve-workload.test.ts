@@ -1,8 +1,8 @@
 // Trap 30: several services or ports with one targetPort, a missing targetPort, equal names, TCP and UDP of one number.
 import { describe, expect, test } from "vitest";
 import type { AppError } from "#base/error.ts";
-import { FakeApiServer, sendJson, sendStatus } from "./api-server.fake.ts";
-import type { KubeObject, Pod, PodSpec, Service, Workload } from "./objects.ts";
+import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
+import type { KubeObject, Pod, PodSpec, Service, Workload } from "#kube/objects.ts";
 import { describeAffected, parsePort, planPorts } from "./port-choice.ts";
 import type { InterceptQuery } from "./resolve-workload.ts";
 import { resolveWorkload } from "./resolve-workload.ts";

@@ -1,6 +1,6 @@
 // Pure: what the downward API tells a container, worked out from the pod's object as a kubelet does.
-import type { Pod, ResourceFieldRef } from "./objects.ts";
-import { parseAmount } from "./quantity.ts";
+import type { Pod, ResourceFieldRef } from "#kube/objects.ts";
+import { parseAmount } from "#kube/quantity.ts";
 
 /** Undefined for a field that cannot be seen in the pod's object. */
 export function fieldValue(pod: Pod, fieldPath: string): string | undefined {

@@ -3,14 +3,14 @@
 import { Duplex } from "node:stream";
 import type { Timer } from "#base/clock.ts";
 import { toAppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
+import type { Kube } from "#kube/client.ts";
 import { SocketCarrier, WebSocketCarrier } from "./forward-carrier.ts";
 import type { ForwardCarrier } from "./forward-carrier.ts";
 import { forwardError } from "./forward-error.ts";
-import { resourcePath, pods } from "./objects.ts";
+import { resourcePath, pods } from "#kube/objects.ts";
 import { ChannelFraming, channelProtocol, SpdyFraming, spdyProtocol } from "./pod-port-framing.ts";
 import type { PodPortFraming } from "./pod-port-framing.ts";
-import type { KubeAction } from "./status.ts";
+import type { KubeAction } from "#kube/status.ts";
 import { chooseWay } from "./streaming-way.ts";
 import { openSpdySocket } from "./upgrade.ts";
 import { lostSocket, openWebSocket } from "./websocket.ts";

@@ -2,9 +2,9 @@
 // taken first the next time.
 import { isAppError } from "#base/error.ts";
 import type { AppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import type { KubeAction } from "./status.ts";
-import { forbiddenBoth, isMissingPermission } from "./status.ts";
+import type { Kube } from "#kube/client.ts";
+import type { KubeAction } from "#kube/status.ts";
+import { forbiddenBoth, isMissingPermission } from "#kube/status.ts";
 
 export interface StreamingWays<T> {
   readonly webSocket: () => Promise<T>;

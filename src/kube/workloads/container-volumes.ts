@@ -1,7 +1,16 @@
 // Pure: what a container mounts, and the files that a kubelet would make of the objects behind it.
 import { expandReferences, type FoundObjects, type NeededObject } from "./container-environment.ts";
 import { fieldValue, resourceValue } from "./downward.ts";
-import type { ConfigMap, Container, DownwardFile, KeyToPath, Pod, ProjectedSource, Secret, Volume } from "./objects.ts";
+import type {
+  ConfigMap,
+  Container,
+  DownwardFile,
+  KeyToPath,
+  Pod,
+  ProjectedSource,
+  Secret,
+  Volume,
+} from "#kube/objects.ts";
 
 export interface ObjectPart extends NeededObject {
   readonly part: "object";

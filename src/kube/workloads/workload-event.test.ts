@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FakeApiServer } from "./api-server.fake.ts";
+import { FakeApiServer } from "#kube/api-server.fake.ts";
 import { recordWorkloadEvent } from "./workload-event.ts";
 
 const workload = { kind: "Deployment", name: "hello", namespace: "shop" } as const;

@@ -2,8 +2,8 @@
 // product sees an object with a pod template: a CronJob's is that of its Jobs, a pod is its own, and a Rollout of Argo
 // may use a Deployment's.
 import { AppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import type { CronJob, KubeObject, Pod, Resource, Service, Workload } from "./objects.ts";
+import type { Kube } from "#kube/client.ts";
+import type { CronJob, KubeObject, Pod, Resource, Service, Workload } from "#kube/objects.ts";
 import {
   cronJobs,
   daemonSets,
@@ -14,8 +14,8 @@ import {
   replicaSets,
   rollouts,
   statefulSets,
-} from "./objects.ts";
-import { settled } from "./refusals.ts";
+} from "#kube/objects.ts";
+import { settled } from "#kube/refusals.ts";
 
 /** Their pods are replaced, by a controller or by us, when the template changes. */
 export const templatedResources = {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { containerMounts, mountFiles, type ContainerMount, type VolumeSources } from "./container-volumes.ts";
-import type { ConfigMap, Container, Pod, Secret } from "./objects.ts";
+import type { ConfigMap, Container, Pod, Secret } from "#kube/objects.ts";
 
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 const objects: Readonly<Record<string, ConfigMap | Secret>> = {

@@ -5,10 +5,10 @@ import { request as requestHttp } from "node:http";
 import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
-import type { Kube } from "./client.ts";
-import type { KubeAction } from "./status.ts";
-import { networkError, statusError } from "./status.ts";
-import type { UpgradeWay } from "./transport.ts";
+import type { Kube } from "#kube/client.ts";
+import type { KubeAction } from "#kube/status.ts";
+import { networkError, statusError } from "#kube/status.ts";
+import type { UpgradeWay } from "#kube/transport.ts";
 
 export interface UpgradeRequest {
   readonly path: string;
