@@ -52,16 +52,7 @@ async function benchBulk(add: Add): Promise<void> {
   const daemon = laptopProcess("daemon/start.js");
   const kubectl = laptopProcess("kubectl port-forward");
   const manager = await podProcess("telepresence", "app.kubernetes.io/name=traffic-manager", "traffic-manager");
-  const { stdout: pod } = await cluster.kubectl([
-    "get",
-    "pods",
-    "-n",
-    namespace,
-    "-l",
-    "app=target",
-    "-o",
-    "jsonpath={.items[0].metadata.name}",
-  ]);
+  const pod = await targetPod("metadata.name");
   for (const direction of ["up", "down"]) {
     for (const streams of [1, 8]) {
       const through = async (url: string, pid: number): Promise<Bulk> => {
@@ -171,17 +162,13 @@ async function benchOpenConnections(add: Add): Promise<void> {
 }
 
 async function targetUrl(): Promise<string> {
-  const { stdout } = await cluster.kubectl([
-    "get",
-    "pods",
-    "-n",
-    namespace,
-    "-l",
-    "app=target",
-    "-o",
-    "jsonpath={.items[0].status.podIP}",
-  ]);
-  return `http://${stdout}:8080/`;
+  return `http://${await targetPod("status.podIP")}:8080/`;
+}
+
+/** What the target's pod says of itself at this place. */
+async function targetPod(place: string): Promise<string> {
+  const found = ["get", "pods", "-n", namespace, "-l", "app=target", "-o", `jsonpath={.items[0].${place}}`];
+  return (await cluster.kubectl(found)).stdout;
 }
 
 /** The client of HTTP in a pod. */

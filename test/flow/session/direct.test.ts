@@ -6,14 +6,14 @@ import { describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import type { ManagerLink } from "#daemon/link/manager-link.ts";
-import { Session } from "#daemon/session.ts";
+import type { Session } from "#daemon/session.ts";
 import { connectPinned, createIdentity, listenPinned } from "#tunnel/identity.ts";
-import { openSession } from "#tunnel/session.ts";
+import { openSession as openTunnel } from "#tunnel/session.ts";
 import type { TransportWish } from "#wire/control-api.ts";
 import { encodeHello } from "#wire/hello-codec.ts";
 import { helloOf } from "#wire/hello.ts";
 import { anything, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
-import { Cluster, noNetwork, stack } from "./session-lab.ts";
+import { Cluster, noNetwork, openSession, stack, type OpenNetwork } from "./session-lab.ts";
 
 interface Made {
   readonly cluster: Cluster;
@@ -30,26 +30,11 @@ async function connected(
   cluster.direct = { places: [{ host: "127.0.0.1", port: manager.directPort }] };
   prepare(cluster);
   let link: ManagerLink | undefined;
-  const session = await Session.open(
-    {
-      access: cluster,
-      managerNamespace: "telepresence",
-      managerImage: "image",
-      mappedNamespaces: [],
-      client: "ada@laptop",
-      installId: "id",
-      warnings: [],
-      transport,
-      clock: systemClock,
-      log: silentLogger,
-      openNetwork: (opened, first, scope) => {
-        link = opened;
-        return noNetwork(opened, first, scope);
-      },
-    },
-    never,
-  );
-  stack.use(session);
+  const openNetwork: OpenNetwork = (opened, first, scope) => {
+    link = opened;
+    return noNetwork(opened, first, scope);
+  };
+  const session = stack.use(await openSession(cluster, "ada@laptop", openNetwork, { transport }));
   if (link === undefined) throw new Error("there is a link");
   return { cluster, session, link };
 }
@@ -142,26 +127,11 @@ describe("the direct way", () => {
     const cluster = new Cluster(manager);
     cluster.direct = { places: [{ host: "127.0.0.1", port: manager.directPort }] };
     const routing = { subnets: ["127.0.0.0/8"], alsoProxy: [], neverProxy: [] };
-    const session = await Session.open(
-      {
-        access: cluster,
-        managerNamespace: "telepresence",
-        managerImage: "image",
-        mappedNamespaces: [],
-        client: "ada@laptop",
-        installId: "id",
-        warnings: [],
-        transport: "direct",
-        clock: systemClock,
-        log: silentLogger,
-        openNetwork: async (...opening) => ({
-          ...(await noNetwork(...opening)),
-          status: () => Promise.resolve({ routing }),
-        }),
-      },
-      never,
-    );
-    stack.use(session);
+    const openNetwork: OpenNetwork = async (...opening) => ({
+      ...(await noNetwork(...opening)),
+      status: () => Promise.resolve({ routing }),
+    });
+    const session = stack.use(await openSession(cluster, "ada@laptop", openNetwork, { transport: "direct" }));
     expect(session.warnings.join()).toContain("its addresses lead into the cluster's own ranges");
   });
 });
@@ -238,7 +208,7 @@ describe("the manager's direct port", () => {
     const late = await made.dial();
     await once(late, "close");
     await expect(
-      openSession({
+      openTunnel({
         transport: late,
         role: "opener",
         hello: helloOf("laptop"),

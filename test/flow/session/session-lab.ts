@@ -265,7 +265,7 @@ export async function openSession(
   cluster: Cluster,
   client = "ada@laptop",
   openNetwork = noNetwork,
-  { clock = systemClock, pageFolder }: { readonly clock?: Clock; readonly pageFolder?: string } = {},
+  more: Partial<Pick<SessionOptions, "clock" | "pageFolder" | "transport">> = {},
 ): Promise<Session> {
   return await Session.open(
     {
@@ -277,10 +277,10 @@ export async function openSession(
       installId: `id-${client}`,
       warnings: [],
       managerPort: cluster.manager.agentPort,
-      clock,
-      ...(pageFolder === undefined ? {} : { pageFolder }),
+      clock: systemClock,
       log: silentLogger,
       openNetwork,
+      ...more,
     },
     never,
   );
