@@ -20,7 +20,8 @@ export function contentSecurityPolicy(formTargets: readonly string[] = []): stri
 const constant: Readonly<Record<string, string>> = {
   "x-content-type-options": "nosniff",
   "x-frame-options": "DENY",
-  "referrer-policy": "no-referrer",
+  // not no-referrer: with that a browser sends our own forms with "Origin: null", which checkForm refuses
+  "referrer-policy": "same-origin",
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-resource-policy": "same-origin",
   "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
