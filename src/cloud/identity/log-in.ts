@@ -13,6 +13,7 @@ import { endBrowserSession, openBrowserSession, sessionMs } from "./browser-sess
 import { acceptInvite, findInvite } from "./invites.ts";
 import { checkPassword, hashPassword } from "./passwords.ts";
 import { createPerson } from "./people.ts";
+import { hashToken } from "./tokens.ts";
 
 /** chosen: wrong passwords for one name, and from one address; then one every minute. */
 const [nameRate, addressRate] = [
@@ -32,15 +33,17 @@ export function logInRoutes(parts: Parts): readonly Route[] {
     ];
     const next = localPath(await fieldOf(context, "next"));
     const address = context.get("address");
-    if (!byName.has(subject) || !byAddress.has(address)) throw tooMany();
+    const name = hashToken(subject); // a key as long for any name that is sent
+    if (!byName.has(name) || !byAddress.has(address)) throw tooMany();
+    // before the slow part: guesses that are sent at once count, too
+    byName.take(name);
+    byAddress.take(address);
     const row = await one<{ id: string; name: string; password: string | null }>(
       database,
       "SELECT id, name, password FROM people WHERE issuer = '' AND subject = $1",
       [subject],
     );
     if (!(await checkPassword(password, row?.password)) || row === undefined) {
-      byName.tryTake(subject);
-      byAddress.tryTake(address);
       await audit(database, { action: "login.failed", subject }, clock.wallMs());
       return logInPage(context, parts, {
         next,
@@ -48,6 +51,8 @@ export function logInRoutes(parts: Parts): readonly Route[] {
         problem: "This name and password do not belong together.",
       });
     }
+    byName.giveBack(name);
+    byAddress.giveBack(address);
     await startSession(context, parts, row);
     return context.redirect(next, 303);
   };

@@ -3,12 +3,25 @@ import { argon2, randomBytes, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
 import { AppError } from "#base/error.ts";
 
-/** OWASP's second choice: 19 MiB, two passes, 50 ms here. Node's pool of threads bounds how many run at once. */
+/** OWASP's second choice: 19 MiB, two passes, 50 ms here. Node's pool of threads bounds how many run at once, */
 const present = { memory: 19_456, passes: 2, parallelism: 1 };
 const tagLength = 32;
 const [minLength, maxLength] = [10, 200];
 
-const derive = promisify(argon2);
+const deriveInPool = promisify(argon2);
+/** chosen: and this how many wait for it: a second's worth. */
+const maxAtOnce = 40;
+let atOnce = 0;
+
+async function derive(parameters: Parameters<typeof argon2>[1]): Promise<Buffer> {
+  if (atOnce >= maxAtOnce) throw new AppError("busy", "too many people log in at once; try again in a moment");
+  atOnce++;
+  try {
+    return await deriveInPool("argon2id", parameters);
+  } finally {
+    atOnce--;
+  }
+}
 
 export async function hashPassword(password: string): Promise<string> {
   if (password.length < minLength || password.length > maxLength) {
@@ -18,7 +31,7 @@ export async function hashPassword(password: string): Promise<string> {
     );
   }
   const nonce = randomBytes(16);
-  const tag = await derive("argon2id", { message: password, nonce, tagLength, ...present });
+  const tag = await derive({ message: password, nonce, tagLength, ...present });
   const { memory, passes, parallelism } = present;
   return ["argon2id", memory, passes, parallelism, nonce.toString("base64"), tag.toString("base64")].join("$");
 }
@@ -30,7 +43,7 @@ export async function checkPassword(password: string, stored: string | null | un
   const nonce = Buffer.from(parts[4] ?? "", "base64");
   const expected = Buffer.from(parts[5] ?? "", "base64");
   const message = password.slice(0, maxLength + 1);
-  const tag = await derive("argon2id", { message, nonce, tagLength, memory, passes, parallelism });
+  const tag = await derive({ message, nonce, tagLength, memory, passes, parallelism });
   return tag.length === expected.length && timingSafeEqual(tag, expected) && stored !== null && stored !== undefined;
 }
 

@@ -120,6 +120,19 @@ export function logInContract(name: string, openDatabase: () => Promise<Database
         await cloud.clock.advance(61_000);
         expect((await send("password of ann")).status).toBe(303);
       }, 15_000);
+      test("are not guessed faster by guessing all at once, and right ones do not count", async () => {
+        await using cloud = await open();
+        await cloud.person("ann", { password: true });
+        const page = cloud.browser();
+        const right = { name: "ann", password: "password of ann" };
+        for (let times = 0; times < 3; times++) expect((await page.submit("/login", right)).status).toBe(303);
+        const { csrf = "" } = (await page.get("/login")).hidden;
+        const answers = await Promise.all(
+          Array.from({ length: 14 }, () => page.post("/login", { csrf, name: "ann", password: "wrong" })),
+        );
+        expect(answers.filter(({ status }) => status === 403)).toHaveLength(10);
+        expect(answers.filter(({ status }) => status === 429)).toHaveLength(4);
+      }, 15_000);
       test("lead to no other site", async () => {
         await using cloud = await open();
         await cloud.person("ann", { password: true });

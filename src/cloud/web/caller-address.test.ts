@@ -16,6 +16,8 @@ test.each([
   ["a stranger's header means nothing", ["10.0.0.0/8"], "192.0.2.1", "10.0.0.9", "192.0.2.1"],
   ["nonsense ends it", ["10.0.0.1"], "10.0.0.1", "x", "10.0.0.1"],
   ["one address has one spelling", ["::1"], "::ffff:192.0.2.1", undefined, "192.0.2.1"],
+  ["a network of IPv6 is one caller", [], "2001:db8:0:1:2:3:4:5", undefined, "2001:db8:0:1::"],
+  ["a zone changes nothing", ["::1"], "::1", "fe80::7%eth0", "fe80::"],
 ] as const)("%s", (...[, ranges, peer, header, expected]) => {
   expect(trustProxies(ranges)(peer, header)).toBe(expected);
 });

@@ -1,5 +1,6 @@
 // Where a request comes from. X-Forwarded-For is anybody's to write, so it counts only from a proxy that was named, and
-// is read from its end: each trusted proxy has added the address that it saw.
+// is read from its end: each trusted proxy has added the address that it saw. Callers are counted by it, and one of IPv6
+// has a whole /64 to call from: that is its address here.
 import ipaddr from "ipaddr.js";
 import { AppError } from "#base/error.ts";
 
@@ -20,7 +21,9 @@ export function trustProxies(ranges: readonly string[]): ForwardedAddress {
       if (before === undefined || !ipaddr.isValid(before)) break;
       address = before;
     }
-    return ipaddr.isValid(address) ? ipaddr.process(address).toString() : address;
+    if (!ipaddr.isValid(address)) return address;
+    const plain = ipaddr.process(address).toString();
+    return plain.includes(":") ? ipaddr.IPv6.networkAddressFromCIDR(`${plain}/64`).toString() : plain;
   };
 }
 

@@ -30,6 +30,12 @@ export class RateLimit {
     return true;
   }
 
+  /** What was taken before it was known whether it counts. */
+  giveBack(key: string): void {
+    const bucket = this.#refilled(key);
+    bucket.left = Math.min(this.#rate.burst, bucket.left + 1);
+  }
+
   /** Whether something is left, without taking it. */
   has(key: string): boolean {
     return this.#refilled(key).left >= 1;
