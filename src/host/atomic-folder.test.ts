@@ -1,4 +1,6 @@
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, mkdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, mkdirSync, utimesSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -67,4 +69,24 @@ test("replaceFile() replaces a file of the user alone", async () => {
     0o600,
     ["file"],
   ]);
+});
+
+test("replaceFile() is there for many at once, and one of them stands in the end", async () => {
+  const path = join(root, "many", "file");
+  const texts = Array.from({ length: 20 }, (_, number) => `${number}`.repeat(5000));
+  await Promise.all(texts.map((text) => replaceFile(path, { data: Buffer.from(text), executable: false })));
+  expect(texts).toContain(readFileSync(path, "utf8"));
+  expect(readdirSync(join(root, "many"))).toEqual(["file"]);
+});
+
+test("replaceFile() removes the draft that a killed process left, and none that another writes", async () => {
+  const path = join(root, "killed", "file");
+  const replace = () => replaceFile(path, { data: Buffer.from("1"), executable: false });
+  await replace();
+  const prefix = `..new_${createHash("sha256").update(path).digest("hex").slice(0, 16)}`;
+  const [left, written] = [`${prefix}_left`, `${prefix}_written`].map((name) => join(root, "killed", name));
+  for (const draft of [left ?? "", written ?? ""]) writeFileSync(draft, "secret");
+  utimesSync(left ?? "", 0, 0);
+  await replace();
+  expect(readdirSync(join(root, "killed")).map((name) => name.replace(prefix, ""))).toEqual(["_written", "file"]);
 });

@@ -1,7 +1,7 @@
 // A folder of files that change together, laid out as a kubelet does: names are links into `..data`, which is a link to
 // the folder of the present version. Who reads sees one version or the next, never half of it.
-import { createHash } from "node:crypto";
-import { mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { AppError } from "#base/error.ts";
 
@@ -78,22 +78,34 @@ const versionName = (number: number): string => `..version_${number}`;
 /** Of files with a pod's content: nobody else's to read. */
 export const modeOf = (executable: boolean): number => (executable ? 0o700 : 0o600);
 
-export const cannotWrite = (path: string, cause: unknown): AppError =>
-  new AppError("command_failed", `${path} cannot be written: ${(cause as Error).message}`, {
-    cause,
-    hint: "choose a place with more room with --mount",
-  });
+export const cannotWrite = (path: string, cause: unknown, hint = "choose another place with --mount"): AppError =>
+  new AppError("command_failed", `${path} cannot be written: ${(cause as Error).message}`, { cause, hint });
 
-/** One file in place of another: a reader sees the old one or the new one. */
-export async function replaceFile(path: string, { data, executable }: FileContent): Promise<void> {
-  const draft = join(dirname(path), `..new_${createHash("sha256").update(path).digest("hex").slice(0, 16)}`);
+/** chosen: a draft this much older than one's own is of a process that was killed. */
+const abandonedMs = 60_000;
+
+/** One file in place of another: a reader sees the old one or the new one, however many write it at once. */
+export async function replaceFile(path: string, { data, executable }: FileContent, hint?: string): Promise<void> {
+  const folder = dirname(path);
+  const prefix = `..new_${createHash("sha256").update(path).digest("hex").slice(0, 16)}`;
+  const draft = join(folder, `${prefix}_${randomBytes(6).toString("hex")}`);
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await rm(draft, { force: true });
+    await mkdir(folder, { recursive: true, mode: 0o700 });
     await writeFile(draft, data, { mode: modeOf(executable), flag: "wx" });
+    await forgetAbandoned(folder, prefix, (await stat(draft)).mtimeMs);
     await rename(draft, path);
   } catch (error) {
-    throw cannotWrite(path, error);
+    await rm(draft, { force: true }).catch(() => undefined); // why it failed is told below
+    throw cannotWrite(path, error, hint);
+  }
+}
+
+/** Drafts hold what the file holds, a secret for one. */
+async function forgetAbandoned(folder: string, prefix: string, nowMs: number): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(prefix)) continue;
+    const { mtimeMs } = await stat(join(folder, name)).catch(() => ({ mtimeMs: nowMs })); // has its place by now
+    if (nowMs - mtimeMs > abandonedMs) await rm(join(folder, name), { force: true });
   }
 }
 
