@@ -47,7 +47,7 @@ export interface CloudPlaces {
   openBrowser(url: string): Promise<boolean>;
   /** In one piece, and nobody else may read it. */
   replaceFile(text: string): Promise<void>;
-  /** Held by the one command that may refresh the login. */
+  /** Held by the one command that may change the login. */
   tryLock(): Promise<Disposable | undefined>;
 }
 

@@ -1,5 +1,5 @@
-// The token that a command uses: of the login there is, refreshed when it is about to end. One command refreshes at a
-// time: a refresh token that is sent twice ends the login.
+// The token that a command uses: of the login there is, refreshed when it is about to end. One command changes the login
+// at a time: a refresh token that is sent twice ends it, and a refresh must not bring back what a logout has removed.
 import { AppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
@@ -7,7 +7,7 @@ import { CloudClient } from "./cloud-client.ts";
 import { markEnded, readLogin, readSecret, saveLogin, toSecret } from "./credentials.ts";
 import type { CloudSecret, StoredLogin } from "./credentials.ts";
 
-/** chosen: what is left of a token that is handed on; the wait for another command's refresh. */
+/** chosen: what is left of a token that is handed on; the wait for another command. */
 const [marginMs, lockMs, lockStepMs] = [120_000, 20_000, 50];
 
 export interface CurrentLogin {
@@ -27,8 +27,8 @@ export async function currentLogin(context: CommandContext): Promise<CurrentLogi
   if (secret === undefined) throw ended(login);
   const usable = tokenOf(secret, clock.wallMs());
   if (usable !== undefined) return { url: login.url, name: login.name, token: usable };
-  using _lock = await waitForLock(context, places);
-  return refresh(context, places);
+  using _lock = await lockLogin(context, places);
+  return await refresh(context, places); // with the lock until it has ended
 }
 
 function tokenOf(secret: CloudSecret, nowMs: number): string | undefined {
@@ -58,12 +58,12 @@ function ended({ url }: StoredLogin): AppError {
   return new AppError("unauthorized", `the login at ${url} has expired`, { hint: "log in again: telepresence login" });
 }
 
-async function waitForLock({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<Disposable> {
+export async function lockLogin({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<Disposable> {
   const until = clock.now() + lockMs;
   for (;;) {
     const lock = await places.tryLock();
     if (lock !== undefined) return lock;
-    if (clock.now() > until) throw new AppError("busy", "another command has been refreshing the login for 20 s");
+    if (clock.now() > until) throw new AppError("busy", "another command has been changing the login for 20 s");
     await clock.sleep(lockStepMs, interrupts.signal);
   }
 }

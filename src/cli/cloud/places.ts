@@ -1,6 +1,6 @@
 // The laptop's part of a login, by way of host/.
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { systemClock } from "#base/clock.ts";
 import type { CliEnvironment } from "#cli/config.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
@@ -21,7 +21,8 @@ export function openCloudPlaces(
     deviceName: formatUserAtHost(currentUser(all), hostname()),
     hasBrowser: hasBrowser(all),
     openBrowser: (url) => openBrowser(url, all),
-    replaceFile: (text) => replaceFile(file, { data: Buffer.from(text), executable: false }),
+    replaceFile: (text) =>
+      replaceFile(file, { data: Buffer.from(text), executable: false }, `look at who may write to ${dirname(file)}`),
     tryLock: () => lock("cloud.lock"),
   };
 }

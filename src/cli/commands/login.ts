@@ -7,7 +7,8 @@ import type { CommandContext } from "#cli/context.ts";
 import { logInByBrowser } from "#cli/cloud/browser-login.ts";
 import { CloudClient } from "#cli/cloud/cloud-client.ts";
 import { readLogin, readSecret, saveLogin, toSecret } from "#cli/cloud/credentials.ts";
-import type { CloudSecret } from "#cli/cloud/credentials.ts";
+import type { CloudLogin, CloudSecret } from "#cli/cloud/credentials.ts";
+import { lockLogin } from "#cli/cloud/current-login.ts";
 import { logInByDeviceCode } from "#cli/cloud/device-login.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
@@ -27,20 +28,32 @@ export async function runLogin(context: CommandContext, flags: LoginFlags): Prom
   const before = await readLogin(places).catch(() => undefined); // an unreadable one is written anew
   const url = serverUrl(flags.cloudUrl ?? environment.all["TELEPRESENCE_CLOUD_URL"] ?? before?.url);
   const client = new CloudClient({ url, clock, signal: interrupts.signal });
-  const old = before === undefined || before.url !== url ? undefined : await readSecret(places, before);
   const secret = await obtain(context, client, { flags, places });
   const me = await client.me("key" in secret ? secret.key : secret.accessToken);
-  const kept = await saveLogin(places, { url, name: me.name, email: me.email }, secret);
-  if (old !== undefined && "refreshToken" in old) {
-    await client.oauth(cloudPaths.revoke, { token: old.refreshToken }, anything).catch(() => undefined); // it ends by itself
-  }
+  const kept = await replaceLogin(context, places, { login: { url, name: me.name, email: me.email }, secret });
   output.line("Login successful.");
   output.line(`Logged in as ${me.name} at ${url}`);
   output.data({ url, name: me.name, email: me.email, teams: me.teams.map((team) => team.name), kept });
   return 0;
 }
 
-const anything = z.unknown();
+/** The one there was ends: nothing here knows of it any more. */
+async function replaceLogin(
+  context: CommandContext,
+  places: CloudPlaces,
+  { login, secret }: { readonly login: CloudLogin; readonly secret: CloudSecret },
+): Promise<"keyring" | "file"> {
+  using _lock = await lockLogin(context, places);
+  const before = await readLogin(places).catch(() => undefined);
+  const old = before && (await readSecret(places, before));
+  const kept = await saveLogin(places, login, secret);
+  if (before !== undefined && before.url !== login.url) await places.keyring?.remove(before.url);
+  if (before !== undefined && old !== undefined && "refreshToken" in old) {
+    const client = new CloudClient({ url: before.url, clock: context.clock, signal: context.interrupts.signal });
+    await client.oauth(cloudPaths.revoke, { token: old.refreshToken }, z.unknown()).catch(() => undefined); // ends by itself
+  }
+  return kept;
+}
 
 /** An origin; plain HTTP only to this machine, because tokens go over it. */
 function serverUrl(text: string | undefined): string {

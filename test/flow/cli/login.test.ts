@@ -1,10 +1,12 @@
 // `login`, `logout` and `status` against a real server on loopback, with a browser that is played.
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
@@ -130,6 +132,42 @@ describe("login by the browser", () => {
   });
 });
 
+describe("one command at a time changes the login", () => {
+  test("so a refresh brings nothing back that login or logout has removed", async () => {
+    const stored: boolean[] = [];
+    const machine = (real: Machine): Machine => {
+      const browsing = withBrowser(answering("yes"))(real);
+      const openCloudPlaces = async () => {
+        const places = await browsing.openCloudPlaces();
+        // another command has it when it is asked for the first time
+        const tryLock = async () => (stored.push(existsSync(file())) % 2 === 1 ? undefined : places.tryLock());
+        return { ...places, tryLock };
+      };
+      return { ...browsing, openCloudPlaces };
+    };
+    expect((await runHere(["login", "--cloud-url", url], { env, machine })).code).toBe(0);
+    expect((await runHere(["logout"], { env, machine })).code).toBe(0);
+    expect(stored).toEqual([false, false, true, true]);
+  });
+  test("and a login that another one replaces ends at its own server", async () => {
+    const revoked = Promise.withResolvers<string>();
+    const other = createHttpServer((request, response) => {
+      void text(request).then((body) => revoked.resolve(`${request.url} ${new URLSearchParams(body).get("token")}`));
+      response.end("{}");
+    }).listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const elsewhere = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+    mkdirSync(dirname(file()), { recursive: true });
+    const secret = { accessToken: "tpa_old", refreshToken: "tpr_old", expiresMs: 0 };
+    writeFileSync(file(), JSON.stringify({ url: elsewhere, name: "Ann", secret }));
+    const machine = withBrowser(answering("yes"));
+    expect((await runHere(["login", "--cloud-url", url], { env, machine })).code).toBe(0);
+    expect(await revoked.promise).toBe("/oauth/revoke tpr_old");
+    other.close();
+    other.closeAllConnections();
+  });
+});
+
 describe("login without a browser", () => {
   test("shows a code, which somebody enters elsewhere", async () => {
     const clock = { ...systemClock, sleep: async () => undefined };
@@ -210,6 +248,36 @@ describe("the token of a command", () => {
     expect(new Set(all.map((login) => login?.token)).size).toBe(1);
     const me = await fetch(`${url}/api/me`, { headers: { authorization: `Bearer ${all[0]?.token}` } });
     expect(me.status).toBe(200);
+  });
+  test("is refreshed by one command, however long its server takes", async () => {
+    let [requests, asked] = [0, 0];
+    const answers: (() => void)[] = [];
+    const answerWhenAsked = (): void => {
+      if (requests > 1 || asked > 2) for (const answer of answers.splice(0)) answer();
+    };
+    const slow = createHttpServer((_request, response) => {
+      requests++;
+      const tokens = { access_token: "tpa_new", refresh_token: "tpr_new", token_type: "Bearer", expires_in: 900 };
+      answers.push(() => response.end(JSON.stringify(tokens)));
+      answerWhenAsked();
+    }).listen(0, "127.0.0.1");
+    await once(slow, "listening");
+    mkdirSync(dirname(file()), { recursive: true });
+    const secret = { accessToken: "tpa_old", refreshToken: "tpr_old", expiresMs: 0 };
+    const where = `http://127.0.0.1:${(slow.address() as AddressInfo).port}`;
+    writeFileSync(file(), JSON.stringify({ url: where, name: "Ann", secret }));
+    const context = await contextOf();
+    const places = await context.machine.openCloudPlaces();
+    const tryLock = async () => {
+      asked++;
+      answerWhenAsked();
+      return places.tryLock();
+    };
+    const machine: Machine = { ...context.machine, openCloudPlaces: async () => ({ ...places, tryLock }) };
+    const all = await Promise.all([1, 2].map(() => currentLogin({ ...context, machine })));
+    expect([all.map((login) => login?.token), requests]).toEqual([["tpa_new", "tpa_new"], 1]);
+    slow.close();
+    slow.closeAllConnections();
   });
   test("is not there when the server has ended the login, and status says so", async () => {
     await runHere(["login", "--cloud-url", url], { env, machine: withBrowser(answering("yes")) });
