@@ -55,7 +55,8 @@ export class FakeCloud implements AsyncDisposable {
   }
 
   async invite(admin = false): Promise<string> {
-    return invite(this.database, { teamId: undefined, admin }, await this.person("host"), this.clock.wallMs());
+    const host = await this.person("host", { admin: true });
+    return invite(this.database, { teamId: undefined, admin }, host, this.clock.wallMs());
   }
 
   browser(): FakeBrowser {

@@ -8,7 +8,7 @@ import { loginsOf, removeLogin } from "#cloud/oauth/logins.ts";
 import { fieldOf, formToken } from "#cloud/web/browser.ts";
 import { page } from "#cloud/web/page.ts";
 import type { Parts, RequestContext, Route } from "#cloud/web/route.ts";
-import { callerOf } from "#cloud/web/route.ts";
+import { callerOf, requireBrowser } from "#cloud/web/route.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
 import type { MeAnswer } from "#wire/cloud-api.ts";
 import { hidden } from "./log-in.ts";
@@ -134,7 +134,7 @@ async function invitation(database: Parts["database"], person: Person, csrf: str
 
 async function newKey(context: RequestContext, { database, clock }: Parts): Promise<Response> {
   const person = callerOf(context);
-  if (context.get("caller")?.by === "key") throw new AppError("denied", "a key may not make keys");
+  requireBrowser(context, "make keys");
   const name = (await fieldOf(context, "name")).trim() || "unnamed";
   const key = await createApiKey(database, person.id, name, clock.wallMs());
   await audit(database, { action: "key.created", person, subject: name }, clock.wallMs());
@@ -149,6 +149,7 @@ async function newKey(context: RequestContext, { database, clock }: Parts): Prom
 
 async function newInvite(context: RequestContext, { config, database, clock }: Parts): Promise<Response> {
   const person = callerOf(context);
+  requireBrowser(context, "invite somebody");
   const teamName = (await fieldOf(context, "team")).trim().slice(0, 100);
   if (teamName === "") throw new AppError("usage", "the team has no name");
   const admin = (await fieldOf(context, "admin")) === "yes";

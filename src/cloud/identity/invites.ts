@@ -40,6 +40,11 @@ async function insert(
   return token;
 }
 
+/** The first administrator's until there is one, a colleague's while whoever invited is one. */
+const good = `hash = $1 AND expires_ms > $2 AND CASE WHEN invited_by IS NULL
+    THEN NOT EXISTS (SELECT 1 FROM people WHERE people.admin = 1)
+    ELSE EXISTS (SELECT 1 FROM people WHERE people.id = invites.invited_by AND people.admin = 1) END`;
+
 interface InviteRow {
   readonly team_id: string | null;
   readonly admin: number;
@@ -47,21 +52,19 @@ interface InviteRow {
 
 /** Looks without using it up. */
 export async function findInvite(queries: Queries, token: string, nowMs: number): Promise<Invite> {
-  const found = await one<InviteRow>(
-    queries,
-    "SELECT team_id, admin FROM invites WHERE hash = $1 AND expires_ms > $2",
-    [hashToken(token), nowMs],
-  );
+  const found = await one<InviteRow>(queries, `SELECT team_id, admin FROM invites WHERE ${good}`, [
+    hashToken(token),
+    nowMs,
+  ]);
   return read(found);
 }
 
 /** Uses it up: `personId` is in its team now, and an administrator if it says so. Inside a transaction. */
 export async function acceptInvite(queries: Queries, token: string, personId: string, nowMs: number): Promise<Invite> {
-  const found = await one<InviteRow>(
-    queries,
-    "DELETE FROM invites WHERE hash = $1 AND expires_ms > $2 RETURNING team_id, admin",
-    [hashToken(token), nowMs],
-  );
+  const found = await one<InviteRow>(queries, `DELETE FROM invites WHERE ${good} RETURNING team_id, admin`, [
+    hashToken(token),
+    nowMs,
+  ]);
   const accepted = read(found);
   if (accepted.admin) await queries.run("UPDATE people SET admin = 1 WHERE id = $1", [personId]);
   const teamId = accepted.teamId ?? (await provideTeam(queries, firstTeam, nowMs)).id;

@@ -63,6 +63,21 @@ export function logInContract(name: string, openDatabase: () => Promise<Database
         await inviteFirstAdmin(cloud.database, cloud.clock.wallMs());
         expect((await cloud.browser().get(`/invite/${first}`)).status).toBe(404);
       });
+      test("of two servers that started at once one link is of no more use when the other was used", async () => {
+        await using cloud = await open();
+        const nowMs = cloud.clock.wallMs();
+        const first = await inviteFirstAdmin(cloud.database, nowMs);
+        const kept = await cloud.database.all("SELECT hash, expires_ms FROM invites");
+        const second = await inviteFirstAdmin(cloud.database, nowMs);
+        const again = `INSERT INTO invites (hash, admin, created_ms, expires_ms) VALUES ($1, 1, $2, $3)`;
+        await cloud.database.run(again, [String(kept[0]?.["hash"]), nowMs, Number(kept[0]?.["expires_ms"])]);
+        const account = { "full-name": "Ann", name: "ann", password: "correct horse battery" };
+        const late = cloud.browser();
+        const { hidden } = await late.get(`/invite/${second}`);
+        expect((await cloud.browser().submit(`/invite/${first}`, account)).status).toBe(303);
+        expect((await late.get(`/invite/${second}`)).status).toBe(404);
+        expect((await late.post(`/invite/${second}`, { ...hidden, ...account, name: "eve" })).status).toBe(404);
+      });
       test("a link is good for a day", async () => {
         await using cloud = await open();
         const link = await inviteFirstAdmin(cloud.database, cloud.clock.wallMs());
@@ -89,6 +104,13 @@ export function logInContract(name: string, openDatabase: () => Promise<Database
           "/login",
         );
         expect(back.location).toBe("/device");
+      });
+      test("needs a host who is an administrator still", async () => {
+        await using cloud = await open();
+        const link = await cloud.invite(true);
+        expect((await cloud.browser().get(`/invite/${link}`)).status).toBe(200);
+        await cloud.database.run("UPDATE people SET admin = 0");
+        expect((await cloud.browser().get(`/invite/${link}`)).status).toBe(404);
       });
       test("keeps the link when the name is taken or the password too short", async () => {
         await using cloud = await open();

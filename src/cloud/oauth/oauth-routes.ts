@@ -9,7 +9,7 @@ import { fieldOf, formToken } from "#cloud/web/browser.ts";
 import { page } from "#cloud/web/page.ts";
 import { RateLimit } from "#cloud/web/rate-limits.ts";
 import type { Parts, RequestContext, Route } from "#cloud/web/route.ts";
-import { callerOf } from "#cloud/web/route.ts";
+import { callerOf, requireBrowser } from "#cloud/web/route.ts";
 import { contentSecurityPolicy } from "#cloud/web/security-headers.ts";
 import { cloudClientId, cloudPaths } from "#wire/cloud-api.ts";
 import { readDeviceName } from "./device-name.ts";
@@ -94,7 +94,7 @@ async function askForLaptop(context: RequestContext, { config, key }: Parts): Pr
 
 async function answerLaptop(context: RequestContext, { database, clock }: Parts): Promise<Response> {
   const person = callerOf(context);
-  requireBrowser(context);
+  requireBrowser(context, "log in a laptop");
   const wanted = await readWanted((name) => fieldOf(context, name));
   const target = new URL(wanted.redirectUri);
   target.searchParams.set("state", wanted.state);
@@ -159,7 +159,7 @@ async function askForDevice(context: RequestContext, parts: Parts, codes: RateLi
 async function answerForDevice(context: RequestContext, parts: Parts, codes: RateLimit): Promise<Response> {
   const { database, clock } = parts;
   const person = callerOf(context);
-  requireBrowser(context);
+  requireBrowser(context, "log in a device");
   codes.take(person.id);
   const userCode = readUserCode(await fieldOf(context, "code"));
   const allowed = (await fieldOf(context, "answer")) === "yes";
@@ -169,10 +169,4 @@ async function answerForDevice(context: RequestContext, parts: Parts, codes: Rat
   if (!answered) throw new AppError("not_found", "this code is not known, or has expired");
   const text = allowed ? "The device is logged in. You may close this page." : "Nothing was logged in.";
   return page(context, { title: allowed ? "Done" : "Refused", body: text });
-}
-
-/** A key or a token may not make further logins: what is revoked would live on in them. */
-function requireBrowser(context: RequestContext): void {
-  if (context.get("caller")?.by !== "cookie")
-    throw new AppError("denied", "only a person in a browser may log in a device");
 }

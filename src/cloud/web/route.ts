@@ -52,6 +52,11 @@ export interface Caller {
   readonly by: "cookie" | "access" | "key";
 }
 
+/** Of what outlives the way it was made by: what is revoked would live on in what a key or a token has made. */
+export function requireBrowser(context: RequestContext, deed: string): void {
+  if (context.get("caller")?.by !== "cookie") throw new AppError("denied", `only a person in a browser may ${deed}`);
+}
+
 /** For handlers whose access is `person` or `admin`. */
 export function callerOf(context: RequestContext): Person {
   const caller = context.get("caller");

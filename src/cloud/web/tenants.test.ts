@@ -167,11 +167,15 @@ describe("programs", () => {
     expect((await cloud.ask("/api/me", { headers })).status).toBe(401);
   });
 
-  test("a key makes no keys and logs in no devices", async () => {
-    const authorized = { authorization: `Bearer ${await cloud.keyOf(member)}` };
+  test.each(["key", "access token"])("a %s makes nothing that outlives it", async (kind) => {
+    const admin = await cloud.person(`admin with ${kind}`, { admin: true });
+    const login = await openLogin(cloud.database, { personId: admin, device: "x" }, cloud.clock.wallMs());
+    const token = kind === "key" ? await cloud.keyOf(admin) : login.access_token;
+    const authorized = { authorization: `Bearer ${token}` };
     const post = (path: string, fields: Readonly<Record<string, string>>) =>
       cloud.ask(path, { method: "POST", headers: authorized, body: new URLSearchParams(fields) });
     expect((await post("/keys", { name: "k" })).status).toBe(403);
+    expect((await post("/invites", { team: "ours", admin: "yes" })).status).toBe(403);
     expect((await post("/device", { code: "BCDF-BCDF", answer: "yes" })).status).toBe(403);
     expect((await post("/oauth/authorize", { ...authorization, answer: "yes" })).status).toBe(403);
   });
