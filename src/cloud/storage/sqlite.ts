@@ -1,6 +1,6 @@
 // SQLite by Node's own module: one file, one connection. Its calls block, and each is a fraction of a millisecond; a
 // transaction has the connection for itself, so everything else waits in `#turn`.
-import { mkdirSync } from "node:fs";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { StatementSync } from "node:sqlite";
@@ -20,7 +20,7 @@ const maxStatements = 500;
 /** `:memory:` is a database of its own, for tests. */
 export function openSqlite(path: string, clock: Clock): Database {
   try {
-    if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    if (path !== ":memory:") provideFile(path);
     const database = new DatabaseSync(path, { timeout: busyStepMs });
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
     return new SqliteDatabase(database, clock);
@@ -30,6 +30,12 @@ export function openSqlite(path: string, clock: Clock): Database {
       hint: "choose a file in a folder that you may write to with --database sqlite:FILE",
     });
   }
+}
+
+/** Nobody else's to read, in whatever folder: it has hashes of passwords, and the key that forms are signed with. */
+function provideFile(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  closeSync(openSync(path, "a", 0o600)); // SQLite gives its other files the mode of this one
 }
 
 class SqliteDatabase implements Database {
@@ -51,15 +57,15 @@ class SqliteDatabase implements Database {
   }
 
   all<T extends object>(sql: string, values: readonly SqlValue[] = []): Promise<readonly T[]> {
-    return this.#inTurn(() => this.#queries.all<T>(sql, values));
+    return this.#inTurn(() => this.#whenFree(() => this.#prepare(sql).all(named(values)) as unknown as readonly T[]));
   }
   run(sql: string, values: readonly SqlValue[] = []): Promise<number> {
-    return this.#inTurn(() => this.#queries.run(sql, values));
+    return this.#inTurn(() => this.#whenFree(() => Number(this.#prepare(sql).run(named(values)).changes)));
   }
   /** IMMEDIATE is exclusive among writers, other processes' too. */
   transaction<T>(work: (queries: Queries) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
-      await this.#begin();
+      await this.#whenFree(() => this.#database.exec("BEGIN IMMEDIATE"));
       try {
         const result = await work(this.#queries);
         translated(() => this.#database.exec("COMMIT"));
@@ -71,12 +77,12 @@ class SqliteDatabase implements Database {
     });
   }
   /** Not by SQLite's own waiting, which would hold up the whole process. */
-  async #begin(): Promise<void> {
+  async #whenFree<T>(work: () => T): Promise<T> {
     const until = this.#clock.now() + busyMs;
     const never = new AbortController().signal;
     for (;;) {
       try {
-        return this.#database.exec("BEGIN IMMEDIATE");
+        return work();
       } catch (cause) {
         const busy = (cause as { readonly errcode?: unknown }).errcode === busyCode;
         if (!busy || this.#clock.now() > until) return translated(() => raise(cause));
