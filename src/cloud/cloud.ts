@@ -34,6 +34,7 @@ const dayMs = 24 * 3600 * 1000;
 export async function startCloud({ config: given, clock, log }: CloudOptions): Promise<Cloud> {
   await using stack = new AsyncDisposableStack();
   const database = stack.use(await openDatabase(given.database, { clock, log }));
+  const key = await signingKey(database);
   let serving = true;
   const server = await CloudServer.listen(given);
   stack.defer(async () => {
@@ -44,7 +45,7 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
   });
   const config = withPort(given, server.port);
   const metrics = new Metrics();
-  const parts: Parts = { config, clock, log, database, metrics, key: await signingKey(database) };
+  const parts: Parts = { config, clock, log, database, metrics, key };
   const forwarded = trustProxies(config.trustedProxies);
   const addressOf = (context: RequestContext): string =>
     forwarded(getConnInfo(context).remote.address ?? "", context.req.header("x-forwarded-for"));
@@ -58,7 +59,8 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
   tidy();
   stack.use(clock.every(dayMs, tidy).unref());
   log.info("cloud server started", { port: server.port, database: database.kind });
-  const greeting = greet(config, await inviteFirstAdmin(database, clock.wallMs()));
+  const providerDecides = config.oidc?.adminGroup !== undefined;
+  const greeting = greet(config, providerDecides ? undefined : await inviteFirstAdmin(database, clock.wallMs()));
   const owned = stack.move();
   return {
     port: server.port,

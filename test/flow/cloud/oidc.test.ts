@@ -145,6 +145,10 @@ describe("a person of the provider", () => {
   });
 });
 
+test("no link makes an administrator where the provider says who is one", () => {
+  expect(cloud.greeting).toHaveLength(1);
+});
+
 describe("an answer", () => {
   test("that this browser did not ask for is refused", async () => {
     const stranger = await new Visitor().visit(`${url}/login/oidc/callback?code=x&state=y`);
