@@ -1,6 +1,7 @@
 // What holds for every route of our own host: its size, its headers, who may call it, what an error looks like.
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { deadline, raceSignal } from "#base/abort.ts";
 import { toAppError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
 import { Admission } from "./admission.ts";
@@ -10,6 +11,8 @@ import { secure } from "./security-headers.ts";
 
 /** chosen: forms and small JSON; what is larger has a route of its own. */
 const maxBodyBytes = 64 * 1024;
+/** chosen: from a request's head to its answer's, so that a body that trickles holds nothing. */
+const answerMs = 30_000;
 
 /** Makes the address of a caller known. */
 export type AddressOf = (context: RequestContext) => string;
@@ -26,6 +29,10 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
     await next();
     secure(context.res.headers, overHttps);
     seconds((parts.clock.now() - from) / 1000, { status: `${Math.floor(context.res.status / 100)}xx` });
+  });
+  app.use(async (_context, next) => {
+    using limit = deadline(parts.clock, answerMs, "the request");
+    await raceSignal(next(), limit.signal);
   });
   app.use(
     bodyLimit({ maxSize: maxBodyBytes, onError: (context) => failure(context, 413, "the request is too large") }),
@@ -46,12 +53,13 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
   return app;
 }
 
-type FailureStatus = 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500 | 502;
+type FailureStatus = 400 | 401 | 403 | 404 | 408 | 409 | 413 | 429 | 500 | 502;
 
 const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
   unauthorized: 401,
   denied: 403,
   not_found: 404,
+  timeout: 408,
   conflict: 409,
   busy: 429,
   unreachable: 502,

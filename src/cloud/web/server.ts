@@ -32,8 +32,8 @@ export interface Handlers {
   readonly upgrades: ReadonlyMap<string, UpgradeHandler>;
 }
 
-/** chosen: heads of requests. */
-const [maxHeaderBytes, headMs, keepAliveMs] = [32 * 1024, 10_000, 65_000];
+/** chosen: heads of requests; requests at once on one connection of HTTP/2, where Node has no limit. */
+const [maxHeaderBytes, headMs, keepAliveMs, maxConcurrentStreams] = [32 * 1024, 10_000, 65_000, 100];
 
 const limits = {
   maxHeaderSize: maxHeaderBytes,
@@ -44,7 +44,9 @@ const limits = {
 
 function secureOptions({ cert, key }: TlsFiles): Parameters<typeof createSecureServer>[0] {
   try {
-    return { ...limits, allowHTTP1: true, minVersion: "TLSv1.2", cert: readFileSync(cert), key: readFileSync(key) };
+    const settings = { maxConcurrentStreams, maxHeaderListSize: maxHeaderBytes };
+    const files = { cert: readFileSync(cert), key: readFileSync(key) };
+    return { ...limits, ...files, allowHTTP1: true, minVersion: "TLSv1.2", settings };
   } catch (cause) {
     throw new AppError("invalid_config", `the certificate cannot be read: ${(cause as Error).message}`, { cause });
   }

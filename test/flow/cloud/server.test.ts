@@ -70,6 +70,7 @@ test("HTTP/2 is spoken", async () => {
   const [headers] = (await once(stream, "response")) as [Readonly<Record<string, unknown>>];
   expect(headers[":status"]).toBe(200);
   expect(await text(stream)).toContain("prefers-color-scheme: dark");
+  expect(session.remoteSettings).toMatchObject({ maxConcurrentStreams: 100, maxHeaderListSize: 32 * 1024 });
   session.close();
 });
 
