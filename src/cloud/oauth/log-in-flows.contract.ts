@@ -249,6 +249,21 @@ export function logInContract(name: string, openDatabase: () => Promise<Database
         expect(await errorOf(await refresh(cloud, lost.refresh_token))).toBe("invalid_grant");
         expect(await whoIs(cloud, third.access_token)).toBe(401);
       });
+      test("is remembered when it was spent, for two months", async () => {
+        await using cloud = await open();
+        const tokens = [await logIn(cloud, await cloud.person("ann"))];
+        const at = (place: number): TokenAnswer => tokens.at(place) as TokenAnswer;
+        for (let month = 1; month < 6; month++) {
+          cloud.clock.suspend(30 * 24 * 3600_000);
+          tokens.push((await (await refresh(cloud, at(-1).refresh_token)).json()) as TokenAnswer);
+          await whoIs(cloud, at(-1).access_token);
+        }
+        expect(await cloud.database.all("SELECT hash FROM spent_tokens")).toHaveLength(3);
+        expect(await errorOf(await refresh(cloud, at(0).refresh_token))).toBe("invalid_grant");
+        expect(await whoIs(cloud, at(-1).access_token)).toBe("ann");
+        expect(await errorOf(await refresh(cloud, at(2).refresh_token))).toBe("invalid_grant");
+        expect(await whoIs(cloud, at(-1).access_token)).toBe(401);
+      });
       test("ends with logout, by either token", async () => {
         await using cloud = await open();
         const ann = await cloud.person("ann");

@@ -75,11 +75,14 @@ export function refreshLogin(database: Database, token: string, nowMs: number): 
     if (changed === 0) throw new AppError("busy", "two programs refresh the same login at once");
     // both are of no more use: the one that came, and the one whose answer was lost
     for (const spent of new Set([hash, login.refresh_hash])) {
-      await queries.run("INSERT INTO spent_tokens (hash, login_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", [
+      await queries.run("INSERT INTO spent_tokens (hash, login_id, at_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [
         spent,
         login.id,
+        nowMs,
       ]);
     }
+    // a login that is used daily would have more of them for ever; older ones are of no use either way
+    await queries.run("DELETE FROM spent_tokens WHERE login_id = $1 AND at_ms < $2", [login.id, nowMs - unusedMs]);
     return { kind: "refreshed", answer };
   });
 }

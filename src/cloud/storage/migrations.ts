@@ -51,4 +51,5 @@ export const migrations: readonly (readonly string[])[] = [
       name TEXT NOT NULL, created_ms BIGINT NOT NULL, used_ms BIGINT)`,
     `CREATE INDEX api_keys_of_person ON api_keys (person_id)`,
   ],
+  [`ALTER TABLE spent_tokens ADD COLUMN at_ms BIGINT NOT NULL DEFAULT 0`],
 ];
