@@ -18,6 +18,13 @@ export const cloudClientId = "telepresence-cli";
 /** RFC 8628 §3.4. */
 export const deviceGrantType = "urn:ietf:params:oauth:grant-type:device_code";
 
+/** What is shown on a terminal steers nothing there. */
+const shown = (maxLength: number) =>
+  z
+    .string()
+    .max(maxLength)
+    .transform((text) => text.replace(/\p{Cc}/gu, ""));
+
 export const tokenAnswer = z.object({
   access_token: z.string().min(1).max(500),
   refresh_token: z.string().min(1).max(500),
@@ -29,8 +36,8 @@ export type TokenAnswer = z.infer<typeof tokenAnswer>;
 
 export const deviceAnswer = z.object({
   device_code: z.string().min(1).max(500),
-  user_code: z.string().min(1).max(50),
-  verification_uri: z.url().max(500),
+  user_code: z.string().regex(/^[\w-]{1,50}$/),
+  verification_uri: z.url().regex(/^[\x21-\x7e]{1,500}$/),
   verification_uri_complete: z.url().max(500),
   expires_in: z.number().int().positive(),
   /** Seconds between two questions. */
@@ -44,11 +51,11 @@ export const oauthError = z.object({
 });
 export type OAuthError = z.infer<typeof oauthError>;
 
-export const cloudTeam = z.object({ id: z.string().max(100), name: z.string().max(200) });
+export const cloudTeam = z.object({ id: z.string().max(100), name: shown(200) });
 
 export const meAnswer = z.object({
-  name: z.string().max(200),
-  email: z.string().max(320).optional(),
+  name: shown(200),
+  email: shown(320).optional(),
   admin: z.boolean(),
   teams: z.array(cloudTeam).max(1000),
 });

@@ -24,7 +24,7 @@ export async function currentLogin(context: CommandContext): Promise<CurrentLogi
   const login = await readLogin(places);
   if (login === undefined) return undefined;
   const secret = await readSecret(places, login);
-  if (secret === undefined) throw ended(login);
+  if (secret === undefined) throw login.ended === true ? ended(login) : keyringShut(login);
   const usable = tokenOf(secret, clock.wallMs());
   if (usable !== undefined) return { url: login.url, name: login.name, token: usable };
   using _lock = await lockLogin(context, places);
@@ -41,7 +41,7 @@ async function refresh({ clock, interrupts }: CommandContext, places: CloudPlace
   const login = await readLogin(places);
   if (login === undefined) return undefined;
   const secret = await readSecret(places, login);
-  if (secret === undefined) throw ended(login);
+  if (secret === undefined) throw login.ended === true ? ended(login) : keyringShut(login);
   const usable = tokenOf(secret, clock.wallMs());
   if (usable !== undefined || "key" in secret) return { url: login.url, name: login.name, token: usable ?? "" };
   const client = new CloudClient({ url: login.url, clock, signal: interrupts.signal });
@@ -56,6 +56,12 @@ async function refresh({ clock, interrupts }: CommandContext, places: CloudPlace
 
 function ended({ url }: StoredLogin): AppError {
   return new AppError("unauthorized", `the login at ${url} has expired`, { hint: "log in again: telepresence login" });
+}
+
+function keyringShut({ url }: StoredLogin): AppError {
+  return new AppError("unauthorized", `the login at ${url} is in the desktop's keyring, which does not give it here`, {
+    hint: "unlock the keyring, or log in again: telepresence login",
+  });
 }
 
 export async function lockLogin({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<Disposable> {

@@ -1,10 +1,20 @@
 // Logging in without a browser here: a code is shown, which a person types into a browser anywhere (RFC 8628).
-import { AppError } from "#base/error.ts";
+import { AppError, isAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudPaths, deviceAnswer, deviceGrantType } from "#wire/cloud-api.ts";
-import type { TokenAnswer } from "#wire/cloud-api.ts";
+import type { OAuthError, TokenAnswer } from "#wire/cloud-api.ts";
 import type { CloudClient } from "./cloud-client.ts";
+
+/** Undefined when the server could not be asked just now: a person may be typing the code meanwhile. */
+async function poll(client: CloudClient, deviceCode: string): Promise<TokenAnswer | OAuthError | undefined> {
+  try {
+    return await client.token({ grant_type: deviceGrantType, device_code: deviceCode });
+  } catch (error) {
+    if (isAppError(error, "unreachable") || isAppError(error, "timeout")) return undefined;
+    throw error;
+  }
+}
 
 export async function logInByDeviceCode(
   { clock, interrupts, output }: CommandContext,
@@ -19,7 +29,8 @@ export async function logInByDeviceCode(
   let intervalMs = started.interval * 1000;
   while (clock.now() < until) {
     await clock.sleep(intervalMs, interrupts.signal);
-    const answer = await client.token({ grant_type: deviceGrantType, device_code: started.device_code });
+    const answer = await poll(client, started.device_code);
+    if (answer === undefined) continue;
     if (!("error" in answer)) return answer;
     if (answer.error === "slow_down") intervalMs += 5000;
     else if (answer.error === "access_denied")

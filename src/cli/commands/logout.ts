@@ -15,6 +15,9 @@ export async function runLogout(context: CommandContext): Promise<number> {
   if (login === undefined) throw new AppError("not_found", "nobody is logged in here");
   const secret = await readSecret(places, login);
   await forgetLogin(places, login);
+  if (secret === undefined && login.ended !== true) {
+    output.warn("the keyring does not give the tokens here, so the server was not told: remove the laptop on its page");
+  }
   let revoked = false;
   if (secret !== undefined && "refreshToken" in secret) {
     try {

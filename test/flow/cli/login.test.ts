@@ -84,6 +84,11 @@ beforeEach(() => {
   return () => rmSync(home, { recursive: true, force: true });
 });
 
+const contextOf = async (): Promise<CommandContext> => {
+  const machine = await openLaptop(parseCliEnvironment(env, "/"));
+  return { machine, clock: systemClock, interrupts: new Interrupts() } as unknown as CommandContext;
+};
+
 describe("login by the browser", () => {
   test("ends with a login that status shows and logout revokes", async () => {
     const login = await runHere(["login", "--cloud-url", url], { env, machine: withBrowser(answering("yes")) });
@@ -186,6 +191,47 @@ describe("login without a browser", () => {
   });
 });
 
+test("login by a code goes on after a question that did not reach the server", async () => {
+  let polls = 0;
+  const answers: Readonly<Record<string, object>> = {
+    "/oauth/device": {
+      device_code: "tpd_x",
+      user_code: "BCDF-GHJK",
+      verification_uri: "http://127.0.0.1/device",
+      verification_uri_complete: "http://127.0.0.1/device?code=BCDF-GHJK",
+      expires_in: 600,
+      interval: 5,
+    },
+    "/oauth/token": { access_token: "tpa_x", refresh_token: "tpr_x", token_type: "Bearer", expires_in: 900 },
+    "/api/me": { name: "Ann\u001b[2J", admin: false, teams: [] },
+  };
+  const shaky = createHttpServer((request, response) => {
+    if (request.url === "/oauth/token" && polls++ === 0) request.socket.destroy();
+    else response.end(JSON.stringify(answers[request.url ?? ""]));
+  }).listen(0, "127.0.0.1");
+  await once(shaky, "listening");
+  const where = `http://127.0.0.1:${(shaky.address() as AddressInfo).port}`;
+  const clock = { ...systemClock, sleep: async () => undefined };
+  const login = await runHere(["login", "--device", "--cloud-url", where], { env, clock });
+  expect(login).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining(`Logged in as Ann[2J at ${where}\n`) as string,
+  });
+  expect(polls).toBe(2);
+  shaky.close();
+  shaky.closeAllConnections();
+});
+
+test("a keyring that stays shut is no login that has ended, and logout says what is left", async () => {
+  const shut: Keyring = { store: async () => true, read: async () => undefined, remove: async () => undefined };
+  const machine = withBrowser(answering("yes"), shut);
+  await runHere(["login", "--cloud-url", url], { env, machine });
+  const context = await contextOf();
+  const asked = currentLogin({ ...context, machine: machine(context.machine) });
+  await expect(asked).rejects.toThrow("is in the desktop's keyring, which does not give it here");
+  expect((await runHere(["logout"], { env, machine })).stderr).toContain("so the server was not told");
+});
+
 describe("login with a key", () => {
   const newKey = async (): Promise<string> => {
     const page = await visit(`${url}/keys`, { ...hidden(await visit(`${url}/`)), name: "ci" });
@@ -232,10 +278,6 @@ test("a server that is not there is named with the reason", async () => {
 });
 
 describe("the token of a command", () => {
-  const contextOf = async (): Promise<CommandContext> => {
-    const machine = await openLaptop(parseCliEnvironment(env, "/"));
-    return { machine, clock: systemClock, interrupts: new Interrupts() } as unknown as CommandContext;
-  };
   const expire = (): void => {
     const login = JSON.parse(readFileSync(file(), "utf8")) as { secret: { expiresMs: number } };
     login.secret.expiresMs = 0;
