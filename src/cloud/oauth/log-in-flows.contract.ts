@@ -4,9 +4,10 @@ import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { inviteFirstAdmin } from "#cloud/identity/invites.ts";
 import { FakeCloud } from "#cloud/visitors.fake.ts";
-import type { Database } from "#cloud/storage/database.ts";
+import type { Database, Queries, SqlValue } from "#cloud/storage/database.ts";
 import { cloudClientId, deviceGrantType } from "#wire/cloud-api.ts";
 import type { DeviceAnswer, TokenAnswer } from "#wire/cloud-api.ts";
+import { findLogin } from "./logins.ts";
 
 const verifier = "v".repeat(50);
 const challenge = createHash("sha256").update(verifier).digest("base64url");
@@ -248,6 +249,21 @@ export function logInContract(name: string, openDatabase: () => Promise<Database
         expect(await whoIs(cloud, third.access_token)).toBe("ann");
         expect(await errorOf(await refresh(cloud, lost.refresh_token))).toBe("invalid_grant");
         expect(await whoIs(cloud, third.access_token)).toBe(401);
+      });
+      test("is good once more also when the old access token was used just then", async () => {
+        await using cloud = await open();
+        const first = await logIn(cloud, await cloud.person("ann"));
+        const between: Queries = {
+          all: async <T extends object>(sql: string, values?: readonly SqlValue[]) => {
+            const rows = await cloud.database.all<T>(sql, values);
+            await refresh(cloud, first.refresh_token); // its answer is lost
+            return rows;
+          },
+          run: (sql, values) => cloud.database.run(sql, values),
+        };
+        await findLogin(between, first.access_token, cloud.clock.wallMs());
+        const again = (await (await refresh(cloud, first.refresh_token)).json()) as TokenAnswer;
+        expect(await whoIs(cloud, again.access_token)).toBe("ann");
       });
       test("is remembered when it was spent, for two months", async () => {
         await using cloud = await open();

@@ -105,7 +105,11 @@ export async function findLogin(queries: Queries, token: string, nowMs: number):
     "SELECT id, person_id, confirmed FROM logins WHERE access_hash = $1 AND access_expires_ms > $2",
     [hashToken(token), nowMs],
   );
-  if (login?.confirmed === 0) await queries.run("UPDATE logins SET confirmed = 1 WHERE id = $1", [login.id]);
+  if (login?.confirmed === 0) {
+    // of this token: a refresh meanwhile has made another, whose answer may be lost
+    const confirm = "UPDATE logins SET confirmed = 1 WHERE id = $1 AND access_hash = $2";
+    await queries.run(confirm, [login.id, hashToken(token)]);
+  }
   return login?.person_id;
 }
 
