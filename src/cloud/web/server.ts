@@ -46,7 +46,7 @@ function secureOptions({ cert, key }: TlsFiles): Parameters<typeof createSecureS
   try {
     const settings = { maxConcurrentStreams, maxHeaderListSize: maxHeaderBytes };
     const files = { cert: readFileSync(cert), key: readFileSync(key) };
-    return { ...limits, ...files, allowHTTP1: true, minVersion: "TLSv1.2", settings };
+    return { ...limits, ...files, allowHTTP1: true, minVersion: "TLSv1.2", handshakeTimeout: headMs, settings };
   } catch (cause) {
     throw new AppError("invalid_config", `the certificate cannot be read: ${(cause as Error).message}`, { cause });
   }
@@ -87,10 +87,16 @@ export class CloudServer implements AsyncDisposable {
   readonly port: number;
   readonly #server: Server | Http2SecureServer;
   readonly #sessions = new Set<Http2Session>();
+  /** Also those without a request yet, and those that were upgraded. */
+  readonly #sockets = new Set<Duplex>();
 
   private constructor(server: Server | Http2SecureServer) {
     this.#server = server;
     this.port = (server.address() as AddressInfo).port;
+    server.on("connection", (socket: Duplex) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
     server.on("session", (session: Http2Session) => {
       this.#sessions.add(session);
       session.once("close", () => this.#sessions.delete(session));
@@ -128,8 +134,7 @@ export class CloudServer implements AsyncDisposable {
     if ("closeIdleConnections" in this.#server) this.#server.closeIdleConnections();
     for (const session of this.#sessions) session.close();
     await Promise.race([closed, expired]);
-    if ("closeAllConnections" in this.#server) this.#server.closeAllConnections();
-    for (const session of this.#sessions) session.destroy();
+    for (const socket of this.#sockets) socket.destroy();
     await closed;
   }
 

@@ -5,19 +5,24 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:http2";
 import { request } from "node:https";
 import type { IncomingMessage } from "node:http";
+import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import type { Cloud } from "#cloud/cloud.ts";
 import { startCloud } from "#cloud/cloud.ts";
+import type { CloudConfig } from "#cloud/config.ts";
 import { parseCloudConfig } from "#cloud/config.ts";
+import { CloudServer } from "#cloud/web/server.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { runHere } from "#test/flow/cli/run-cli.ts";
 
 let cloud: Cloud;
+let config: CloudConfig;
 let folder: string;
 
 beforeAll(async () => {
@@ -27,7 +32,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "key.pem"), privateKeyPem);
   const tls = ["--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem")];
   const words = ["serve", "--listen", "127.0.0.1:0", "--database", "sqlite::memory:", ...tls];
-  const config = parseCloudConfig(words, () => undefined, {});
+  config = parseCloudConfig(words, () => undefined, {});
   cloud = await startCloud({ config, clock: systemClock, log: silentLogger });
 });
 afterAll(async () => {
@@ -72,6 +77,18 @@ test("HTTP/2 is spoken", async () => {
   expect(await text(stream)).toContain("prefers-color-scheme: dark");
   expect(session.remoteSettings).toMatchObject({ maxConcurrentStreams: 100, maxHeaderListSize: 32 * 1024 });
   session.close();
+});
+
+test("a caller that says nothing does not hold up its end", async () => {
+  const server = await CloudServer.listen(config);
+  const silent = connectTcp(server.port, "127.0.0.1");
+  silent.on("error", () => undefined);
+  const second = connectTls({ port: server.port, host: "127.0.0.1", rejectUnauthorized: false });
+  await once(second, "secureConnect"); // so the one before has been accepted
+  second.destroy();
+  const ended = once(silent, "close");
+  await server[Symbol.asyncDispose]();
+  await ended;
 });
 
 test("a certificate that is not trusted is told in one sentence", async () => {
