@@ -9,7 +9,7 @@ import { NetlinkWriter, decodeAttributes, nlm, viewOf } from "./netlink.ts";
 import type { NetlinkMessage } from "./netlink.ts";
 
 /** Numbers of linux/tcp_states.h. */
-export const tcpState = { established: 1, synReceived: 3, closeWait: 8 } as const;
+export const tcpState = { established: 1, synReceived: 3, closeWait: 8, listen: 10 } as const;
 
 export interface SocketEnd {
   /** IPv4 in its own form, also on a socket of both families. */
@@ -61,7 +61,9 @@ const byFamily = 20;
 const destroy = 21;
 const identityBytes = 48;
 const answerBytes = 72;
-const protocolTcp = 6;
+/** Of linux/in.h. */
+export const protocols = { tcp: 6, udp: 17 } as const;
+type Protocol = (typeof protocols)[keyof typeof protocols];
 const infoAttribute = 2;
 const infoExtension = 1 << (infoAttribute - 1);
 const allStates = 0xffff_ffff;
@@ -77,8 +79,12 @@ export function encodeConnectionDump(sequence: number, request: DumpRequest): Ui
   return new NetlinkWriter().message({ type: byFamily, flags: nlm.request | nlm.dump, sequence }, body).bytes();
 }
 
-/** One connection, by both its ends. */
-export function encodeConnectionLookup(sequence: number, ends: Pick<TcpConnection, "local" | "remote">): Uint8Array {
+/** Whatever socket has these ends, of which TCP may have one that listens. UDP wants them the other way round. */
+export function encodeLookup(
+  sequence: number,
+  ends: Pick<TcpConnection, "local" | "remote">,
+  protocol: Protocol = protocols.tcp,
+): Uint8Array {
   const identity = new Uint8Array(identityBytes);
   viewOf(identity).setUint16(0, ends.local.port);
   viewOf(identity).setUint16(2, ends.remote.port);
@@ -87,6 +93,7 @@ export function encodeConnectionLookup(sequence: number, ends: Pick<TcpConnectio
   identity.set(remote ?? [], 20);
   identity.fill(0xff, 40); // whatever its cookie
   const body = requestBody(local?.length === 16 ? 6 : 4, allStates, identity);
+  body[1] = protocol;
   return new NetlinkWriter().message({ type: byFamily, flags: nlm.request | nlm.ack, sequence }, body).bytes();
 }
 
@@ -117,9 +124,16 @@ export function decodeConnection(message: NetlinkMessage): TcpConnection | undef
   };
 }
 
-/** The user whose program has the socket. */
-export function decodeOwner({ type, payload }: NetlinkMessage): number | undefined {
-  return type === byFamily && payload.length >= answerBytes ? viewOf(payload).getUint32(64, true) : undefined;
+/** The user whose program has the socket. Of one that no program has any more the kernel says root, and no inode. */
+export function decodeOwner({ type, payload }: NetlinkMessage): SocketOwner | undefined {
+  if (type !== byFamily || payload.length < answerBytes) return undefined;
+  const view = viewOf(payload);
+  return view.getUint32(68, true) === 0 ? undefined : { state: payload[1] ?? 0, uid: view.getUint32(64, true) };
+}
+
+export interface SocketOwner {
+  readonly uid: number;
+  readonly state: number;
 }
 
 /** From struct tcp_info, which only ever grows at its end. */
@@ -138,7 +152,7 @@ function decodeTraffic(info: Uint8Array | undefined): TcpTraffic | undefined {
 function requestBody(family: 4 | 6, states: number, identity: Uint8Array): Uint8Array {
   const body = new Uint8Array(8 + identityBytes);
   body[0] = family === 4 ? 2 : 10;
-  body[1] = protocolTcp;
+  body[1] = protocols.tcp;
   body[2] = infoExtension;
   viewOf(body).setUint32(4, states >>> 0, true);
   body.set(identity, 8);

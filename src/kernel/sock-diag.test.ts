@@ -1,9 +1,17 @@
 // With this machine's own kernel: reading needs no privilege, ending does.
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { connectionOwner, destroyConnections, destroyObstacle, listConnections } from "./sock-diag.ts";
+import {
+  connectionOwner,
+  datagramOwner,
+  destroyConnections,
+  destroyObstacle,
+  listConnections,
+  tellsOwners,
+} from "./sock-diag.ts";
 
 const open: (Server | Socket)[] = [];
 afterEach(() => {
@@ -58,6 +66,46 @@ test("connectionOwner() knows whose program is at the other end, and no connecti
   const remote = { address: "127.0.0.1", port };
   expect(connectionOwner({ local, remote })).toBe(process.getuid?.());
   expect(connectionOwner({ local: { ...local, port: 1 }, remote })).toBeUndefined();
+});
+
+test("connectionOwner() takes nobody for root: a connection that was closed at once, and a port that only listens", async () => {
+  const server = createServer({ allowHalfOpen: true });
+  open.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const caller = connect(port, "127.0.0.1");
+  const [[accepted]] = (await Promise.all([once(server, "connection"), once(caller, "connect")])) as [
+    [Socket],
+    unknown,
+  ];
+  open.push(accepted);
+  const local = { address: "127.0.0.1", port: caller.localPort! };
+  const remote = { address: "127.0.0.1", port };
+  caller.destroy();
+  await once(accepted.resume(), "end");
+  expect(connectionOwner({ local, remote })).toBeUndefined();
+  expect(connectionOwner({ local: remote, remote: local })).toBe(process.getuid?.());
+  expect(connectionOwner({ local: remote, remote: { ...local, port: 1 } })).toBeUndefined();
+});
+
+test("datagramOwner() knows whose program sends datagrams", async () => {
+  const [own, other] = [createSocket("udp4"), createSocket("udp4")];
+  const bound = Promise.all([once(own, "listening"), once(other, "listening")]);
+  own.bind(0, "127.0.0.1");
+  other.bind(0); // on all addresses
+  await bound;
+  const local = { address: "127.0.0.1", port: own.address().port };
+  const remote = { address: "127.0.0.1", port: other.address().port };
+  expect(datagramOwner({ local, remote })).toBe(process.getuid?.());
+  expect(tellsOwners(local, "udp")).toBe(true);
+  await new Promise<void>((resolve) => void other.close(resolve));
+  expect(datagramOwner({ local, remote })).toBeUndefined();
+  own.close();
+});
+
+test("tellsOwners() knows by a socket of one's own whether the kernel tells", async () => {
+  const { port } = await connections(0);
+  expect(tellsOwners({ address: "127.0.0.1", port }, "tcp")).toBe(true);
 });
 
 test("destroyConnections() ends another's connection, or destroyObstacle() says why it cannot", async () => {

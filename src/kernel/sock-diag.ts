@@ -7,10 +7,12 @@ import {
   decodeConnection,
   decodeOwner,
   encodeConnectionDump,
-  encodeConnectionLookup,
   encodeDestroy,
+  encodeLookup,
+  protocols,
+  tcpState,
 } from "./sock-diag-messages.ts";
-import type { DumpRequest, TcpConnection } from "./sock-diag-messages.ts";
+import type { DumpRequest, SocketEnd, SocketOwner, TcpConnection } from "./sock-diag-messages.ts";
 import { socketAddress } from "./transparent-dial.ts";
 
 const netlinkSockDiag = 4;
@@ -59,16 +61,38 @@ export function listConnections(query: ConnectionQuery): ConnectionList {
   return { connections, truncated };
 }
 
-/** The user whose program has this end of a connection of this host; undefined when there is no such connection. */
-export function connectionOwner(ends: Pick<TcpConnection, "local" | "remote">): number | undefined {
+type Ends = Pick<TcpConnection, "local" | "remote">;
+
+/** The user whose program has this end of a connection of this host; undefined when no program has it (any more). */
+export function connectionOwner(ends: Ends): number | undefined {
+  const owner = findOwner(ends, protocols.tcp);
+  return owner?.state === tcpState.listen ? undefined : owner?.uid; // found where there is no connection
+}
+
+/** The user whose program would get a datagram from `local` to `remote`, both of this host; undefined when none would. */
+export function datagramOwner({ local, remote }: Ends): number | undefined {
+  return findOwner({ local, remote }, protocols.udp)?.uid;
+}
+
+/** Whether this kernel tells owners, by a socket of ours that is there: one that listens, or one for datagrams. */
+export function tellsOwners(own: SocketEnd, protocol: keyof typeof protocols): boolean {
+  const nobody = { address: own.address.includes(":") ? "::" : "0.0.0.0", port: 0 };
+  const ends = protocol === "tcp" ? { local: own, remote: nobody } : { local: nobody, remote: own };
+  try {
+    return findOwner(ends, protocols[protocol]) !== undefined;
+  } catch (error) {
+    if (isAppError(error, "unsupported")) return false;
+    throw error;
+  }
+}
+
+/** A module that is missing and a socket that is not there are told in the same way. */
+function findOwner(ends: Ends, protocol: (typeof protocols)[keyof typeof protocols]): SocketOwner | undefined {
   using socket = open();
   const sequence = socket.nextSequence();
   try {
-    const answers = socket.exchange(
-      encodeConnectionLookup(sequence, ends),
-      new Set([sequence]),
-      "finding a connection",
-    );
+    const request = encodeLookup(sequence, ends, protocol);
+    const answers = socket.exchange(request, new Set([sequence]), "finding a socket's owner");
     return answers.map(decodeOwner).find((owner) => owner !== undefined);
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return undefined;

@@ -2,9 +2,10 @@
 // reach the port too, and would borrow this user's way into the cluster; the kernel says whose a connection is.
 import { once } from "node:events";
 import { createServer as createTcpServer, type Server, type Socket } from "node:net";
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import { connectionOwner } from "#kernel/sock-diag.ts";
+import { connectionOwner, datagramOwner, tellsOwners } from "#kernel/sock-diag.ts";
+import type { SocketEnd } from "#kernel/sock-diag-messages.ts";
 
 /** chosen: programs' connections of one door at once; further ones are closed at once. */
 export const maxConnections = 2048;
@@ -17,7 +18,7 @@ export interface DoorOptions {
   /** 0 is any that is free. */
   readonly port: number;
   readonly log: Logger;
-  /** The user at the other end; undefined when it cannot be known. */
+  /** The user at the other end; undefined when no program is there any more, which may have written before. */
   readonly ownerOf?: (socket: Socket) => number | undefined;
 }
 
@@ -27,26 +28,30 @@ export interface Door extends AsyncDisposable {
 
 /** Hands over this user's connections, nobody else's. Closing it resets what is open. */
 export async function openDoor(options: DoorOptions, onConnection: (socket: Socket) => void): Promise<Door> {
-  const { name, log, ownerOf = askKernel } = options;
+  const { name, log } = options;
+  let { ownerOf } = options;
   const open = new Set<Socket>();
   const server = createTcpServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
     open.add(socket);
     socket.once("close", () => open.delete(socket));
     socket.on("error", () => undefined); // 'close' follows
-    const owner = ownerOf(socket);
-    if (owner === undefined || owner === process.getuid?.() || owner === 0) {
+    const owner = ownerOf === undefined ? process.getuid?.() : ownerOf(socket);
+    if (isWelcome(owner)) {
       onConnection(socket);
       return;
     }
-    log.warn("a proxy connection was refused", { proxy: name, reason: "another user", uid: owner });
+    const reason = owner === undefined ? "its program has gone" : "another user";
+    log.warn("a proxy connection was refused", { proxy: name, reason, uid: owner });
     socket.resetAndDestroy();
   });
   server.maxConnections = maxConnections;
   await listen(server, options);
   server.on("error", (error) => log.warn("a proxy's listener failed", { proxy: name, error: error.message }));
   const address = server.address();
+  const port = address !== null && typeof address === "object" ? address.port : 0;
+  if (tellsOwners({ address: loopback, port }, "tcp")) ownerOf ??= askKernel;
   return {
-    port: address !== null && typeof address === "object" ? address.port : 0,
+    port,
     [Symbol.asyncDispose]: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of open) socket.resetAndDestroy();
@@ -69,18 +74,23 @@ async function listen(server: Server, { name, port }: DoorOptions): Promise<void
   }
 }
 
-/** A connection that is gone already has no owner and does no harm; a kernel that cannot tell is not asked. */
+/** This user's programs, and root's. */
+function isWelcome(owner: number | undefined): boolean {
+  return owner === 0 || (owner !== undefined && owner === process.getuid?.());
+}
+
+/** Whether a datagram that came from `remote` is to be taken; everybody's where the kernel cannot tell. */
+export function isOwnDatagram(local: SocketEnd, remote: SocketEnd): boolean {
+  return !tellsOwners(local, "udp") || isWelcome(datagramOwner({ local, remote }));
+}
+
+/** Not asked where the kernel cannot tell. */
 function askKernel(socket: Socket): number | undefined {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   if (remoteAddress === undefined || remotePort === undefined) return undefined;
   if (localAddress === undefined || localPort === undefined) return undefined;
-  try {
-    return connectionOwner({
-      local: { address: remoteAddress, port: remotePort },
-      remote: { address: localAddress, port: localPort },
-    });
-  } catch (error) {
-    if (isAppError(error, "unsupported")) return undefined;
-    throw error;
-  }
+  return connectionOwner({
+    local: { address: remoteAddress, port: remotePort },
+    remote: { address: localAddress, port: localPort },
+  });
 }

@@ -1,12 +1,12 @@
 // UDP ASSOCIATE (RFC 1928 §7): a socket on the loopback for one program's datagrams, as long as its TCP connection is
 // open. Each target it names is a flow; flows and what waits for one to open are bounded, the rest is dropped.
-import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import { AppError } from "#base/error.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import { maxDatagramBytes } from "#wire/limits.ts";
-import { loopback } from "./listener.ts";
+import { isOwnDatagram, loopback } from "./listener.ts";
 import type { ProxyOptions } from "./socks.ts";
 import { datagramHeader, encodeReply, readDatagram, socksReplies } from "./socks-messages.ts";
 
@@ -39,16 +39,16 @@ class Relay {
   readonly #options: ProxyOptions;
   /** In the order in which they were last used. */
   readonly #flows = new Map<string, Flow>();
-  /** Where the program sends from: the first that comes, and then nobody else. */
-  #programPort: number | undefined;
+  /** Where the program sends from: this user's first that comes, and then nobody else. */
+  #program: RemoteInfo | undefined;
   #closed = false;
 
   constructor(socket: UdpSocket, options: ProxyOptions) {
     this.#socket = socket;
     this.#options = options;
     socket.on("message", (bytes, from) => {
-      this.#programPort ??= from.port;
-      if (from.port === this.#programPort) this.#onDatagram(bytes);
+      if (this.#program === undefined && isOwnDatagram(socket.address(), from)) this.#program = from;
+      if (from.port === this.#program?.port && from.address === this.#program.address) this.#onDatagram(bytes);
     });
     socket.on("error", () => undefined); // one lost datagram
   }
@@ -104,8 +104,9 @@ class Relay {
   }
 
   #answer(header: Buffer, payload: Uint8Array): void {
-    if (this.#closed || this.#programPort === undefined) return;
-    this.#socket.send(Buffer.concat([header, payload]), this.#programPort, loopback, () => undefined);
+    if (this.#closed || this.#program === undefined) return;
+    const { port, address } = this.#program;
+    this.#socket.send(Buffer.concat([header, payload]), port, address, () => undefined);
   }
 
   #end(key: string, flow: Flow): void {
