@@ -7,7 +7,8 @@ import { readConfigFile } from "./config-file.ts";
 import type { CommandContext } from "./context.ts";
 import { openOrStartDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
-import { connectOptions, namesPlace } from "./flags.ts";
+import type { ConnectFlags } from "./flags.ts";
+import { connectFlagNames, connectOptions, namesPlace } from "./flags.ts";
 import type { HelperAttempt } from "./helper-start.ts";
 import { claimHelper, startHelper } from "./helper-start.ts";
 import { connectionToJson } from "./texts/json.ts";
@@ -69,7 +70,7 @@ export async function connectIfNeeded(
   try {
     if (daemon.hello.connected && !namesPlace(context.flags)) return result(false);
     const options = { ...connectOptions(context.flags, context.environment, config), ...more };
-    if (daemon.hello.connected) await keepStanding(daemon, options);
+    if (daemon.hello.connected) await keepStanding(daemon, options, context.flags);
     return result((await connectThrough(context, daemon, { options, config, telling: "progress" })).fresh);
   } catch (error) {
     daemon[Symbol.dispose]();
@@ -101,7 +102,8 @@ async function checkRootless({ client, hello }: OpenedDaemon, options: ConnectOp
 }
 
 /** What this command does not mean by its flags. */
-async function keepStanding(daemon: OpenedDaemon, options: ConnectOptions): Promise<void> {
+async function keepStanding(daemon: OpenedDaemon, options: ConnectOptions, flags: ConnectFlags): Promise<void> {
+  options.meant = connectFlagNames.filter((name) => flags[name] !== undefined);
   const { connection } = await daemon.client.call("status", {}, statusLimitMs);
   if (connection === undefined) return;
   options.kube.flags.namespace = connection.namespace;

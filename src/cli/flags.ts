@@ -68,7 +68,8 @@ const kubeFlagNames = [
   "requestTimeout",
 ] as const;
 
-const connectFlagNames = [
+/** Named as what the daemon is asked for is. */
+export const connectFlagNames = [
   "managerNamespace",
   "mappedNamespaces",
   "alsoProxy",

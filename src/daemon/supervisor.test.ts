@@ -46,6 +46,40 @@ describe("connect()", () => {
   });
 });
 
+// `list --context X` was told of other settings after `connect --via web --vnat all`.
+describe("connect() for a command that only needs some connection", () => {
+  const made = { ...options, via: { name: "web" }, vnat: ["all"], alsoProxy: ["10.9.0.0/16"] };
+  const connected = async (): Promise<Supervisor> => {
+    const session = {
+      connection: { context: "test", namespace: "default" },
+      warnings: [],
+      ended: new Promise<AppError>(() => undefined),
+      restore: () => Promise.resolve({ installed: false, warnings: [] }),
+    } as unknown as Session;
+    const supervisor = makeSupervisor({
+      openSession: () => Promise.resolve({ session, installed: false }),
+      identify: ({ via, vnat, alsoProxy, kube }) => Promise.resolve(JSON.stringify([via, vnat, alsoProxy, kube.flags])),
+    });
+    await supervisor.connect(made, caller);
+    return supervisor;
+  };
+
+  test("takes what it does not mean as the standing one has it, its own configuration included", async () => {
+    const supervisor = await connected();
+    expect(await supervisor.connect({ ...options, vnat: ["off"], meant: [] }, caller)).toMatchObject({ fresh: false });
+    const same = { ...options, vnat: ["all"], meant: ["vnat"] };
+    expect(await supervisor.connect(same, caller)).toMatchObject({ fresh: false });
+  });
+  test.each([
+    ["a setting that it means", { ...options, vnat: ["off"], meant: ["vnat"] }],
+    ["another place", { kube: { ...options.kube, flags: { context: "other" } }, meant: [] }],
+    ["a whole wish of its own", options],
+  ])("is refused for %s", async (_what, wish) => {
+    const supervisor = await connected();
+    await expect(supervisor.connect(wish, caller)).rejects.toMatchObject({ code: "already_connected_elsewhere" });
+  });
+});
+
 describe("endUnused()", () => {
   const open = async (connection: object, isIdle: boolean, programs: number): Promise<[boolean, string[]]> => {
     const done: string[] = [];

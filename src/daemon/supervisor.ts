@@ -38,7 +38,7 @@ export interface SupervisorOptions {
 
 export class Supervisor implements AsyncDisposable {
   readonly #options: SupervisorOptions;
-  #session: { readonly session: Session; readonly identity: string } | undefined;
+  #session: { readonly session: Session; readonly identity: string; readonly options: ConnectOptions } | undefined;
   /** Why the last session ended without being asked to. */
   #ended: AppError | undefined;
   /** End each `connect` that is under way or waits for its turn. */
@@ -79,8 +79,10 @@ export class Supervisor implements AsyncDisposable {
   ): Promise<ResultOf<typeof controlApi, "connect">> {
     return this.#exclusive(async () => {
       signal.throwIfAborted(); // while it waited
-      const identity = await this.#options.identify(options);
       const standing = this.#session;
+      const identity = await this.#options.identify(
+        standing === undefined ? options : withStanding(options, standing.options),
+      );
       if (standing !== undefined && standing.identity === identity) {
         const { installed, warnings } = await standing.session.restore(caller.progress, signal);
         const { connection } = standing.session;
@@ -95,7 +97,7 @@ export class Supervisor implements AsyncDisposable {
         );
       }
       const { session, installed } = await this.#options.openSession(options, caller, signal);
-      this.#session = { session, identity };
+      this.#session = { session, identity, options };
       this.#ended = undefined;
       void session.ended.then((reason) => this.#onEnded(session, reason));
       return { fresh: true, installedManager: installed, connection: session.connection, warnings: session.warnings };
@@ -188,4 +190,12 @@ export class Supervisor implements AsyncDisposable {
     this.#last = run.catch(() => undefined); // its caller has the error
     return run;
   }
+}
+
+/** A command that only needs some connection says what it means; all else is no other wish. */
+function withStanding(options: ConnectOptions, standing: ConnectOptions): ConnectOptions {
+  const { kube, meant } = options;
+  if (meant === undefined) return options;
+  const named = Object.entries(options).filter(([name]) => meant.includes(name));
+  return { ...standing, ...Object.fromEntries(named), kube };
 }

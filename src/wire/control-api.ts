@@ -56,6 +56,8 @@ export const connectOptionsSchema = z.object({
   transport: z.enum(transportWishes).optional(),
   /** Makes the manager's direct port reachable: `nodeport`, `loadbalancer`, or where something else leads to it. */
   direct: z.string().max(300).optional(),
+  /** Which of these the command means; the others are as the connection has them that stands, if one does. */
+  meant: z.array(z.string().max(64)).max(64).optional(),
 });
 export type ConnectOptions = z.infer<typeof connectOptionsSchema>;
 
