@@ -76,6 +76,15 @@ describe("a range whose addresses this machine uses for something else", () => {
     await routes.apply();
     expect(host.routes).toEqual(["10.244.0.0/16", "240.16.0.0/16"]);
   });
+  // GKE lets pods have addresses of class E: services were shown over them, and pods were gone.
+  test("is not seen where the cluster, --also-proxy or --never-proxy has addresses", async () => {
+    const host = new Host({ "10.96.0.0/16": "tun0" });
+    const wishes = { also: ["240.1.0.0/24"], never: ["240.2.3.4"] };
+    const routes = setUp(host, wishes, { ranges: { ...ranges, pods: ["240.0.0.0/16"] } });
+    await routes.apply();
+    expect(host.routes).toEqual(["240.0.0.0/16", "240.1.0.0/24", "240.3.0.0/16"]);
+    expect(routes.translation.toReal(address("240.0.3.4"))).toBeUndefined();
+  });
   test("is refused, and both routes named, where that is not wanted", async () => {
     const routes = setUp(new Host({ "10.96.0.0/16": "tun0" }), { vnat: ["off"] });
     await expect(routes.apply()).rejects.toThrow("10.96.0.0/16 overlaps this machine's route 10.96.0.0/16 dev tun0");

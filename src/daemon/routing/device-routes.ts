@@ -62,7 +62,7 @@ export class DeviceRoutes {
     this.#also = parseAll(also);
     // Trap 13: a resolver inside the cluster's ranges would be asked through ourselves.
     this.#never = parseAll([...never, ...apiServer, ...options.nameservers.map(withoutZone)]);
-    this.#virtual = new VirtualRanges(virtualSubnet);
+    this.#virtual = new VirtualRanges(virtualSubnet, () => [...this.#all(), ...this.#also, ...this.#never]);
     this.#addWished();
   }
 

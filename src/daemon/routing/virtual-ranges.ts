@@ -20,12 +20,15 @@ interface Entry {
 
 export class VirtualRanges {
   readonly #pool4: Prefix;
+  readonly #elsewhere: () => readonly Prefix[];
   readonly #entries: Entry[] = [];
   /** What of the pools this machine has in use. */
   readonly #avoided: Prefix[] = [];
 
-  constructor(pool = defaultPool4) {
+  /** `elsewhere`: what is seen where it is. A cluster may have its pods in class E, and a named pool may be any. */
+  constructor(pool = defaultPool4, elsewhere: () => readonly Prefix[] = () => []) {
     this.#pool4 = prefixOf(pool);
+    this.#elsewhere = elsewhere;
   }
 
   get entries(): readonly Entry[] {
@@ -61,7 +64,7 @@ export class VirtualRanges {
 
   #take(real: Prefix): Prefix {
     const pool = real.address.length === 4 ? this.#pool4 : pool6;
-    const taken = [...reserved, ...this.#avoided, ...this.virtual];
+    const taken = [...reserved, ...this.#avoided, ...this.#elsewhere(), ...this.virtual];
     const found = findFreePrefix(pool, real.bits, taken);
     if (found !== undefined) return found;
     throw new AppError("route_conflict", `${formatPrefix(pool)} has no room to show ${formatPrefix(real)} in`, {
