@@ -50,7 +50,10 @@ export function networkVia(network: SessionNetwork, via: Via): SessionNetwork {
     },
     setSession: () => undefined,
     setAlsoNamespaces: (namespaces) => network.setAlsoNamespaces(namespaces),
-    status: (signal) => network.status(signal),
+    status: async (signal) => {
+      const status = await network.status(signal);
+      return via.problem === undefined ? status : { ...status, problem: via.problem };
+    },
     [Symbol.asyncDispose]: () => network[Symbol.asyncDispose](),
   };
 }
@@ -63,6 +66,7 @@ export class Via implements AsyncDisposable {
   readonly #scope: Scope;
   #way: Way;
   #isUp = true;
+  #problem: string | undefined;
   #onSession: (session: TunnelSession | undefined) => void = () => undefined;
 
   private constructor(
@@ -101,6 +105,10 @@ export class Via implements AsyncDisposable {
   get session(): TunnelSession {
     return this.#way.session;
   }
+  /** Why nothing gets anywhere now. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
   /** Each session that comes, and undefined while there is none. */
   follow(onSession: (session: TunnelSession | undefined) => void): void {
     this.#onSession = onSession;
@@ -121,29 +129,39 @@ export class Via implements AsyncDisposable {
   }
 
   async #keep(): Promise<void> {
-    const { clock, log } = this.#options;
+    const { clock } = this.#options;
     const { signal } = this.#scope;
     let retryMs = firstRetryMs;
     while (!signal.aborted) {
       if (this.#isUp) {
         await this.#way.session.closed;
         this.#isUp = false;
+        this.#complain("the way to its pod was lost a moment ago");
         this.#onSession(undefined);
         continue;
       }
       try {
         this.#way = await reach(this.#options, { workload: this.workload, pods: this.#pods }, signal);
         this.#isUp = true;
+        this.#problem = undefined;
         retryMs = firstRetryMs;
         if (signal.aborted) this.#way.session.destroy();
         else this.#onSession(this.#way.session);
       } catch (error) {
         if (signal.aborted) return;
-        log.info("no way through the workload", { reason: toAppError(error).message });
+        this.#complain(toAppError(error).message);
         await clock.sleep(retryMs, signal).catch(() => undefined); // ended: the loop's condition ends it
         retryMs = Math.min(retryMs * 2, maxRetryMs);
       }
     }
+  }
+
+  /** It may be tried for hours: what is the same is logged once. */
+  #complain(reason: string): void {
+    const problem = `connections leave through ${this.workload.kind} ${this.workload.name}, and cannot now: ${reason}`;
+    if (problem === this.#problem) return;
+    this.#problem = problem;
+    this.#options.log.info("no way through the workload", { reason });
   }
 }
 

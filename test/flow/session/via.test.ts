@@ -6,6 +6,7 @@ import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { openLaptopSession } from "#daemon/link/laptop-session.ts";
+import type { SessionNetwork } from "#daemon/session.ts";
 import { networkVia, Via } from "#daemon/via.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import { askAgent, namedServer, never } from "#test/flow/manager/harness.ts";
@@ -83,12 +84,14 @@ describe("a way through a workload", () => {
     const via = await openVia(all);
     const seen: (TunnelSession | undefined)[] = [];
     const news = Promise.withResolvers<TunnelSession>();
+    const lost = Promise.withResolvers<object>();
     const base = await (noNetwork as () => ReturnType<typeof noNetwork>)();
-    const network = networkVia(
+    const network: SessionNetwork = networkVia(
       {
         ...base,
         setSession: (session) => {
           seen.push(session);
+          if (session === undefined) lost.resolve(network.status(never));
           if (seen.length > 2 && session !== undefined) news.resolve(session);
         },
       },
@@ -96,10 +99,13 @@ describe("a way through a workload", () => {
     );
     network.setSession(undefined); // of the link, which has no part in it
     expect(seen).toEqual([via.session]);
+    expect(await network.status(never)).not.toHaveProperty("problem");
     const first = via.session;
     first.destroy();
     const next = await news.promise;
     expect(seen).toEqual([first, undefined, next]);
+    expect(await lost.promise).toMatchObject({ problem: expect.stringMatching(/^connections leave through .*hello/) });
+    await expect.poll(() => network.status(never)).not.toHaveProperty("problem");
     const inPod = stack.use(await namedServer("in the pod"));
     expect(await say(next, inPod.port)).toBe("in the pod:hi");
   });
