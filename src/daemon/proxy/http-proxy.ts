@@ -70,7 +70,12 @@ async function serve(request: IncomingMessage, response: ServerResponse, options
       stream.destroy();
       return;
     }
-    exchange(request, response, { stream, authority, path }, options);
+    try {
+      exchange(request, response, { stream, authority, path }, options);
+    } catch (error) {
+      stream.destroy();
+      throw error;
+    }
   } catch (error) {
     refuse(response, error, options);
   }
@@ -92,7 +97,7 @@ function exchange(
   const headers = [...endToEnd(request.rawHeaders, ["host", "expect"]), "Host", authority, "Connection", "close"];
   if (request.headers["transfer-encoding"] !== undefined) headers.push("Transfer-Encoding", "chunked");
   const outgoing = openRequest({ method: request.method, path, headers, createConnection: () => stream });
-  outgoing.once("error", (error) => {
+  outgoing.on("error", (error) => {
     stream.destroy();
     refuse(response, error, options);
   });
@@ -167,6 +172,7 @@ function endToEnd(raw: readonly string[], without: readonly string[]): string[] 
     index % 2 === 0 && name.toLowerCase() === "connection" ? (raw[index + 1] ?? "").toLowerCase().split(/[\s,]+/) : [],
   );
   const dropped = new Set([...hopFields, ...named, ...without]);
+  dropped.delete("content-length"); // without it a body would be read as the next request
   return raw.filter((_, index) => !dropped.has((raw[index - (index % 2)] ?? "").toLowerCase()));
 }
 

@@ -295,6 +295,15 @@ describe("HTTP", () => {
     }
     expect((await ask(port, "http://refused.ns/"))[0]).toBe(502);
   });
+  test("keeps a body's length, whatever Connection names", async () => {
+    const seen = Promise.withResolvers<string>();
+    const target = await laptopServer((socket) => socket.once("data", (bytes: Buffer) => seen.resolve(bytes.toString())));
+    const socket = await dial(await door("http"));
+    const head = `GET http://127.0.0.1:${target}/ HTTP/1.1\r\nHost: x\r\nX-Hop: 1\r\nContent-Length: 6\r\n`;
+    socket.write(`${head}Connection: content-length, x-hop\r\n\r\nGET / `);
+    expect(await seen.promise).toMatch(/\r\nContent-Length: 6\r\n/);
+    expect(await seen.promise).not.toMatch(/X-Hop/);
+  });
   test("does not take a request from a refused one's body", async () => {
     const socket = await dial(await door("http"));
     const smuggled = "CONNECT hello:443 HTTP/1.1\r\nHost: hello\r\n\r\n";
