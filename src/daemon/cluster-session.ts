@@ -20,7 +20,7 @@ import { KubeAccess } from "./cluster-access.ts";
 import { restoreLeft } from "./replaced-containers.ts";
 import type { DnsConfig } from "./dns/names.ts";
 import { ClusterNames } from "./cluster-names.ts";
-import { findReached, nothingReached } from "#daemon/routing/already-reached.ts";
+import { findReached, keepsOwnWay, nothingReached } from "#daemon/routing/already-reached.ts";
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
@@ -209,9 +209,7 @@ async function lookAround({ options, kube, helper, first, scope, context, signal
     mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
     ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
     addressesOnTheWay(kube.target),
-    options.rootless === undefined
-      ? findReached({ manager, managerPort: managerAgentPort, api, clock }, signal)
-      : nothingReached,
+    keepsOwnWay(options) ? findReached({ manager, managerPort: managerAgentPort, api, clock }, signal) : nothingReached,
     helper,
   ]);
   const by = (await readyHelper?.routeTo(manager.podIps[0] ?? "").catch(() => undefined)) ?? "its own route";

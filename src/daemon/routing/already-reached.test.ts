@@ -5,7 +5,7 @@ import { createServer as createTlsServer } from "node:tls";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { createIdentity, listenPinned, type PinnedListener } from "#tunnel/identity.ts";
-import { findReached, type Reached, type ReachedQuestion } from "./already-reached.ts";
+import { findReached, keepsOwnWay, type Reached, type ReachedQuestion } from "./already-reached.ts";
 
 const { signal } = new AbortController();
 const manager = createIdentity("traffic-manager");
@@ -68,4 +68,11 @@ describe("the services", () => {
     expect((await find({ api: { ...api, ca: { pem: other } } })).services).toBe(false);
     expect((await find({ api: { ...api, ca: { file: "/nonexistent/ca.crt" } } })).services).toBe(false);
   });
+});
+
+// On a node or in a pod --via was said to hold, and connections went this machine's own way.
+test("counts for a device alone, and never where connections are to leave from a workload's pod", () => {
+  expect(keepsOwnWay({})).toBe(true);
+  expect(keepsOwnWay({ via: { name: "web" } })).toBe(false);
+  expect(keepsOwnWay({ rootless: {} })).toBe(false);
 });

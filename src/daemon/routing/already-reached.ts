@@ -7,12 +7,18 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import type { KubeTarget } from "#kube/target.ts";
 import { connectPinned, createIdentity } from "#tunnel/identity.ts";
+import type { ConnectOptions } from "#wire/control-api.ts";
 
 export interface Reached {
   readonly pods: boolean;
   readonly services: boolean;
 }
 export const nothingReached: Reached = { pods: false, services: false };
+
+/** Without a device nothing is routed; and what is to leave from a workload's pod must not take this machine's own way. */
+export function keepsOwnWay({ rootless, via }: Pick<ConnectOptions, "rootless" | "via">): boolean {
+  return rootless === undefined && via === undefined;
+}
 
 export interface ReachedQuestion {
   readonly manager: { readonly podIps: readonly string[]; readonly fingerprint: string };
