@@ -103,6 +103,13 @@ describe("the cluster's ranges", () => {
     await clock.advance(10_000);
     await ranges.lookFor(["10.250.1.1"], signal);
     expect(server.requests.length).toBe(before);
+    const many = Array.from({ length: 999 }, (_, index) => `10.9.${index >> 8}.${index & 255}`);
+    await ranges.lookFor(many, signal);
+    const then = server.requests.length;
+    expect(then).toBeGreaterThan(before);
+    await clock.advance(10_000);
+    await ranges.lookFor(["10.250.9.9"], signal); // whatever names lead to must not have the nodes listed for ever
+    expect(server.requests.length).toBe(then);
   });
   test("are looked for every few minutes", async () => {
     const { ranges } = await discover();

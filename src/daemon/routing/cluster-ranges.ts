@@ -31,7 +31,7 @@ export interface ClusterRangesOptions {
 const lookMs = 300_000;
 /** chosen: between two looks for which there was a reason. */
 const pauseMs = 10_000;
-/** chosen: addresses that were looked for in vain, not again. */
+/** chosen: addresses that are looked for, each once; then the clock alone is a reason. */
 const maxKnown = 1000;
 
 export class ClusterRanges {
@@ -76,9 +76,10 @@ export class ClusterRanges {
 
   /** Looks again because of addresses that no range holds; each is a reason once. */
   async lookFor(addresses: readonly string[], signal: AbortSignal): Promise<void> {
-    const unknown = addresses.filter((address) => !this.#lookedFor.has(address));
+    const room = maxKnown - this.#lookedFor.size;
+    const unknown = addresses.filter((address) => !this.#lookedFor.has(address)).slice(0, room);
     if (unknown.length === 0 || this.#options.clock.now() - this.#lastLookMs < pauseMs) return;
-    for (const address of unknown) if (this.#lookedFor.size < maxKnown) this.#lookedFor.add(address);
+    for (const address of unknown) this.#lookedFor.add(address);
     await this.#look(signal);
   }
 
