@@ -35,7 +35,7 @@ export async function openDoor(options: DoorOptions, onConnection: (socket: Sock
     open.add(socket);
     socket.once("close", () => open.delete(socket));
     socket.on("error", () => undefined); // 'close' follows
-    const owner = ownerOf === undefined ? process.getuid?.() : ownerOf(socket);
+    const owner = ownerOf === undefined ? process.getuid?.() : ask(() => ownerOf?.(socket), log);
     if (isWelcome(owner)) {
       onConnection(socket);
       return;
@@ -80,8 +80,18 @@ function isWelcome(owner: number | undefined): boolean {
 }
 
 /** Whether a datagram that came from `remote` is to be taken; everybody's where the kernel cannot tell. */
-export function isOwnDatagram(local: SocketEnd, remote: SocketEnd): boolean {
-  return !tellsOwners(local, "udp") || isWelcome(datagramOwner({ local, remote }));
+export function isOwnDatagram(local: SocketEnd, remote: SocketEnd, log: Logger): boolean {
+  return isWelcome(ask(() => (tellsOwners(local, "udp") ? datagramOwner({ local, remote }) : process.getuid?.()), log));
+}
+
+/** A kernel that told before and does not now, for want of descriptors say, is no reason to let anybody in. */
+function ask(ownerOf: () => number | undefined, log: Logger): number | undefined {
+  try {
+    return ownerOf();
+  } catch (error) {
+    log.warn("the kernel does not say whose a connection is", { error: String(error) });
+    return undefined;
+  }
 }
 
 /** Not asked where the kernel cannot tell. */

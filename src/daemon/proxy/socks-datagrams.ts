@@ -47,7 +47,7 @@ class Relay {
     this.#socket = socket;
     this.#options = options;
     socket.on("message", (bytes, from) => {
-      if (this.#program === undefined && isOwnDatagram(socket.address(), from)) this.#program = from;
+      if (this.#program === undefined && isOwnDatagram(socket.address(), from, options.log)) this.#program = from;
       if (from.port === this.#program?.port && from.address === this.#program.address) this.#onDatagram(bytes);
     });
     socket.on("error", () => undefined); // one lost datagram
