@@ -148,7 +148,9 @@ describe("connect", () => {
     test("is what other commands keep, and what a plain connect is told of before root is asked for", async () => {
       await startRootless(true);
       expect((await run("list", "--context", "kind-dev")).code).toBe(0);
-      expect(lab.daemon.paramsOf("connect")).toMatchObject({ rootless });
+      expect(lab.daemon.paramsOf("connect")).toMatchObject({ rootless, meant: [] });
+      expect((await run("list", "--context", "kind-dev", "--vnat", "off")).code).toBe(0);
+      expect(lab.daemon.paramsOf("connect")).toMatchObject({ vnat: ["off"], meant: ["vnat"] });
       const { code, stderr } = await run("connect");
       expect([code, stderr]).toEqual([
         1,
