@@ -5,14 +5,14 @@ import type { ExchangeView } from "#wire/inspector-api.ts";
 const leftOut = new Set(["host", "content-length", "connection", "transfer-encoding", "accept-encoding"]);
 
 export function toCurl(view: ExchangeView): string {
-  const words = ["curl", "-i"];
+  const words = ["curl", "-i", "--globoff"];
   if (view.version === "HTTP/2") words.push("--http2-prior-knowledge");
   if (view.method !== "GET" || view.requestBody.bytes > 0) words.push("-X", view.method);
   for (const { name, value } of view.requestHeaders) {
     if (!leftOut.has(name)) words.push("-H", `${name}: ${value}`);
   }
   if (view.requestBody.text !== undefined && view.requestBody.bytes > 0)
-    words.push("--data-binary", view.requestBody.text);
+    words.push("--data-raw", view.requestBody.text); // not `--data-binary`, to which `@` names a file of this machine
   words.push(`http://${view.host}${view.target}`);
   return words.map(quoted).join(" ");
 }

@@ -74,11 +74,12 @@ test("curl's command line is what a shell makes it, whatever the request holds",
     .split("\0");
   expect(words.slice(0, -1)).toEqual([
     "-i",
+    "--globoff",
     "-X",
     "POST",
     "-H",
     `x-quoted: it's "$(id)" \`x\``,
-    "--data-binary",
+    "--data-raw", // a body that begins with `@` would else be a file of whoever copies the line
     "l'un\n$two",
     "http://hello.default/a?b='c d'&e=$HOME",
   ]);
