@@ -86,7 +86,13 @@ export class Exchange {
   /** What it costs to keep. */
   get bytes(): number {
     const fields = sizeOf(this.requestFields) + sizeOf(this.answerFields);
-    return objectBytes + fields + this.requestBody.heldBytes + this.answerBody.heldBytes;
+    return objectBytes + fields + this.requestBody.memoryBytes + this.answerBody.memoryBytes;
+  }
+
+  /** Nobody can ask for it any more; while it is under way its bodies are only counted. */
+  forget(): void {
+    this.requestBody.forget();
+    this.answerBody.forget();
   }
 }
 

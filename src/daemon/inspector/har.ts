@@ -1,14 +1,16 @@
 // Exchanges as an HTTP Archive (HAR 1.2), which browsers' and other tools open.
 import type { ExchangeView, HeaderView } from "#wire/inspector-api.ts";
 
-export function toHar(views: readonly ExchangeView[], version: string): object {
-  return {
-    log: {
-      version: "1.2",
-      creator: { name: "telepresence", version },
-      entries: views.map(entryOf),
-    },
-  };
+/** Its text in pieces, one entry at a time: all together, with compressed bodies undone, may be more than memory holds. */
+export function* harPieces(views: Iterable<ExchangeView>, version: string): Generator<string> {
+  const creator = JSON.stringify({ name: "telepresence", version });
+  yield `{"log":{"version":"1.2","creator":${creator},"entries":[`;
+  let separator = "";
+  for (const view of views) {
+    yield separator + JSON.stringify(entryOf(view));
+    separator = ",";
+  }
+  yield "]}}";
 }
 
 function entryOf(view: ExchangeView): object {

@@ -65,18 +65,26 @@ export class Live implements Disposable {
 class LivePage {
   readonly #response: ServerResponse;
   readonly #options: LiveOptions;
-  readonly #changed: Set<Exchange>;
+  /** Ids: what a page has not read yet may be forgotten meanwhile. */
+  readonly #changed: Set<number>;
   #mustTell = true;
   #lastIntercepts = "";
 
   constructor(response: ServerResponse, options: LiveOptions) {
     this.#response = response;
     this.#options = options;
-    this.#changed = new Set(options.recorder.exchanges);
+    this.#changed = new Set(Array.from(options.recorder.exchanges, ({ id }) => id));
   }
 
-  changed(exchange: Exchange): void {
-    this.#changed.add(exchange);
+  changed({ id }: Exchange): void {
+    this.#changed.add(id);
+    if (this.#changed.size <= batch) return;
+    // The page does not read; of what is forgotten meanwhile it need not hear.
+    const { oldestId } = this.#options.recorder;
+    for (const oldest of this.#changed) {
+      if (oldest >= oldestId) break;
+      this.#changed.delete(oldest);
+    }
   }
 
   cleared(): void {
@@ -92,10 +100,10 @@ class LivePage {
     while (!this.#response.writableNeedDrain && !this.#response.destroyed) {
       const { recorder, redaction } = this.#options;
       const some = [...this.#changed].slice(0, batch);
-      for (const exchange of some) this.#changed.delete(exchange);
+      for (const id of some) this.#changed.delete(id);
       if (some.length === 0 && !this.#mustTell) break;
       this.#mustTell = false;
-      const kept = some.filter(({ id }) => recorder.find(id) !== undefined);
+      const kept = some.flatMap((id) => recorder.find(id) ?? []);
       const changed = kept.map((exchange) => summarise(exchange, redaction));
       this.#write({ kind: "exchanges", changed, oldest: recorder.oldestId });
     }

@@ -8,6 +8,7 @@ import { buffer } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
+import { BodyCopy } from "./body-copy.ts";
 import type { Exchange } from "./exchange.ts";
 import { Recorder, type RecorderLimits } from "./recorder.ts";
 
@@ -225,6 +226,35 @@ describe("what is kept", () => {
     expect(oldest?.requestBody).toMatchObject({ bytes: 20, heldBytes: 10, isCut: true });
     recorder.clear();
     expect([recorder.bytes, [...recorder.exchanges].length]).toEqual([0, 0]);
+  });
+
+  test("of a body that comes byte by byte costs about what the body does", () => {
+    const body = new BodyCopy(1 << 16);
+    for (let at = 0; at < 100_000; at += 1) body.add(Buffer.of(at));
+    expect(body).toMatchObject({ bytes: 100_000, heldBytes: 1 << 16, memoryBytes: 1 << 16, isCut: true });
+    const early = new BodyCopy(1 << 16);
+    early.add(Buffer.from("first, "));
+    const seen = early.read();
+    early.add(Buffer.from("second".repeat(1000)));
+    expect([seen.toString(), early.read().subarray(0, 13).toString()]).toEqual(["first, ", "first, second"]);
+  });
+
+  test("holds no body of what is forgotten, also when it is still under way", async () => {
+    const { recorder } = recording({ exchanges: 1 });
+    const silent = createTcpServer((socket) => void socket.resume());
+    const port = await intercepted(await listen(silent), recorder);
+    const sending = connect({ port, host: "127.0.0.1" });
+    stack.defer(() => void sending.destroy());
+    sending.write("POST /old HTTP/1.1\r\ncontent-length: 1000\r\n\r\nsome");
+    await expect.poll(() => recorder.find(1)?.requestBody.heldBytes).toBe(4);
+    const old = recorder.find(1);
+    const next = connect({ port, host: "127.0.0.1" });
+    stack.defer(() => void next.destroy());
+    next.write("GET /new HTTP/1.1\r\n\r\n");
+    await expect.poll(() => recorder.find(2)?.line.target).toBe("/new");
+    sending.write("more");
+    await expect.poll(() => old?.requestBody.bytes).toBe(8);
+    expect(old?.requestBody.memoryBytes).toBe(0);
   });
 
   test("is nothing while nobody looks, and nothing of what is no HTTP", async () => {

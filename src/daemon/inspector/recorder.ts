@@ -53,6 +53,7 @@ export class Recorder {
   }
 
   clear(): void {
+    for (const exchange of this.#kept.values()) exchange.forget();
     this.#kept.clear();
     this.#sizes.clear();
     this.#started.clear();
@@ -102,6 +103,8 @@ export class Recorder {
       this.#kept.set(exchange.id, exchange);
       this.#started.set(exchange.id, this.#clock.now());
       this.#changed(exchange);
+    } else {
+      exchange.forget();
     }
     return exchange;
   }
@@ -123,10 +126,11 @@ export class Recorder {
   }
 
   #makeRoom(): void {
-    for (const id of this.#kept.keys()) {
+    for (const [id, exchange] of this.#kept) {
       if (this.#kept.size <= this.#limits.exchanges && this.#bytes <= this.#limits.bytes) return;
       this.#bytes -= this.#sizes.get(id) ?? 0;
       this.#kept.delete(id);
+      exchange.forget();
       this.#sizes.delete(id);
       this.#started.delete(id);
     }

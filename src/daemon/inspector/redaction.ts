@@ -17,6 +17,9 @@ const usualPatterns: readonly string[] = [
   "*session*",
 ];
 
+/** chosen: longer names are hidden unseen: to look for a pattern takes the square of their length. */
+const maxNameChars = 200;
+
 export const hiddenText = "•••";
 
 export interface Redacted {
@@ -36,19 +39,30 @@ export class Redaction {
   }
 
   hides(name: string): boolean {
-    return this.#name.test(name);
+    return name.length > maxNameChars || this.#name.test(name);
   }
 
-  /** A path with its query. */
+  /** A path with its query, or a whole address with its fragment. */
   target(target: string): string {
-    const question = target.indexOf("?");
-    return question < 0 ? target : target.slice(0, question + 1) + this.#form(target.slice(question + 1)).text;
+    const start = target.search(/[?#]/) + 1;
+    if (start === 0) return target;
+    const parts = target.slice(start).split("#");
+    return target.slice(0, start) + parts.map((part) => this.#form(part).text).join("#");
+  }
+
+  /** Of a header line; that of one that holds an address is shown without what is secret in the address. */
+  value(name: string, value: string): Redacted {
+    if (this.hides(name)) return { text: hiddenText, hidden: true };
+    return { text: withAddress.has(name) ? this.target(value) : value, hidden: false };
   }
 
   body(text: string, contentType: string): Redacted {
-    if (/[/+]json/i.test(contentType) || /^\s*[[{]/.test(text)) return this.#json(text);
-    if (/x-www-form-urlencoded/i.test(contentType)) return this.#form(text);
-    return { text, hidden: false };
+    const isJson = /^\s*[[{]/.test(text);
+    if (!isJson && /x-www-form-urlencoded/i.test(contentType)) return this.#form(text);
+    // Members of JSON are found in any text: in lines of it, in events, in parts of forms.
+    const { text: masked } = this.#json(text);
+    const shown = /^multipart\/form-data/i.test(contentType) ? this.#parts(masked) : masked;
+    return { text: shown, hidden: shown !== text };
   }
 
   /** Not parsed, because a body may be cut, and shall be shown as it was written. */
@@ -65,11 +79,17 @@ export class Redaction {
     return { text: masked, hidden: masked !== text };
   }
 
+  #parts(text: string): string {
+    return text.replaceAll(formPart, (all: string, head: string, name: string) =>
+      this.hides(name) ? head + hiddenText : all,
+    );
+  }
+
   #form(text: string): Redacted {
     let hidden = false;
     const pairs = text.split("&").map((pair) => {
       const equals = pair.indexOf("=");
-      if (equals < 0 || !this.hides(pair.slice(0, equals))) return pair;
+      if (equals < 0 || !this.hides(unescaped(pair.slice(0, equals)))) return pair;
       hidden = true;
       return pair.slice(0, equals + 1) + hiddenText;
     });
@@ -77,11 +97,27 @@ export class Redaction {
   }
 }
 
+/** Header lines whose value is an address. */
+const withAddress = new Set(["referer", "location", "content-location"]);
+
+/** A part of a form (RFC 7578): its name, the rest of its header lines, what it holds. */
+const formPart = /(\bname="([^"\r\n]{1,200})"[^\r\n]*\r\n(?:[^\r\n]+\r\n){0,5}\r\n)((?:(?!\r\n--)[^])*)/g;
+
 /** A member whose value is a text, a number or a word; of a value that is cut off, what is there. */
 const jsonMember = /"([^"\\\n]{1,100})"(\s*:\s*)("(?:[^"\\]|\\.)*"?|[-+.\w]+)/g;
 
 /** The same in a text that is JSON itself, as logs and queues have it. */
 const textMember = /\\"([^"\\\n]{1,100})\\"(\s*:\s*)(\\"(?:\\{3}"|\\{4}|[^"\\]|\\[^"\\])*(?:\\")?|[-+.\w]+)/g;
+
+/** A name as it is meant; one that is not escaped rightly, as it is written. */
+function unescaped(name: string): string {
+  if (name.length > maxNameChars || !name.includes("%")) return name;
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
 
 function escapeForRegExp(text: string): string {
   return text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");

@@ -32,6 +32,7 @@ export async function replay(
   signal: AbortSignal,
 ): Promise<Exchange> {
   refuse(exchange);
+  const body = exchange.requestBody.read(); // the exchange may be forgotten while this waits
   using limit = deadline(clock, answerMs, "the answer to the repeated request", signal);
   const far = await dial(exchange.route, to, limit.signal);
   const [near, joined] = duplexPair();
@@ -46,9 +47,9 @@ export async function replay(
   const { closed, destroy } = joinDuplex(joined, far);
   recorder.tap(exchange.route, joined, far, origin);
   near.on("error", () => undefined); // both ends of the pair hear it; `closed` tells
-  if (exchange.line.version === "HTTP/2") sendHttp2(exchange, near);
-  else sendHttp1(exchange, near);
   try {
+    if (exchange.line.version === "HTTP/2") sendHttp2(exchange, body, near);
+    else sendHttp1(exchange, body, near);
     await Promise.race([settled, closed, raceSignal(settled, limit.signal).catch(() => undefined)]);
     return await raceSignal(begun, limit.signal);
   } finally {
@@ -56,7 +57,7 @@ export async function replay(
   }
 }
 
-function refuse({ state, status, requestBody, times }: Exchange): void {
+function refuse({ status, requestBody, times }: Exchange): void {
   if (requestBody.isCut) {
     const mebibytes = (requestBody.heldBytes / 1024 / 1024).toFixed(1);
     throw new AppError(
@@ -64,15 +65,14 @@ function refuse({ state, status, requestBody, times }: Exchange): void {
       `only the first ${mebibytes} MiB of this request's body were kept, so it cannot be sent again`,
     );
   }
-  if (times.requestEnd === undefined && state === "open") {
-    throw new AppError("unsupported", "this request has not been sent as a whole yet, so it cannot be sent again");
+  if (times.requestEnd === undefined) {
+    throw new AppError("unsupported", "this request was not sent as a whole, so it cannot be sent again");
   }
   if (status === 101) throw new AppError("unsupported", "a WebSocket or another upgrade cannot be sent again");
 }
 
-function sendHttp1({ line, requestFields, requestBody }: Exchange, near: Duplex): void {
+function sendHttp1({ line, requestFields }: Exchange, body: Buffer, near: Duplex): void {
   near.resume();
-  const body = requestBody.read();
   const lines = requestFields.filter(({ name }) => !leftOut.has(name)).map(({ name, value }) => `${name}: ${value}`);
   const hasLength = body.length > 0 || requestFields.some(({ name }) => name === "content-length");
   if (hasLength) lines.push(`content-length: ${body.length}`);
@@ -81,7 +81,7 @@ function sendHttp1({ line, requestFields, requestBody }: Exchange, near: Duplex)
   if (body.length > 0) near.write(body);
 }
 
-function sendHttp2({ line, requestFields, requestBody }: Exchange, near: Duplex): void {
+function sendHttp2({ line, requestFields }: Exchange, body: Buffer, near: Duplex): void {
   const session = connectHttp2("http://process", { createConnection: () => near });
   session.on("error", () => undefined); // the exchange is cut then
   const headers: Record<string, string | string[]> = {
@@ -95,7 +95,6 @@ function sendHttp2({ line, requestFields, requestBody }: Exchange, near: Duplex)
     if (known === undefined) headers[name] = value;
     else headers[name] = Array.isArray(known) ? [...known, value] : [known, value];
   }
-  const body = requestBody.read();
   const stream = session.request(headers, { endStream: body.length === 0 });
   stream.on("error", () => undefined);
   stream.resume();

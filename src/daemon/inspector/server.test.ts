@@ -3,15 +3,24 @@ import { once } from "node:events";
 import { createServer, request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { createServer as createHttp2Server, type ServerHttp2Stream } from "node:http2";
 import { connect, createServer as createTcpServer, type AddressInfo, type Server } from "node:net";
+import { EventEmitter } from "node:events";
+import type { ServerResponse } from "node:http";
+import { PassThrough, type Duplex } from "node:stream";
 import { buffer, json } from "node:stream/consumers";
+import { setImmediate as turn } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { ExchangeView, InspectorEvent } from "#wire/inspector-api.ts";
+import { Exchange } from "./exchange.ts";
+import { harPieces } from "./har.ts";
+import { Live } from "./live.ts";
 import { Recorder, usualLimits } from "./recorder.ts";
 import { Redaction } from "./redaction.ts";
+import { replay } from "./replay.ts";
 import { InspectorServer } from "./server.ts";
 
 let stack = new AsyncDisposableStack();
@@ -87,6 +96,18 @@ async function call(
   return response;
 }
 
+const archived = {
+  method: "GET",
+  host: "h",
+  target: "/",
+  requestHeaders: [],
+  answerHeaders: [],
+  answerTrailers: [],
+  startedAt: 0,
+  requestBody: { bytes: 0, cut: false, hidden: false, text: "" },
+  answerBody: { bytes: 0, cut: false, hidden: false, text: "" },
+} as unknown as ExchangeView;
+
 interface Asked {
   readonly status: number | undefined;
   readonly headers: IncomingMessage["headers"];
@@ -144,6 +165,86 @@ describe("a request of which secrets are a part", () => {
   });
 });
 
+describe("what is secret", () => {
+  const redaction = new Redaction();
+  test.each([
+    ["a query", () => redaction.target("/a?user%5Bpass%77ord%5D=s3cret&q=1"), "/a?user%5Bpass%77ord%5D=•••&q=1"],
+    [
+      "the address of a redirect",
+      () => redaction.value("location", "https://a/cb?q=1&id_token=s3cret#access_token=s3cret&b=2").text,
+      "https://a/cb?q=1&id_token=•••#access_token=•••&b=2",
+    ],
+    [
+      "server-sent events",
+      () => redaction.body('data: {"token":"s3cret","n":1}\n\n', "text/event-stream").text,
+      'data: {"token":"•••","n":1}\n\n',
+    ],
+    [
+      "a form in parts",
+      () =>
+        redaction.body(
+          '--x\r\nContent-Disposition: form-data; name="password"\r\n\r\ns3\r\ncret\r\n--x\r\n' +
+            'Content-Disposition: form-data; name="a"\r\nContent-Type: text/plain\r\n\r\nshown\r\n--x--\r\n',
+          "multipart/form-data; boundary=x",
+        ).text,
+      '--x\r\nContent-Disposition: form-data; name="password"\r\n\r\n•••\r\n--x\r\n' +
+        'Content-Disposition: form-data; name="a"\r\nContent-Type: text/plain\r\n\r\nshown\r\n--x--\r\n',
+    ],
+  ])("in %s is hidden", (_where, hidden, expected) => {
+    expect(hidden()).toBe(expected);
+  });
+
+  test.each([
+    ["application/x-www-form-urlencoded", `${"password".repeat(30_000)}"=1`],
+    ["multipart/form-data; boundary=x", 'name="password"\r\n'.repeat(30_000)],
+    ["application/json", `{"token":"${'\\"token\\": '.repeat(30_000)}`],
+  ])("is looked for in time that grows with the body, %s", (type, body) => {
+    const { user } = process.cpuUsage();
+    redaction.body(body, type);
+    expect((process.cpuUsage().user - user) / 1000).toBeLessThan(1000);
+  });
+});
+
+test("an archive is made one entry after the other", () => {
+  let made = 0;
+  const views = (function* (): Generator<ExchangeView> {
+    for (; made < 3; made += 1) yield archived;
+  })();
+  const pieces = harPieces(views, "1.0.0");
+  const [first, second] = [pieces.next().value, pieces.next().value];
+  expect(made).toBe(0);
+  const archive = JSON.parse([first, second, ...pieces].join("")) as { log: { entries: unknown[] } };
+  expect(archive.log.entries).toHaveLength(3);
+});
+
+test("a page that does not read is not told of what is forgotten by then", async () => {
+  const few = new Recorder(systemClock, { ...usualLimits, exchanges: 10 });
+  few.start();
+  const clock = new FakeClock();
+  const intercepts = (): { intercepts: []; connected: true } => ({ intercepts: [], connected: true });
+  using live = new Live({ recorder: few, redaction: new Redaction(), intercepts, clock });
+  const lines: string[] = [];
+  const page = Object.assign(new EventEmitter(), {
+    writableNeedDrain: true,
+    destroyed: false,
+    write: (line: string) => lines.push(line),
+    end: () => undefined,
+  });
+  live.add(page as unknown as ServerResponse);
+  const [caller, process] = [new PassThrough(), new PassThrough()];
+  few.tap({ intercept: "i", containerPort: 1, podName: "p", caller: "c", target: "t" }, caller, process);
+  for (let at = 0; at < 5000; at += 1) {
+    caller.write(`GET /${at} HTTP/1.1\r\n\r\n`);
+    process.write("HTTP/1.1 204 No Content\r\n\r\n");
+    if (at % 50 === 49) await turn();
+  }
+  await expect.poll(() => [...few.exchanges].at(-1)?.line.target).toBe("/4999");
+  page.writableNeedDrain = false;
+  await clock.advance(100);
+  expect(lines.filter((line) => line.includes("exchanges")).length).toBeLessThan(3);
+  expect(lines.join("")).toContain("/4999");
+});
+
 describe("repeating a request", () => {
   test("to the pod and to the laptop gives answers to compare", async () => {
     places.laptop = await listen(answering("laptop"));
@@ -193,6 +294,37 @@ describe("repeating a request", () => {
     expect([cut.status, cut.body]).toEqual([400, { error: expect.stringContaining("cannot be sent again") as string }]);
     const refused = await ask("POST", "/api/exchanges/2/replay?to=laptop");
     expect(refused.body).toEqual({ error: "nothing listens at laptop" });
+  });
+});
+
+describe("a request that cannot be repeated", () => {
+  const known = (state: "done" | "cut", fields: readonly { name: string; value: string }[] = []): Exchange => {
+    const route = { intercept: "i", containerPort: 1, podName: "p", caller: "c", target: "t" };
+    const line = { method: "POST", target: "/", host: "h", version: "HTTP/2" } as const;
+    const origin = { answeredBy: "laptop" } as const;
+    const exchange = new Exchange({ id: 1, route, line, fields, startedAt: 0, maxBodyBytes: 100, origin });
+    exchange.requestBody.add(Buffer.from("half"));
+    exchange.state = state;
+    return exchange;
+  };
+  const send = async (exchange: Exchange, far: Duplex): Promise<unknown> =>
+    await replay(
+      exchange,
+      "laptop",
+      { recorder, dial: () => Promise.resolve(far), clock: systemClock },
+      AbortSignal.timeout(5000),
+    );
+
+  test("since its caller broke off in the middle is refused", async () => {
+    await expect(send(known("cut"), new PassThrough())).rejects.toThrow("was not sent as a whole");
+  });
+  test("since nobody could send its header lines leaves no connection behind", async () => {
+    const type = { name: "content-type", value: "text/plain" };
+    const exchange = known("done", [type, type]);
+    exchange.times.requestEnd = 1;
+    const far = new PassThrough();
+    await expect(send(exchange, far)).rejects.toThrow("content-type");
+    expect(far.destroyed).toBe(true);
   });
 });
 

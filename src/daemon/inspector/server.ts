@@ -7,10 +7,12 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { AppError, toAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { Exchange } from "./exchange.ts";
-import { toHar } from "./har.ts";
+import { harPieces } from "./har.ts";
 import { Live, maxPages } from "./live.ts";
 import type { LiveOptions } from "./live.ts";
 import { replay } from "./replay.ts";
@@ -139,21 +141,16 @@ export class InspectorServer implements AsyncDisposable {
     this.#live.add(response);
   }
 
-  #har(query: URLSearchParams, response: ServerResponse): void {
+  async #har(query: URLSearchParams, response: ServerResponse): Promise<void> {
     const wanted = query.get("ids");
     const ids = new Set(wanted?.split(",").map(Number));
     const { recorder } = this.#options;
     const chosen = [...recorder.exchanges].filter(({ id }) => wanted === null || ids.has(id));
     response.setHeader("content-disposition", 'attachment; filename="telepresence.har"');
     const redaction = this.#redaction(query);
-    send(
-      response,
-      200,
-      toHar(
-        chosen.map((exchange) => viewOf(exchange, redaction)),
-        softwareVersion,
-      ),
-    );
+    const views = chosen.values().map((exchange) => viewOf(exchange, redaction));
+    response.writeHead(200, { "content-type": "application/json" });
+    await pipeline(Readable.from(harPieces(views, softwareVersion)), response);
   }
 
   #find(id: string): Exchange {

@@ -4,7 +4,6 @@ import type { HeaderField } from "#http/head.ts";
 import type { BodyView, ExchangeSummary, ExchangeView, HeaderView } from "#wire/inspector-api.ts";
 import type { BodyCopy } from "./body-copy.ts";
 import type { Exchange } from "./exchange.ts";
-import { hiddenText } from "./redaction.ts";
 import type { Redaction } from "./redaction.ts";
 
 /** chosen: what a coding may grow to; a small body can mean gigabytes. */
@@ -55,9 +54,10 @@ export function valueOf(fields: readonly HeaderField[], name: string): string | 
 }
 
 function headersOf(fields: readonly HeaderField[], redaction: Redaction | undefined): HeaderView[] {
-  return fields.map(({ name, value }) =>
-    redaction?.hides(name) === true ? { name, value: hiddenText, hidden: true } : { name, value },
-  );
+  return fields.map(({ name, value }) => {
+    const { text, hidden } = redaction?.value(name, value) ?? { text: value, hidden: false };
+    return hidden ? { name, value: text, hidden } : { name, value: text };
+  });
 }
 
 function bodyOf(body: BodyCopy, fields: readonly HeaderField[], redaction: Redaction | undefined): BodyView {
