@@ -225,16 +225,11 @@ export class Session implements TunnelSession, StreamHost, Pace {
     const resumption = this.#resumption;
     invariant(resumption !== undefined, "this session ends with its transport");
     if (this.#over) transport.destroy(); // which ends the exchange below
-    // Closed only when the next has taken over: the far end shall not take the session for lost in between.
     const left = this.#link.detach();
     const { role } = this.peer;
     const { receivedSeq } = this.#link;
-    const how = { transport, hello: this.#hello, expectRole: role, receivedSeq, clock: this.#clock, signal };
-    try {
-      await askToContinue(resumption, how, (rest, seq) => this.continueOn(transport, rest, seq));
-    } finally {
-      left?.destroy();
-    }
+    const how = { transport, left, hello: this.#hello, expectRole: role, receivedSeq, clock: this.#clock, signal };
+    await askToContinue(resumption, how, (rest, seq) => this.continueOn(transport, rest, seq));
     if (this.#over) throw new AppError("link_lost", "the session is over");
   }
 
