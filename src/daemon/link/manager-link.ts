@@ -116,7 +116,9 @@ export class ManagerLink {
   }
   /** Leaves the present transport for this one, which is destroyed when that cannot be. */
   async moveTo(transport: Duplex): Promise<boolean> {
-    if (this.#current?.session.resumable !== true || this.#leave === undefined || this.#offered !== undefined) {
+    const isOver = this.#options.scope.signal.aborted || transport.destroyed;
+    const mayMove = !isOver && this.#current?.session.resumable === true && this.#offered === undefined;
+    if (!mayMove || this.#leave === undefined) {
       transport.destroy();
       return false;
     }

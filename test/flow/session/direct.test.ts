@@ -122,6 +122,18 @@ describe("the direct way", () => {
     expect(made.session.warnings.join()).toMatch(/showed key [0-9a-f]{64}, expected key/);
     expect([await nameOf(made), heard]).toEqual(["port-forward", []]);
   });
+  test("does not take a link that works to what is dead by then, nor one that has ended anywhere", async () => {
+    const made = await connected("port-forward");
+    const server = stack.use(await tcpServer((socket) => void socket.resume()));
+    const dead = connect(server.port, "127.0.0.1");
+    dead.destroy();
+    expect(await made.link.moveTo(dead)).toBe(false);
+    expect(made.link.changes).toEqual({ lost: 0, replaced: 0, renewed: 0 });
+    await made.session[Symbol.asyncDispose]();
+    const late = connect(server.port, "127.0.0.1");
+    expect(await made.link.moveTo(late)).toBe(false);
+    expect(late.destroyed).toBe(true);
+  });
   test("is not taken to where the tunnel itself leads", async () => {
     const manager = stack.use(await testManager({ guard: anything }));
     const cluster = new Cluster(manager);
