@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { connect, createServer } from "node:net";
+import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { FakeApiServer, sendJson } from "./api-server.fake.ts";
@@ -14,6 +15,7 @@ import { execInPod } from "#kube/streams/exec.ts";
 import { mergeConfigs } from "./kubeconfig.ts";
 import { pods } from "./objects.ts";
 import { openPortForward } from "#kube/streams/port-forward.ts";
+import { parseProxy } from "./proxy.ts";
 
 const { signal } = new AbortController();
 
@@ -133,6 +135,14 @@ describe("a wrong proxy is named in one sentence", () => {
   });
   test("that is no URL", async () => {
     expect(await sentence("ftp://p")).toBe("the proxy for the cluster has scheme ftp, expected http, https or socks5");
+    for (const wrong of ["http://ann:s%zzcret@p", "http://ann:s3cret@p:port"]) {
+      expect(await sentence(wrong)).toBe("the proxy for the cluster is not given as a URL");
+      try {
+        parseProxy(wrong);
+      } catch (error) {
+        expect(inspect(error)).not.toContain("cret"); // its causes are in logs
+      }
+    }
   });
 });
 

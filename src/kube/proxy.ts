@@ -111,15 +111,7 @@ interface Proxy {
 const defaultPorts = { http: 80, https: 443, socks5: 1080 } as const;
 
 export function parseProxy(proxyUrl: string): Proxy {
-  let url: URL;
-  try {
-    url = new URL(/^[a-z0-9+]+:\/\//i.test(proxyUrl) ? proxyUrl : `http://${proxyUrl}`);
-  } catch (error) {
-    throw new AppError("kubeconfig_invalid", "the proxy for the cluster is not given as a URL", {
-      cause: error,
-      hint: proxyHint,
-    });
-  }
+  const { url, username, password } = parseUrl(proxyUrl);
   const scheme = url.protocol.slice(0, -1);
   const kind = scheme === "socks5h" || scheme === "socks" ? "socks5" : scheme;
   if (kind !== "http" && kind !== "https" && kind !== "socks5") {
@@ -135,9 +127,20 @@ export function parseProxy(proxyUrl: string): Proxy {
     kind,
     host: url.hostname.replace(/^\[|\]$/g, ""),
     port: url.port === "" ? defaultPorts[kind] : Number(url.port),
-    username: decodeURIComponent(url.username),
-    password: decodeURIComponent(url.password),
+    username,
+    password,
   };
+}
+
+/** What went wrong is not told further: it has the whole of the URL, with its password. */
+function parseUrl(proxyUrl: string): { readonly url: URL; readonly username: string; readonly password: string } {
+  try {
+    const url = new URL(/^[a-z0-9+]+:\/\//i.test(proxyUrl) ? proxyUrl : `http://${proxyUrl}`);
+    const [username, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
+    return { url, username, password };
+  } catch {
+    throw new AppError("kubeconfig_invalid", "the proxy for the cluster is not given as a URL", { hint: proxyHint });
+  }
 }
 
 async function httpConnect(socket: Socket, proxy: Proxy, route: SocketRoute, signal: AbortSignal): Promise<Socket> {
