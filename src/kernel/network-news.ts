@@ -64,6 +64,15 @@ export class NetworkNews implements Disposable {
     this.#addresses = new Set(socket.addresses().map(nameOf));
   }
 
+  /** Nobody waits for this turn of the loop: thrown further, a shortage would end the process. */
+  #learnAgain(): void {
+    try {
+      this.#learn();
+    } catch {
+      // what was known before is better than nothing
+    }
+  }
+
   #read(): void {
     let isNews = false;
     while (!this.#closed) {
@@ -71,7 +80,7 @@ export class NetworkNews implements Disposable {
       if (length === -enobufs) {
         // More than the kernel keeps for a reader: nobody knows what it was.
         isNews = true;
-        this.#learn();
+        this.#learnAgain();
       } else if (length <= 0) break;
       else for (const message of decodeMessages(this.#into.subarray(0, length))) isNews = this.#take(message) || isNews;
     }
