@@ -12,7 +12,7 @@ export interface FrameEvents {
 }
 
 const frameHeaderBytes = 9;
-const type = { data: 0, headers: 1, reset: 3, settings: 4, continuation: 9 } as const;
+const type = { data: 0, headers: 1, reset: 3, settings: 4, pushPromise: 5, continuation: 9 } as const;
 const flag = { endStream: 1, ack: 1, endHeaders: 4, padded: 8, priority: 32 } as const;
 const headerTableSize = 1;
 /** chosen: as much as a decoder would take. */
@@ -80,6 +80,10 @@ export class FrameReader {
     if (header.type === type.data) return this.#events.data(streamId, unpadded(payload, flags), isLast);
     if (header.type === type.reset) return this.#events.reset(streamId);
     if (header.type === type.settings) return this.#settings(payload, flags);
+    if (header.type === type.pushPromise) {
+      this.#isOver = true; // its fields, which are not read, change the table that all others are read by
+      return;
+    }
     if (header.type === type.headers) {
       const priorityBytes = (flags & flag.priority) === 0 ? 0 : 5;
       this.#block = { streamId, isLast, pieces: [], bytes: 0 };

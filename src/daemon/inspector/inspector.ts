@@ -31,7 +31,7 @@ const lookMs = 10_000;
 export class Inspector implements AsyncDisposable {
   readonly recorder: Recorder;
   readonly #sources: InspectorSources;
-  #open: { readonly server: InspectorServer; readonly looking: Disposable } | undefined;
+  #open: { readonly server: InspectorServer; readonly redaction: Redaction; readonly looking: Disposable } | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(sources: InspectorSources) {
@@ -39,7 +39,7 @@ export class Inspector implements AsyncDisposable {
     this.recorder = new Recorder(sources.clock);
   }
 
-  /** The page's address. One that is open already stays as it is, with what it hides. */
+  /** The page's address. One that is open already stays, and hides these as well. */
   open(hide: readonly string[]): Promise<string> {
     const opening = this.#last.then(() => this.#openOnce(hide));
     this.#last = opening.catch(() => undefined);
@@ -52,13 +52,16 @@ export class Inspector implements AsyncDisposable {
   }
 
   async #openOnce(hide: readonly string[]): Promise<string> {
-    if (this.#open !== undefined) return this.#open.server.url;
+    if (this.#open !== undefined) {
+      this.#open.redaction.hide(hide);
+      return this.#open.server.url;
+    }
     const { pageFolder = besideProgram, intercepts, dial, clock } = this.#sources;
     const assets = await readAssets(pageFolder);
     const redaction = new Redaction(hide);
     const server = await InspectorServer.open({ recorder: this.recorder, redaction, assets, intercepts, dial, clock });
     this.recorder.start();
-    this.#open = { server, looking: this.#closeWhenForgotten(server) };
+    this.#open = { server, redaction, looking: this.#closeWhenForgotten(server) };
     return server.url;
   }
 

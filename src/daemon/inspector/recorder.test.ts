@@ -10,6 +10,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { BodyCopy } from "./body-copy.ts";
 import type { Exchange } from "./exchange.ts";
+import { FrameReader } from "./http2-frames.ts";
 import { Recorder, type RecorderLimits } from "./recorder.ts";
 
 const route = { intercept: "hello", containerPort: 8080, podName: "hello-1", caller: "10.0.0.9:4000", target: "here" };
@@ -212,6 +213,18 @@ describe("a connection of HTTP/2", () => {
     const [exchange] = await settled(recorder, 1);
     expect(exchange?.state).toBe("cut");
   });
+});
+
+test("a promise of HTTP/2 ends the reading: its fields change how all others are read", () => {
+  const read: string[] = [];
+  const events = { headers: () => void read.push("headers"), data: () => undefined };
+  const reader = new FrameReader({ ...events, reset: () => undefined, tableSize: () => undefined }, 0);
+  const frame = (type: number, payload: number[]): Buffer =>
+    Buffer.from([0, 0, payload.length, type, 4, 0, 0, 0, 1, ...payload]);
+  reader.read(frame(1, [0x88])); // :status 200
+  expect([read, reader.isOver]).toEqual([["headers"], false]);
+  reader.read(Buffer.concat([frame(5, [0, 0, 0, 2, 0x40, 1, 97, 1, 98]), frame(1, [0xbe])]));
+  expect([read, reader.isOver]).toEqual([["headers"], true]);
 });
 
 describe("what is kept", () => {

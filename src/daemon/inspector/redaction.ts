@@ -28,11 +28,17 @@ export interface Redacted {
 }
 
 export class Redaction {
-  readonly #name: RegExp;
+  readonly #patterns = new Set(usualPatterns);
+  #name = /^$/;
 
-  /** `more` are patterns of the user's: names, in which `*` stands for anything. */
   constructor(more: readonly string[] = []) {
-    const alternatives = [...usualPatterns, ...more].map((pattern) =>
+    this.hide(more);
+  }
+
+  /** `more` are patterns of the user's: names, in which `*` stands for anything. From now on. */
+  hide(more: readonly string[]): void {
+    for (const pattern of more) this.#patterns.add(pattern);
+    const alternatives = Array.from(this.#patterns, (pattern) =>
       pattern.split("*").map(escapeForRegExp).join('[^=&"]*'),
     );
     this.#name = new RegExp(`^(?:${alternatives.join("|")})$`, "i");
