@@ -90,6 +90,8 @@ export class ManagerLink {
   #pausing: AbortController | undefined;
   #awaited: PromiseWithResolvers<void> | undefined;
   #onTransportLost: ((reason: AppError) => void) | undefined;
+  /** How a transport ends by which a session has just gone on, and which may be lost in the same breath. */
+  #ofNext: PromiseWithResolvers<AppError> | undefined;
   /** Ends the wait for the present transport's old age. */
   #leave: (() => void) | undefined;
   /** Gives up the attempt that is being made. */
@@ -256,7 +258,8 @@ export class ManagerLink {
   /** Waits until the connection cannot be used any more: its transport is lost and no other took over, or it is over. */
   async #down(connection: ManagerConnection): Promise<void> {
     const { session, rpc } = connection;
-    const lost = Promise.withResolvers<AppError>();
+    const lost = this.#ofNext ?? Promise.withResolvers<AppError>();
+    this.#ofNext = undefined;
     this.#onTransportLost = lost.resolve;
     void session.closed.then((error) =>
       lost.resolve(error ?? new AppError("link_lost", "the traffic-manager closed the link")),
@@ -350,6 +353,8 @@ export class ManagerLink {
       try {
         await this.#attempt(scope.signal, async (signal) => {
           transport = await openTransport(signal);
+          this.#ofNext = Promise.withResolvers();
+          this.#onTransportLost = this.#ofNext.resolve;
           await session.resume(transport, signal);
         });
         if (transport !== undefined) this.#carriedBy(transport);
@@ -365,6 +370,7 @@ export class ManagerLink {
       }
     }
     session.destroy();
+    this.#ofNext = this.#onTransportLost = undefined;
     return false;
   }
 

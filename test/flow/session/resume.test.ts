@@ -68,6 +68,25 @@ describe("a link whose transport is lost", () => {
     await expect.poll(() => link.current).toBe(before);
   });
 
+  test("goes on also when the next one ends with the answer by which it takes over", async () => {
+    const { cluster, link } = await linked();
+    const echo = stack.use(await tcpServer((socket) => void socket.pipe(socket)));
+    const target = { address: "127.0.0.1", port: echo.port };
+    const stream = await link.require().session.open({ kind: "tcp", target }, never);
+    const openManager = cluster.openManager.bind(cluster);
+    cluster.openManager = async () => {
+      cluster.openManager = openManager;
+      const transport = await openManager();
+      return transport.once("data", () => process.nextTick(() => transport.emit("end")));
+    };
+    const { ups } = link;
+    cluster.cutManager();
+    await expect.poll(() => link.ups).toBeGreaterThanOrEqual(ups + 2);
+    stream.write("still here");
+    expect(String((await once(stream, "data"))[0])).toBe("still here");
+    expect(link.changes).toEqual({ lost: 2, replaced: 0, renewed: 0 });
+  });
+
   test("gives callers to the application at once, and has its intercepts again", async () => {
     const { cluster, session, link, processPort } = await linked();
     await session.intercept(params(processPort), quiet, never);
