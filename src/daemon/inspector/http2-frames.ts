@@ -17,6 +17,8 @@ const flag = { endStream: 1, ack: 1, endHeaders: 4, padded: 8, priority: 32 } as
 const headerTableSize = 1;
 /** chosen: as much as a decoder would take. */
 const maxBlockBytes = 256 * 1024;
+/** chosen: a frame is held until it is whole; what servers take as a rule is 16 KiB. */
+const maxDataBytes = 1024 * 1024;
 
 interface FrameHeader {
   readonly length: number;
@@ -61,7 +63,7 @@ export class FrameReader {
       if (!needsPayload(header)) {
         bytes = bytes.subarray(frameHeaderBytes);
         this.#skip = header.length;
-      } else if (header.length > maxBlockBytes && header.type !== type.data) {
+      } else if (header.length > (header.type === type.data ? maxDataBytes : maxBlockBytes)) {
         this.#isOver = true;
       } else if (bytes.length < frameHeaderBytes + header.length) {
         break;

@@ -227,6 +227,16 @@ test("a promise of HTTP/2 ends the reading: its fields change how all others are
   expect([read, reader.isOver]).toEqual([["headers"], true]);
 });
 
+test("a frame of HTTP/2 that is too long to be held ends the reading", () => {
+  const ignore = (): void => undefined;
+  const reader = new FrameReader({ headers: ignore, data: ignore, reset: ignore, tableSize: ignore }, 0);
+  reader.read(Buffer.from([0x10, 0, 0, 0, 0, 0, 0, 0, 1]));
+  expect(reader.isOver).toBe(false);
+  const other = new FrameReader({ headers: ignore, data: ignore, reset: ignore, tableSize: ignore }, 0);
+  other.read(Buffer.from([0x10, 0, 1, 0, 0, 0, 0, 0, 1]));
+  expect(other.isOver).toBe(true);
+});
+
 describe("what is kept", () => {
   test("is bounded in number, bytes and length of a body", async () => {
     const { recorder } = recording({ exchanges: 3, bodyBytes: 10, bytes: 1 << 20 });
