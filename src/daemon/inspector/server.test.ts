@@ -205,6 +205,14 @@ describe("what is secret", () => {
   });
 });
 
+test("an archive can be asked for of as many requests as are kept", async () => {
+  await call(await listen(answering("laptop")), { path: "/kept" });
+  const ids = Array.from({ length: usualLimits.exchanges }, (_, at) => 1_000_000 - at);
+  const { status, body } = await ask("GET", `/api/har?ids=${[...ids, 1].join(",")}`);
+  expect(status).toBe(200);
+  expect((body as { log: { entries: unknown[] } }).log.entries).toHaveLength(1);
+});
+
 test("an archive is made one entry after the other", () => {
   let made = 0;
   const views = (function* (): Generator<ExchangeView> {

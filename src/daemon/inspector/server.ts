@@ -37,6 +37,9 @@ const contentPolicy = [
   ..."base-uri form-action frame-ancestors".split(" ").map((kind) => `${kind} 'none'`),
 ].join("; ");
 
+/** chosen: an archive of all that is kept is asked for by their numbers, in the address. */
+const maxHeadBytes = 256 * 1024;
+
 const securityHeaders = {
   "content-security-policy": contentPolicy,
   "x-content-type-options": "nosniff",
@@ -61,7 +64,10 @@ export class InspectorServer implements AsyncDisposable {
 
   static async open(options: InspectorOptions): Promise<InspectorServer> {
     const inspector = new InspectorServer(options);
-    const server = createServer((request, response) => void inspector.#serve(request, response));
+    const server = createServer(
+      { maxHeaderSize: maxHeadBytes },
+      (request, response) => void inspector.#serve(request, response),
+    );
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     inspector.#server = server;
@@ -150,7 +156,8 @@ export class InspectorServer implements AsyncDisposable {
     const redaction = this.#redaction(query);
     const views = chosen.values().map((exchange) => viewOf(exchange, redaction));
     response.writeHead(200, { "content-type": "application/json" });
-    await pipeline(Readable.from(harPieces(views, softwareVersion)), response);
+    const oneByOne = Readable.from(harPieces(views, softwareVersion), { highWaterMark: 1 });
+    await pipeline(oneByOne, response);
   }
 
   #find(id: string): Exchange {
