@@ -65,6 +65,8 @@ const patienceMs = 300;
 const maxPatienceMs = 2000;
 /** chosen: an attempt that was begun before the way changed may wait for what never comes. */
 const staleMs = 2000;
+/** chosen: the next one has twice the time, where news do not end and the way is slow. */
+const lastStaleMs = 16_000;
 
 /** Back-off between attempts, milliseconds; chosen: a restarted manager is back within a second or two. */
 const firstRetryMs = 100;
@@ -96,6 +98,7 @@ export class ManagerLink {
   #leave: (() => void) | undefined;
   /** Gives up the attempt that is being made. */
   #attempting: AbortController | undefined;
+  #staleMs = staleMs;
 
   constructor(options: ManagerLinkOptions) {
     this.#options = options;
@@ -163,7 +166,7 @@ export class ManagerLink {
     const attempting = this.#attempting;
     if (attempting !== undefined) {
       const stale = (): void => attempting.abort(new AppError("timeout", "the network changed meanwhile"));
-      this.#options.clock.after(staleMs, stale).unref();
+      this.#options.clock.after(this.#staleMs, stale).unref();
     }
     const session = this.#current?.session;
     if (session?.resumable !== true) return; // nothing could take its place
@@ -214,6 +217,7 @@ export class ManagerLink {
       return await work(either.signal);
     } finally {
       this.#attempting = undefined;
+      this.#staleMs = attempting.signal.aborted ? Math.min(2 * this.#staleMs, lastStaleMs) : staleMs;
     }
   }
 

@@ -477,6 +477,26 @@ describe("a link whose transport is lost", () => {
     expect([opened, link.current]).toEqual([1, before]);
   });
 
+  // Containers that come and go are news of the network too.
+  test("is found although it takes three seconds and the way may have changed four times in each", async () => {
+    const clock = new FakeClock();
+    const { cluster, link } = await linked(clock);
+    const openManager = cluster.openManager.bind(cluster);
+    cluster.openManager = async (signal = never) => {
+      await clock.sleep(3000, signal);
+      return await openManager();
+    };
+    const { ups } = link;
+    cluster.cutManager();
+    await expect.poll(() => link.current).toBeUndefined();
+    for (let quarter = 0; quarter < 60 && link.ups === ups; quarter += 1) {
+      link.recheck();
+      await clock.advance(250);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(link.ups).toBe(ups + 1);
+  });
+
   test("is not waited for any longer when the way may be there again", async () => {
     const { cluster, link } = await linked();
     const { openManager } = cluster;
