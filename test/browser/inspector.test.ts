@@ -137,7 +137,7 @@ describe("the page of one's own intercepts", () => {
     await detail.getByRole("button", { name: "Copy as curl" }).click();
     await detail.getByRole("button", { name: "Copied" }).waitFor();
     const copied = await page.evaluate<string>("navigator.clipboard.readText()");
-    expect(copied).toContain("curl -i -X POST");
+    expect(copied).toContain("curl -i --globoff -X POST");
     expect(copied).not.toContain("s3cret");
     const downloading = page.waitForEvent("download");
     await page.getByRole("button", { name: "Save as HAR" }).click();
