@@ -1,8 +1,7 @@
 // Where the inspector finds one's own intercepts, and where a repeated request goes.
-import { once } from "node:events";
-import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import { AppError } from "#base/error.ts";
+import { dial } from "#tunnel/dial.ts";
 import type { InspectedIntercept } from "#wire/inspector-api.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 import type { InspectorSources } from "./inspector.ts";
@@ -41,12 +40,9 @@ async function dialProcess({ spec }: InterceptInfo, route: Route, signal: AbortS
   const port = spec.ports.find(({ containerPort }) => containerPort === route.containerPort);
   if (port === undefined) throw new AppError("not_found", `${spec.name} has no port ${route.containerPort} any more`);
   const { targetHost: host, targetPort } = port;
-  const socket = connect({ host, port: targetPort, allowHalfOpen: true, noDelay: true });
   try {
-    await once(socket, "connect", { signal });
-    return socket;
+    return await dial({ address: host, port: targetPort }, signal);
   } catch (cause) {
-    socket.destroy();
     const hint = "start the process that the intercept sends its requests to";
     throw new AppError("refused", `nothing takes connections at ${host}:${targetPort}`, { cause, hint });
   }

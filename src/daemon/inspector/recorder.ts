@@ -24,13 +24,19 @@ interface Beginning {
   readonly origin: Origin;
 }
 
+interface Kept {
+  readonly exchange: Exchange;
+  /** By the monotonic clock. */
+  readonly beganAt: number;
+  /** Its share of what is counted in all. */
+  countedBytes: number;
+}
+
 export class Recorder {
   readonly #clock: Clock;
   readonly #limits: RecorderLimits;
   /** By id, in the order of their beginning. */
-  readonly #kept = new Map<number, Exchange>();
-  readonly #sizes = new Map<number, number>();
-  readonly #started = new Map<number, number>();
+  readonly #kept = new Map<number, Kept>();
   readonly #listeners = new Set<(exchange: Exchange) => void>();
   #bytes = 0;
   #lastId = 0;
@@ -53,10 +59,8 @@ export class Recorder {
   }
 
   clear(): void {
-    for (const exchange of this.#kept.values()) exchange.forget();
+    for (const { exchange } of this.#kept.values()) exchange.forget();
     this.#kept.clear();
-    this.#sizes.clear();
-    this.#started.clear();
     this.#bytes = 0;
   }
 
@@ -66,8 +70,8 @@ export class Recorder {
   get bytes(): number {
     return this.#bytes;
   }
-  get exchanges(): IterableIterator<Exchange> {
-    return this.#kept.values();
+  get exchanges(): IteratorObject<Exchange> {
+    return this.#kept.values().map(({ exchange }) => exchange);
   }
   /** What is older is forgotten. */
   get oldestId(): number {
@@ -75,7 +79,7 @@ export class Recorder {
     return value ?? this.#lastId + 1;
   }
   find(id: number): Exchange | undefined {
-    return this.#kept.get(id);
+    return this.#kept.get(id)?.exchange;
   }
 
   /** Hears of each exchange that began or changed. Dispose to stop. */
@@ -100,8 +104,7 @@ export class Recorder {
     const startedAt = this.#clock.wallMs();
     const exchange = new Exchange({ ...known, id: this.#lastId, startedAt, maxBodyBytes: this.#limits.bodyBytes });
     if (this.#isOn) {
-      this.#kept.set(exchange.id, exchange);
-      this.#started.set(exchange.id, this.#clock.now());
+      this.#kept.set(exchange.id, { exchange, beganAt: this.#clock.now(), countedBytes: 0 });
       this.#changed(exchange);
     } else {
       exchange.forget();
@@ -110,29 +113,28 @@ export class Recorder {
   }
 
   #mark(exchange: Exchange, time: keyof ExchangeTimes): void {
-    const started = this.#started.get(exchange.id);
-    if (started !== undefined) exchange.times[time] ??= this.#clock.now() - started;
+    const kept = this.#kept.get(exchange.id);
+    if (kept !== undefined) exchange.times[time] ??= this.#clock.now() - kept.beganAt;
     this.#changed(exchange);
   }
 
   #changed(exchange: Exchange): void {
-    if (!this.#kept.has(exchange.id)) return;
+    const kept = this.#kept.get(exchange.id);
+    if (kept === undefined) return;
     exchange.revision += 1;
     const { bytes } = exchange;
-    this.#bytes += bytes - (this.#sizes.get(exchange.id) ?? 0);
-    this.#sizes.set(exchange.id, bytes);
+    this.#bytes += bytes - kept.countedBytes;
+    kept.countedBytes = bytes;
     this.#makeRoom();
     for (const listener of this.#listeners) listener(exchange);
   }
 
   #makeRoom(): void {
-    for (const [id, exchange] of this.#kept) {
+    for (const [id, { exchange, countedBytes }] of this.#kept) {
       if (this.#kept.size <= this.#limits.exchanges && this.#bytes <= this.#limits.bytes) return;
-      this.#bytes -= this.#sizes.get(id) ?? 0;
+      this.#bytes -= countedBytes;
       this.#kept.delete(id);
       exchange.forget();
-      this.#sizes.delete(id);
-      this.#started.delete(id);
     }
   }
 }
