@@ -7,7 +7,6 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import type { Translation } from "#packet/translation.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
@@ -62,7 +61,6 @@ export class LaptopNetwork implements SessionNetwork {
   #dns: Dns | undefined;
   /** What look-ups are hooked with now. */
   #hooked: { readonly server: string; readonly hook: DnsHook } | undefined;
-  #names: DnsConfig;
   #deviceName = "";
 
   private constructor(options: LaptopNetworkOptions) {
@@ -84,10 +82,9 @@ export class LaptopNetwork implements SessionNetwork {
       nameservers: resolver.nameservers,
       families: this.#deviceAddresses.outbound.v6 === undefined ? [4] : [4, 16],
       lookFor,
-      onTranslation: (translation) => this.#setTranslation(translation),
+      onTranslation: (translation) => this.#dns?.change({ translation, subnets: this.#routes.ranges }),
       log,
     });
-    this.#names = { ...options.names, subnets: this.#routes.ranges };
   }
 
   /** A network whose data path was tried, or every step undone. */
@@ -129,7 +126,7 @@ export class LaptopNetwork implements SessionNetwork {
   }
   /** Namespaces, or services of the connection's own, came or went. */
   setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
-    this.#setConfig(names);
+    this.#dns?.change(names);
     this.#renewHook();
   }
 
@@ -140,7 +137,7 @@ export class LaptopNetwork implements SessionNetwork {
   /** The cluster has more addresses than before. */
   async setRanges(ranges: Ranges): Promise<void> {
     await this.#routes.setRanges(ranges);
-    this.#setConfig({ subnets: this.#routes.ranges });
+    this.#dns?.change({ subnets: this.#routes.ranges });
   }
 
   /** Tries the device and the system's resolver now, so that what it says is true now. */
@@ -148,6 +145,7 @@ export class LaptopNetwork implements SessionNetwork {
     const { helper, resolver } = this.#options;
     const [problem, dnsError] = await Promise.all([sayWhy(this.#testPath(signal)), sayWhy(this.#testDns(signal))]);
     const local = this.#dns?.addresses[0];
+    const names = this.#dns?.config ?? this.#options.names;
     return {
       ...(problem === undefined ? {} : { problem }),
       helper: { version: helper.version, pid: helper.pid, device: this.#deviceName },
@@ -155,9 +153,9 @@ export class LaptopNetwork implements SessionNetwork {
         hook: resolver.mode,
         localAddress: local === undefined ? "" : `${local.address}:${local.port}`,
         upstreams: [...resolver.nameservers],
-        clusterDomain: this.#names.clusterDomain,
-        excludeSuffixes: [...(this.#names.excludeSuffixes ?? defaultExcludeSuffixes)],
-        includeSuffixes: [...(this.#names.includeSuffixes ?? [])],
+        clusterDomain: names.clusterDomain,
+        excludeSuffixes: [...(names.excludeSuffixes ?? defaultExcludeSuffixes)],
+        includeSuffixes: [...(names.includeSuffixes ?? [])],
         ...(dnsError === undefined ? {} : { error: dnsError }),
       },
       routing: this.#routes.status(),
@@ -196,7 +194,7 @@ export class LaptopNetwork implements SessionNetwork {
         ...(resolver.nameservers.some((address) => address.includes(":")) ? [{ address: "::1", port: 0 }] : []),
       ],
       upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
-      config: this.#names,
+      config: { ...this.#options.names, subnets: this.#routes.ranges },
       exchange: this.#options.exchange,
       onAddresses: (answered) => this.#routes.cover(answered),
       clock,
@@ -251,7 +249,7 @@ export class LaptopNetwork implements SessionNetwork {
       return found.port;
     };
     if (mode === "resolved") {
-      const domains = [...routingDomains(this.#names)];
+      const domains = [...routingDomains(dns.config)];
       return { mode, server: serverAddress, port: portOf(serverAddress), domains, search: [searchDomain] };
     }
     return {
@@ -270,15 +268,6 @@ export class LaptopNetwork implements SessionNetwork {
     if (JSON.stringify(hook) === JSON.stringify(standing.hook)) return;
     this.#hooked = { ...standing, hook };
     this.#scope.background("DNS hook", this.#options.helper.hookDns(hook));
-  }
-
-  #setConfig(change: Partial<DnsConfig>): void {
-    this.#names = { ...this.#names, ...change };
-    this.#dns?.setConfig(this.#names);
-  }
-
-  #setTranslation(translation: Translation): void {
-    this.#setConfig({ translation, subnets: this.#routes.ranges });
   }
 }
 

@@ -36,7 +36,6 @@ export class RootlessNetwork implements SessionNetwork {
   readonly #opener: StreamOpener;
   readonly #routes: DeviceRoutes;
   readonly #reach: Reach;
-  #names: DnsConfig;
   /** What a device would have routes for. */
   #cluster: readonly Prefix[] = [];
   #dns: Dns | undefined;
@@ -69,7 +68,6 @@ export class RootlessNetwork implements SessionNetwork {
       onTranslation: () => undefined,
       log,
     });
-    this.#names = { ...options.names, subnets: this.#routes.ranges };
   }
 
   static async open(options: RootlessNetworkOptions, signal: AbortSignal): Promise<RootlessNetwork> {
@@ -96,11 +94,11 @@ export class RootlessNetwork implements SessionNetwork {
     this.setNames({ alsoNamespaces });
   }
   setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
-    this.#setConfig(names);
+    this.#dns?.change(names);
   }
   async setRanges(ranges: Ranges): Promise<void> {
     await this.#routes.setRanges(ranges);
-    this.#setConfig({ subnets: this.#routes.ranges });
+    this.#dns?.change({ subnets: this.#routes.ranges });
   }
 
   status(): Promise<Pick<DaemonStatus, "routing">> {
@@ -118,7 +116,7 @@ export class RootlessNetwork implements SessionNetwork {
       await startDns({
         listen: [{ address: loopback, port: 0 }],
         upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
-        config: this.#names,
+        config: { ...this.#options.names, subnets: this.#routes.ranges },
         exchange: this.#options.exchange,
         onAddresses: (answered) => this.#routes.cover(answered),
         clock,
@@ -148,10 +146,5 @@ export class RootlessNetwork implements SessionNetwork {
       throw new AppError("link_lost", `the cluster could not be asked for the name ${name}`);
     }
     throw new AppError("not_found", `there is no ${name} in the cluster`);
-  }
-
-  #setConfig(change: Partial<DnsConfig>): void {
-    this.#names = { ...this.#names, ...change };
-    this.#dns?.setConfig(this.#names);
   }
 }

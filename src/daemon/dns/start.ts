@@ -28,8 +28,10 @@ export interface Dns extends AsyncDisposable {
   readonly upstreamSourcePorts: readonly number[];
   /** What the cluster alone says of a name; undefined where the host's answer is the one that counts. Never rejects. */
   ask(name: string, type: number): Promise<DnsAnswer | undefined>;
+  /** What is ours now. */
+  readonly config: DnsConfig;
   /** What is ours has changed; forgets earlier answers. */
-  setConfig(config: DnsConfig): void;
+  change(part: Partial<DnsConfig>): void;
   setUpstreams(upstreams: readonly Upstream[]): void;
   /** Forgets the cluster's answers: another session, another state of the cluster. */
   flush(): void;
@@ -50,6 +52,7 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
     throw error;
   }
   const addresses = server.addresses;
+  let { config } = options;
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> =>
     (closing ??= Promise.all([server.close(), forwarder.close()]).then(() => undefined));
@@ -57,7 +60,11 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
     addresses,
     upstreamSourcePorts: forwarder.sourcePorts,
     ask: (name, type) => resolve.ask(name, type),
-    setConfig: (config) => {
+    get config() {
+      return config;
+    },
+    change: (part) => {
+      config = { ...config, ...part };
       resolve.setConfig(config);
       cluster.flush();
     },
