@@ -182,6 +182,10 @@ export class Laptop {
         return { message: Buffer.from(answer).toString("base64") };
       },
       "direct.admit": ({ fingerprint }) => this.#admitDirectly(fingerprint),
+      "cloud.join": () => noClouds(),
+      "cloud.leave": () => noClouds(),
+      "preview.put": () => noClouds(),
+      "preview.remove": () => noClouds(),
       depart: async (_params, signal) => {
         await registry.depart(this.#arrived(), signal);
         return {};
@@ -227,4 +231,8 @@ export class Laptop {
       destroy: (error) => this.#session.destroy(error),
     };
   }
+}
+
+function noClouds(): never {
+  throw new AppError("unsupported", "this traffic-manager does not join cloud servers");
 }

@@ -92,7 +92,12 @@ function mismatch(mine: Hello, theirs: Hello): AppError {
 
 function describe(hello: Hello): string {
   const { min, max } = hello.protocol;
-  const name = { laptop: "telepresence", manager: "the traffic-manager", agent: "the traffic-agent" }[hello.role];
+  const name = {
+    laptop: "telepresence",
+    manager: "the traffic-manager",
+    agent: "the traffic-agent",
+    cloud: "the cloud server",
+  }[hello.role];
   return `${name} ${hello.software} (protocol ${min === max ? min : `${min} to ${max}`})`;
 }
 
@@ -103,6 +108,8 @@ function updateHint(older: Hello, newer: Hello): string {
       return `install version ${newer.software} on the laptop: \`npm install --global telepresence@${newer.software}\``;
     case "manager":
       return `replace the traffic-manager, which ends everybody's sessions: \`telepresence uninstall --everything\`, then \`telepresence connect\``;
+    case "cloud":
+      return `replace the cloud server by version ${newer.software}`;
     case "agent":
       return `replace the agents: \`telepresence uninstall --all-agents\`, then intercept again`;
   }

@@ -8,9 +8,9 @@ export const protocolVersions = { min: 1, max: 1 } as const;
 /**
  * Optional features of this build (PROTOCOL §3.2): `wiretap` honours the `kind` of an intercept of this name, `replace`
  * knows those of its name, which may have no ports, `resume` keeps a session when its transport is lost, where the
- * accepter gives it a name.
+ * accepter gives it a name; `cloud`: the manager joins cloud servers, the laptop is inspected through them.
  */
-export const spokenFeatures = ["wiretap", "replace", "resume"] as const;
+export const spokenFeatures = ["wiretap", "replace", "resume", "cloud"] as const;
 export type Feature = (typeof spokenFeatures)[number];
 
 export const helloSchema = z.object({
@@ -18,7 +18,7 @@ export const helloSchema = z.object({
   protocol: z.object({ min: z.number().int(), max: z.number().int() }),
   /** Version of the program, for people. */
   software: z.string().max(64),
-  role: z.enum(["laptop", "manager", "agent"]),
+  role: z.enum(["laptop", "manager", "agent", "cloud"]),
   /** Names of optional features; both must name one for it to be used. */
   features: z.array(z.string().max(32)).max(64),
   /** From an opener: the session that this transport is to continue. From an accepter: the one that it carries now. */

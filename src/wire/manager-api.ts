@@ -216,6 +216,10 @@ export type TrustedAgent = z.infer<typeof trustedAgentSchema>;
 
 const empty = z.object({});
 
+/** Of a manager's tunnel to a cloud server; `refused`: the token does not count, or is not one of that cluster. */
+export const cloudLinkStates = ["connected", "connecting", "refused"] as const;
+export type CloudLinkState = (typeof cloudLinkStates)[number];
+
 /** Methods that the laptop calls. */
 export const managerApi = {
   arrive: method(
@@ -275,6 +279,35 @@ export const managerApi = {
       nodeAddresses: z.array(z.string()),
     }),
   ),
+  /**
+   * Has the manager open a tunnel to this cloud server, with this token, as long as this session or another that has
+   * joined lives. Joined again after each arrival, and when the token changes. Only where the manager names `cloud`.
+   */
+  "cloud.join": method(
+    z.object({
+      /** `https://host`; `http://` only for names of loopback. */
+      url: z.url().max(500),
+      clusterId: z.string().min(1).max(100),
+      /** Id of the team that the token is of: each has a tunnel of its own. */
+      team: z.string().min(1).max(100),
+      token: z.string().min(1).max(500),
+      /** PEM; beside those of the system. */
+      caCertificates: z.array(z.string().max(20_000)).max(20).optional(),
+    }),
+    z.object({ state: z.enum(cloudLinkStates), message: z.string().optional() }),
+  ),
+  /** This session does not want that tunnel any more: the login is over. */
+  "cloud.leave": method(z.object({ url: z.url().max(500) }), empty),
+  /** What a preview of one of the session's own intercepts dials; goes with the intercept. Replaces what was there. */
+  "preview.put": method(
+    z.object({
+      previewId: z.string().min(1).max(100),
+      interceptId: z.string().max(300),
+      ingress: z.object({ host: z.string().min(1).max(253), port: z.number().int().min(1).max(65_535) }),
+    }),
+    empty,
+  ),
+  "preview.remove": method(z.object({ previewId: z.string().min(1).max(100) }), empty),
   /** Ends the session and its intercepts at once, drained. */
   depart: method(empty, empty),
 } as const;
@@ -285,6 +318,8 @@ export const managerNotifications = {
   "intercepts.changed": z.object({ intercepts: z.array(interceptInfoSchema) }),
   /** One of the session's own has ended, and why; before `intercepts.changed` leaves it out. */
   "intercept.ended": endedInterceptSchema,
+  /** Of a cloud server that this session has joined. */
+  "cloud.changed": z.object({ url: z.string().max(500), state: z.enum(cloudLinkStates), message: z.string() }),
   /** A trusted agent's link ended. */
   "agent.lost": z.object({ podUid: z.string() }),
 } as const;

@@ -13,7 +13,7 @@ export function formatEndpoint({ address, port: number }: Endpoint): string {
 
 export const openRequestSchema = z.discriminatedUnion("kind", [
   /** JSON-RPC 2.0 with Content-Length framing; the first stream of each session. */
-  z.object({ kind: z.literal("rpc"), api: z.enum(["manager", "agent", "introduction"]) }),
+  z.object({ kind: z.literal("rpc"), api: z.enum(["manager", "agent", "introduction", "cloud"]) }),
   /** Laptop → manager: connect to this address; accepted when the connection stands. */
   z.object({ kind: z.literal("tcp"), target: endpointSchema }),
   /** Laptop → manager: a UDP flow; DATAGRAM frames both ways. */
@@ -28,6 +28,10 @@ export const openRequestSchema = z.discriminatedUnion("kind", [
     source: endpointSchema,
     podName: z.string().max(253),
   }),
+  /** Cloud → manager: a connection to the ingress that is registered for this preview. */
+  z.object({ kind: z.literal("preview"), previewId: z.string().max(100) }),
+  /** Cloud → manager → laptop: HTTP/1.1 of the inspector (`inspector-api.ts`) for one of its intercepts. */
+  z.object({ kind: z.literal("inspect"), interceptId: z.string().max(300) }),
 ]);
 export type OpenRequest = z.infer<typeof openRequestSchema>;
 
