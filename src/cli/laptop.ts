@@ -67,7 +67,7 @@ export async function openLaptop(
       return commandOf("cloud");
     },
     tryStartLock: () => lock("start.lock"),
-    openCloudPlaces: async () => (await import("./cloud/places.ts")).openCloudPlaces(environment, lock),
+    openCloudPlaces: async () => (await import("./cloud/places.ts")).openCloudPlaces(environment),
     tryHelperLock: () => lock("helper.lock"),
     startDaemon: () => {
       ensureRuntimeDirectory(paths.runtime);

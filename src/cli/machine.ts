@@ -1,6 +1,7 @@
 // What a command needs of the laptop beside the daemon's socket: places of files, and other programs started. An
 // interface, so that flow tests stand in for sudo and the daemon.
 import type { Socket } from "node:net";
+import type { LoginPlaces } from "#login/credentials.ts";
 
 /** A program that was started; `ended` never rejects. */
 export interface StartedProgram {
@@ -35,27 +36,13 @@ export interface ForegroundCommand {
 }
 
 /** Where the login at a cloud server is kept, and the browser it is got by. */
-export interface CloudPlaces {
-  readonly file: string;
-  /** The desktop's keyring, where there may be one. */
-  readonly keyring: Keyring | undefined;
+export interface CloudPlaces extends LoginPlaces {
   /** USER@HOST, as people are asked about this laptop. */
   readonly deviceName: string;
   /** There is a browser here to open, and somebody before it. */
   readonly hasBrowser: boolean;
   /** Whether one could be started. */
   openBrowser(url: string): Promise<boolean>;
-  /** In one piece, and nobody else may read it. */
-  replaceFile(text: string): Promise<void>;
-  /** Held by the one command that may change the login. */
-  tryLock(): Promise<Disposable | undefined>;
-}
-
-/** A place for secrets. Each call resolves with what says "it did not work". */
-export interface Keyring {
-  store(name: string, secret: string): Promise<boolean>;
-  read(name: string): Promise<string | undefined>;
-  remove(name: string): Promise<void>;
 }
 
 /** How the helper gets its root privileges. */

@@ -16,6 +16,7 @@ export const rungs: Readonly<Record<string, number>> = {
   kube: 2,
   installer: 3,
   egress: 3,
+  login: 3,
   helper: 4,
   daemon: 4,
   manager: 4,

@@ -11,7 +11,7 @@ import type { CommandContext } from "#cli/context.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudClientId, cloudPaths } from "#wire/cloud-api.ts";
 import type { TokenAnswer } from "#wire/cloud-api.ts";
-import type { CloudClient } from "./cloud-client.ts";
+import type { CloudClient } from "#login/cloud-client.ts";
 
 /** chosen: how long a person may take. */
 const limitMs = 5 * 60_000;

@@ -4,7 +4,7 @@ import type { CommandContext } from "#cli/context.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudPaths, deviceAnswer, deviceGrantType } from "#wire/cloud-api.ts";
 import type { OAuthError, TokenAnswer } from "#wire/cloud-api.ts";
-import type { CloudClient } from "./cloud-client.ts";
+import type { CloudClient } from "#login/cloud-client.ts";
 
 /** Undefined when the server could not be asked just now: a person may be typing the code meanwhile. */
 async function poll(client: CloudClient, deviceCode: string): Promise<TokenAnswer | OAuthError | undefined> {

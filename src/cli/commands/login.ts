@@ -5,10 +5,10 @@ import { z } from "zod";
 import { AppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { logInByBrowser } from "#cli/cloud/browser-login.ts";
-import { CloudClient } from "#cli/cloud/cloud-client.ts";
-import { readLogin, readSecret, saveLogin, toSecret } from "#cli/cloud/credentials.ts";
-import type { CloudLogin, CloudSecret } from "#cli/cloud/credentials.ts";
-import { lockLogin } from "#cli/cloud/current-login.ts";
+import { CloudClient } from "#login/cloud-client.ts";
+import { readLogin, readSecret, saveLogin, toSecret } from "#login/credentials.ts";
+import type { CloudLogin, CloudSecret } from "#login/credentials.ts";
+import { lockLogin } from "#login/current-login.ts";
 import { logInByDeviceCode } from "#cli/cloud/device-login.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
@@ -43,7 +43,7 @@ async function replaceLogin(
   places: CloudPlaces,
   { login, secret }: { readonly login: CloudLogin; readonly secret: CloudSecret },
 ): Promise<"keyring" | "file"> {
-  using _lock = await lockLogin(context, places);
+  using _lock = await lockLogin({ places, clock: context.clock, signal: context.interrupts.signal });
   const before = await readLogin(places).catch(() => undefined);
   const old = before && (await readSecret(places, before));
   const kept = await saveLogin(places, login, secret);

@@ -2,15 +2,15 @@
 import { z } from "zod";
 import { AppError, formatError, isAppError, toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { CloudClient } from "#cli/cloud/cloud-client.ts";
-import { forgetLogin, readLogin, readSecret } from "#cli/cloud/credentials.ts";
-import { lockLogin } from "#cli/cloud/current-login.ts";
+import { CloudClient } from "#login/cloud-client.ts";
+import { forgetLogin, readLogin, readSecret } from "#login/credentials.ts";
+import { lockLogin } from "#login/current-login.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
 
 export async function runLogout(context: CommandContext): Promise<number> {
   const { machine, clock, interrupts, output } = context;
   const places = await machine.openCloudPlaces();
-  using _lock = await lockLogin(context, places);
+  using _lock = await lockLogin({ places, clock: context.clock, signal: context.interrupts.signal });
   const login = await readLogin(places);
   if (login === undefined) throw new AppError("not_found", "nobody is logged in here");
   const secret = await readSecret(places, login);

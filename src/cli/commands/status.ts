@@ -1,6 +1,6 @@
 // `status`: what the daemon has just checked. Works, and starts nothing, when nothing runs.
 import type { CommandContext } from "#cli/context.ts";
-import { readLogin } from "#cli/cloud/credentials.ts";
+import { readLogin } from "#login/credentials.ts";
 import { statusLimitMs } from "#cli/connection.ts";
 import { openDaemon } from "#cli/daemon-socket.ts";
 import { formatLogin, loginToJson } from "#cli/texts/cloud-login.ts";

@@ -1,5 +1,5 @@
 // The login at a cloud server, in `status`: nothing where nobody ever logged in.
-import type { CloudLogin } from "#cli/cloud/credentials.ts";
+import type { CloudLogin } from "#login/credentials.ts";
 
 export function formatLogin(login: CloudLogin | undefined): readonly string[] {
   if (login === undefined) return [];

@@ -11,14 +11,16 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { currentLogin } from "#cli/cloud/current-login.ts";
+import { currentLogin } from "#login/current-login.ts";
 import { parseCliEnvironment } from "#cli/config.ts";
 import { Interrupts } from "#cli/interrupts.ts";
 import { openLaptop } from "#cli/laptop.ts";
-import type { CloudPlaces, Keyring, Machine } from "#cli/machine.ts";
+import { loginUse } from "#cli/cloud/login-use.ts";
+import type { CloudPlaces, Machine } from "#cli/machine.ts";
 import type { Cloud } from "#cloud/cloud.ts";
 import { startCloud } from "#cloud/cloud.ts";
 import { parseCloudConfig } from "#cloud/config.ts";
+import type { Keyring } from "#host/keyring.ts";
 import { runHere } from "./run-cli.ts";
 
 let cloud: Cloud;
@@ -227,7 +229,7 @@ test("a keyring that stays shut is no login that has ended, and logout says what
   const machine = withBrowser(answering("yes"), shut);
   await runHere(["login", "--cloud-url", url], { env, machine });
   const context = await contextOf();
-  const asked = currentLogin({ ...context, machine: machine(context.machine) });
+  const asked = currentLogin(await loginUse({ ...context, machine: machine(context.machine) }));
   await expect(asked).rejects.toThrow("is in the desktop's keyring, which does not give it here");
   expect((await runHere(["logout"], { env, machine })).stderr).toContain("so the server was not told");
 });
@@ -286,7 +288,7 @@ describe("the token of a command", () => {
   test("is refreshed once, whoever asks at the same time", async () => {
     await runHere(["login", "--cloud-url", url], { env, machine: withBrowser(answering("yes")) });
     expire();
-    const all = await Promise.all([1, 2, 3].map(async () => currentLogin(await contextOf())));
+    const all = await Promise.all([1, 2, 3].map(async () => currentLogin(await loginUse(await contextOf()))));
     expect(new Set(all.map((login) => login?.token)).size).toBe(1);
     const me = await fetch(`${url}/api/me`, { headers: { authorization: `Bearer ${all[0]?.token}` } });
     expect(me.status).toBe(200);
@@ -316,7 +318,7 @@ describe("the token of a command", () => {
       return places.tryLock();
     };
     const machine: Machine = { ...context.machine, openCloudPlaces: async () => ({ ...places, tryLock }) };
-    const all = await Promise.all([1, 2].map(() => currentLogin({ ...context, machine })));
+    const all = await Promise.all([1, 2].map(async () => currentLogin(await loginUse({ ...context, machine }))));
     expect([all.map((login) => login?.token), requests]).toEqual([["tpa_new", "tpa_new"], 1]);
     slow.close();
     slow.closeAllConnections();
@@ -326,10 +328,10 @@ describe("the token of a command", () => {
     const { refreshToken } = (JSON.parse(readFileSync(file(), "utf8")) as { secret: { refreshToken: string } }).secret;
     await fetch(`${url}/oauth/revoke`, { method: "POST", body: new URLSearchParams({ token: refreshToken }) });
     expire();
-    await expect(currentLogin(await contextOf())).rejects.toThrow(`the login at ${url} has expired`);
+    await expect(currentLogin(await loginUse(await contextOf()))).rejects.toThrow(`the login at ${url} has expired`);
     expect((await runHere(["status"], { env })).stdout).toContain(`Cloud: Login expired (Ann at ${url})`);
   });
   test("nobody is nobody", async () => {
-    expect(await currentLogin(await contextOf())).toBeUndefined();
+    expect(await currentLogin(await loginUse(await contextOf()))).toBeUndefined();
   });
 });

@@ -4,7 +4,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { z } from "zod";
 import { AppError } from "#base/error.ts";
-import type { CloudPlaces } from "#cli/machine.ts";
+import type { Keyring } from "#host/keyring.ts";
 import type { TokenAnswer } from "#wire/cloud-api.ts";
 
 const secretSchema = z.union([
@@ -36,7 +36,19 @@ export interface CloudLogin {
 }
 
 /** What of the laptop the credentials need. */
-export type CredentialPlaces = Pick<CloudPlaces, "file" | "keyring" | "replaceFile">;
+interface CredentialPlaces {
+  readonly file: string;
+  /** The desktop's keyring, where there may be one. */
+  readonly keyring: Keyring | undefined;
+  /** In one piece, and nobody else may read it. */
+  replaceFile(text: string): Promise<void>;
+}
+
+/** Where the login at a cloud server is kept. */
+export interface LoginPlaces extends CredentialPlaces {
+  /** Held by the one program that may change the login. */
+  tryLock(): Promise<Disposable | undefined>;
+}
 
 export interface StoredLogin extends CloudLogin {
   readonly secret: CloudSecret | undefined;

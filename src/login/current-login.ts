@@ -1,13 +1,12 @@
-// The token that a command uses: of the login there is, refreshed when it is about to end. One command changes the login
-// at a time: a refresh token that is sent twice ends it, and a refresh must not bring back what a logout has removed.
+// The token that a command or the daemon uses: of the login there is, refreshed when it is about to end. One program
+// changes the login at a time: a refresh token that is sent twice ends it, and a refresh must not bring back what a logout has removed.
+import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { CommandContext } from "#cli/context.ts";
-import type { CloudPlaces } from "#cli/machine.ts";
 import { CloudClient } from "./cloud-client.ts";
 import { markEnded, readLogin, readSecret, saveLogin, toSecret } from "./credentials.ts";
-import type { CloudSecret, StoredLogin } from "./credentials.ts";
+import type { CloudSecret, LoginPlaces, StoredLogin } from "./credentials.ts";
 
-/** chosen: what is left of a token that is handed on; the wait for another command. */
+/** chosen: what is left of a token that is handed on; the wait for another program. */
 const [marginMs, lockMs, lockStepMs] = [120_000, 20_000, 50];
 
 export interface CurrentLogin {
@@ -17,18 +16,24 @@ export interface CurrentLogin {
   readonly token: string;
 }
 
+/** What whoever wants the login has of the laptop. */
+export interface LoginUse {
+  readonly places: LoginPlaces;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
 /** Undefined when nobody is logged in; `unauthorized` when the login has ended. */
-export async function currentLogin(context: CommandContext): Promise<CurrentLogin | undefined> {
-  const { machine, clock } = context;
-  const places = await machine.openCloudPlaces();
+export async function currentLogin(use: LoginUse): Promise<CurrentLogin | undefined> {
+  const { places, clock } = use;
   const login = await readLogin(places);
   if (login === undefined) return undefined;
   const secret = await readSecret(places, login);
   if (secret === undefined) throw login.ended === true ? ended(login) : keyringShut(login);
   const usable = tokenOf(secret, clock.wallMs());
   if (usable !== undefined) return { url: login.url, name: login.name, token: usable };
-  using _lock = await lockLogin(context, places);
-  return await refresh(context, places); // with the lock until it has ended
+  using _lock = await lockLogin(use);
+  return await refresh(use); // with the lock until it has ended
 }
 
 function tokenOf(secret: CloudSecret, nowMs: number): string | undefined {
@@ -37,14 +42,14 @@ function tokenOf(secret: CloudSecret, nowMs: number): string | undefined {
 }
 
 /** Another command may have refreshed it meanwhile, or logged out. */
-async function refresh({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<CurrentLogin | undefined> {
+async function refresh({ places, clock, signal }: LoginUse): Promise<CurrentLogin | undefined> {
   const login = await readLogin(places);
   if (login === undefined) return undefined;
   const secret = await readSecret(places, login);
   if (secret === undefined) throw login.ended === true ? ended(login) : keyringShut(login);
   const usable = tokenOf(secret, clock.wallMs());
   if (usable !== undefined || "key" in secret) return { url: login.url, name: login.name, token: usable ?? "" };
-  const client = new CloudClient({ url: login.url, clock, signal: interrupts.signal });
+  const client = new CloudClient({ url: login.url, clock, signal });
   const answer = await client.token({ grant_type: "refresh_token", refresh_token: secret.refreshToken });
   if ("error" in answer) {
     if (answer.error === "invalid_grant") await markEnded(places, login);
@@ -64,12 +69,12 @@ function keyringShut({ url }: StoredLogin): AppError {
   });
 }
 
-export async function lockLogin({ clock, interrupts }: CommandContext, places: CloudPlaces): Promise<Disposable> {
+export async function lockLogin({ places, clock, signal }: LoginUse): Promise<Disposable> {
   const until = clock.now() + lockMs;
   for (;;) {
     const lock = await places.tryLock();
     if (lock !== undefined) return lock;
     if (clock.now() > until) throw new AppError("busy", "another command has been changing the login for 20 s");
-    await clock.sleep(lockStepMs, interrupts.signal);
+    await clock.sleep(lockStepMs, signal);
   }
 }
