@@ -2,12 +2,13 @@
 // be done side by side is: the helper starts and the ranges are discovered while the link comes up.
 import { deadline, linkSignals } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError, isAppError } from "#base/error.ts";
+import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { exec } from "#host/exec.ts";
-import { detectResolver } from "#host/resolver.ts";
+import { ResolverWatch } from "#host/resolver-watch.ts";
+import { detectResolver, type HostResolver } from "#host/resolver.ts";
 import { ensureManager } from "#installer/manager.ts";
 import { keepNodeList, type NodeListOptions } from "#installer/node-list.ts";
 import { openKube, type Kube } from "#kube/client.ts";
@@ -24,7 +25,7 @@ import { findReached, keepsOwnWay, nothingReached } from "#daemon/routing/alread
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
-import { LaptopNetwork, type LaptopNetworkOptions } from "./laptop-network.ts";
+import { LaptopNetwork } from "./laptop-network.ts";
 import type { ManagerConnection, ManagerLink } from "#daemon/link/manager-link.ts";
 import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { RootlessNetwork } from "./rootless-network.ts";
@@ -204,7 +205,7 @@ async function lookAround({ options, kube, helper, first, scope, context, signal
   const follow = { kube, scope, log };
   const api = { host: apiServiceHost, port: apiServicePort, ca };
   const [resolver, ranges, allNamespaces, ownServices, apiServer, reached, readyHelper] = await Promise.all([
-    findResolver(options, clock, signal),
+    detectResolver(clock, signal),
     ClusterRanges.discover({ kube, visible: own, podIps: manager.podIps, apiServiceHost, clock, log }, signal),
     mapped.length > 0 ? new ClusterNames(mapped) : ClusterNames.follow({ ...follow, kind: namespaces, query: {} }),
     ClusterNames.follow({ ...follow, kind: services, query: { namespace } }),
@@ -267,7 +268,13 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
       ? await RootlessNetwork.open({ ...common, proxy: options.rootless?.proxy }, signal)
       : await LaptopNetwork.open({ ...common, helper, reached }, signal);
   const isOwn = (device: string): boolean => device === network.deviceName;
-  scope.use(new WayChanges({ isOwn, onChange: () => link.recheck(), clock, log }));
+  const onResolver = (changed: HostResolver): void => scope.background("resolver", network.setResolver(changed));
+  const resolverWatch = scope.use(new ResolverWatch({ known: resolver, onChange: onResolver, clock, log }));
+  const onWayChange = (): void => {
+    link.recheck();
+    resolverWatch.recheck();
+  };
+  scope.use(new WayChanges({ isOwn, onChange: onWayChange, clock, log }));
   allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
   ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
   ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
@@ -281,20 +288,6 @@ async function openVia({ options, access, kube, scope, context, progress, signal
   const { clock, log } = context;
   const { namespace } = kube.target;
   return scope.use(await Via.open({ access, workload, namespace, clock, log }, progress, signal));
-}
-
-/** Without a device names need no way to us; whoever else answers them may be nobody. */
-async function findResolver(
-  { rootless }: ConnectOptions,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<LaptopNetworkOptions["resolver"]> {
-  try {
-    return await detectResolver(clock, signal);
-  } catch (error) {
-    if (rootless === undefined || !isAppError(error, "dns_hook_failed")) throw error;
-    return { mode: "nft", nameservers: [] };
-  }
 }
 
 /** What of the names is settled at `connect`. */

@@ -7,6 +7,7 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
+import type { HostResolver } from "#host/resolver.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
@@ -17,6 +18,7 @@ import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.
 import { checkName, defaultExcludeSuffixes, routingDomains, searchDomain, type DnsConfig } from "./dns/names.ts";
 import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
+import type { Upstream } from "./dns/upstream.ts";
 import type { Helper } from "./helper-client.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
@@ -31,7 +33,7 @@ export interface LaptopNetworkOptions {
   readonly exchange: (message: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
   readonly names: DnsConfig;
   /** The host's own resolvers, and how names reach us. */
-  readonly resolver: { readonly mode: "resolved" | "nft"; readonly nameservers: readonly string[] };
+  readonly resolver: HostResolver;
   readonly ranges: Ranges;
   /** What this machine reaches by itself, and by which device. */
   readonly reached: Reached & { readonly by: string };
@@ -57,6 +59,7 @@ export class LaptopNetwork implements SessionNetwork {
   readonly #resolveLost: (error: AppError) => void;
   readonly #routes: DeviceRoutes;
   readonly #deviceAddresses: DeviceAddresses;
+  #resolver: HostResolver;
   #outbound: Outbound | undefined;
   #dns: Dns | undefined;
   /** What look-ups are hooked with now. */
@@ -65,6 +68,7 @@ export class LaptopNetwork implements SessionNetwork {
 
   private constructor(options: LaptopNetworkOptions) {
     this.#options = options;
+    this.#resolver = options.resolver;
     this.#scope = new Scope(options.log);
     const { promise, resolve } = Promise.withResolvers<AppError>();
     this.lost = promise;
@@ -130,6 +134,14 @@ export class LaptopNetwork implements SessionNetwork {
     this.#renewHook();
   }
 
+  /** Another network, other nameservers. */
+  async setResolver(resolver: HostResolver): Promise<void> {
+    this.#resolver = resolver;
+    this.#dns?.setUpstreams(upstreamsOf(resolver));
+    this.#renewHook();
+    await this.#routes.setNameservers(resolver.nameservers);
+  }
+
   get deviceName(): string {
     return this.#deviceName;
   }
@@ -142,7 +154,8 @@ export class LaptopNetwork implements SessionNetwork {
 
   /** Tries the device and the system's resolver now, so that what it says is true now. */
   async status(signal: AbortSignal): Promise<Pick<DaemonStatus, "helper" | "dns" | "routing" | "problem">> {
-    const { helper, resolver } = this.#options;
+    const { helper } = this.#options;
+    const resolver = this.#resolver;
     const [problem, dnsError] = await Promise.all([sayWhy(this.#testPath(signal)), sayWhy(this.#testDns(signal))]);
     const local = this.#dns?.addresses[0];
     const names = this.#dns?.config ?? this.#options.names;
@@ -167,7 +180,7 @@ export class LaptopNetwork implements SessionNetwork {
   }
 
   async #open(signal: AbortSignal): Promise<void> {
-    const { helper, session, clock, log, resolver } = this.#options;
+    const { helper, session, clock, log } = this.#options;
     helper.onLost((error) => this.#resolveLost(error));
     this.#scope.defer(() => helper.close());
     const addresses = this.#deviceAddresses;
@@ -191,9 +204,9 @@ export class LaptopNetwork implements SessionNetwork {
         { address: "127.0.0.1", port: 0 },
         { address: addresses.dnsServer, port: 0 },
         // A redirect of queries to an IPv6 nameserver leads to the IPv6 loopback.
-        ...(resolver.nameservers.some((address) => address.includes(":")) ? [{ address: "::1", port: 0 }] : []),
+        { address: "::1", port: 0, optional: true },
       ],
-      upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
+      upstreams: upstreamsOf(this.#resolver),
       config: { ...this.#options.names, subnets: this.#routes.ranges },
       exchange: this.#options.exchange,
       onAddresses: (answered) => this.#routes.cover(answered),
@@ -225,7 +238,8 @@ export class LaptopNetwork implements SessionNetwork {
 
   /** Asks for a name that only we know, the way every program asks. */
   async #testDns(signal: AbortSignal): Promise<void> {
-    const { clock, resolver } = this.#options;
+    const { clock } = this.#options;
+    const { mode } = this.#resolver;
     using limit = deadline(clock, dnsTestMs, "the look-up of a test name", signal);
     try {
       const { address } = await raceSignal(lookup(checkName, { family: 4 }), limit.signal);
@@ -235,14 +249,14 @@ export class LaptopNetwork implements SessionNetwork {
       throw new AppError(
         "dns_hook_failed",
         `the system's resolver does not ask telepresence: ${toAppError(error).message}`,
-        { cause: error, hint: dnsHints[resolver.mode] },
+        { cause: error, hint: dnsHints[mode] },
       );
     }
-    throw new AppError("dns_hook_failed", `somebody else answers for ${checkName}`, { hint: dnsHints[resolver.mode] });
+    throw new AppError("dns_hook_failed", `somebody else answers for ${checkName}`, { hint: dnsHints[mode] });
   }
 
   #planHook(dns: Dns, serverAddress: string): DnsHook {
-    const { mode, nameservers } = this.#options.resolver;
+    const { mode, asked } = this.#resolver;
     const portOf = (address: string): number => {
       const found = dns.addresses.find((entry) => entry.address === address);
       if (found === undefined) throw new AppError("internal", `the DNS server does not listen on ${address}`);
@@ -255,7 +269,7 @@ export class LaptopNetwork implements SessionNetwork {
     return {
       mode,
       port: portOf("127.0.0.1"),
-      nameservers: [...nameservers],
+      nameservers: [...asked],
       upstreamSourcePorts: [...dns.upstreamSourcePorts],
     };
   }
@@ -266,9 +280,18 @@ export class LaptopNetwork implements SessionNetwork {
     if (standing === undefined || this.#dns === undefined || this.#scope.disposed) return;
     const hook = this.#planHook(this.#dns, standing.server);
     if (JSON.stringify(hook) === JSON.stringify(standing.hook)) return;
-    this.#hooked = { ...standing, hook };
-    this.#scope.background("DNS hook", this.#options.helper.hookDns(hook));
+    const wanted = { ...standing, hook };
+    this.#hooked = wanted;
+    const hooked = this.#options.helper.hookDns(hook).catch((error: unknown) => {
+      if (this.#hooked === wanted) this.#hooked = standing; // the next change tries again
+      throw error;
+    });
+    this.#scope.background("DNS hook", hooked);
   }
+}
+
+export function upstreamsOf({ nameservers }: HostResolver): readonly Upstream[] {
+  return nameservers.map((address) => ({ address, port: 53 }));
 }
 
 /** The message of a failed check; undefined when it succeeded. */

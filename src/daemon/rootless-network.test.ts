@@ -59,7 +59,7 @@ async function open(
       session: pair.opener,
       exchange: answer,
       names: { clusterDomain: "cluster.local", namespace: "default", namespaces: ["default", "team"] },
-      resolver: { mode: "nft", nameservers: [] },
+      resolver: { mode: "nft", nameservers: [], asked: [] },
       ranges: { services: ["10.96.0.0/16"], pods: [], complete },
       routing: { also: [], never: [], apiServer: [], vnat: ["all"], ...change },
       lookFor: () => Promise.resolve(),

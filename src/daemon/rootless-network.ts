@@ -3,6 +3,7 @@
 // is the cluster's and what is not is decided as for a device, only here and not by the laptop's routes.
 import { AppError } from "#base/error.ts";
 import { Scope } from "#base/scope.ts";
+import type { HostResolver } from "#host/resolver.ts";
 import { formatAddress, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
 import { addressOf, dnsRcodes, dnsTypes } from "#packet/dns-message.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
@@ -12,7 +13,7 @@ import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { DeviceRoutes } from "#daemon/routing/device-routes.ts";
 import type { DnsConfig } from "./dns/names.ts";
 import { startDns, type Dns } from "./dns/start.ts";
-import type { LaptopNetworkOptions } from "./laptop-network.ts";
+import { upstreamsOf, type LaptopNetworkOptions } from "./laptop-network.ts";
 import { StreamOpener } from "./outbound/open-stream.ts";
 import type { Ways } from "#daemon/private-networks/private-network.ts";
 import { openHttpProxy } from "./proxy/http-proxy.ts";
@@ -96,6 +97,10 @@ export class RootlessNetwork implements SessionNetwork {
   setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
     this.#dns?.change(names);
   }
+  async setResolver(resolver: HostResolver): Promise<void> {
+    this.#dns?.setUpstreams(upstreamsOf(resolver));
+    await this.#routes.setNameservers(resolver.nameservers);
+  }
   async setRanges(ranges: Ranges): Promise<void> {
     await this.#routes.setRanges(ranges);
     this.#dns?.change({ subnets: this.#routes.ranges });
@@ -115,7 +120,7 @@ export class RootlessNetwork implements SessionNetwork {
     this.#dns = this.#scope.use(
       await startDns({
         listen: [{ address: loopback, port: 0 }],
-        upstreams: resolver.nameservers.map((address) => ({ address, port: 53 })),
+        upstreams: upstreamsOf(resolver),
         config: { ...this.#options.names, subnets: this.#routes.ranges },
         exchange: this.#options.exchange,
         onAddresses: (answered) => this.#routes.cover(answered),

@@ -2,16 +2,16 @@
 // and programs really ask it; otherwise whatever resolv.conf names, by redirecting what is sent there.
 import { readFile } from "node:fs/promises";
 import type { Clock } from "#base/clock.ts";
-import { AppError, isAppError } from "#base/error.ts";
+import { isAppError } from "#base/error.ts";
 import { exec } from "./exec.ts";
-import { parseResolvConf } from "./resolv-conf.ts";
-import type { ResolvConf } from "./resolv-conf.ts";
+import { askedNameservers, parseResolvConf } from "./resolv-conf.ts";
 
 export interface HostResolver {
   readonly mode: "resolved" | "nft";
   /** Who answers what is not ours. With systemd-resolved: its stub, or the servers it was given. */
   readonly nameservers: readonly string[];
-  readonly resolvConf: ResolvConf;
+  /** Whom this machine asks: what is sent there is to come to us. */
+  readonly asked: readonly string[];
 }
 
 export interface ResolverProbe {
@@ -28,42 +28,40 @@ const resolvectlMs = 3000;
 
 /** The decision, pure. */
 export function chooseResolver(probe: ResolverProbe): HostResolver {
-  const resolvConf = parseResolvConf(probe.resolvConf);
+  const named = askedNameservers(parseResolvConf(probe.resolvConf));
   const upstream = parseResolvConf(probe.resolvedUpstreams ?? "").nameservers;
-  const asksStub = resolvConf.nameservers.some((address) => stubAddresses.has(address));
   // resolv.conf may name the upstreams themselves while programs that use NSS or D-Bus ask resolved: then most
-  // programs would not ask it, so the redirect is what catches them.
-  if (probe.resolvedRuns && asksStub) {
-    return { mode: "resolved", nameservers: upstream.length > 0 ? upstream : resolvConf.nameservers, resolvConf };
+  // programs would not ask it, so the redirect is what catches them, and resolved's own questions too.
+  if (probe.resolvedRuns && asksStub(named)) {
+    return { mode: "resolved", nameservers: upstream.length > 0 ? upstream : named, asked: named };
   }
-  return { mode: "nft", nameservers: resolvConf.nameservers, resolvConf };
+  return { mode: "nft", nameservers: named, asked: [...new Set([...named, ...upstream])] };
+}
+
+function asksStub(nameservers: readonly string[]): boolean {
+  return nameservers.some((address) => stubAddresses.has(address));
 }
 
 export interface ResolverFiles {
   readonly resolvConf: string;
   readonly resolvedUpstreams: string;
 }
-const systemFiles: ResolverFiles = {
+export const systemFiles: ResolverFiles = {
   resolvConf: "/etc/resolv.conf",
   resolvedUpstreams: "/run/systemd/resolve/resolv.conf",
 };
 
+/** A missing or an empty file is no error: programs then ask this machine itself. */
 export async function detectResolver(
   clock: Clock,
   signal: AbortSignal,
   files: ResolverFiles = systemFiles,
 ): Promise<HostResolver> {
-  const resolvConf = await readIfThere(files.resolvConf);
-  const resolver = chooseResolver({
-    resolvConf: resolvConf ?? "",
+  const resolvConf = (await readIfThere(files.resolvConf)) ?? "";
+  return chooseResolver({
+    resolvConf,
     resolvedUpstreams: await readIfThere(files.resolvedUpstreams),
-    resolvedRuns: parseResolvConf(resolvConf ?? "").nameservers.some((address) => stubAddresses.has(address))
-      ? await resolvedRuns(clock, signal)
-      : false,
-  });
-  if (resolver.nameservers.length > 0) return resolver;
-  throw new AppError("dns_hook_failed", `${files.resolvConf} names no nameserver; expected at least one`, {
-    hint: "add a line such as `nameserver 192.0.2.53`",
+    resolvedRuns: asksStub(parseResolvConf(resolvConf).nameservers) ? await resolvedRuns(clock, signal) : false,
   });
 }
 

@@ -12,10 +12,16 @@ export interface DnsAddress {
   readonly address: string;
   readonly port: number;
 }
+export interface DnsListenAddress extends DnsAddress {
+  /** Left out where this host has no such address. */
+  readonly optional?: true;
+}
 export type Answer = (message: Uint8Array, transport: DnsTransport) => Promise<Uint8Array | undefined>;
 
 /** chosen: the kernel caps it at rmem_max; a burst of look-ups waits here while we are busy. */
 const receiveBufferBytes = 4 * 1024 * 1024;
+/** chosen: sockets that share a UDP port, so that their buffers add up: rmem_max is 270 small datagrams by default. */
+const udpSockets = 8;
 /** chosen: queries under way from UDP; more are dropped, and their senders ask again. */
 const maxUdpQueries = 8192;
 /** chosen: TCP clients, and queries under way of each before it is not read further. */
@@ -27,7 +33,7 @@ const idleMs = 10_000;
 const bindAttempts = 20;
 
 interface Pair {
-  readonly udp: UdpSocket;
+  readonly udp: readonly UdpSocket[];
   readonly tcp: Server;
   readonly bound: DnsAddress;
 }
@@ -41,7 +47,7 @@ export class DnsServer {
   #udpQueries = 0;
   #looped = false;
 
-  /** `ownPorts`: UDP ports that our own forwarded queries leave from. */
+  /** `ownPorts`: ports that our own forwarded queries leave from. */
   constructor(answer: Answer, ownPorts: readonly number[], log: Logger) {
     this.#answer = answer;
     this.#ownPorts = new Set(ownPorts);
@@ -52,7 +58,7 @@ export class DnsServer {
    * Binds UDP and TCP of each address, all or none. Port 0 is one free number, the same for all that ask so: a redirect
    * to a port means that port of whichever loopback address the packet's family has.
    */
-  async listen(wanted: readonly DnsAddress[]): Promise<void> {
+  async listen(wanted: readonly DnsListenAddress[]): Promise<void> {
     const mayChoose = wanted.some(({ port }) => port === 0);
     for (let attempt = 1; ; attempt++) {
       try {
@@ -60,8 +66,7 @@ export class DnsServer {
         return;
       } catch (error) {
         await this.close();
-        const taken = isAppError(error) && (error.cause as NodeJS.ErrnoException).code === "EADDRINUSE";
-        if (!mayChoose || !taken || attempt === bindAttempts) throw error;
+        if (!mayChoose || codeOf(error) !== "EADDRINUSE" || attempt === bindAttempts) throw error;
       }
     }
   }
@@ -73,15 +78,19 @@ export class DnsServer {
   async close(): Promise<void> {
     for (const socket of this.#connections) socket.destroy();
     const pairs = this.#pairs.splice(0);
-    await Promise.all(pairs.flatMap(({ udp, tcp }) => [closeUdp(udp), closeTcp(tcp)]));
+    await Promise.all(pairs.flatMap(({ udp, tcp }) => [...udp.map(closeUdp), closeTcp(tcp)]));
   }
 
-  async #bindAll(wanted: readonly DnsAddress[]): Promise<void> {
+  async #bindAll(wanted: readonly DnsListenAddress[]): Promise<void> {
     let chosen = 0;
-    for (const { address, port } of wanted) {
-      const pair = await this.#bindPair(address, port === 0 ? chosen : port);
-      this.#pairs.push(pair);
-      if (port === 0) chosen = pair.bound.port;
+    for (const { address, port, optional } of wanted) {
+      try {
+        const pair = await this.#bindPair(address, port === 0 ? chosen : port);
+        this.#pairs.push(pair);
+        if (port === 0) chosen = pair.bound.port;
+      } catch (error) {
+        if (optional !== true || codeOf(error) === "EADDRINUSE") throw error;
+      }
     }
   }
 
@@ -89,14 +98,16 @@ export class DnsServer {
     const udp = await bindUdp(address, port).catch((error: unknown) => {
       throw bindError(address, port, error);
     });
-    const bound = { address, port: udp.address().port };
+    const bound = { address, port: udp[0].address().port };
     try {
       const tcp = await this.#bindTcp(bound);
-      udp.on("message", (message, from) => this.#onDatagram(udp, message, from));
-      udp.on("error", (error) => this.#log.warn("DNS socket failed", { error: String(error) }));
+      for (const socket of udp) {
+        socket.on("message", (message, from) => this.#onDatagram(socket, message, from));
+        socket.on("error", (error) => this.#log.warn("DNS socket failed", { error: String(error) }));
+      }
       return { udp, tcp, bound };
     } catch (error) {
-      await closeUdp(udp);
+      await Promise.all(udp.map(closeUdp));
       throw bindError(address, bound.port, error);
     }
   }
@@ -131,7 +142,7 @@ export class DnsServer {
   }
 
   /** A forwarded query that the hook turned back to us would go round for ever. */
-  #onOwnQuery(from: RemoteInfo): void {
+  #onOwnQuery(from: Pick<RemoteInfo, "address" | "port">): void {
     if (!this.#looped)
       this.#log.error("a forwarded DNS query came back: the hook does not let our ports pass", { ...from });
     this.#looped = true;
@@ -140,6 +151,12 @@ export class DnsServer {
   // ---- TCP
 
   #onConnection(socket: Socket): void {
+    const { remoteAddress: address = "", remotePort: port = 0 } = socket;
+    if (this.#ownPorts.has(port)) {
+      this.#onOwnQuery({ address, port });
+      socket.resetAndDestroy();
+      return;
+    }
     this.#connections.add(socket);
     const frames = new DnsFrames();
     let pending = 0;
@@ -180,9 +197,24 @@ export class DnsServer {
   }
 }
 
-async function bindUdp(address: string, port: number): Promise<UdpSocket> {
+/** Several sockets on one port that nobody else has: sharing is tried only after having it alone. */
+async function bindUdp(address: string, port: number): Promise<[UdpSocket, ...UdpSocket[]]> {
+  const alone = await bindSocket(address, port, false);
+  const bound = alone.address().port;
+  await closeUdp(alone);
+  const sockets: [UdpSocket, ...UdpSocket[]] = [await bindSocket(address, bound, true)];
+  try {
+    while (sockets.length < udpSockets) sockets.push(await bindSocket(address, bound, true));
+    return sockets;
+  } catch (error) {
+    await Promise.all(sockets.map(closeUdp));
+    throw error;
+  }
+}
+
+async function bindSocket(address: string, port: number, reusePort: boolean): Promise<UdpSocket> {
   const type = address.includes(":") ? "udp6" : "udp4";
-  const socket = createSocket({ type, recvBufferSize: receiveBufferBytes });
+  const socket = createSocket({ type, recvBufferSize: receiveBufferBytes, reusePort });
   try {
     socket.bind({ address, port, exclusive: true });
     await once(socket, "listening");
@@ -191,6 +223,11 @@ async function bindUdp(address: string, port: number): Promise<UdpSocket> {
     socket.close();
     throw error;
   }
+}
+
+/** The system's code of a failed bind. */
+function codeOf(error: unknown): string | undefined {
+  return isAppError(error) ? (error.cause as NodeJS.ErrnoException).code : undefined;
 }
 
 function closeUdp(socket: UdpSocket): Promise<void> {

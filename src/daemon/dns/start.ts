@@ -6,12 +6,12 @@ import { ClusterLookup, type Exchange, type OnAddresses } from "./cluster.ts";
 import { Forwarder } from "./forward.ts";
 import type { DnsConfig } from "./names.ts";
 import { Resolve, type DnsStats } from "./resolve.ts";
-import { DnsServer, type DnsAddress } from "./server.ts";
+import { DnsServer, type DnsAddress, type DnsListenAddress } from "./server.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface DnsOptions {
   /** UDP and TCP on each; port 0 takes a free number, the same for all that ask so. */
-  readonly listen: readonly DnsAddress[];
+  readonly listen: readonly DnsListenAddress[];
   /** The host's own nameservers, in its order. */
   readonly upstreams: readonly Upstream[];
   readonly config: DnsConfig;

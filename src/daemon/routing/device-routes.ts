@@ -47,7 +47,7 @@ const maxMoves = 64;
 export class DeviceRoutes {
   readonly #options: DeviceRoutesOptions;
   readonly #also: readonly Prefix[];
-  readonly #never: readonly Prefix[];
+  #never: readonly Prefix[] = [];
   readonly #virtual: VirtualRanges;
   readonly #single = new SingleRoutes(() => this.apply());
   #ranges: Ranges;
@@ -58,10 +58,9 @@ export class DeviceRoutes {
   constructor(options: DeviceRoutesOptions) {
     this.#options = options;
     this.#ranges = options.ranges;
-    const { also, never, apiServer, virtualSubnet } = options.wishes;
+    const { also, virtualSubnet } = options.wishes;
     this.#also = parseAll(also);
-    // Trap 13: a resolver inside the cluster's ranges would be asked through ourselves.
-    this.#never = parseAll([...never, ...apiServer, ...options.nameservers.map(withoutZone)]);
+    this.#keepOut(options.nameservers);
     this.#virtual = new VirtualRanges(virtualSubnet, () => [...this.#all(), ...this.#also, ...this.#never]);
     this.#addWished();
   }
@@ -93,6 +92,12 @@ export class DeviceRoutes {
     const run = this.#last.then(() => this.#apply());
     this.#last = run.catch(() => undefined); // its caller has the error
     return run;
+  }
+
+  /** The host asks others now. */
+  async setNameservers(nameservers: readonly string[]): Promise<void> {
+    this.#keepOut(nameservers);
+    await this.apply();
   }
 
   async setRanges(ranges: Ranges): Promise<void> {
@@ -134,6 +139,12 @@ export class DeviceRoutes {
       ...(unrouted.length === 0 ? {} : { unrouted }),
       ...(reached.length === 0 ? {} : { reached: [...reached] }),
     };
+  }
+
+  /** Trap 13: a nameserver inside the cluster's ranges would be asked through ourselves. */
+  #keepOut(nameservers: readonly string[]): void {
+    const { never, apiServer } = this.#options.wishes;
+    this.#never = parseAll([...never, ...apiServer, ...nameservers.map(withoutZone)]);
   }
 
   #all(): readonly Prefix[] {

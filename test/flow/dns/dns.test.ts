@@ -341,6 +341,9 @@ test("a forwarded query that the hook turns back to us is not forwarded again", 
   await expect.poll(() => dns.stats().queries - before).toBe(1);
   expect(decode(await askUdp(dns, query("hello.default"))).rcode).toBe("NOERROR");
   expect(dns.stats().queries - before).toBe(2);
+  const reply = await askTcp(dns, [query("example.com")]);
+  expect(reply.map((bytes) => decode(bytes).rcode)).toEqual(["SERVFAIL"]);
+  expect(dns.stats().queries - before).toBe(3);
 });
 
 test("1,000 look-ups at once, ours and others, all come back right", async () => {
