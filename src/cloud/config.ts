@@ -36,6 +36,8 @@ export interface CloudConfig {
   readonly oidc: OidcConfig | undefined;
   /** Ranges whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[];
+  /** Who has it may read /metrics without being a person. */
+  readonly metricsToken: string | undefined;
   readonly logLevel: LogLevel;
 }
 
@@ -58,6 +60,10 @@ const flags = {
   "oidc-groups-claim": ["NAME", "claim that lists a person's groups, which become teams (default: groups)"],
   "oidc-admin-group": ["NAME", "group whose members are administrators here"],
   "trusted-proxies": ["RANGES", "addresses of proxies before this server whose X-Forwarded-For counts"],
+  "metrics-token-file": [
+    "FILE",
+    "file with the token by which Prometheus reads /metrics (default: administrators only)",
+  ],
   "log-level": ["LEVEL", `one of ${logLevels.join(", ")} (default: info)`],
 } as const;
 
@@ -104,6 +110,7 @@ function readConfig(given: Given, env: NodeJS.ProcessEnv): CloudConfig {
     database: parseDatabase(given.database, env),
     oidc: parseOidc(given),
     trustedProxies: (given["trusted-proxies"] ?? "").split(/[\s,]+/).filter((range) => range !== ""),
+    metricsToken: parseMetricsToken(given["metrics-token-file"]),
     logLevel: parseLogLevel(given["log-level"] ?? "info"),
   };
 }
@@ -191,6 +198,12 @@ function readSecret(path: string): string {
   } catch (cause) {
     throw new AppError("invalid_config", `the file ${path} cannot be read: ${(cause as Error).message}`, { cause });
   }
+}
+
+function parseMetricsToken(file: string | undefined): string | undefined {
+  const token = file === undefined ? undefined : readSecret(file);
+  if (token === undefined || /^[\x21-\x7e]{16,500}$/.test(token)) return token;
+  throw new AppError("invalid_config", `the token in ${file} is of no use, expected at least 16 letters and digits`);
 }
 
 function parseLogLevel(text: string): LogLevel {

@@ -6,7 +6,8 @@ import { audit } from "#cloud/audit.ts";
 import { apiKeysOf, createApiKey, removeApiKey } from "#cloud/oauth/api-keys.ts";
 import { loginsOf, removeLogin } from "#cloud/oauth/logins.ts";
 import { fieldOf, formToken } from "#cloud/web/browser.ts";
-import { page } from "#cloud/web/page.ts";
+import { formatDay, page, removableTable } from "#cloud/web/page.ts";
+import type { Markup } from "#cloud/web/page.ts";
 import type { Parts, RequestContext, Route } from "#cloud/web/route.ts";
 import { callerOf, requireBrowser } from "#cloud/web/route.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
@@ -61,34 +62,6 @@ function describeMe({ name, email, admin, teams }: Person): MeAnswer {
   return { name, ...(email === undefined ? {} : { email }), admin, teams: teams.map((team) => ({ ...team })) };
 }
 
-type Markup = ReturnType<typeof html>;
-
-interface Removable {
-  readonly name: string;
-  readonly when: string;
-  /** Where the button posts to. */
-  readonly path: string;
-}
-
-function removableTable(rows: readonly Removable[], csrf: string): Markup {
-  return html`<div class="scroll">
-    <table>
-      ${rows.map(
-        ({ name, when, path }) =>
-          html`<tr>
-            <td>${name}</td>
-            <td class="muted">${when}</td>
-            <td>
-              <form method="post" action="${path}">
-                ${hidden("csrf", csrf)}<button class="quiet" aria-label="Remove ${name}">Remove</button>
-              </form>
-            </td>
-          </tr>`,
-      )}
-    </table>
-  </div>`;
-}
-
 async function accountPage(context: RequestContext, { config, database, key }: Parts): Promise<Response> {
   const person = callerOf(context);
   const csrf = formToken(context, config, key);
@@ -103,6 +76,11 @@ async function accountPage(context: RequestContext, { config, database, key }: P
       ${person.teams.length > 0 ? html`Teams: ${person.teams.map((team) => team.name).join(", ")}.` : ""}
     </p>
     <p class="muted">On your laptop: <code>telepresence login --cloud-url ${config.url.origin}</code></p>
+    <nav class="row" aria-label="More">
+      ${config.oidc === undefined ? html`<a href="/password">Change the password</a>` : ""}
+      ${person.admin ? html`<a href="/people">People</a>` : ""}
+      <a href="/audit">Audit log</a>
+    </nav>
     <h2>Laptops</h2>
     ${laptops.length === 0 ? html`<p class="muted">None is logged in.</p>` : removableTable(laptops, csrf)}
     <h2>Keys for automation</h2>
@@ -163,5 +141,3 @@ async function newInvite(context: RequestContext, { config, database, clock }: P
       <div class="row"><a class="button" href="/">Done</a></div>`,
   });
 }
-
-const formatDay = (ms: number): string => new Date(ms).toISOString().slice(0, 10);

@@ -72,6 +72,38 @@ export async function acceptInvite(queries: Queries, token: string, personId: st
   return accepted;
 }
 
+export interface PendingInvite {
+  /** Names it, and opens nothing. */
+  readonly id: string;
+  readonly team: string;
+  readonly admin: boolean;
+  readonly by: string;
+  readonly expiresMs: number;
+}
+
+/** Those that would be accepted now; the first administrator's is nobody's to see. */
+export async function pendingInvites(queries: Queries, nowMs: number): Promise<readonly PendingInvite[]> {
+  const rows = await queries.all<Omit<PendingInvite, "admin"> & { readonly admin: number }>(
+    `SELECT hash AS id, COALESCE(teams.name, '') AS team, invites.admin, people.name AS "by", expires_ms AS "expiresMs"
+     FROM invites JOIN people ON people.id = invited_by AND people.admin = 1
+     LEFT JOIN teams ON teams.id = invites.team_id WHERE expires_ms > $1 ORDER BY expires_ms LIMIT 500`,
+    [nowMs],
+  );
+  return rows.map((row) => ({ ...row, team: row.team === "" ? firstTeam : row.team, admin: row.admin !== 0 }));
+}
+
+/** The name of the team it was to. */
+export async function removeInvite(queries: Queries, id: string): Promise<string | undefined> {
+  const removed = await one<{ team_id: string | null }>(
+    queries,
+    "DELETE FROM invites WHERE hash = $1 AND invited_by IS NOT NULL RETURNING team_id",
+    [id],
+  );
+  if (removed === undefined) return undefined;
+  const team = await one<{ name: string }>(queries, "SELECT name FROM teams WHERE id = $1", [removed.team_id]);
+  return team?.name ?? firstTeam;
+}
+
 function read(row: InviteRow | undefined): Invite {
   if (row !== undefined) return { teamId: row.team_id ?? undefined, admin: row.admin !== 0 };
   throw new AppError("not_found", "this invitation was used or has expired; ask for another one");

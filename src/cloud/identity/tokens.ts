@@ -2,7 +2,17 @@
 import { createHash, createHmac, randomBytes, randomInt, timingSafeEqual } from "node:crypto";
 
 /** What a secret opens; it leads the text, so that a leaked one can be recognised. */
-export type TokenKind = "session" | "access" | "refresh" | "key" | "code" | "device" | "invite" | "browser" | "share";
+export type TokenKind =
+  | "session"
+  | "access"
+  | "refresh"
+  | "key"
+  | "code"
+  | "device"
+  | "invite"
+  | "browser"
+  | "share"
+  | "password";
 
 const prefixes: Readonly<Record<TokenKind, string>> = {
   session: "tps_",
@@ -14,6 +24,7 @@ const prefixes: Readonly<Record<TokenKind, string>> = {
   invite: "tpi_",
   browser: "tpb_",
   share: "tph_",
+  password: "tpw_",
 };
 
 export function newToken(kind: TokenKind): string {

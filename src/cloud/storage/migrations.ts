@@ -52,4 +52,10 @@ export const migrations: readonly (readonly string[])[] = [
     `CREATE INDEX api_keys_of_person ON api_keys (person_id)`,
   ],
   [`ALTER TABLE spent_tokens ADD COLUMN at_ms BIGINT NOT NULL DEFAULT 0`],
+  [
+    // A link by which a person with a built-in account chooses a new password.
+    `CREATE TABLE password_links (
+      hash TEXT PRIMARY KEY, person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+      made_by TEXT NOT NULL REFERENCES people ON DELETE CASCADE, expires_ms BIGINT NOT NULL)`,
+  ],
 ];

@@ -1,8 +1,8 @@
 // What the kubelet and Prometheus ask. Answered whatever the Host header says: both come by the pod's address.
 import type { Parts, Route } from "./route.ts";
 
-/** Answered on any host name. */
-export const healthPaths: ReadonlySet<string> = new Set(["/healthz", "/readyz"]);
+/** Answered on any host name; of them /metrics wants a token, so that a page elsewhere learns nothing. */
+export const podPaths: ReadonlySet<string> = new Set(["/healthz", "/readyz", "/metrics"]);
 
 export function healthRoutes({ database, log }: Parts, isServing: () => boolean): readonly Route[] {
   const ready = async (): Promise<boolean> => {

@@ -7,11 +7,16 @@ import type { RequestContext } from "./route.ts";
 export interface Page {
   readonly title: string;
   readonly status?: ContentfulStatusCode;
+  /** For tables. */
+  readonly wide?: boolean;
   /** Text, or markup made by `html`. */
   readonly body: string | HtmlEscapedString | Promise<HtmlEscapedString>;
 }
 
-export function page(context: RequestContext, { title, body, status = 200 }: Page): Response | Promise<Response> {
+export function page(
+  context: RequestContext,
+  { title, body, wide = false, status = 200 }: Page,
+): Response | Promise<Response> {
   return context.html(
     html`<!doctype html>
       <html lang="en">
@@ -24,7 +29,7 @@ export function page(context: RequestContext, { title, body, status = 200 }: Pag
         </head>
         <body>
           <header><a class="brand" href="/">Telepresence</a></header>
-          <main>
+          <main class="${wide ? "wide" : ""}">
             <h1>${title}</h1>
             ${typeof body === "string" && !isMarkup(body) ? html`<p>${body}</p>` : body}
           </main>
@@ -35,3 +40,34 @@ export function page(context: RequestContext, { title, body, status = 200 }: Pag
 }
 
 const isMarkup = (body: string): boolean => (body as Partial<HtmlEscapedString>).isEscaped === true;
+
+export type Markup = HtmlEscapedString | Promise<HtmlEscapedString>;
+
+export interface Removable {
+  readonly name: string;
+  readonly when: string;
+  /** Where the button posts to. */
+  readonly path: string;
+}
+
+export function removableTable(rows: readonly Removable[], csrf: string): Markup {
+  return html`<div class="scroll">
+    <table>
+      ${rows.map(
+        ({ name, when, path }) =>
+          html`<tr>
+            <td>${name}</td>
+            <td class="muted">${when}</td>
+            <td>
+              <form method="post" action="${path}">
+                <input type="hidden" name="csrf" value="${csrf}" />
+                <button class="quiet" aria-label="Remove ${name}">Remove</button>
+              </form>
+            </td>
+          </tr>`,
+      )}
+    </table>
+  </div>`;
+}
+
+export const formatDay = (ms: number): string => new Date(ms).toISOString().slice(0, 10);

@@ -1,9 +1,13 @@
 // Every route of our own host, in one list.
 import { accountRoutes } from "#cloud/identity/account-pages.ts";
 import { logInRoutes } from "#cloud/identity/log-in.ts";
+import { passwordRoutes } from "#cloud/identity/password-pages.ts";
+import { peopleRoutes } from "#cloud/identity/people-pages.ts";
 import { oidcRoutes } from "#cloud/identity/oidc.ts";
 import { oauthRoutes } from "#cloud/oauth/oauth-routes.ts";
+import { auditRoutes } from "./audit-page.ts";
 import { healthRoutes } from "./health.ts";
+import { metricsRoute } from "./metrics-route.ts";
 import type { Parts, Route } from "./route.ts";
 import { styleRoute } from "./style.ts";
 
@@ -20,6 +24,9 @@ export function allRoutes(parts: Parts, { isServing }: Serving): readonly Route[
     ...oidcRoutes(parts),
     ...accountRoutes(parts),
     ...oauthRoutes(parts),
-    { method: "GET", path: "/metrics", access: "admin", handle: (context) => context.text(parts.metrics.format()) },
+    ...passwordRoutes(parts),
+    ...peopleRoutes(parts),
+    ...auditRoutes(parts),
+    metricsRoute(parts),
   ];
 }

@@ -12,7 +12,7 @@ import { getRequestListener } from "@hono/node-server";
 import { AppError } from "#base/error.ts";
 import type { CloudConfig, TlsFiles } from "#cloud/config.ts";
 import type { App } from "./app.ts";
-import { healthPaths } from "./health.ts";
+import { podPaths } from "./health.ts";
 
 /** Whoever serves the preview hosts. HTTP/2 comes in the same form (node:http2's compatibility). */
 export interface PreviewHandler {
@@ -73,7 +73,7 @@ export function placeOf(request: IncomingMessage, config: CloudConfig): "own" | 
   if (host === config.url.host) return "own";
   const name = host.replace(/:\d+$/, "");
   if (config.previewDomain !== undefined && name.endsWith(`.${config.previewDomain}`)) return "preview";
-  return healthPaths.has(request.url ?? "") ? "own" : "nobody";
+  return podPaths.has(request.url ?? "") ? "own" : "nobody";
 }
 
 function refuse(response: ServerResponse, { url }: CloudConfig): void {

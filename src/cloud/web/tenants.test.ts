@@ -1,6 +1,9 @@
 // Every route as everybody: nobody, a member of another team, the member whose it is, an administrator. A route that is
 // not in the table fails, so whoever adds one says here who sees what.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { invite } from "#cloud/identity/invites.ts";
+import { findPerson } from "#cloud/identity/people.ts";
+import { hashToken } from "#cloud/identity/tokens.ts";
 import { issueDeviceCode } from "#cloud/oauth/grants.ts";
 import { apiKeysOf } from "#cloud/oauth/api-keys.ts";
 import { loginsOf, openLogin } from "#cloud/oauth/logins.ts";
@@ -22,6 +25,7 @@ interface Row {
 
 let cloud: FakeCloud;
 let member: string;
+let admin: string;
 const browsers = {} as Record<Who, FakeBrowser>;
 
 beforeAll(async () => {
@@ -30,8 +34,10 @@ beforeAll(async () => {
   browsers.nobody = cloud.browser();
   browsers.member = await cloud.browserOf(member);
   browsers.stranger = await cloud.browserOf(await cloud.person("stranger", { team: "theirs" }));
-  browsers.admin = await cloud.browserOf(await cloud.person("admin", { team: "operators", admin: true }));
+  admin = await cloud.person("admin", { team: "operators", admin: true });
+  browsers.admin = await cloud.browserOf(admin);
 });
+beforeEach(() => cloud.clock.advance(20_000)); // so that all these requests are not too many
 afterAll(() => cloud[Symbol.asyncDispose]());
 
 const newKeyPath = async (): Promise<string> => {
@@ -41,6 +47,14 @@ const newKeyPath = async (): Promise<string> => {
 const newLoginPath = async (): Promise<string> => {
   await openLogin(cloud.database, { personId: member, device: "laptop" }, cloud.clock.wallMs());
   return `/logins/${(await loginsOf(cloud.database, member))[0]?.id}/remove`;
+};
+let people = 0;
+const newPerson = () => cloud.person(`somebody ${++people}`, { team: "ours" });
+const otherLoginPath = async (): Promise<string> => `/people/${member}${await newLoginPath()}`;
+const otherKeyPath = async (): Promise<string> => `/people/${member}${await newKeyPath()}`;
+const newInvitePath = async (): Promise<string> => {
+  const token = await invite(cloud.database, { teamId: undefined, admin: false }, admin, cloud.clock.wallMs());
+  return `/invites/${hashToken(token)}/remove`;
 };
 const authorization = {
   client_id: "telepresence-cli",
@@ -54,7 +68,7 @@ const authorization = {
 const table: readonly Row[] = [
   { route: "GET /healthz", statuses: [200, 200, 200, 200] },
   { route: "GET /readyz", statuses: [200, 200, 200, 200] },
-  { route: "GET /metrics", statuses: [303, 403, 403, 200] },
+  { route: "GET /metrics", statuses: [401, 401, 401, 200] },
   { route: "GET /assets/style.css", statuses: [200, 200, 200, 200] },
   { route: "GET /login", statuses: [200, 200, 200, 200] },
   { route: "POST /login", fields: () => ({ name: "x", password: "y" }), statuses: [403, 403, 403, 403] },
@@ -97,6 +111,45 @@ const table: readonly Row[] = [
   { route: "POST /oauth/device", fields: () => ({ client_id: "telepresence-cli" }), statuses: [200, 200, 200, 200] },
   { route: "POST /oauth/token", fields: () => ({ client_id: "telepresence-cli" }), statuses: [400, 400, 400, 400] },
   { route: "POST /oauth/revoke", fields: () => ({ token: "x" }), statuses: [200, 200, 200, 200] },
+  { route: "GET /people", statuses: [303, 403, 403, 200] },
+  { route: "GET /people/:id", path: () => `/people/${member}`, statuses: [303, 403, 403, 200] },
+  ...(
+    [
+      ["admin", { admin: "no" }],
+      ["teams", { team: "ours" }],
+      ["log-out", {}],
+    ] as const
+  ).map(([what, fields]): Row => {
+    const path = async () => `/people/${await newPerson()}/${what}`;
+    return { route: `POST /people/:id/${what}`, path, fields: () => fields, statuses: [401, 403, 403, 303] };
+  }),
+  {
+    route: "POST /people/:id/teams/:team/remove",
+    path: async () => {
+      const id = await newPerson();
+      return `/people/${id}/teams/${(await findPerson(cloud.database, id))?.teams[0]?.id}/remove`;
+    },
+    statuses: [401, 403, 403, 303],
+  },
+  { route: "POST /people/:id/logins/:login/remove", path: otherLoginPath, statuses: [401, 403, 403, 303] },
+  { route: "POST /people/:id/keys/:key/remove", path: otherKeyPath, statuses: [401, 403, 403, 303] },
+  {
+    route: "POST /people/:id/remove",
+    path: async () => `/people/${await newPerson()}/remove`,
+    statuses: [401, 403, 403, 303],
+  },
+  {
+    route: "POST /people/:id/password",
+    path: async () => `/people/${await newPerson()}/password`,
+    statuses: [401, 403, 403, 200],
+  },
+  { route: "POST /invites/:id/remove", path: newInvitePath, statuses: [401, 403, 403, 303] },
+  { route: "GET /password", statuses: [303, 200, 200, 200] },
+  { route: "POST /password", fields: () => ({ present: "x", password: "y" }), statuses: [401, 403, 403, 403] },
+  { route: "GET /password/:token", path: () => "/password/unknown", statuses: [404, 404, 404, 404] },
+  { route: "POST /password/:token", path: () => "/password/unknown", statuses: [404, 404, 404, 404] },
+  { route: "GET /audit", statuses: [303, 200, 200, 200] },
+  { route: "GET /api/audit", statuses: [303, 200, 200, 200] },
   { route: "POST /logout", statuses: [303, 303, 303, 303] },
 ];
 
@@ -176,6 +229,10 @@ describe("programs", () => {
       cloud.ask(path, { method: "POST", headers: authorized, body: new URLSearchParams(fields) });
     expect((await post("/keys", { name: "k" })).status).toBe(403);
     expect((await post("/invites", { team: "ours", admin: "yes" })).status).toBe(403);
+    for (const what of ["admin", "teams", "password", "remove"]) {
+      expect((await post(`/people/${member}/${what}`, { admin: "yes", team: "theirs" })).status).toBe(403);
+    }
+    expect((await post("/password", { present: "x", password: "correct horse battery" })).status).toBe(403);
     expect((await post("/device", { code: "BCDF-BCDF", answer: "yes" })).status).toBe(403);
     expect((await post("/oauth/authorize", { ...authorization, answer: "yes" })).status).toBe(403);
   });
