@@ -98,7 +98,7 @@ async function create(programs: Programs, archives: readonly string[], key: stri
   mkdirSync(layout.logDir, { recursive: true });
   mkdirSync(layout.sharedDir, { recursive: true });
   writeNodeConfig();
-  writeFileSync(join(layout.configDir, "resolv.conf"), `nameserver ${layout.routerNodeAddress}\n`);
+  writeFileSync(join(layout.configDir, "resolv.conf"), `nameserver ${layout.podUpstream}\n`);
   createCgroups();
   await Promise.all([createPki().then(writeKubeconfigs), createNetwork()]);
 
@@ -171,7 +171,8 @@ async function applyManifests(state: State): Promise<void> {
       .sort()
       .map((name) => join(dir, name));
   });
-  const input = files.map((file) => readFileSync(file, "utf8")).join("\n---\n");
+  const texts = files.map((file) => readFileSync(file, "utf8").replace("CLUSTER_DNS", layout.clusterDnsAddress));
+  const input = texts.join("\n---\n");
   await kubectlWith(state.kube, ["apply", "--validate=false", "-f", "-"], { input });
 }
 

@@ -22,6 +22,9 @@ const usage = `Usage: npm run cluster -- COMMAND
     --root               as root
     --second             on the second laptop
     --as-user NAME       with the kubeconfig of ${Object.keys(clusterUsers).join(", ")}
+
+TELEPRESENCE_TESTBED=NAME names another cluster beside the usual one, TELEPRESENCE_TESTBED_FAMILY=dual or =ipv6 one
+with IPv6.
 `;
 
 export interface LaptopCommand {

@@ -7,6 +7,9 @@
 //                            │                        └ lets in from outside: TCP 6443 and nothing else
 //                            └ DNS for public names, and the "public web" 203.0.113.10:80
 //
+// With TELEPRESENCE_TESTBED_FAMILY=dual or =ipv6 pods and services have addresses of both families, or of IPv6 alone,
+// and the wires carry both. Laptop 1 has IPv4 alone everywhere, laptop 2 what the cluster has.
+//
 // The router has no route to pods and services: without Telepresence they are unreachable from a laptop.
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
@@ -19,8 +22,25 @@ export const laptopNumbers: readonly LaptopNumber[] = [1, 2];
 
 export const checkoutRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 
+export const families = ["ipv4", "dual", "ipv6"] as const;
+/** Of the addresses that pods and services have. */
+export type Family = (typeof families)[number];
+export const family = parseFamily(process.env["TELEPRESENCE_TESTBED_FAMILY"]);
+
+export function parseFamily(name: string | undefined): Family {
+  const found = families.find((known) => known === (name === undefined || name === "" ? "ipv4" : name));
+  if (found !== undefined) return found;
+  throw new AppError("usage", `TELEPRESENCE_TESTBED_FAMILY is "${name}", expected one of ${families.join(", ")}`);
+}
+
+/** One for each family that the cluster has, its first family first. */
+function ofFamily<T>(ipv4: T, ipv6: T): readonly [T, ...T[]] {
+  return { ipv4: [ipv4], dual: [ipv4, ipv6], ipv6: [ipv6] }[family] as [T, ...T[]];
+}
+
 /** Several clusters can be up side by side: each has an instance name, which every name below ends with. */
-export const instanceSuffix = parseInstance(process.env["TELEPRESENCE_TESTBED"]);
+export const instanceSuffix =
+  parseInstance(process.env["TELEPRESENCE_TESTBED"]) + (family === "ipv4" ? "" : `-${family}`);
 
 /** A short word, or nothing for the usual cluster. */
 export function parseInstance(name: string | undefined): string {
@@ -88,24 +108,46 @@ export function namespaceFile(name: string): string {
 export const nodeName = "node1";
 export const nodeAddress = "172.31.77.10";
 export const routerNodeAddress = "172.31.77.1";
+const nodeAddress6 = "fd31:77::10";
+const routerNodeAddress6 = "fd31:77::1";
+/** As Kubernetes knows the node. */
+export const nodeAddresses = ofFamily(nodeAddress, nodeAddress6);
+/** The node's wire has IPv4 in any case: so the API server is there for a laptop without IPv6. */
+export const nodeWire: readonly WireAddresses[] = [
+  { address: nodeAddress, gateway: routerNodeAddress },
+  ...(family === "ipv4" ? [] : [{ address: nodeAddress6, gateway: routerNodeAddress6 }]),
+];
+/** The resolver that pods are led to: they may have no IPv4. */
+export const podUpstream = family === "ipv6" ? routerNodeAddress6 : routerNodeAddress;
 export const apiServerPort = 6443;
 export const apiServerUrl = `https://${nodeAddress}:${apiServerPort}`;
+/** The same API server where the cluster has IPv6. */
+export const apiServerUrl6 = `https://[${nodeAddress6}]:${apiServerPort}`;
 /** A name for the API server that the public resolver knows. */
 export const apiServerName = "api.cluster.example";
 
-export const podRange = "10.244.0.0/16";
-export const nodePodRange = "10.244.0.0/24";
-export const serviceRange = "10.96.0.0/16";
-export const apiServiceAddress = "10.96.0.1";
-export const clusterDnsAddress = "10.96.0.10";
+export const podRanges = ofFamily("10.244.0.0/16", "fd10:244::/56");
+export const nodePodRanges = ofFamily("10.244.0.0/24", "fd10:244::/64");
+export const nodePodRange = nodePodRanges[0];
+export const serviceRanges = ofFamily("10.96.0.0/16", "fd10:96::/112");
+export const apiServiceAddresses = ofFamily("10.96.0.1", "fd10:96::1");
+/** Of the cluster's first family. */
+export const clusterDnsAddress = ofFamily("10.96.0.10", "fd10:96::a")[0];
 
-export interface LaptopAddresses {
+/** One end of a wire to the router. */
+export interface WireAddresses {
   readonly address: string;
   readonly gateway: string;
 }
-export function laptopAddresses(laptop: LaptopNumber): LaptopAddresses {
+export function laptopWire(laptop: LaptopNumber): readonly [WireAddresses, ...WireAddresses[]] {
   const subnet = `192.168.${76 + laptop}`;
-  return { address: `${subnet}.2`, gateway: `${subnet}.1` };
+  const ipv4 = { address: `${subnet}.2`, gateway: `${subnet}.1` };
+  const ipv6 = { address: `fd92:168:${76 + laptop}::2`, gateway: `fd92:168:${76 + laptop}::1` };
+  return laptop === 1 ? [ipv4] : ofFamily(ipv4, ipv6);
+}
+/** The first of a laptop's addresses. */
+export function laptopAddresses(laptop: LaptopNumber): WireAddresses {
+  return laptopWire(laptop)[0];
 }
 
 /** What the public resolver answers; every other name does not exist. Documentation ranges (RFC 5737). */

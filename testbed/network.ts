@@ -7,16 +7,19 @@ import {
   allNamespaces,
   apiServerPort,
   laptopAddresses,
+  laptopWire,
   laptopNamespace,
   laptopNumbers,
   namespaceFile,
 } from "./layout.ts";
-import { namespaces, nodeAddress, podRange, publicNames, routerNodeAddress, type LaptopNumber } from "./layout.ts";
+import { namespaces, nodeAddress, nodeWire, podRanges, publicNames, type LaptopNumber } from "./layout.ts";
 
 const laptopDevice = "eth0";
 const nodeDevice = "wan0";
-/** Of every subnet here. */
-const prefixBits = 24;
+/** With the length of every subnet here. Nobody else can have an IPv6 address on a wire with two ends. */
+function onWire(address: string): string {
+  return address.includes(":") ? `${address}/64 nodad` : `${address}/24`;
+}
 
 /** The router's end of a laptop's wire. */
 function portOf(laptop: LaptopNumber): string {
@@ -30,7 +33,7 @@ export async function createNetwork(): Promise<void> {
     await run("ip", ["-n", namespace, "-batch", "-"], { input: `${commands.join("\n")}\n` });
   }
   for (const name of [namespaces.node, namespaces.router]) {
-    await runIn(name, "tee", ["/proc/sys/net/ipv4/ip_forward"], "1");
+    await runIn(name, "tee", ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"], "1");
   }
   await runIn(namespaces.node, "nft", ["-f", "-"], nodeRules());
 }
@@ -38,29 +41,29 @@ export async function createNetwork(): Promise<void> {
 /** Namespace → commands of `ip`, as `ip -batch` reads them. The router comes first: it makes every wire. */
 export function wires(): ReadonlyMap<string, readonly string[]> {
   const ends = [
-    { ns: namespaces.node, device: nodeDevice, port: "node", address: nodeAddress, gateway: routerNodeAddress },
+    { ns: namespaces.node, device: nodeDevice, port: "node", wire: nodeWire },
     ...laptopNumbers.map((laptop) => ({
       ns: laptopNamespace(laptop),
       device: laptopDevice,
       port: portOf(laptop),
-      ...laptopAddresses(laptop),
+      wire: laptopWire(laptop),
     })),
   ];
-  const router = ends.flatMap(({ ns, device, port, gateway }) => [
+  const router = ends.flatMap(({ ns, device, port, wire }) => [
     `link add ${port} type veth peer name ${device} netns ${ns}`,
-    `addr add ${gateway}/${prefixBits} dev ${port}`,
+    ...wire.map(({ gateway }) => `addr add ${onWire(gateway)} dev ${port}`),
     `link set ${port} up`,
   ]);
   const publicAddresses = new Set(Object.values(publicNames).filter((address) => address !== nodeAddress));
   const others = ends.map(
-    ({ ns, device, address, gateway }) =>
+    ({ ns, device, wire }) =>
       [
         ns,
         [
           "link set lo up",
-          `addr add ${address}/${prefixBits} dev ${device}`,
+          ...wire.map(({ address }) => `addr add ${onWire(address)} dev ${device}`),
           `link set ${device} up`,
-          `route add default via ${gateway}`,
+          ...wire.map(({ gateway }) => `route add ${gateway.includes(":") ? "::/0" : "default"} via ${gateway}`),
         ],
       ] as const,
   );
@@ -71,10 +74,21 @@ export function wires(): ReadonlyMap<string, readonly string[]> {
 /** From outside only the API server is let in; pods that talk to the outside borrow the node's address. */
 export function nodeRules(): string {
   const answers = `iifname ${nodeDevice} ct state established,related accept`;
+  const borrowed = podRanges.map((range) => {
+    const family = range.includes(":") ? "ip6" : "ip";
+    return `table ${family} borrowed {
+  chain outbound {
+    type nat hook postrouting priority srcnat; policy accept;
+    ${family} saddr ${range} oifname ${nodeDevice} masquerade
+  }
+}
+`;
+  });
   return `table inet guard {
   chain inbound {
     type filter hook input priority -10; policy accept;
     iifname ${nodeDevice} tcp dport ${apiServerPort} accept
+    iifname ${nodeDevice} icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     ${answers}
     iifname ${nodeDevice} counter drop
   }
@@ -84,13 +98,7 @@ export function nodeRules(): string {
     iifname ${nodeDevice} counter drop
   }
 }
-table ip borrowed {
-  chain outbound {
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr ${podRange} oifname ${nodeDevice} masquerade
-  }
-}
-`;
+${borrowed.join("")}`;
 }
 
 export async function removeNetwork(): Promise<void> {
@@ -135,7 +143,7 @@ export async function readdress(address: string, laptop: LaptopNumber = 1): Prom
   const { gateway } = laptopAddresses(laptop);
   const name = laptopNamespace(laptop);
   await ipIn(name, "-4", "addr", "flush", "dev", laptopDevice);
-  await ipIn(name, "addr", "add", `${address}/${prefixBits}`, "dev", laptopDevice);
+  await ipIn(name, "addr", "add", onWire(address), "dev", laptopDevice);
   await ipIn(name, "route", "add", "default", "via", gateway);
 }
 

@@ -5,7 +5,7 @@ import { stringify } from "yaml";
 import * as layout from "./layout.ts";
 import { pkiFile } from "./pki.ts";
 
-const { configDir, containerdSocket, dataDir, nodeAddress } = layout;
+const { configDir, containerdSocket, dataDir } = layout;
 
 /** In the order of starting. */
 export const componentNames = [
@@ -19,6 +19,8 @@ export const componentNames = [
 ] as const;
 export type ComponentName = (typeof componentNames)[number];
 
+/** Of both families where there are two. */
+const anyAddress = layout.family === "ipv4" ? "0.0.0.0" : "::";
 const etcdUrl = "http://127.0.0.1:2379";
 
 export const componentArguments: Readonly<Record<ComponentName, () => readonly string[]>> = {
@@ -33,9 +35,9 @@ export const componentArguments: Readonly<Record<ComponentName, () => readonly s
   ],
   "kube-apiserver": () => [
     `--etcd-servers=${etcdUrl}`,
-    `--service-cluster-ip-range=${layout.serviceRange}`,
-    `--advertise-address=${nodeAddress}`,
-    "--bind-address=0.0.0.0",
+    `--service-cluster-ip-range=${layout.serviceRanges.join(",")}`,
+    `--advertise-address=${layout.nodeAddresses[0]}`,
+    `--bind-address=${anyAddress}`,
     `--secure-port=${layout.apiServerPort}`,
     `--tls-cert-file=${pkiFile("api.crt")}`,
     `--tls-private-key-file=${pkiFile("api.key")}`,
@@ -59,7 +61,7 @@ export const componentArguments: Readonly<Record<ComponentName, () => readonly s
     `--authorization-kubeconfig=${pkiFile("controller-manager.yaml")}`,
     `--service-account-private-key-file=${pkiFile("sa.key")}`,
     `--root-ca-file=${pkiFile("ca.crt")}`,
-    `--cluster-cidr=${layout.podRange}`,
+    `--cluster-cidr=${layout.podRanges.join(",")}`,
     "--allocate-node-cidrs=true",
     "--use-service-account-credentials=true",
     "--leader-elect=false",
@@ -77,7 +79,7 @@ export const componentArguments: Readonly<Record<ComponentName, () => readonly s
     `--config=${join(configDir, "kubelet.yaml")}`,
     `--kubeconfig=${pkiFile("kubelet.yaml")}`,
     `--hostname-override=${layout.nodeName}`,
-    `--node-ip=${nodeAddress}`,
+    `--node-ip=${layout.nodeAddresses.join(",")}`,
     `--root-dir=${join(dataDir, "kubelet")}`,
   ],
   "kube-proxy": () => [`--config=${join(configDir, "kube-proxy.yaml")}`],
@@ -123,8 +125,8 @@ function cniConfig(): object {
   const ipam = {
     type: "host-local",
     dataDir: "/run/cni",
-    ranges: [[{ subnet: layout.nodePodRange }]],
-    routes: [{ dst: "0.0.0.0/0" }],
+    ranges: layout.nodePodRanges.map((subnet) => [{ subnet }]),
+    routes: layout.nodePodRanges.map((range) => ({ dst: range.includes(":") ? "::/0" : "0.0.0.0/0" })),
   };
   return {
     cniVersion: "0.4.0",
@@ -140,6 +142,7 @@ function kubeletConfig(): object {
   return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
+    address: anyAddress,
     authentication: {
       anonymous: { enabled: false },
       webhook: { enabled: true },
@@ -178,7 +181,7 @@ function proxyConfig(): object {
     kind: "KubeProxyConfiguration",
     mode: "nftables",
     clientConnection: { kubeconfig: pkiFile("proxy.yaml") },
-    clusterCIDR: layout.podRange,
+    clusterCIDR: layout.podRanges.join(","),
     hostnameOverride: layout.nodeName,
     nftables: { minSyncPeriod: "100ms" },
     // Limits of the whole machine, which is not ours to tune.

@@ -8,12 +8,12 @@ import { run } from "./exec.ts";
 import {
   apiServerName,
   apiServerUrl,
-  apiServiceAddress,
+  apiServiceAddresses,
   clusterUsers,
   kubeconfigDir,
   kubeconfigFile,
 } from "./layout.ts";
-import { nodeAddress, nodeName, pkiDir, sharedDir, type ClusterUser, type CredentialKind } from "./layout.ts";
+import { nodeName, nodeWire, pkiDir, sharedDir, type ClusterUser, type CredentialKind } from "./layout.ts";
 
 interface Identity {
   readonly name: string;
@@ -24,12 +24,13 @@ interface Identity {
 const apiNames = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
 const users = Object.entries(clusterUsers).map(([name, { groups }]) => ({ name: name as ClusterUser, groups }));
 
+const wireAddresses = nodeWire.map(({ address }) => address);
 const identities: readonly Identity[] = [
   {
     name: "api",
     subject: "/CN=kube-apiserver",
     altNames: [
-      ...[nodeAddress, "127.0.0.1", apiServiceAddress].map((address) => `IP:${address}`),
+      ...[...wireAddresses, "127.0.0.1", "::1", ...apiServiceAddresses].map((address) => `IP:${address}`),
       ...[...apiNames, apiServerName, "localhost"].map((name) => `DNS:${name}`),
     ],
   },
@@ -37,7 +38,7 @@ const identities: readonly Identity[] = [
   {
     name: "kubelet",
     subject: `/O=system:nodes/CN=system:node:${nodeName}`,
-    altNames: [`IP:${nodeAddress}`, `DNS:${nodeName}`],
+    altNames: [...wireAddresses.map((address) => `IP:${address}`), `DNS:${nodeName}`],
   },
   { name: "controller-manager", subject: "/CN=system:kube-controller-manager" },
   { name: "scheduler", subject: "/CN=system:kube-scheduler" },

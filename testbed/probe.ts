@@ -5,7 +5,7 @@ import { Resolver } from "node:dns/promises";
 import { readFileSync } from "node:fs";
 import { get, Agent } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
-import { apiServerPort, clusterDnsAddress } from "./layout.ts";
+import { apiServerPort, clusterDnsAddress, family } from "./layout.ts";
 import { pkiFile, tokenOf } from "./pki.ts";
 
 const pollMs = 100;
@@ -71,8 +71,11 @@ async function deploymentsAreAvailable(): Promise<string | undefined> {
 async function sampleAnswers(): Promise<string | undefined> {
   const resolver = new Resolver({ timeout: 1_000, tries: 1 });
   resolver.setServers([clusterDnsAddress]);
-  const [address] = await resolver.resolve4("hello.default.svc.cluster.local");
-  const response = await fetch(`http://${address}/`, { signal: AbortSignal.timeout(requestTimeoutMs) });
+  const name = "hello.default.svc.cluster.local";
+  const [address] = family === "ipv6" ? await resolver.resolve6(name) : await resolver.resolve4(name);
+  const response = await fetch(`http://${family === "ipv6" ? `[${address}]` : address}/`, {
+    signal: AbortSignal.timeout(requestTimeoutMs),
+  });
   return response.ok ? undefined : `hello answers ${response.status}`;
 }
 

@@ -7,7 +7,7 @@ import { createServer as createHttpServer } from "node:http";
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { AUTHORITATIVE_ANSWER, decode, encode, RECURSION_AVAILABLE, RECURSION_DESIRED, type Packet } from "dns-packet";
 import { hostname } from "node:os";
-import { laptopAddresses, laptopNumbers, publicNames, publicWebAddress, routerNodeAddress } from "./layout.ts";
+import { laptopNumbers, laptopWire, nodeWire, publicNames, publicWebAddress } from "./layout.ts";
 
 const noSuchName = 3;
 const ttlSeconds = 30;
@@ -67,7 +67,7 @@ function startOfAuthority() {
 }
 
 async function serveDns(address: string): Promise<void> {
-  const udp = createSocket("udp4");
+  const udp = createSocket(address.includes(":") ? "udp6" : "udp4");
   udp.on("message", (message, peer) => {
     const answer = answerDns(message, peer.address);
     if (answer !== undefined) udp.send(answer, peer.port, peer.address);
@@ -112,8 +112,8 @@ async function serveWeb(): Promise<void> {
 }
 
 if (import.meta.main) {
-  const gateways = laptopNumbers.map((laptop) => laptopAddresses(laptop).gateway);
-  await Promise.all([...gateways, routerNodeAddress].map(serveDns));
+  const wires = [...laptopNumbers.map(laptopWire), nodeWire];
+  await Promise.all(wires.flatMap((wire) => wire.map(({ gateway }) => serveDns(gateway))));
   await serveWeb();
   process.stdout.on("error", () => undefined);
   process.stdout.write("ready\n");

@@ -9,6 +9,12 @@ PORT = int(os.environ.get("PORT", "7000"))
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "2"))
 
 
+def has_ipv6():
+    """Whether the pod has an address of IPv6 that others can reach."""
+    with open("/proc/net/if_inet6", encoding="ascii") as lines:
+        return any(line.split()[3] == "00" for line in lines)
+
+
 async def serve(reader, writer):
     try:
         while data := await reader.read(65536):
@@ -36,7 +42,7 @@ async def main():
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: loop.call_later(DRAIN_SECONDS, ended.set))
     server = await asyncio.start_server(serve, "", PORT, backlog=512)
-    await loop.create_datagram_endpoint(Datagrams, local_addr=("0.0.0.0", PORT))
+    await loop.create_datagram_endpoint(Datagrams, local_addr=("::" if has_ipv6() else "0.0.0.0", PORT))
     await ended.wait()
     server.close()
 

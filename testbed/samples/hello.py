@@ -34,7 +34,7 @@ class Hello(BaseHTTPRequestHandler):
         if self.path == "/healthz":
             self.answer("ok\n", "text/plain")
         elif self.path == "/headers":
-            seen = {"pod": WHO, "caller": self.client_address[0], "headers": dict(self.headers)}
+            seen = {"pod": WHO, "caller": self.client_address[0].removeprefix("::ffff:"), "headers": dict(self.headers)}
             self.answer(json.dumps(seen) + "\n", "application/json")
         else:
             self.answer(PAGE, "text/html; charset=utf-8")
@@ -59,7 +59,14 @@ class Hello(BaseHTTPRequestHandler):
         pass
 
 
+def has_ipv6():
+    """Whether the pod has an address of IPv6 that others can reach."""
+    with open("/proc/net/if_inet6", encoding="ascii") as lines:
+        return any(line.split()[3] == "00" for line in lines)
+
+
 class Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if has_ipv6() else socket.AF_INET
     request_queue_size = 512
     daemon_threads = True
 
