@@ -1,7 +1,7 @@
 // Runs on a laptop for outbound.test.ts and dns.test.ts: an ordinary program that calls the cluster and prints what
 // came of it as one JSON line. `node caller.ts TASK JSON`. It knows nothing of the product.
 import { createHash, randomBytes } from "node:crypto";
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { decode, encode, type Packet } from "dns-packet";
@@ -62,6 +62,7 @@ async function exchange(socket: Socket, data: Uint8Array): Promise<{ readonly by
   return { bytes, hash: hash.digest("hex") };
 }
 
+const udpSocketTo = (host: string): DatagramSocket => createSocket(host.includes(":") ? "udp6" : "udp4");
 const sha = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
 
 const tasks: Readonly<Record<string, (input: never) => Promise<unknown>>> = {
@@ -97,7 +98,7 @@ const tasks: Readonly<Record<string, (input: never) => Promise<unknown>>> = {
 
   /** Datagrams of several sizes to an echo; each is asked again when it did not come back, as UDP's users do. */
   udp: async ({ host, port, sizes }: Target & { readonly sizes: readonly number[] }) => {
-    const socket = createSocket("udp4");
+    const socket = udpSocketTo(host);
     const same: boolean[] = [];
     for (const size of sizes) {
       const data = randomBytes(size);
@@ -115,7 +116,7 @@ const tasks: Readonly<Record<string, (input: never) => Promise<unknown>>> = {
 
   /** A connection that stays open and idle while others come and go; then it is used. */
   refusedDatagram: async ({ host, port }: Target) => {
-    const socket = createSocket("udp4");
+    const socket = udpSocketTo(host);
     socket.connect(port, host);
     await once(socket, "connect");
     socket.send("x");
