@@ -73,7 +73,7 @@ function layLauncher(): void {
   chmodSync(path, 0o755);
 }
 
-/** `helper`, `daemon` and `cloud serve` are programs of their own behind the same name. */
+/** `helper`, but for what people do with its service, `daemon` and `cloud serve` are programs of their own behind the same name. */
 const launcherText = `#!/bin/sh
 # Starts Telepresence from wherever this file really is; needs no environment.
 self=$0
@@ -91,8 +91,16 @@ done
 root=\${self%/*}/..
 program=cli
 case \${1-} in
-  helper | daemon)
-    program=$1
+  helper)
+    case \${2-} in
+      "" | enter | service | setup)
+        program=helper
+        shift
+        ;;
+    esac
+    ;;
+  daemon)
+    program=daemon
     shift
     ;;
   cloud)

@@ -10,7 +10,7 @@ import type { OpenedDaemon } from "./daemon-socket.ts";
 import type { ConnectFlags } from "./flags.ts";
 import { connectFlagNames, connectOptions, namesPlace } from "./flags.ts";
 import type { HelperAttempt } from "./helper-start.ts";
-import { claimHelper, startHelper } from "./helper-start.ts";
+import { callService, claimHelper, startHelper } from "./helper-start.ts";
 import { connectionToJson } from "./texts/json.ts";
 import { formatProxy } from "./texts/proxy.ts";
 
@@ -198,6 +198,7 @@ async function helperIsHopeless(
 
 async function launchHelper(context: CommandContext, daemon: OpenedDaemon, telling: Telling): Promise<HelperAttempt> {
   tell(context, telling, "Launching Telepresence Root Daemon");
+  if (await callService(context, daemon.client)) return { failure: never };
   try {
     return await startHelper(context, daemon.client);
   } catch (error) {

@@ -184,7 +184,7 @@ const appendValue = (value: string, before: readonly string[] | undefined): read
   value,
 ];
 
-const appendList = (value: string, before: readonly string[] | undefined): readonly string[] => [
+export const appendList = (value: string, before: readonly string[] | undefined): readonly string[] => [
   ...(before ?? []),
   ...value.split(",").filter((item) => item !== ""),
 ];

@@ -1,8 +1,9 @@
-// The root helper, started by the command because only it has the user's terminal. Root starts it directly; sudo is
-// first asked not to ask; only then does it ask, and the exact command is named before. The helper's standard input is
+// The root helper. Where it was set up as a service the daemon calls it. Else it is started by the command, because only
+// that has the user's terminal: root starts it directly; sudo is first asked not to ask; only then does it ask, and the
+// exact command is named before. The helper's standard input is
 // a connection to the daemon: whoever holds it is the helper, and its end is the helper's end.
 import { deadline, raceSignal } from "#base/abort.ts";
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { CommandContext } from "./context.ts";
 import type { DaemonClient } from "./daemon-client.ts";
 import { connectSocket } from "./daemon-socket.ts";
@@ -34,6 +35,24 @@ export async function claimHelper(context: CommandContext, client: DaemonClient)
     if (helperRunning) return undefined;
     await clock.sleep(pollMs, interrupts.signal);
   }
+}
+
+/** chosen: longer than the daemon's own limit. */
+const serviceLimitMs = 20_000;
+
+/** True when a helper came from the system's service, which asks for no password. */
+export async function callService({ machine, output }: CommandContext, client: DaemonClient): Promise<boolean> {
+  if (!machine.helperService) return false;
+  const { problem } = await client.call("callHelper", {}, serviceLimitMs).catch(asProblem);
+  if (problem === undefined) return true;
+  output.warn(`${problem}; \`telepresence helper install\` sets the root helper up again`);
+  return false;
+}
+
+/** A daemon of an earlier version knows of no service. */
+function asProblem(error: unknown): { readonly problem: string } {
+  if (isAppError(error, "unsupported") || isAppError(error, "timeout")) return { problem: error.message };
+  throw error;
 }
 
 /** Resolves when `connect` can be sent: the helper is up, or on its way and needs nothing more from the user. */

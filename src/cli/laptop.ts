@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { systemClock } from "#base/clock.ts";
 import { ensureDirectory, ensureRuntimeDirectory, hostPaths } from "#host/paths.ts";
+import { helperServiceSocket } from "#wire/helper-service.ts";
 import type { CliEnvironment } from "./config.ts";
 import type { ForegroundChild, ForegroundCommand, HelperStart, Machine, StartedProgram } from "./machine.ts";
 
@@ -63,6 +64,7 @@ export async function openLaptop(
     },
     readAnswer: canAnswer() ? (signal) => readAnswer(process.stdin, signal) : undefined,
     helperCommandLine: privilegedCommandLine(commandOf("helper")),
+    ...helperService(environment, commandOf),
     get cloudCommand() {
       return commandOf("cloud");
     },
@@ -82,6 +84,17 @@ export async function openLaptop(
     ...privateNetworks(commandOf),
     isAlive,
     isListening: async (port) => (await import("#host/listening.ts")).isListening(port),
+  };
+}
+
+function helperService(
+  environment: CliEnvironment,
+  commandOf: (program: ProgramName) => readonly string[],
+): Pick<Machine, "helperService" | "openServicePlaces"> {
+  return {
+    helperService: existsSync(helperServiceSocket(process.getuid?.() ?? 0)),
+    openServicePlaces: async () =>
+      (await import("./helper-service.ts")).openServicePlaces(environment, commandOf("helper")),
   };
 }
 

@@ -45,6 +45,23 @@ export interface CloudPlaces extends LoginPlaces {
   openBrowser(url: string): Promise<boolean>;
 }
 
+/** The root helper as a service of this machine. */
+export interface ServicePlaces {
+  readonly runsSystemd: boolean;
+  /** Whoever called, or called sudo. */
+  readonly uid: number;
+  /** Rejects when there is no such user; a number is taken as it is. */
+  userId(name: string): Promise<number>;
+  /** For whom it was set up. */
+  readonly users: readonly number[];
+  /** Of root's copy of the program; undefined when there is none. */
+  readonly version: string | undefined;
+  /** The command that changes it with these words, and `sudo` in front where it is needed. */
+  setupCommand(words: readonly string[]): readonly [string, ...string[]];
+  /** Resolves when a helper has come up at this user's socket and has been let go again. */
+  tryService(signal: AbortSignal): Promise<void>;
+}
+
 /** How the helper gets its root privileges. */
 export type HelperStart =
   /** This process is root. */
@@ -67,6 +84,10 @@ export interface Machine {
   readonly readAnswer: ((signal: AbortSignal) => Promise<string>) | undefined;
   /** The command line that starts the helper, for people; `sudo` included where it is needed. */
   readonly helperCommandLine: string;
+  /** The root helper was set up as a service, for this user. */
+  readonly helperService: boolean;
+  /** What `helper install` and its kin ask and change. */
+  openServicePlaces(): Promise<ServicePlaces>;
   /** The cloud server's program, without its words. */
   readonly cloudCommand: readonly string[];
   /** In the background, its output in its log. Rejects when it cannot be started at all. */

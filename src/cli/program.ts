@@ -12,6 +12,7 @@ import {
 } from "./flag-declarations.ts";
 import { declareCloud, declareDashboard, declareLogin } from "./cloud/declarations.ts";
 import { groups } from "./help-groups.ts";
+import { declareHelper } from "./helper-declarations.ts";
 import { nearestName } from "./nearest.ts";
 import { refuseExtraWords } from "./own-command.ts";
 import type { InterceptFlags } from "./intercept-flags.ts";
@@ -341,6 +342,7 @@ function declareOther(program: Command, options: ProgramOptions): void {
   });
   declareDashboard(program, (command, run) => action(command, options, run));
   declareCloud(program, (command, run) => action(command, options, run));
+  declareHelper(program, (command, run) => action(command, options, run));
   const help = program
     .command("help")
     .argument("[command]")

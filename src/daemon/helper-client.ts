@@ -1,8 +1,9 @@
 // The daemon's side of the root helper (DESIGN §7). The CLI connects to this door and gives the connection to the
 // helper as its standard input; so whoever connects is the user (or root), and the helper is whoever answers `hello`.
-// Calls go one after the other. When the helper is gone everything it did for us is gone or goes with our device.
+// Where the helper is a service of the system, the daemon connects to it instead. Calls go one after the other. When the
+// helper is gone everything it did for us is gone or goes with our device.
 import { chmod, rm } from "node:fs/promises";
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
@@ -21,6 +22,8 @@ import type { DnsHook, HelperParams, HelperResult, HelperVerb } from "#wire/help
 
 /** chosen: the slowest answer is a DNS hook in place of another, 14 s at most (helper/dns-hook.ts). */
 const callMs = 15_000;
+/** chosen: a service's helper has started, and said who it is. */
+const serviceMs = 15_000;
 /** chosen: what undoing may take before the socket is simply closed, which undoes too. */
 const byeMs = 3000;
 
@@ -50,6 +53,8 @@ export interface HelperDoor extends AsyncDisposable {
   readonly isExpected: boolean;
   /** The helper that is there, or the next that says hello. */
   wait(signal: AbortSignal): Promise<Helper>;
+  /** Has the system's service start one, at its socket. Rejects when none comes up. */
+  callService(socket: string, signal: AbortSignal): Promise<void>;
   /** What the helper was started for has failed: ends the one that is there or on its way. Resolves when it is gone. */
   dismiss(): Promise<void>;
 }
@@ -95,6 +100,25 @@ class Door implements HelperDoor {
     return this.current ?? raceSignal(this.#arrival.promise, signal);
   }
 
+  async callService(path: string, signal: AbortSignal): Promise<void> {
+    using limit = deadline(this.#options.clock, serviceMs, "the start of the root helper's service", signal);
+    const socket = await connectTo(path, limit.signal);
+    let connection: HelperConnection | undefined;
+    try {
+      connection = this.#admit(socket, "root");
+    } finally {
+      socket.destroy(); // only Node's descriptor
+    }
+    if (connection === undefined)
+      throw new AppError("helper_failed", "a root helper is there already, or is not root's");
+    try {
+      await raceSignal(this.#greet(connection), limit.signal);
+    } catch (error) {
+      connection.drop();
+      throw error;
+    }
+  }
+
   async dismiss(): Promise<void> {
     this.#candidate?.drop();
     await this.#current?.close();
@@ -120,7 +144,7 @@ class Door implements HelperDoor {
     socket.on("error", () => undefined); // it is destroyed below in any case
     try {
       const connection = this.#admit(socket);
-      if (connection !== undefined) void this.#greet(connection);
+      if (connection !== undefined) void this.#greet(connection).catch(() => undefined); // it is in the log
     } catch (error) {
       this.#options.log.warn("helper connection failed", { error: String(error) });
     } finally {
@@ -128,10 +152,10 @@ class Door implements HelperDoor {
     }
   }
 
-  #admit(socket: Socket): HelperConnection | undefined {
+  #admit(socket: Socket, whose: "user" | "root" = "user"): HelperConnection | undefined {
     const { log, clock } = this.#options;
     const { uid, pid } = peerCredentials(socket);
-    if (uid !== process.getuid?.() && uid !== 0) {
+    if (uid !== 0 && (whose === "root" || uid !== process.getuid?.())) {
       log.warn("helper connection refused", { reason: "another user", uid, pid });
       return undefined;
     }
@@ -154,7 +178,7 @@ class Door implements HelperDoor {
       await connection.greet();
     } catch (error) {
       log.info("helper did not come up", { error: String(error) });
-      return;
+      throw error;
     } finally {
       if (this.#candidate === connection) this.#candidate = undefined;
     }
@@ -166,6 +190,23 @@ class Door implements HelperDoor {
       this.#arrival = Promise.withResolvers<Helper>();
     });
   }
+}
+
+/** Nothing is read of it by Node. */
+function connectTo(path: string, signal: AbortSignal): Promise<Socket> {
+  const socket = connect({ path });
+  socket.pause();
+  const connected = new Promise<Socket>((resolve, reject) => {
+    socket.once("connect", () => resolve(socket));
+    socket.on("error", (cause) => {
+      const message = `the root helper's service does not answer on ${path}: ${cause.message}`;
+      reject(new AppError("helper_failed", message, { cause }));
+    });
+  });
+  return raceSignal(connected, signal).catch((error: unknown) => {
+    socket.destroy();
+    throw error;
+  });
 }
 
 interface PendingCall {

@@ -9,6 +9,7 @@ import { softwareVersion } from "#base/version.ts";
 import { tryLock } from "#host/lock.ts";
 import { ensureDirectory, ensureRuntimeDirectory } from "#host/paths.ts";
 import { removeAbandonedFolders } from "#host/volume-folder.ts";
+import { helperServiceSocket } from "#wire/helper-service.ts";
 import { identifyTarget, openClusterSession } from "./cluster-session.ts";
 import { readDaemonConfig } from "./config.ts";
 import { createHandlers } from "./control/handlers.ts";
@@ -68,6 +69,8 @@ async function openParts(
   // What was told of an earlier attempt must not end the `connect` that waits for this one.
   const onCandidate = (): void => failures.forget();
   const door = scope.use(await openHelperDoor({ path: paths.helperSocket, onCandidate, clock, log }));
+  const serviceSocket = helperServiceSocket(process.getuid?.() ?? 0);
+  const callHelper = (signal: AbortSignal): Promise<void> => door.callService(serviceSocket, signal);
   const context = { door, failures, client, installId, runtime: paths.runtime, clock, log };
   const networks = scope.use(await PrivateNetworks.open({ path: paths.networksSocket, clock, log }));
   const supervisor = scope.use(
@@ -86,7 +89,7 @@ async function openParts(
   scope.use(
     await startControlServer({
       path: paths.daemonSocket,
-      handlersFor: createHandlers(supervisor, { networks, clock, log }),
+      handlersFor: createHandlers(supervisor, { callHelper, networks, clock, log }),
       clock,
       onHelperFailed: (message) => failures.report(new AppError("helper_failed", message)),
       log,

@@ -14,11 +14,11 @@ import { HelperSession } from "./session.ts";
 
 const socketFd = 0;
 
-/** Resolves with the exit code when everything is undone. Log lines go to standard error. */
-export async function runHelper(): Promise<number> {
+/** Resolves with the exit code when everything is undone. Log lines go to standard error. `servedUid`: as a service. */
+export async function runHelper(servedUid?: number): Promise<number> {
   const log = createLogger("info", lineWriter(process.stderr));
   try {
-    const uid = checkCaller();
+    const uid = checkCaller(servedUid);
     await serve(uid, log);
     return 0;
   } catch (error) {
@@ -29,13 +29,17 @@ export async function runHelper(): Promise<number> {
 }
 
 /** The user whose daemon this is. */
-function checkCaller(): number {
+function checkCaller(servedUid: number | undefined): number {
   if (process.geteuid?.() !== 0) {
     throw new AppError("helper_failed", "the root helper runs as a user; expected root", {
       hint: "`telepresence connect` starts it",
     });
   }
   const uid = peerUser();
+  if (servedUid !== undefined) {
+    if (uid === servedUid) return uid;
+    throw new AppError("denied", `user ${uid} is connected to the root helper of user ${servedUid}`);
+  }
   const caller = sudoUser();
   if (caller !== undefined && uid !== caller && uid !== 0) {
     throw new AppError("denied", `the daemon belongs to user ${uid}, and sudo was called by user ${caller}`);

@@ -225,6 +225,8 @@ export const controlApi = {
       helperRunning: z.boolean(),
     }),
   ),
+  /** Has the system's service start a helper; `problem` says why none came, and the CLI starts one as ever. */
+  callHelper: method(empty, z.object({ problem: z.string().optional() })),
   /** Waits, within its own deadline, for the helper that the CLI starts meanwhile. */
   connect: method(
     connectOptionsSchema,

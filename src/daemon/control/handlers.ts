@@ -1,5 +1,6 @@
 // The control API's methods, a few lines each: what they do lives in the supervisor and its session.
 import type { Clock } from "#base/clock.ts";
+import { toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { genyaml } from "#daemon/genyaml.ts";
 import type { PrivateNetworks } from "#daemon/private-networks/door.ts";
@@ -10,6 +11,8 @@ import { ownedIngest, ownedIntercept, ownedLocalOnly, Ownership } from "./owners
 import type { OwningCaller } from "./server.ts";
 
 interface HandlerParts {
+  /** Rejects when no helper comes up. */
+  readonly callHelper: (signal: AbortSignal) => Promise<void>;
   readonly networks: PrivateNetworks;
   readonly clock: Clock;
   readonly log: Logger;
@@ -18,7 +21,7 @@ interface HandlerParts {
 /** The handlers of one command's connection. */
 export function createHandlers(
   supervisor: Supervisor,
-  { networks, clock, log }: HandlerParts,
+  { callHelper, networks, clock, log }: HandlerParts,
 ): (caller: OwningCaller) => Handlers<typeof controlApi> {
   const endsUnused = watchCallers(supervisor);
   return (caller) => {
@@ -26,6 +29,7 @@ export function createHandlers(
     const ownership = new Ownership(caller, { supervisor, onGone: endUnused, clock, log });
     return {
       hello: () => supervisor.hello(),
+      callHelper: (_params, signal) => sayProblem(callHelper(signal)),
       connect: (params) => supervisor.connect(params, caller),
       disconnect: () => supervisor.disconnect(),
       status: (_params, signal) => supervisor.status(signal),
@@ -68,6 +72,15 @@ export function createHandlers(
       uninstall: (params) => supervisor.uninstall(params, caller),
     };
   };
+}
+
+async function sayProblem(work: Promise<void>): Promise<{ problem?: string }> {
+  try {
+    await work;
+    return {};
+  } catch (error) {
+    return { problem: toAppError(error).message };
+  }
 }
 
 /** Another command may be about to use the connection; when that has gone, it is asked again. */

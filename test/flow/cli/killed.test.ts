@@ -26,6 +26,7 @@ beforeEach(async () => {
   const callers: OwningCaller[] = [];
   knownCommand = () => callers.find(({ command }) => command !== undefined)?.command?.pid;
   const handlersFor = createHandlers(supervisor as unknown as Supervisor, {
+    callHelper: () => Promise.resolve(),
     networks: new Map() as unknown as PrivateNetworks, // nothing enters one here
     clock: systemClock,
     log: silentLogger,

@@ -176,6 +176,10 @@ export class ScriptedDaemon implements AsyncDisposable {
         connected: this.connected,
         helperRunning: this.helperRunning,
       }),
+      callHelper: () => {
+        this.helperRunning = true;
+        return {};
+      },
       connect: () => {
         const fresh = !this.connected;
         this.connected = true;

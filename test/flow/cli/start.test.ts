@@ -13,7 +13,7 @@ import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
 import { AppError } from "#base/error.ts";
 import { Interrupts } from "#cli/interrupts.ts";
 import type { ProgramName } from "#cli/laptop.ts";
-import type { HelperStart, Machine, ProgramEnd, StartedProgram } from "#cli/machine.ts";
+import type { HelperStart, Machine, ProgramEnd, ServicePlaces, StartedProgram } from "#cli/machine.ts";
 import { tryLock } from "#host/lock.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
@@ -275,5 +275,110 @@ describe("the helper by way of sudo", () => {
     expect(stderr).toContain(
       "the root helper ended with exit code 1 before it was ready: sudo: a password is required",
     );
+  });
+
+  test("is not called where the helper was set up as a service", async () => {
+    const { asked, machine } = sudo(true, () => refused);
+    const { code, stderr } = await connectWith((real) => ({ ...machine(real), helperService: true }));
+    expect({ code, stderr, asked }).toEqual({ code: 0, stderr: "", asked: [] });
+    expect(daemon.methods()).toEqual(["callHelper", "connect"]);
+  });
+
+  test("is called where that service is of another version, with the command that brings it up to date", async () => {
+    await daemon[Symbol.asyncDispose]();
+    daemon = await ScriptedDaemon.start(home.path, { callHelper: () => ({ problem: "it speaks protocol 7" }) });
+    daemon.helperRunning = false;
+    const { asked, machine } = sudo(false, () => "begun");
+    expect(await connectWith((real) => ({ ...machine(real), helperService: true }))).toMatchObject({
+      code: 0,
+      stderr: "Warning: it speaks protocol 7; `telepresence helper install` sets the root helper up again\n",
+    });
+    expect(asked).toEqual(["sudo-quietly"]);
+  });
+});
+
+describe("helper", () => {
+  const places = (more: Partial<ServicePlaces> = {}): ServicePlaces => ({
+    runsSystemd: true,
+    uid: 1000,
+    userId: async (name) => Number(name),
+    users: [],
+    version: undefined,
+    setupCommand: (words) => ["sh", "-c", `echo setup "$@" >> ${home.path}/setup`, "sh", ...words],
+    tryService: () => Promise.resolve(),
+    ...more,
+  });
+  const helper = (words: readonly string[], more: Partial<ServicePlaces> = {}): Promise<Outcome> =>
+    runHere(["helper", ...words], {
+      env: home.env,
+      machine: (real) => ({
+        ...real,
+        isRoot: false,
+        helperService: true,
+        helperCommandLine: "sudo /opt/telepresence helper",
+        openServicePlaces: async () => places(more),
+      }),
+    });
+  const done = (): string => readFileSync(join(home.path, "setup"), "utf8");
+
+  test("install says what it makes, then makes it for the users that are named", async () => {
+    const { code, stdout, stderr } = await helper(["install", "--allow-user", "1000,1001"]);
+    expect({ code, stdout }).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stdout": "Making:
+        a copy of this program that only root can change: /opt/telepresence-helper
+        a socket that only user 1000 can connect to: /run/telepresence-helper/1000.sock
+        a socket that only user 1001 can connect to: /run/telepresence-helper/1001.sock
+        a systemd unit that starts a root helper for each connection: telepresence-helper-1000.socket
+        a systemd unit that starts a root helper for each connection: telepresence-helper-1001.socket
+      The root helper is set up: \`telepresence connect\` asks for no password any more
+      ",
+      }
+    `);
+    expect(stderr).toBe("");
+    expect(done()).toBe("setup install 1000 1001\n");
+  });
+
+  test("install --dry-run asks for nothing and changes nothing", async () => {
+    expect(await helper(["install", "--dry-run"])).toMatchObject({ code: 0, stderr: "" });
+    expect(existsSync(join(home.path, "setup"))).toBe(false);
+  });
+
+  test("install says what there is instead where systemd does not run", async () => {
+    expect(await helper(["install"], { runsSystemd: false })).toEqual({
+      code: 1,
+      stdout: "",
+      stderr:
+        "telepresence: error: this machine is not run by systemd, so the root helper cannot be its service; " +
+        "let sudo run `/opt/telepresence helper` without a password, or use `telepresence connect --proxy`\n",
+    });
+  });
+
+  test("install fails with its program", async () => {
+    const { code, stderr } = await helper(["install"], { setupCommand: () => ["false"] });
+    expect({ code, last: stderr.split("\n").at(-2) }).toEqual({
+      code: 1,
+      last: "telepresence: error: the root helper could not be set up or removed: exit code 1 of its program",
+    });
+  });
+
+  test("status tells a service of another version, and tries it", async () => {
+    const failed = (): Promise<void> => Promise.reject(new AppError("helper_failed", "it ended at once"));
+    const { stdout } = await helper(["status"], { version: "0.0.1", users: [1000], tryService: failed });
+    expect(stdout).toMatch(
+      /^Root helper service: v0\.0\.1 \(this command is v\S+: .*up to date\)\n  Users: 1000\n  For you: it ended at once\n$/,
+    );
+    expect((await helper(["status"])).stdout).toContain("not set up as a service");
+  });
+
+  test("uninstall removes what there is, and says when there is nothing", async () => {
+    expect((await helper(["uninstall"])).stdout).toBe("The root helper is not set up as a service\n");
+    expect((await helper(["uninstall"], { version: "0.0.1", users: [1000] })).code).toBe(0);
+    expect(done()).toBe("setup uninstall\n");
+  });
+
+  test("knows no other word", async () => {
+    expect((await helper(["instal"])).code).toBe(2);
   });
 });
