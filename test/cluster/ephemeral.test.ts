@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { countOf, patience } from "#test/rounds.ts";
 import * as cluster from "#testbed/cluster.ts";
 import * as layout from "#testbed/layout.ts";
 import { listPids } from "#testbed/processes.ts";
@@ -147,57 +148,61 @@ const echoApp = {
 };
 
 describe("attach and detach under load", () => {
-  const rounds = 6; // with those of reliability-http.test.ts 20
-  test(`loses no request and no connection, ${rounds} cycles, and restarts nothing`, { timeout: 600_000 }, async () => {
-    await apply(namespace, ...webApp({ name: "raw", ...echoApp }));
-    await rolledOut(namespace, "deployment/raw");
-    const before = await identity("web", "raw");
-    const load = await Load.start({ namespace, target: `http://web.${namespace}/`, perSecond: 200 });
-    const raw = await rawStream(`raw.${namespace}:7000`);
-    await using server = lab.spawn(fixture("laptop-server.mjs", "18700"));
-    await server.says("listens on");
-    await using _echo = await echoOnLaptop(18_701);
-    const startMs = Date.now();
-    const figures: { attachMs: number; laptopMs: number; leaveMs: number }[] = [];
-    for (let round = 1; round <= rounds; round += 1) {
-      const wishedMs = Date.now();
-      const said = await lab.ok("intercept", "web", "--port", "18700");
-      const attachMs = Date.now() - wishedMs;
-      expect(said).toContain("ephemeral container, no pod was restarted");
-      await lab.ok("intercept", "raw", "--port", "18701");
-      const seen = await load.answeredBy(/^laptop$/, wishedMs);
-      const first = seen.find((call) => call.who === "laptop");
-      const leaveStartMs = Date.now();
-      await lab.ok("leave", "web");
-      const leaveMs = Date.now() - leaveStartMs;
-      await lab.ok("leave", "raw");
-      await load.answeredBy(/^web-/, Date.now());
-      figures.push({ attachMs, laptopMs: (first?.atMs ?? 0) + (first?.tookMs ?? 0) - wishedMs, leaveMs });
-    }
-    const calls = await load.calls(startMs);
-    const stream = await raw();
-    const [attached, ...again] = figures;
-    report("ephemeral, first attach of a pod: command, first answer by the laptop, leave, ms", attached);
-    report("ephemeral, agent there: the same, median", {
-      attachMs: median(again.map((item) => item.attachMs)),
-      laptopMs: median(again.map((item) => item.laptopMs)),
-      leaveMs: median(again.map((item) => item.leaveMs)),
-    });
-    report(`attach and detach, ${rounds} cycles, 200 requests/s wished for and a raw stream`, {
-      calls: calls.length,
-      callsPerSecond: Math.round((calls.length * 1000) / (Date.now() - startMs)),
-      failed: failures(calls).length,
-      ...countByWho(calls),
-      rawConnections: stream.opened,
-      rawErrors: stream.errors.length,
-    });
-    expect(failures(calls, startMs)).toEqual([]);
-    expect(stream.errors).toEqual([]);
-    expect(countByWho(calls)["laptop"]).toBeGreaterThan(100);
-    expect(await identity("web", "raw")).toEqual(before);
-    expect(agentsOf((await podsOf("web"))[0])).toEqual(["traffic-agent-1"]);
-    await endLoads("deployment/load", "pod/raw-stream");
-  });
+  const rounds = countOf(6, 60); // with those of reliability-http.test.ts 20, or 200
+  test(
+    `loses no request and no connection, ${rounds} cycles, and restarts nothing`,
+    { timeout: patience(600_000, 6, 60) },
+    async () => {
+      await apply(namespace, ...webApp({ name: "raw", ...echoApp }));
+      await rolledOut(namespace, "deployment/raw");
+      const before = await identity("web", "raw");
+      const load = await Load.start({ namespace, target: `http://web.${namespace}/`, perSecond: 200 });
+      const raw = await rawStream(`raw.${namespace}:7000`);
+      await using server = lab.spawn(fixture("laptop-server.mjs", "18700"));
+      await server.says("listens on");
+      await using _echo = await echoOnLaptop(18_701);
+      const startMs = Date.now();
+      const figures: { attachMs: number; laptopMs: number; leaveMs: number }[] = [];
+      for (let round = 1; round <= rounds; round += 1) {
+        const wishedMs = Date.now();
+        const said = await lab.ok("intercept", "web", "--port", "18700");
+        const attachMs = Date.now() - wishedMs;
+        expect(said).toContain("ephemeral container, no pod was restarted");
+        await lab.ok("intercept", "raw", "--port", "18701");
+        const seen = await load.answeredBy(/^laptop$/, wishedMs);
+        const first = seen.find((call) => call.who === "laptop");
+        const leaveStartMs = Date.now();
+        await lab.ok("leave", "web");
+        const leaveMs = Date.now() - leaveStartMs;
+        await lab.ok("leave", "raw");
+        await load.answeredBy(/^web-/, Date.now());
+        figures.push({ attachMs, laptopMs: (first?.atMs ?? 0) + (first?.tookMs ?? 0) - wishedMs, leaveMs });
+      }
+      const calls = await load.calls(startMs);
+      const stream = await raw();
+      const [attached, ...again] = figures;
+      report("ephemeral, first attach of a pod: command, first answer by the laptop, leave, ms", attached);
+      report("ephemeral, agent there: the same, median", {
+        attachMs: median(again.map((item) => item.attachMs)),
+        laptopMs: median(again.map((item) => item.laptopMs)),
+        leaveMs: median(again.map((item) => item.leaveMs)),
+      });
+      report(`attach and detach, ${rounds} cycles, 200 requests/s wished for and a raw stream`, {
+        calls: calls.length,
+        callsPerSecond: Math.round((calls.length * 1000) / (Date.now() - startMs)),
+        failed: failures(calls).length,
+        ...countByWho(calls),
+        rawConnections: stream.opened,
+        rawErrors: stream.errors.length,
+      });
+      expect(failures(calls, startMs)).toEqual([]);
+      expect(stream.errors).toEqual([]);
+      expect(countByWho(calls)["laptop"]).toBeGreaterThan(100);
+      expect(await identity("web", "raw")).toEqual(before);
+      expect(agentsOf((await podsOf("web"))[0])).toEqual(["traffic-agent-1"]);
+      await endLoads("deployment/load", "pod/raw-stream");
+    },
+  );
 
   test("keeps the ServiceAccount's token away, and gives the environment", async () => {
     const [pod] = await podsOf("web");
@@ -221,54 +226,58 @@ describe("attach and detach under load", () => {
 });
 
 describe("while an intercept lasts", () => {
-  test("a killed agent costs a second at most, and another takes its place", async () => {
-    const rounds = 2;
-    const load = await Load.start({
-      namespace,
-      target: `http://web.${namespace}/`,
-      perSecond: 50,
-      name: "load-killed",
-    });
-    await using server = lab.spawn(fixture("laptop-server.mjs", "18703"));
-    await server.says("listens on");
-    await lab.ok("intercept", "web", "--port", "18703");
-    const before = await identity("web");
-    for (let round = 1; round <= rounds; round += 1) {
-      await load.answeredBy(/^laptop$/, Date.now());
-      const [pod] = await podsOf("web");
-      const name = agentsOf(pod).at(-1) ?? "";
-      const pid = pod === undefined ? -1 : await agentPid(pod, name);
-      const killedMs = Date.now();
-      process.kill(pid, "SIGKILL");
-      const calls = await load.answeredBy(/^laptop$/, killedMs + 300, { limitMs: 30_000 });
-      const fresh = calls.filter((call) => !call.kept && call.atMs > killedMs);
-      const since = await load.calls(killedMs);
-      const good = since.filter((call) => !call.kept && call.error === "");
-      const lastLostMs = Math.max(
-        0,
-        ...since.filter((call) => !call.kept && call.error !== "").map((call) => call.atMs - killedMs),
-      );
-      const byApp = good.find((call) => call.who.startsWith("web-"));
-      const backMs =
-        (good.find((call) => byApp !== undefined && call.who === "laptop" && call.atMs > byApp.atMs)?.atMs ?? 0) -
-        killedMs;
-      report("agent killed: first answer by the application, last loss, intercepted again, ms", {
-        round,
-        applicationMs: (byApp?.atMs ?? 0) + (byApp?.tookMs ?? 0) - killedMs,
-        lastLostMs,
-        backMs,
-        fresh: fresh.length,
+  test(
+    "a killed agent costs a second at most, and another takes its place",
+    { timeout: patience(180_000, 2, 20) },
+    async () => {
+      const rounds = countOf(2, 20);
+      const load = await Load.start({
+        namespace,
+        target: `http://web.${namespace}/`,
+        perSecond: 50,
+        name: "load-killed",
       });
-      expect(byApp).toBeDefined();
-      expect((byApp?.atMs ?? 0) - killedMs).toBeLessThanOrEqual(1000);
-      expect(lastLostMs).toBeLessThanOrEqual(1000);
-      // the next number, and only that
-      expect(agentsOf((await podsOf("web"))[0])).toHaveLength(agentsOf(pod).length + 1);
-    }
-    await lab.ok("leave", "web");
-    expect(await identity("web")).toEqual(before);
-    await endLoads("deployment/load-killed");
-  });
+      await using server = lab.spawn(fixture("laptop-server.mjs", "18703"));
+      await server.says("listens on");
+      await lab.ok("intercept", "web", "--port", "18703");
+      const before = await identity("web");
+      for (let round = 1; round <= rounds; round += 1) {
+        await load.answeredBy(/^laptop$/, Date.now());
+        const [pod] = await podsOf("web");
+        const name = agentsOf(pod).at(-1) ?? "";
+        const pid = pod === undefined ? -1 : await agentPid(pod, name);
+        const killedMs = Date.now();
+        process.kill(pid, "SIGKILL");
+        const calls = await load.answeredBy(/^laptop$/, killedMs + 300, { limitMs: 30_000 });
+        const fresh = calls.filter((call) => !call.kept && call.atMs > killedMs);
+        const since = await load.calls(killedMs);
+        const good = since.filter((call) => !call.kept && call.error === "");
+        const lastLostMs = Math.max(
+          0,
+          ...since.filter((call) => !call.kept && call.error !== "").map((call) => call.atMs - killedMs),
+        );
+        const byApp = good.find((call) => call.who.startsWith("web-"));
+        const backMs =
+          (good.find((call) => byApp !== undefined && call.who === "laptop" && call.atMs > byApp.atMs)?.atMs ?? 0) -
+          killedMs;
+        report("agent killed: first answer by the application, last loss, intercepted again, ms", {
+          round,
+          applicationMs: (byApp?.atMs ?? 0) + (byApp?.tookMs ?? 0) - killedMs,
+          lastLostMs,
+          backMs,
+          fresh: fresh.length,
+        });
+        expect(byApp).toBeDefined();
+        expect((byApp?.atMs ?? 0) - killedMs).toBeLessThanOrEqual(1000);
+        expect(lastLostMs).toBeLessThanOrEqual(1000);
+        // the next number, and only that
+        expect(agentsOf((await podsOf("web"))[0])).toHaveLength(agentsOf(pod).length + 1);
+      }
+      await lab.ok("leave", "web");
+      expect(await identity("web")).toEqual(before);
+      await endLoads("deployment/load-killed");
+    },
+  );
 
   test("a release loses no request, and its pods are intercepted too", async () => {
     const load = await Load.start({

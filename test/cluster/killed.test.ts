@@ -2,6 +2,7 @@
 // nft, devices, sockets as before, without any command. Seeded: TELEPRESENCE_TEST_SEED repeats a run.
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { randomFrom } from "#base/random-inputs.fake.ts";
+import { countOf, patience } from "#test/rounds.ts";
 import { Lab, apply, rolledOut, until, webApp, report } from "./lab.ts";
 import { seed } from "./random.ts";
 import { stage } from "./stage.ts";
@@ -12,7 +13,7 @@ const victims = ["helper", "daemon", "cli"] as const;
 const commands = ["connect", "intercept", "leave", "quit"] as const;
 type Victim = (typeof victims)[number];
 type Command = (typeof commands)[number];
-const rounds = 5;
+const rounds = countOf(5, 50);
 
 stage([lab], namespace);
 beforeAll(async () => {
@@ -92,7 +93,7 @@ describe("killed with SIGKILL at a random moment, the laptop is as before", () =
       const command = commands[(first + index) % commands.length] ?? "connect";
       return { command, delayMs: Math.round(random() * 800) };
     });
-    test(`${victim}, ${rounds} rounds`, async () => {
+    test(`${victim}, ${rounds} rounds`, { timeout: patience(180_000, 5, 50) }, async () => {
       for (const { command, delayMs } of plan) await killDuring(command, victim, delayMs);
       const said = plan.map(({ command, delayMs }) => `${command} after ${delayMs} ms`).join(", ");
       report(`kill -9 of the ${victim}, ${rounds} rounds as before, seed ${seed}`, said);

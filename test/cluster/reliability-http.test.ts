@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { randomFrom } from "#base/random-inputs.fake.ts";
+import { countOf, patience } from "#test/rounds.ts";
 import * as layout from "#testbed/layout.ts";
 import { Lab, apply, field, fixture, kubectl, report, rolledOut, until, webApp } from "./lab.ts";
 import { Load, countByWho, failures, type Call } from "./load.ts";
@@ -46,8 +47,8 @@ describe.each([
   { way: "port take-over", webTarget: "http", rawTarget: "tcp" },
   { way: "redirect", webTarget: 8000, rawTarget: 7000 },
 ])("attach and detach by $way under load", ({ way, webTarget, rawTarget }) => {
-  const rounds = 7;
-  test(`lose no request and reset no connection, ${rounds} cycles`, { timeout: 600_000 }, async () => {
+  const rounds = countOf(7, 70);
+  test(`lose no request and reset no connection, ${rounds} cycles`, { timeout: patience(600_000, 7, 70) }, async () => {
     await apply(namespace, ...webApp({ name: "web", ...webPort(webTarget) }));
     await apply(namespace, ...webApp({ name: "raw", ...echoApp(rawTarget) }));
     await rolledOut(namespace, "deployment/web", "deployment/raw");
@@ -115,7 +116,7 @@ describe.each([
 });
 
 describe("kill -9 of the laptop's daemon under HTTP load", () => {
-  const rounds = 5;
+  const rounds = countOf(5, 50);
   const limitMs = 500;
   /** Tells a busy machine from a slow product: what nineteen of twenty calls stayed below before the kill. */
   const usualMs = (calls: readonly Call[], killedMs: number): number => {
@@ -123,7 +124,7 @@ describe("kill -9 of the laptop's daemon under HTTP load", () => {
     return before.toSorted((a, b) => a - b)[Math.floor(before.length * 0.95)] ?? 0;
   };
   const text = `the application answers within ${limitMs} ms`;
-  test(`loses no request, and ${text}, ${rounds} rounds`, async () => {
+  test(`loses no request, and ${text}, ${rounds} rounds`, { timeout: patience(180_000, 5, 50) }, async () => {
     await apply(namespace, ...webApp({ name: "killed" }));
     await rolledOut(namespace, "deployment/killed");
     await using server = lab.spawn(fixture("laptop-server.mjs", "18832"));

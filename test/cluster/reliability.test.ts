@@ -1,6 +1,7 @@
 // TARGETS' reliability table, the rows of the intercept path: no request is lost by a first attach and its undo, nor by
 // a release during an intercept. The rows of what breaks are in reliability-*.test.ts.
 import { describe, expect, test } from "vitest";
+import { countOf, patience } from "#test/rounds.ts";
 import { Lab, apply, field, fixture, kubectl, rolledOut, toolsImage, until, webApp, report } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
 import { stage } from "./stage.ts";
@@ -14,8 +15,8 @@ const releasedImage = toolsImage.replace("docker.io/", "");
 stage([lab], namespace);
 
 describe("a first attach to three replicas, and its undo", () => {
-  const rounds = 2;
-  test(`lose no request, ${rounds} rounds`, async () => {
+  const rounds = countOf(2, 20);
+  test(`lose no request, ${rounds} rounds`, { timeout: patience(180_000, 2, 20) }, async () => {
     await apply(namespace, ...webApp({ name: "web", replicas: 3 }));
     await rolledOut(namespace, "deployment/web");
     const load = await Load.start({ namespace, target: `http://web.${namespace}/`, perSecond: 50 });

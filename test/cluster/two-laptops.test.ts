@@ -1,13 +1,15 @@
 // TARGETS' row "two laptops": attaching to the same workload at the same moment makes one rollout at most, and a release
 // made meanwhile stays when everything is uninstalled.
 import { describe, expect, test } from "vitest";
+import { countOf, patience } from "#test/rounds.ts";
 import { Lab, apply, field, fixture, kubectl, rolledOut, webApp, report } from "./lab.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-two";
 const labs = [1, 2].map((laptop) => new Lab({ managerNamespace: "it-manager", laptop: laptop as 1 | 2 }));
 const [one, two] = labs as [Lab, Lab];
-const rounds = 2;
+const rounds = countOf(2, 20);
+const timeout = patience(180_000, 2, 20);
 
 stage(labs, namespace);
 
@@ -27,25 +29,29 @@ async function replicaSets(name: string): Promise<number> {
 }
 
 describe("two laptops that attach at the same moment", () => {
-  test(`to the same port: one gets it, the other the conflict by name, one rollout, ${rounds} rounds`, async () => {
-    await Promise.all(labs.map((lab) => lab.ok("connect", "-n", namespace)));
-    for (let round = 1; round <= rounds; round += 1) {
-      const name = `same${round}`;
-      await apply(namespace, ...webApp({ name }));
-      await rolledOut(namespace, `deployment/${name}`);
-      const startMs = performance.now();
-      const results = await Promise.all(labs.map((lab) => lab.cli(["intercept", name, "--port", "18200"])));
-      report("two laptops, same port", { round, tookMs: Math.round(performance.now() - startMs) });
-      expect(results.map(({ code }) => code).toSorted((a, b) => a - b)).toEqual([0, 1]);
-      const loser = results.find(({ code }) => code === 1);
-      expect(loser?.stderr).toMatch(
-        /^telepresence: error: port 8000\/tcp of Deployment same\d is intercepted by dev@\S+ \(intercept "same\d", since \d+ s\); ask dev@\S+ to leave it\n$/,
-      );
-      expect(await replicaSets(name)).toBe(2); // before and after: one rollout
-      await Promise.all(labs.map((lab) => lab.cli(["leave", name])));
-    }
-  });
-  test(`to two ports of one workload: both have theirs, one rollout, ${rounds} rounds`, async () => {
+  test(
+    `to the same port: one gets it, the other the conflict by name, one rollout, ${rounds} rounds`,
+    { timeout },
+    async () => {
+      await Promise.all(labs.map((lab) => lab.ok("connect", "-n", namespace)));
+      for (let round = 1; round <= rounds; round += 1) {
+        const name = `same${round}`;
+        await apply(namespace, ...webApp({ name }));
+        await rolledOut(namespace, `deployment/${name}`);
+        const startMs = performance.now();
+        const results = await Promise.all(labs.map((lab) => lab.cli(["intercept", name, "--port", "18200"])));
+        report("two laptops, same port", { round, tookMs: Math.round(performance.now() - startMs) });
+        expect(results.map(({ code }) => code).toSorted((a, b) => a - b)).toEqual([0, 1]);
+        const loser = results.find(({ code }) => code === 1);
+        expect(loser?.stderr).toMatch(
+          /^telepresence: error: port 8000\/tcp of Deployment same\d is intercepted by dev@\S+ \(intercept "same\d", since \d+ s\); ask dev@\S+ to leave it\n$/,
+        );
+        expect(await replicaSets(name)).toBe(2); // before and after: one rollout
+        await Promise.all(labs.map((lab) => lab.cli(["leave", name])));
+      }
+    },
+  );
+  test(`to two ports of one workload: both have theirs, one rollout, ${rounds} rounds`, { timeout }, async () => {
     await using serverOne = one.spawn(fixture("laptop-server.mjs", "18201", "first"));
     await using serverTwo = two.spawn(fixture("laptop-server.mjs", "18201", "second"));
     await Promise.all([serverOne.says("listens on"), serverTwo.says("listens on")]);

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as cluster from "#testbed/cluster.ts";
 import { checkoutRoot, laptopAddresses } from "#testbed/layout.ts";
+import { soaking } from "#test/rounds.ts";
 import { Lab, apply, fixture, report, rolledOut, service, toolsImage, until, webApp, type Running } from "./lab.ts";
 import { startRawStream } from "./raw-stream.ts";
 import { stage } from "./stage.ts";
@@ -53,8 +54,10 @@ async function daemonPid(): Promise<number> {
 }
 
 /** What happens, for how long, and how soon both streams must go on afterwards where that was ever too late. */
-const faults: readonly [what: string, fault: () => Promise<() => Promise<void>>, ms: number, limitMs?: number][] = [
-  ["the wire is down", async () => (await cluster.cutWire(), () => cluster.restoreWire()), 5000],
+type Fault = readonly [what: string, fault: () => Promise<() => Promise<void>>, ms: number, limitMs?: number];
+const downMs = soaking ? [5000, 30_000, 100_000] : [5000];
+const faults: readonly Fault[] = [
+  ...downMs.map((ms): Fault => ["the wire is down", async () => (await cluster.cutWire(), cluster.restoreWire), ms]),
   ["the network swallows everything", async () => (await cluster.blackHole(), () => cluster.restoreWire()), 8000],
   [
     "the laptop gets another address",
@@ -69,68 +72,78 @@ const faults: readonly [what: string, fault: () => Promise<() => Promise<void>>,
       process.kill(pid, "SIGSTOP");
       return async () => void process.kill(pid, "SIGCONT");
     },
-    8000,
+    soaking ? 100_000 : 8000,
+  ],
+  [
+    "the API server is restarted",
+    async () => (await cluster.restartApiServer("SIGKILL"), async () => undefined),
+    0,
+    3000,
   ],
 ];
 
-test("an SSH-like stream and a download go on, byte-exact, through every fault", { timeout: 240_000 }, async () => {
-  const script = readFileSync(join(import.meta.dirname, "fixtures/source.mjs"), "utf8");
-  const container = {
-    name: "source",
-    image: toolsImage,
-    imagePullPolicy: "IfNotPresent",
-    command: ["node", "--input-type=module", "-e", script],
-    readinessProbe: { tcpSocket: { port: 9000 }, periodSeconds: 1 },
-  };
-  const labels = { app: "source" };
-  const spec = {
-    selector: { matchLabels: labels },
-    template: { metadata: { labels }, spec: { containers: [container] } },
-  };
-  await apply(
-    namespace,
-    { apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "source" }, spec },
-    service("source", [{ name: "blocks", port: 9000 }]),
-    ...webApp({ name: "raw", ...echoApp }),
-  );
-  await rolledOut(namespace, "deployment/source", "deployment/raw");
-  await lab.ok("connect", "-n", namespace);
-  await using _echo = lab.spawn(["env", "PORT=18790", "python3", join(checkoutRoot, "testbed/samples/echo.py")]);
-  await until("the laptop's echo", async () => (await lab.sh("ss -Hltn sport = :18790")).stdout !== "");
-  await lab.ok("intercept", "raw", "--port", "18790");
-  const caller = await startRawStream(namespace, `raw.${namespace}:7000`);
-  await until("the caller at the laptop's process", async () => {
-    return (await lab.sh("ss -Htn state established sport = :18790")).stdout !== "";
-  });
-  await using program = lab.spawn(fixture("wire-streams.mjs", "echo.default:7000", `source.${namespace}:9000`));
-  const latest = (): Said | undefined => said(program).at(-1);
-  const grows = async (): Promise<void> => {
-    const before = latest();
-    await until("both streams going on", async () => {
-      const now = latest();
-      if (now !== undefined && now.errors.length > 0) throw new Error(now.errors.join(", "));
-      return (now?.bytes ?? 0) > (before?.bytes ?? 0) + 500_000 && (now?.echoed ?? 0) > (before?.echoed ?? 0) + 5;
+test(
+  "an SSH-like stream and a download go on, byte-exact, through every fault",
+  { timeout: soaking ? 900_000 : 240_000 },
+  async () => {
+    const script = readFileSync(join(import.meta.dirname, "fixtures/source.mjs"), "utf8");
+    const container = {
+      name: "source",
+      image: toolsImage,
+      imagePullPolicy: "IfNotPresent",
+      command: ["node", "--input-type=module", "-e", script],
+      readinessProbe: { tcpSocket: { port: 9000 }, periodSeconds: 1 },
+    };
+    const labels = { app: "source" };
+    const spec = {
+      selector: { matchLabels: labels },
+      template: { metadata: { labels }, spec: { containers: [container] } },
+    };
+    await apply(
+      namespace,
+      { apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "source" }, spec },
+      service("source", [{ name: "blocks", port: 9000 }]),
+      ...webApp({ name: "raw", ...echoApp }),
+    );
+    await rolledOut(namespace, "deployment/source", "deployment/raw");
+    await lab.ok("connect", "-n", namespace);
+    await using _echo = lab.spawn(["env", "PORT=18790", "python3", join(checkoutRoot, "testbed/samples/echo.py")]);
+    await until("the laptop's echo", async () => (await lab.sh("ss -Hltn sport = :18790")).stdout !== "");
+    await lab.ok("intercept", "raw", "--port", "18790");
+    const caller = await startRawStream(namespace, `raw.${namespace}:7000`);
+    await until("the caller at the laptop's process", async () => {
+      return (await lab.sh("ss -Htn state established sport = :18790")).stdout !== "";
     });
-  };
-  await grows();
-  for (const [what, fault, ms, limitMs = 5000] of faults) {
-    const undo = await fault();
-    await sleep(ms);
-    const backMs = Date.now();
-    await undo();
+    await using program = lab.spawn(fixture("wire-streams.mjs", "echo.default:7000", `source.${namespace}:9000`));
+    const latest = (): Said | undefined => said(program).at(-1);
+    const grows = async (): Promise<void> => {
+      const before = latest();
+      await until("both streams going on", async () => {
+        const now = latest();
+        if (now !== undefined && now.errors.length > 0) throw new Error(now.errors.join(", "));
+        return (now?.bytes ?? 0) > (before?.bytes ?? 0) + 500_000 && (now?.echoed ?? 0) > (before?.echoed ?? 0) + 5;
+      });
+    };
     await grows();
-    const goOnAfterMs = Date.now() - backMs;
-    report(`streams while ${what} for ${ms} ms`, { goOnAfterMs, ...latest() });
-    expect(goOnAfterMs).toBeLessThan(limitMs);
-    const { opened, errors } = await caller();
-    report(`a caller while ${what}`, { opened, errors });
-    expect(errors).toEqual([]);
-    expect(latest()?.errors).toEqual([]);
-  }
-  program.child.stdin?.write("end\n");
-  await program.says('"over":true');
-  const end = latest();
-  expect(end?.errors).toEqual([]);
-  expect(end?.echoed).toBe(end?.sent);
-  expect(await lab.ok("status")).toContain("Connected");
-});
+    for (const [what, fault, ms, limitMs = 5000] of faults) {
+      const undo = await fault();
+      await sleep(ms);
+      const backMs = Date.now();
+      await undo();
+      await grows();
+      const goOnAfterMs = Date.now() - backMs;
+      report(`streams while ${what} for ${ms} ms`, { goOnAfterMs, ...latest() });
+      expect(goOnAfterMs).toBeLessThan(limitMs);
+      const { opened, errors } = await caller();
+      report(`a caller while ${what}`, { opened, errors });
+      expect(errors).toEqual([]);
+      expect(latest()?.errors).toEqual([]);
+    }
+    program.child.stdin?.write("end\n");
+    await program.says('"over":true');
+    const end = latest();
+    expect(end?.errors).toEqual([]);
+    expect(end?.echoed).toBe(end?.sent);
+    expect(await lab.ok("status")).toContain("Connected");
+  },
+);

@@ -7,10 +7,11 @@ import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import { ask, never, tcpServer, tick } from "#test/flow/manager/harness.ts";
+import { countOf, patience } from "#test/rounds.ts";
 import { lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
 
 /** Connections each way, a multiple of 60, with a twentieth as many intercepts; `npm run check` makes fewer. */
-const cycles = Number(process.env["LEAK_CYCLES"] ?? 1020);
+const cycles = Number(process.env["LEAK_CYCLES"] ?? countOf(1020, 20_040));
 const within = { timeout: 10_000 };
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;
@@ -41,7 +42,7 @@ async function inTurns(count: number, atOnce: number, run: (index: number) => Pr
 
 test(
   `${cycles} connections each way and ${cycles / 20} intercepts leave nothing in manager, agent and daemon`,
-  { timeout: 90_000 },
+  { timeout: patience(90_000, 1020, 20_040) },
   async () => {
     const { cluster, session, processPort } = await lab(["hello-1", "hello-2"]);
     const port = portOf(cluster.agents.get("hello-1"));
