@@ -1,6 +1,7 @@
 // `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run.
 import { benchAgent } from "./agent.ts";
 import { benchAttach } from "./attach.ts";
+import { benchManager } from "./manager.ts";
 import { benchProduct } from "./product.ts";
 import { benchTunnel } from "./tunnel.ts";
 import type { Report } from "./results.ts";
@@ -8,6 +9,7 @@ import type { Report } from "./results.ts";
 const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   agent: benchAgent,
   attach: benchAttach,
+  manager: benchManager,
   tunnel: benchTunnel,
   product: benchProduct,
 };
