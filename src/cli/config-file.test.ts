@@ -36,7 +36,14 @@ intercept: {defaultPort: 9000}
 routing: {alsoProxySubnets: [10.1.0.0/16], neverProxySubnets: [], virtualSubnet: 246.0.0.0/8, autoResolveConflicts: false}
 timeouts: {clusterConnect: 5, trafficManagerConnect: 1m30s, agentInstall: 2m}
 grpc: {maxReceiveSize: 4Mi}
-dns: {lookupTimeout: 4s}
+dns:
+  includeSuffixes: [.corp]
+  excludeSuffixes: [.com]
+  excludes: [printer]
+  mappings: [{name: db, aliasFor: postgres.data}]
+  lookupTimeout: 8s
+  localIP: 192.0.2.53
+  recursionCheck: true
 `;
     expect(await readConfigFile(write(text), true)).toEqual({
       registry: "reg.example/team",
@@ -51,7 +58,15 @@ dns: {lookupTimeout: 4s}
       defaultPort: 9000,
       connectTimeoutMs: 95_000,
       interceptTimeoutMs: 150_000,
-      withoutEffect: ["grpc.maxReceiveSize", "dns.lookupTimeout"],
+      dns: {
+        includeSuffixes: [".corp"],
+        excludeSuffixes: [".com"],
+        excludes: ["printer"],
+        mappings: [{ name: "db", aliasFor: "postgres.data" }],
+        lookupTimeoutMs: 8000,
+        localAddresses: ["192.0.2.53"],
+      },
+      withoutEffect: ["grpc.maxReceiveSize", "dns.recursionCheck"],
     });
   });
 });

@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { AppError } from "#base/error.ts";
+import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
 import { nearestName } from "./nearest.ts";
 
@@ -17,6 +18,7 @@ export interface ClientConfig {
   /** `off`, when what collides is to be refused. */
   readonly vnat?: readonly string[];
   readonly virtualSubnet?: string;
+  readonly dns?: DnsWishes;
   readonly defaultPort?: number;
   readonly agent?: AgentMode;
   /** Upper bounds of the calls to the daemon. */
@@ -86,13 +88,14 @@ const keys: Readonly<Record<string, Readonly<Record<string, Reader | undefined>>
   },
   logLevels: { userDaemon: undefined, rootDaemon: undefined, kubeAuthDaemon: undefined, cli: undefined },
   dns: {
-    localAddresses: undefined,
-    localIP: undefined,
-    excludeSuffixes: undefined,
-    includeSuffixes: undefined,
-    excludes: undefined,
-    mappings: undefined,
-    lookupTimeout: undefined,
+    localAddresses: readTexts,
+    localIP: readText,
+    excludeSuffixes: readTexts,
+    includeSuffixes: readTexts,
+    excludes: readTexts,
+    mappings: readMappings,
+    lookupTimeout: readDuration,
+    remoteIP: undefined,
     recursionCheck: undefined,
     useComplexLookup: undefined,
   },
@@ -179,12 +182,27 @@ function assemble(values: ReadonlyMap<string, unknown>, withoutEffect: readonly 
     ...put("neverProxy", "routing.neverProxySubnets"),
     ...(values.get("routing.autoResolveConflicts") === false ? { vnat: ["off"] } : {}),
     ...put("virtualSubnet", "routing.virtualSubnet"),
+    ...assembleDns(values),
     ...put("defaultPort", "intercept.defaultPort"),
     ...put("agent", "intercept.agent"),
     ...sum("connectTimeoutMs", [values.get("timeouts.clusterConnect"), values.get("timeouts.trafficManagerConnect")]),
     ...sum("interceptTimeoutMs", [values.get("timeouts.agentInstall"), values.get("timeouts.intercept")]),
     withoutEffect,
   };
+}
+
+function assembleDns(values: ReadonlyMap<string, unknown>): Pick<ClientConfig, "dns"> {
+  const localIp = values.get("dns.localIP");
+  const dns = {
+    includeSuffixes: values.get("dns.includeSuffixes"),
+    excludeSuffixes: values.get("dns.excludeSuffixes"),
+    excludes: values.get("dns.excludes"),
+    mappings: values.get("dns.mappings"),
+    lookupTimeoutMs: values.get("dns.lookupTimeout"),
+    localAddresses: values.get("dns.localAddresses") ?? (localIp === undefined ? undefined : [localIp]),
+  };
+  const set = Object.entries(dns).filter(([, value]) => value !== undefined);
+  return set.length === 0 ? {} : { dns: Object.fromEntries(set) as DnsWishes };
 }
 
 /** The original bounds two phases that are one call here; one that is not set keeps its default of 2.20. */
@@ -225,6 +243,17 @@ function readText(value: unknown, key: string): string {
 function readTexts(value: unknown, key: string): readonly string[] {
   if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value;
   throw invalid(`${key} is ${describe(value)}, expected a list of texts`);
+}
+
+function readMappings(value: unknown, key: string): NonNullable<DnsWishes["mappings"]> {
+  if (!Array.isArray(value)) throw invalid(`${key} is ${describe(value)}, expected a list of name and aliasFor`);
+  return (value as readonly unknown[]).map((item, index) => {
+    const at = `${key}[${index}]`;
+    if (!isFields(item)) throw invalid(`${at} is ${describe(item)}, expected name and aliasFor`);
+    const other = Object.keys(item).find((name) => !["name", "aliasFor"].includes(name));
+    if (other !== undefined) throw invalid(`${at} has the unknown key ${other}, expected name and aliasFor`);
+    return { name: readText(item["name"], `${at}.name`), aliasFor: readText(item["aliasFor"], `${at}.aliasFor`) };
+  });
 }
 
 function readBoolean(value: unknown, key: string): boolean {

@@ -102,6 +102,7 @@ export function connectOptions(
     neverProxy: copy(flags.neverProxy ?? config.neverProxy),
     vnat: copy(flags.vnat ?? config.vnat),
     virtualSubnet: config.virtualSubnet,
+    dns: config.dns,
     via: viaWorkload(flags.via),
     transport: transportWish(given(flags.transport)),
     direct: directWish(given(flags.direct)),

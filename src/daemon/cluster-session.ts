@@ -16,10 +16,12 @@ import { loadTarget } from "#kube/config.ts";
 import { namespaces, services } from "#kube/objects.ts";
 import type { KubeTarget } from "#kube/target.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
+import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { managerAgentPort } from "#wire/manager-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import { restoreLeft } from "./replaced-containers.ts";
 import type { DnsConfig } from "./dns/names.ts";
+import { mergeWishes, withLocalAddresses } from "./dns/wishes.ts";
 import { ClusterNames } from "./cluster-names.ts";
 import { findReached, keepsOwnWay, nothingReached } from "#daemon/routing/already-reached.ts";
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
@@ -64,7 +66,7 @@ const doorMs = 1000;
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
   const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
-  const { via, managerNamespace, virtualSubnet, rootless, transport, direct } = options;
+  const { via, managerNamespace, virtualSubnet, rootless, transport, direct, dns } = options;
   const { contextName, server, namespace, impersonate } = target;
   const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
   return JSON.stringify([
@@ -80,6 +82,7 @@ export async function identifyTarget(options: ConnectOptions): Promise<string> {
     rootless,
     transport,
     direct,
+    dns,
   ]);
 }
 
@@ -240,17 +243,20 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   const known = { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current };
   const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
   const via = await openVia(step);
+  const wishes = mergeWishes(extension.dns, options.dns ?? {});
   const common = {
     session: via?.session ?? first.session,
     exchange: (message: Uint8Array, exchangeSignal: AbortSignal) =>
       via === undefined ? exchangeDns(link, message, exchangeSignal) : via.exchange(message, exchangeSignal),
     names: {
-      ...planNames(kube.target),
+      ...namesOf(wishes),
+      namespace: kube.target.namespace,
       clusterDomain: dns.clusterDomain,
       namespaces: withOwn(known.namespaces),
       services: known.services,
     },
-    resolver,
+    lookupTimeoutMs: wishes.lookupTimeoutMs,
+    resolver: withLocalAddresses(resolver, wishes),
     ranges: known.ranges,
     routing: {
       also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
@@ -268,7 +274,8 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
       ? await RootlessNetwork.open({ ...common, proxy: options.rootless?.proxy }, signal)
       : await LaptopNetwork.open({ ...common, helper, reached }, signal);
   const isOwn = (device: string): boolean => device === network.deviceName;
-  const onResolver = (changed: HostResolver): void => scope.background("resolver", network.setResolver(changed));
+  const onResolver = (changed: HostResolver): void =>
+    scope.background("resolver", network.setResolver(withLocalAddresses(changed, wishes)));
   const resolverWatch = scope.use(new ResolverWatch({ known: resolver, onChange: onResolver, clock, log }));
   const onWayChange = (): void => {
     link.recheck();
@@ -291,13 +298,12 @@ async function openVia({ options, access, kube, scope, context, progress, signal
 }
 
 /** What of the names is settled at `connect`. */
-function planNames({ namespace, extension }: KubeTarget): Omit<DnsConfig, "clusterDomain" | "namespaces"> {
-  const { includeSuffixes, excludeSuffixes, excludes } = extension.dns;
+function namesOf({ includeSuffixes, excludeSuffixes, excludes, mappings }: DnsWishes): Partial<DnsConfig> {
   return {
-    namespace,
-    includeSuffixes,
-    excludes,
-    ...(excludeSuffixes.length === 0 ? {} : { excludeSuffixes }),
+    ...(includeSuffixes && { includeSuffixes }),
+    ...(excludeSuffixes && { excludeSuffixes }),
+    ...(excludes && { excludes }),
+    ...(mappings && { mappings }),
   };
 }
 

@@ -15,6 +15,7 @@ import type { Reached } from "#daemon/routing/already-reached.ts";
 import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { planDeviceAddresses, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
 import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.ts";
+import { defaultLookupTimeoutMs } from "./dns/cluster.ts";
 import { checkName, defaultExcludeSuffixes, routingDomains, searchDomain, type DnsConfig } from "./dns/names.ts";
 import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
@@ -32,6 +33,7 @@ export interface LaptopNetworkOptions {
   /** One DNS message to the cluster's resolver and back. */
   readonly exchange: (message: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
   readonly names: DnsConfig;
+  readonly lookupTimeoutMs?: number | undefined;
   /** The host's own resolvers, and how names reach us. */
   readonly resolver: HostResolver;
   readonly ranges: Ranges;
@@ -169,6 +171,9 @@ export class LaptopNetwork implements SessionNetwork {
         clusterDomain: names.clusterDomain,
         excludeSuffixes: [...(names.excludeSuffixes ?? defaultExcludeSuffixes)],
         includeSuffixes: [...(names.includeSuffixes ?? [])],
+        excludes: [...(names.excludes ?? [])],
+        mappings: [...(names.mappings ?? [])],
+        lookupTimeoutMs: this.#options.lookupTimeoutMs ?? defaultLookupTimeoutMs,
         ...(dnsError === undefined ? {} : { error: dnsError }),
       },
       routing: this.#routes.status(),
@@ -210,6 +215,7 @@ export class LaptopNetwork implements SessionNetwork {
       config: { ...this.#options.names, subnets: this.#routes.ranges },
       exchange: this.#options.exchange,
       onAddresses: (answered) => this.#routes.cover(answered),
+      lookupTimeoutMs: this.#options.lookupTimeoutMs,
       clock,
       log,
       signal: this.#scope.signal,

@@ -124,6 +124,7 @@ export class RootlessNetwork implements SessionNetwork {
         config: { ...this.#options.names, subnets: this.#routes.ranges },
         exchange: this.#options.exchange,
         onAddresses: (answered) => this.#routes.cover(answered),
+        lookupTimeoutMs: this.#options.lookupTimeoutMs,
         clock,
         log,
         signal: this.#scope.signal,

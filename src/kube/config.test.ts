@@ -32,7 +32,7 @@ clusters:
         also-proxy: [10.0.0.0/8]
         never-proxy: [10.1.0.0/16]
         manager: {namespace: tools}
-        dns: {include-suffixes: [.lan], exclude-suffixes: [.com], lookup-timeout: 30s}
+        dns: {include-suffixes: [.lan], exclude-suffixes: [.com], local-ip: 192.0.2.53, mappings: [{name: a, alias-for: b}, c], lookup-timeout: 30s}
 - name: kind
   cluster:
     server: 127.0.0.1:6443
@@ -75,7 +75,13 @@ describe("planTarget()", () => {
       managerNamespace: "tools",
       alsoProxy: ["10.0.0.0/8"],
       neverProxy: ["10.1.0.0/16"],
-      dns: { includeSuffixes: [".lan"], excludeSuffixes: [".com"], lookupTimeoutMs: 30_000 },
+      dns: {
+        includeSuffixes: [".lan"],
+        excludeSuffixes: [".com"],
+        localAddresses: ["192.0.2.53"],
+        mappings: [{ name: "a", aliasFor: "b" }],
+        lookupTimeoutMs: 30_000,
+      },
     });
     const newer = main.replace(
       /extension:\n[^]*?lookup-timeout: 30s\}/,

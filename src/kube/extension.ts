@@ -44,10 +44,23 @@ export function parseExtension(cluster: Fields): ClusterExtension {
       includeSuffixes: textList(pick(dns, "include-suffixes", "includeSuffixes")),
       excludeSuffixes: textList(pick(dns, "exclude-suffixes", "excludeSuffixes")),
       excludes: textList(dns["excludes"]),
-      localIp: text(pick(dns, "local-ip", "localIP", "localIp")),
+      mappings: mappings(dns["mappings"]),
+      localAddresses: [
+        ...textList(pick(dns, "local-addresses", "localAddresses")),
+        ...textList([text(pick(dns, "local-ip", "localIP", "localIp"))]),
+      ],
       lookupTimeoutMs: lookupTimeout === undefined ? undefined : parseDurationMs(lookupTimeout),
     },
   };
+}
+
+function mappings(value: unknown): ClusterExtension["dns"]["mappings"] {
+  if (!Array.isArray(value)) return [];
+  return (value as readonly unknown[]).filter(isFields).flatMap((item) => {
+    const name = text(item["name"]);
+    const aliasFor = text(pick(item, "aliasFor", "alias-for"));
+    return name === undefined || aliasFor === undefined ? [] : [{ name, aliasFor }];
+  });
 }
 
 function section(root: Fields, key: string): Fields {

@@ -47,7 +47,9 @@ export interface ClusterExtension {
     readonly includeSuffixes: readonly string[];
     readonly excludeSuffixes: readonly string[];
     readonly excludes: readonly string[];
-    readonly localIp: string | undefined;
+    readonly mappings: readonly { readonly name: string; readonly aliasFor: string }[];
+    /** Nameservers to ask in place of the laptop's. */
+    readonly localAddresses: readonly string[];
     readonly lookupTimeoutMs: number | undefined;
   };
 }

@@ -159,6 +159,11 @@ export function rcodeOf(message: Uint8Array): number {
   return (message[3] ?? 0) & 0x0f;
 }
 
+/** Whether the sender had more to say than fits into its datagram. */
+export function isTruncated(message: Uint8Array): boolean {
+  return (word(message, 2) & flags.truncated) !== 0;
+}
+
 /** `10.96.0.10` or `fd00::a` of an A or AAAA record's data, as bytes. */
 export function addressOf(record: DnsRecord): Uint8Array | undefined {
   if (record.type === dnsTypes.a && record.data.length === 4) return record.data;

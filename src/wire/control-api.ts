@@ -1,6 +1,7 @@
 // CLI ↔ user daemon (PROTOCOL §8.4): JSON-RPC over a Unix socket 0600 whose peer is checked by SO_PEERCRED.
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
+import { dnsWishesSchema } from "./dns-wishes.ts";
 import { ingestInfoSchema } from "./ingest.ts";
 import { interceptTlsSchema } from "./intercept-tls.ts";
 import { kubeFlagsSchema } from "./kube-flags.ts";
@@ -46,6 +47,8 @@ export const connectOptionsSchema = z.object({
   vnat: z.array(z.string().max(64)).max(1000).optional(),
   /** Where those other addresses are taken from. */
   virtualSubnet: z.string().max(64).optional(),
+  /** Of config.yml; the kubeconfig's extension goes before them. */
+  dns: dnsWishesSchema.optional(),
   /** Connections and look-ups leave from a pod of this workload, of the connection's namespace. */
   via: z.object({ name, kind: z.enum(workloadKinds).optional() }).optional(),
   /** Container image of manager and agents; the built-in reference when absent. */
@@ -129,6 +132,9 @@ export const daemonStatusSchema = z.object({
       clusterDomain: z.string(),
       excludeSuffixes: z.array(z.string()),
       includeSuffixes: z.array(z.string()),
+      excludes: z.array(z.string()).optional(),
+      mappings: z.array(z.object({ name: z.string(), aliasFor: z.string() })).optional(),
+      lookupTimeoutMs: z.number().optional(),
       error: z.string().optional(),
     })
     .optional(),

@@ -185,6 +185,12 @@ function dnsLines(dns: NonNullable<DaemonStatus["dns"]>): readonly string[] {
     { key: "Exclude suffixes", value: bracket(dns.excludeSuffixes) },
     { key: "Include suffixes", value: bracket(dns.includeSuffixes) },
   ];
+  if (dns.excludes?.length) pairs.push({ key: "Excludes", value: bracket(dns.excludes) });
+  if (dns.mappings?.length) {
+    const mappings = dns.mappings.map(({ name, aliasFor }) => `${name}: ${aliasFor}`);
+    pairs.push({ key: "Mappings", value: `[${mappings.join(", ")}]` });
+  }
+  if (dns.lookupTimeoutMs !== undefined) pairs.push({ key: "Timeout", value: `${dns.lookupTimeoutMs / 1000}s` });
   if (dns.error !== undefined) pairs.push({ key: "Error", value: dns.error });
   return formatKeyValues(pairs, 0);
 }
@@ -311,6 +317,9 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
       cluster_domain: dns.clusterDomain,
       exclude_suffixes: omitEmpty(dns.excludeSuffixes),
       include_suffixes: omitEmpty(dns.includeSuffixes),
+      excludes: omitEmpty(dns.excludes),
+      mappings: omitEmpty(dns.mappings),
+      lookup_timeout: dns.lookupTimeoutMs && dns.lookupTimeoutMs * nanosecondsPerMs,
     },
     subnets: omitEmpty(routing?.subnets),
     also_proxy_subnets: omitEmpty(routing?.alsoProxy),
@@ -324,6 +333,9 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     reached_subnets: routing?.reached,
   };
 }
+
+/** Durations are whole nanoseconds, as Go has them. */
+const nanosecondsPerMs = 1_000_000;
 
 const omitEmpty = <T>(items: readonly T[] | undefined): readonly T[] | undefined =>
   items === undefined || items.length === 0 ? undefined : items;

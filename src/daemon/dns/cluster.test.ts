@@ -6,7 +6,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { dnsRcodes, dnsTypes } from "#packet/dns-message.ts";
-import { ClusterLookup, lookupTimeoutMs, type OnAddresses } from "./cluster.ts";
+import { ClusterLookup, defaultLookupTimeoutMs, type OnAddresses } from "./cluster.ts";
 
 type Records = Readonly<Record<string, dnsPacket.Answer[] | "nxdomain" | "servfail">>;
 
@@ -138,7 +138,7 @@ describe("lookUp()", () => {
     state.away = false;
     state.silent = true;
     const lookup = cluster.lookUp([first], dnsTypes.a);
-    await clock.advance(lookupTimeoutMs);
+    await clock.advance(defaultLookupTimeoutMs);
     expect(await lookup).toMatchObject({ rcode: dnsRcodes.servFail });
     expect(clock.pending).toBe(0);
   });

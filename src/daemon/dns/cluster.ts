@@ -36,8 +36,8 @@ const negativeTtlMs = 500;
 const maxCacheEntries = 4096;
 /** chosen: different questions under way at once. */
 const maxLookups = 2048;
-/** chosen: the whole expansion of one question. */
-export const lookupTimeoutMs = 4000;
+/** chosen: the whole expansion of one question, unless the user says otherwise. */
+export const defaultLookupTimeoutMs = 4000;
 /** chosen: what an answer waits for its routes. */
 const onAddressesTimeoutMs = 1000;
 
@@ -56,6 +56,7 @@ interface Cached {
 export interface ClusterOptions {
   readonly exchange: Exchange;
   readonly onAddresses?: OnAddresses | undefined;
+  readonly lookupTimeoutMs?: number | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -101,7 +102,7 @@ export class ClusterLookup {
   }
 
   async #run(key: string, candidates: readonly string[], kind: LookupKind): Promise<DnsAnswer> {
-    const { clock, log, signal } = this.#options;
+    const { clock, log, signal, lookupTimeoutMs = defaultLookupTimeoutMs } = this.#options;
     const generation = this.#generation;
     using limit = deadline(clock, lookupTimeoutMs, "a look-up in the cluster", signal);
     try {

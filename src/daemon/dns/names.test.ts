@@ -12,6 +12,10 @@ const config: DnsConfig = {
   services: ["web"],
   includeSuffixes: [".corp.example.com", "intern"],
   excludes: ["excluded.staging"],
+  mappings: [
+    { name: "Db.", aliasFor: "postgres.staging" },
+    { name: "wpad.mapped.example", aliasFor: "192.0.2.7" },
+  ],
   subnets: ["10.96.0.0/12", "10.244.0.0/16", "fd00:96::/112"].map((text) => parsePrefix(text)!),
 };
 const names = new Names(config);
@@ -19,6 +23,7 @@ const names = new Names(config);
 /** `→ candidate, candidate | otherwise`, or the kind. */
 function describeVerdict(name: string, type: number = dnsTypes.a): string {
   const verdict = names.classify(name, type);
+  if (verdict.kind === "alias") return `→ ${verdict.target}`;
   return verdict.kind === "cluster" ? `${verdict.candidates.join(", ")} | ${verdict.otherwise}` : verdict.kind;
 }
 
@@ -54,6 +59,11 @@ test.each([
   ["corp.example.com", "corp.example.com | missing"],
   ["example.intern", "example.intern | missing"],
   ["excluded.staging", "host"],
+  // the user's own, before everything else
+  ["db", "→ postgres.staging"],
+  ["db.tel2-search", "→ postgres.staging"],
+  ["wpad.mapped.example", "→ 192.0.2.7"],
+  ["x.db", "host"],
   // never
   ["wpad", "host"],
   ["wpad.corp.example.com", "host"],
@@ -138,6 +148,8 @@ test("systemd-resolved is told plain domains, each once, and suffixes are not cr
     "svc",
     "corp.example.com",
     "intern",
+    "db",
+    "wpad.mapped.example",
     "default",
     "staging",
     "kube-system",

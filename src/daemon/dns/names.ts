@@ -26,6 +26,8 @@ export interface DnsConfig {
   readonly excludeSuffixes?: readonly string[];
   /** Exact names that stay the host's. */
   readonly excludes?: readonly string[];
+  /** Names that stand for another name, or for an address. */
+  readonly mappings?: readonly { readonly name: string; readonly aliasFor: string }[];
   /** Pod and service ranges: reverse look-ups of their addresses are ours. */
   readonly subnets?: readonly Prefix[];
   /** Where the laptop sees addresses that are elsewhere in the cluster. */
@@ -46,6 +48,8 @@ export type Verdict =
   /** Ours, and certainly not there: nobody is asked. */
   | { readonly kind: "missing" }
   | { readonly kind: "check" }
+  /** The user's own: another name or an address. */
+  | { readonly kind: "alias"; readonly target: string }
   | {
       readonly kind: "cluster";
       /** Full names to ask for, in order, until one exists. */
@@ -80,6 +84,7 @@ export class Names {
   readonly #includes: readonly string[];
   readonly #excludes: readonly string[];
   readonly #excludedNames: ReadonlySet<string>;
+  readonly #aliases: ReadonlyMap<string, string>;
   readonly #subnets: readonly Prefix[];
   readonly #translation: Translation | undefined;
 
@@ -91,6 +96,7 @@ export class Names {
     this.#includes = [...(config.includeSuffixes ?? []).map(plain), this.#domain];
     this.#excludes = (config.excludeSuffixes ?? defaultExcludeSuffixes).map(plain);
     this.#excludedNames = new Set((config.excludes ?? []).map(plain));
+    this.#aliases = new Map((config.mappings ?? []).map(({ name, aliasFor }) => [plain(name), plain(aliasFor)]));
     this.#subnets = config.subnets ?? [];
     this.#translation = config.translation;
   }
@@ -101,16 +107,19 @@ export class Names {
     if (name === searchDomain) return missing;
     if (!endsIn(name, searchDomain)) return this.#classifyBare(name, type);
     const verdict = this.#classifyBare(name.slice(0, -searchDomain.length - 1), type);
+    if (verdict.kind === "alias") return verdict;
     // The search domain is ours alone: what is not in the cluster is nowhere.
     return verdict.kind === "cluster" ? { ...verdict, otherwise: "missing" } : missing;
   }
 
   #classifyBare(name: string, type: number): Verdict {
+    const alias = this.#aliases.get(name);
+    if (alias !== undefined) return { kind: "alias", target: alias };
     const labels = name.split(".");
     const inDomain = name === this.#domain || endsIn(name, this.#domain);
     if (isDiscovery(labels)) return inDomain ? missing : host;
     if (this.#excludedNames.has(name)) return host;
-    if (type === dnsTypes.ptr && endsIn(name, "arpa")) return this.#classifyReverse(name);
+    if (endsIn(name, "arpa")) return this.#classifyReverse(name);
     if (inDomain) return only(name);
     if (isLocalName(labels) || name === "") return host;
     return this.#classifyBySuffix(name) ?? this.#classifyShort(name, labels, type);
@@ -193,8 +202,9 @@ function reverseName(address: Uint8Array): string {
 
 /** What systemd-resolved is told to ask us for, as plain labels. resolvectl's limit is far above; the helper's is this. */
 export function routingDomains(config: DnsConfig): readonly string[] {
-  const { clusterDomain, namespaces, alsoNamespaces = [], includeSuffixes = [] } = config;
-  const domains = [clusterDomain, "svc", ...includeSuffixes, ...alsoNamespaces, ...namespaces].map(plain);
+  const { clusterDomain, namespaces, alsoNamespaces = [], includeSuffixes = [], mappings = [] } = config;
+  const mapped = mappings.map(({ name }) => name);
+  const domains = [clusterDomain, "svc", ...includeSuffixes, ...mapped, ...alsoNamespaces, ...namespaces].map(plain);
   return [...new Set(domains)].slice(0, maxRoutingDomains);
 }
 

@@ -2,18 +2,25 @@
 // takes the forwarding branch before anything of the cluster is touched.
 // @from daemon/dns/server.ts
 // @to daemon/dns/names.ts, daemon/dns/cluster.ts, daemon/dns/forward.ts
+import { randomInt } from "node:crypto";
+import { parseAddress } from "#packet/address.ts";
 import type { Translation } from "#packet/translation.ts";
 import {
   addressOf,
+  buildQuery,
   dnsClassIn,
   dnsHeaderBytes,
   dnsRcodes,
   dnsTypes,
+  encodeName,
   encodeReply,
+  isTruncated,
+  parseAnswer,
   parseQuery,
   rcodeOf,
   type DnsAnswer,
   type DnsQuery,
+  type DnsRecord,
 } from "#packet/dns-message.ts";
 import type { ClusterLookup } from "./cluster.ts";
 import type { Forwarder } from "./forward.ts";
@@ -44,6 +51,10 @@ const checkAnswer: DnsAnswer = {
 const noData: DnsAnswer = { rcode: dnsRcodes.noError, answers: [] };
 const nameError: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
 const failure: DnsAnswer = { rcode: dnsRcodes.servFail, answers: [] };
+/** chosen: names that stand for names that stand for names. */
+const maxAliases = 8;
+/** chosen: seconds that programs keep what the user has settled; as short as the cluster's own. */
+const aliasTtlSeconds = 4;
 /** protocol: no limit over TCP but the length field's. */
 const tcpLimitBytes = 65_535;
 
@@ -85,6 +96,7 @@ export class Resolve {
     if (this.#cluster.isEcho(query)) return reply(query, nameError, transport);
     const verdict = this.#judge(query);
     if (verdict.kind === "host") return this.#forward(query, message, transport);
+    if (verdict.kind === "alias") return reply(query, await this.#askAlias(verdict.target, query.type), transport);
     if (verdict.kind !== "cluster") {
       const known = verdict.kind === "check" && query.type === dnsTypes.a ? checkAnswer : noData;
       return reply(query, verdict.kind === "missing" ? nameError : known, transport);
@@ -113,9 +125,44 @@ export class Resolve {
   async ask(name: string, type: number): Promise<DnsAnswer | undefined> {
     const verdict = this.#names.classify(name.toLowerCase().replace(/\.$/, ""), type);
     if (verdict.kind === "missing") return nameError;
+    if (verdict.kind === "alias") return this.#askAlias(verdict.target, type);
     if (verdict.kind !== "cluster") return undefined;
     const answer = await this.#cluster.lookUp(verdict.candidates, type, verdict.foreign);
     return answer.rcode === dnsRcodes.noError || verdict.otherwise === "missing" ? answer : undefined;
+  }
+
+  /** An address as it is, a name with what is behind it, whoever knows that. */
+  async #askAlias(target: string, type: number, left = maxAliases): Promise<DnsAnswer> {
+    const address = parseAddress(target);
+    if (address !== undefined) {
+      const own = address.length === 4 ? dnsTypes.a : dnsTypes.aaaa;
+      const isAsked = type === own || type === dnsTypes.any;
+      return this.#seenHere({ rcode: dnsRcodes.noError, answers: isAsked ? [alias(own, address)] : [] });
+    }
+    const wire = encodeName(target);
+    const cname = alias(dnsTypes.cname, wire);
+    if (type === dnsTypes.cname) return { rcode: dnsRcodes.noError, answers: [cname] };
+    const behind = await this.#askBehind(target, type, left);
+    if (behind.rcode === dnsRcodes.servFail) return failure;
+    const answers = behind.answers.map((record) => ({ ...record, owner: record.owner ?? wire }));
+    return { rcode: behind.rcode, answers: [cname, ...answers] };
+  }
+
+  async #askBehind(target: string, type: number, left: number): Promise<DnsAnswer> {
+    const verdict = this.#names.classify(target, type);
+    if (verdict.kind === "alias") return left === 0 ? failure : this.#askAlias(verdict.target, type, left - 1);
+    const ours = await this.ask(target, type);
+    return ours === undefined ? this.#askHost(target, type) : this.#seenHere(ours);
+  }
+
+  /** A question of our own to the host's nameservers. */
+  async #askHost(name: string, type: number): Promise<DnsAnswer> {
+    const id = randomInt(0x10000);
+    const message = buildQuery(id, name, type);
+    this.stats.forwarded++;
+    let reply = await this.#forwarder.forward(message, "udp");
+    if (reply !== undefined && isTruncated(reply)) reply = await this.#forwarder.forward(message, "tcp");
+    return (reply && parseAnswer(reply, { id, name, type })) ?? failure;
   }
 
   #judge(query: DnsQuery): Verdict {
@@ -156,6 +203,10 @@ export class Resolve {
     this.stats.malformed++;
     return isQuery ? formatError(message) : undefined;
   }
+}
+
+function alias(type: number, data: Uint8Array): DnsRecord {
+  return { owner: undefined, type, class: dnsClassIn, ttlSeconds: aliasTtlSeconds, data };
 }
 
 function reply(query: DnsQuery, answer: DnsAnswer, transport: DnsTransport): Uint8Array {

@@ -17,6 +17,7 @@ export interface DnsOptions {
   readonly config: DnsConfig;
   readonly exchange: Exchange;
   readonly onAddresses?: OnAddresses;
+  readonly lookupTimeoutMs?: number | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -40,9 +41,9 @@ export interface Dns extends AsyncDisposable {
 }
 
 export async function startDns(options: DnsOptions): Promise<Dns> {
-  const { clock, log, signal, exchange, onAddresses } = options;
+  const { clock, log, signal, exchange, onAddresses, lookupTimeoutMs } = options;
   const forwarder = await Forwarder.start(clock, options.upstreams);
-  const cluster = new ClusterLookup({ exchange, onAddresses, clock, log, signal });
+  const cluster = new ClusterLookup({ exchange, onAddresses, lookupTimeoutMs, clock, log, signal });
   const resolve = new Resolve(options.config, cluster, forwarder);
   const server = new DnsServer((message, transport) => resolve.answer(message, transport), forwarder.sourcePorts, log);
   try {

@@ -13,9 +13,9 @@ import { silentLogger } from "#base/log.ts";
 import { DnsFrames, frameMessage } from "#daemon/dns/tcp-frames.ts";
 import { startDns, type Dns } from "#daemon/dns/start.ts";
 import { checkName, type DnsConfig } from "#daemon/dns/names.ts";
+import { askTcp, askUdp, decode, loopback, query } from "./client.ts";
 
 const config: DnsConfig = { clusterDomain: "cluster.local", namespace: "default", namespaces: ["default", "dev"] };
-const loopback = "127.0.0.1";
 const open: { close(): unknown }[] = [];
 afterEach(async () => {
   for (const thing of open.splice(0).reverse()) await thing.close();
@@ -66,8 +66,6 @@ async function nameserverOnAnyPort(reply: Reply, tcpReply: Reply): Promise<Names
   return { address: loopback, port, asked };
 }
 
-const query = (name: string, type: dnsPacket.RecordType = "A", id = 4711): Buffer =>
-  dnsPacket.encode({ type: "query", id, flags: dnsPacket.RECURSION_DESIRED, questions: [{ type, name }] });
 const respond = (bytes: Buffer, data: string | undefined, rcode = 0): Buffer => {
   const { id, questions } = dnsPacket.decode(bytes);
   const name = questions?.[0]?.name ?? "";
@@ -80,10 +78,6 @@ const respond = (bytes: Buffer, data: string | undefined, rcode = 0): Buffer => 
   });
 };
 const nxDomain: Reply = (bytes) => respond(bytes, undefined, 3);
-
-/** The library decodes the rcode's name too; its types do not say so. */
-const decode = (bytes: Buffer): dnsPacket.DecodedPacket & { readonly rcode: string } =>
-  dnsPacket.decode(bytes) as dnsPacket.DecodedPacket & { readonly rcode: string };
 
 /** A cluster that knows hello.default, and one with a long answer. */
 async function clusterExchange(message: Uint8Array): Promise<Uint8Array> {
@@ -119,32 +113,6 @@ async function start(upstreams: readonly Nameserver[], options: { clock?: Clock;
   });
   open.push(dns);
   return dns;
-}
-
-async function askUdp(dns: Dns, message: Uint8Array): Promise<Buffer> {
-  const socket = createSocket("udp4");
-  try {
-    socket.send(message, dns.addresses[0]!.port, loopback);
-    const [reply] = (await once(socket, "message")) as [Buffer];
-    return reply;
-  } finally {
-    socket.close();
-  }
-}
-
-async function askTcp(dns: Dns, messages: readonly Uint8Array[]): Promise<Buffer[]> {
-  const socket = connect(dns.addresses[0]!.port, loopback);
-  const frames = new DnsFrames();
-  const replies: Buffer[] = [];
-  for (const message of messages) {
-    // The length in pieces, as networks do.
-    const framed = frameMessage(message);
-    socket.write(framed.subarray(0, 1));
-    socket.write(framed.subarray(1));
-  }
-  socket.end();
-  for await (const bytes of socket) replies.push(...frames.push(bytes as Buffer).map((frame) => Buffer.from(frame)));
-  return replies;
 }
 
 describe("a name that is not ours", () => {
