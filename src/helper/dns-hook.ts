@@ -4,6 +4,7 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { exec, execOk } from "#host/exec.ts";
+import { forgetUdpFlows } from "#kernel/conntrack.ts";
 import { OwnedTable } from "#kernel/nftables.ts";
 import { dnsRedirect } from "#kernel/nft-rules.ts";
 import { parseAddress, prefixContains, sameAddress } from "#packet/address.ts";
@@ -53,19 +54,32 @@ export async function openDnsHook(hook: DnsHook, context: DnsHookContext): Promi
 
 function openRedirect(uid: number): OpenDnsHook {
   const table = asHookFailure(() => OwnedTable.open(`telepresence-${uid}`, ["output"]));
+  let hooked: readonly IpAddress[] = [];
   return {
     mode: "nft",
     replace: (hook) => {
       const { port, nameservers, upstreamSourcePorts } = hook as NftHook;
       const redirect = { port, nameservers: nameservers.map(checkNameserver), upstreamSourcePorts };
       asHookFailure(() => table.replaceRules("output", dnsRedirect(redirect)));
+      forgetLookUps([...hooked, ...redirect.nameservers]);
+      hooked = redirect.nameservers;
       return Promise.resolve();
     },
     close: () => {
       table[Symbol.dispose]();
+      forgetLookUps(hooked);
       return Promise.resolve();
     },
   };
+}
+
+/** Programs that ask from one port again and again would go on as before the rules changed. */
+function forgetLookUps(nameservers: readonly IpAddress[]): void {
+  try {
+    forgetUdpFlows(nameservers, 53);
+  } catch {
+    // A kernel that does not tell its flows: each ends by itself within two minutes.
+  }
 }
 
 function createResolvedHook({ device, clock }: DnsHookContext): OpenDnsHook {

@@ -68,6 +68,22 @@ describe("redirected look-ups", () => {
     expect(lookUp("2001:db8:2::53", [])).toBe(ours);
   });
 
+  // Story: with Docker's or a firewall's NAT beside, a flow keeps its way for as long as it is used. A program that asks
+  // from one port again did not find the cluster, and after `quit` asked a port where nobody was.
+  test.each([
+    ["192.0.2.53", "0.0.0.0"],
+    ["2001:db8:2::53", "::"],
+  ])("a program that always asks %s from the same port follows the hook at once", async (server, any) => {
+    const chain = "add table inet other; add chain inet other c { type nat hook postrouting priority 100; }";
+    laptop.run(["nft", `${chain}; add rule inet other c ip saddr 172.17.0.0/16 masquerade`]);
+    const options = ["-b", `${any}#40100`];
+    expect(lookUp(server, options)).toBe(outside);
+    await helper.hookDns(hook);
+    expect(lookUp(server, options)).toBe(ours);
+    await helper.unhookDns();
+    expect(lookUp(server, options)).toBe(outside);
+  });
+
   test("killing the helper ends the redirect at once", async () => {
     await helper.hookDns(hook);
     const lost = new Promise((resolve) => helper.onLost(resolve));
