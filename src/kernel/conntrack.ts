@@ -60,21 +60,25 @@ function flowsTo(family: number, addresses: readonly IpAddress[], port: number):
 /** Copied: the message is valid during the visit only. */
 function flowTo(entry: NetlinkMessage, addresses: readonly IpAddress[], port: number): Flow | undefined {
   const attributes = decodeAttributes(entry.payload, headerBytes);
-  const original = attributes.get(attribute.original);
-  if (original === undefined) return undefined;
-  const ends = decodeAttributes(original, 0);
-  const addressesOf = decodeAttributes(ends.get(tuple.ip) ?? new Uint8Array(0), 0);
-  const protocolOf = decodeAttributes(ends.get(tuple.protocol) ?? new Uint8Array(0), 0);
-  if (protocolOf.get(protocol.number)?.[0] !== udp) return undefined;
-  const [high = 0, low = 0] = protocolOf.get(protocol.destinationPort) ?? [];
-  if ((high << 8) + low !== port) return undefined;
-  const to = addressesOf.get(destination.v4) ?? addressesOf.get(destination.v6);
-  if (to === undefined || !addresses.some((address) => sameAddress(address, to))) return undefined;
+  if (!leadsTo(attributes.get(attribute.original), addresses, port)) return undefined;
   const kept = [attribute.original, attribute.id, attribute.zone].flatMap((type) => {
     const value = attributes.get(type);
     return value === undefined ? [] : [[type, Uint8Array.from(value)] as const];
   });
   return new Map(kept);
+}
+
+function leadsTo(original: Uint8Array | undefined, addresses: readonly IpAddress[], port: number): boolean {
+  const ends = nestedIn(original);
+  const [protocolOf, addressesOf] = [nestedIn(ends.get(tuple.protocol)), nestedIn(ends.get(tuple.ip))];
+  const [high = 0, low = 0] = protocolOf.get(protocol.destinationPort) ?? [];
+  if (protocolOf.get(protocol.number)?.[0] !== udp || (high << 8) + low !== port) return false;
+  const to = addressesOf.get(destination.v4) ?? addressesOf.get(destination.v6);
+  return to !== undefined && addresses.some((address) => sameAddress(address, to));
+}
+
+function nestedIn(value: Uint8Array | undefined): ReadonlyMap<number, Uint8Array> {
+  return value === undefined ? new Map() : decodeAttributes(value, 0);
 }
 
 /** False when it is gone already. */
@@ -83,28 +87,12 @@ function forget(family: number, flow: Flow): boolean {
   const sequence = socket.nextSequence();
   const head = { type: (subsystem << 8) | message.delete, flags: nlm.request | nlm.ack, sequence };
   const request = new NetlinkWriter().message(head, Uint8Array.of(family, 0, 0, 0), (writer) => {
-    for (const [type, value] of flow) {
-      if (type === attribute.original) writer.nested(type, (nested) => copyNested(nested, value));
-      else writer.attribute(type, value);
-    }
+    for (const [type, value] of flow) writer.attribute(type, value);
   });
   try {
     socket.exchange(request.bytes(), new Set([sequence]), "forgetting a UDP flow");
     return true;
   } catch {
     return false;
-  }
-}
-
-/** A tuple holds two levels of attributes, whose flag the decoder has taken off. */
-function copyNested(writer: NetlinkWriter, value: Uint8Array): void {
-  for (const [type, inner] of decodeAttributes(value, 0)) {
-    if (type !== tuple.ip && type !== tuple.protocol) {
-      writer.attribute(type, inner);
-      continue;
-    }
-    writer.nested(type, (nested) => {
-      for (const [innerType, bytes] of decodeAttributes(inner, 0)) nested.attribute(innerType, bytes);
-    });
   }
 }
