@@ -19,7 +19,12 @@ import { pods, services, type Pod, type Service } from "#kube/objects.ts";
 import { isLive, isReady, isTerminating } from "#kube/workloads/pod-problems.ts";
 import { forwardProtocol, openPortForward } from "#kube/streams/port-forward.ts";
 import { resolveContainer } from "#kube/workloads/resolve-container.ts";
-import { resolveWorkload, whyPodUnfit, type ResolvedWorkload } from "#kube/workloads/resolve-workload.ts";
+import {
+  resolveWorkload,
+  whyPodUnfit,
+  type InterceptQuery,
+  type ResolvedWorkload,
+} from "#kube/workloads/resolve-workload.ts";
 import { canBeTaken, routeDeclaredPorts } from "#kube/workloads/service-ports.ts";
 import { recordWorkloadEvent } from "#kube/workloads/workload-event.ts";
 import { watchWorkloadPods } from "#kube/workloads/workload-pods.ts";
@@ -38,9 +43,11 @@ import type { Revocation } from "#wire/agent-door.ts";
 import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
+import type { FoundIngress } from "#wire/preview.ts";
 import { PolicyCheck } from "#daemon/intercepts/network-policies.ts";
 import { explainByPass, findServicePods } from "#daemon/intercepts/by-pass.ts";
 import type { DirectService } from "#daemon/link/direct-way.ts";
+import { findClusterId, findIngress } from "#daemon/previews/find-ingress.ts";
 import { requireNamespace } from "./missing-namespaces.ts";
 import {
   hasPrograms,
@@ -50,7 +57,7 @@ import {
 } from "#daemon/intercepts/pod-environment.ts";
 import { findEphemeralPods, type EphemeralPod } from "./retire-agents.ts";
 import { execRevocation } from "./revocation.ts";
-import type { ClusterAccess, RestoredManager } from "./session.ts";
+import type { ClusterAccess, RestoredManager } from "./session-access.ts";
 import { copyVolumes } from "./volumes/volume-copies.ts";
 import type { CopiedVolumes, VolumeOptions, VolumeTarget, VolumeWish } from "./volumes/volume-copies.ts";
 import type {
@@ -137,6 +144,13 @@ export class KubeAccess implements ClusterAccess {
 
   describeTransport(transport: Duplex): { readonly name: string; readonly protocol: string } {
     return { name: "port-forward", protocol: forwardProtocol(transport) };
+  }
+
+  findClusterId(signal: AbortSignal): Promise<string> {
+    return findClusterId({ kube: this.#kube, managerNamespace: this.#managerNamespace }, signal);
+  }
+  findIngress(query: InterceptQuery, signal: AbortSignal): Promise<FoundIngress[]> {
+    return findIngress({ kube: this.#kube, managerNamespace: this.#managerNamespace }, query, signal);
   }
 
   async restoreManager(progress: Progress, signal: AbortSignal): Promise<RestoredManager> {

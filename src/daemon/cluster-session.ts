@@ -15,6 +15,7 @@ import { openKube, type Kube } from "#kube/client.ts";
 import { loadTarget } from "#kube/config.ts";
 import { namespaces, services } from "#kube/objects.ts";
 import type { KubeTarget } from "#kube/target.ts";
+import type { LoginPlaces } from "#login/credentials.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { managerAgentPort } from "#wire/manager-api.ts";
@@ -46,6 +47,8 @@ export interface ClusterSessionContext {
   readonly installId: string;
   /** The user's directory for sockets. */
   readonly runtime: string;
+  /** Where the user's login at a cloud server is, if there is one. */
+  readonly login: LoginPlaces;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -101,7 +104,8 @@ export async function openClusterSession(
   context: ClusterSessionContext,
   signal: AbortSignal,
 ): Promise<{ session: Session; installed: boolean }> {
-  const { clock, log, runtime } = context;
+  const { client, installId, login, clock, log, runtime } = context;
+  const who = { client, installId, login, clock, log };
   const target = await loadTarget(options.kube);
   const kube = openUserKube(target, clock);
   using limit = deadline(clock, connectTimeoutMs, "connecting", signal);
@@ -121,7 +125,7 @@ export async function openClusterSession(
       signal: limit.signal,
       onProgress: progress,
     });
-    const owner = { by: context.client, installId: context.installId };
+    const owner = { by: client, installId };
     const place = { kube, managerNamespace: manager.namespace, image };
     const access = new KubeAccess({ ...place, owner, volumes: { runtime, log } });
     const left = await restoreLeft(kube, { ...owner, namespaces: [kube.namespace, ...mappedNamespaces] }, limit.signal);
@@ -134,11 +138,8 @@ export async function openClusterSession(
         rootless: options.rootless,
         via: options.via?.name,
         transport: options.transport,
-        client: context.client,
-        installId: context.installId,
+        ...who,
         warnings: [...(await missing), ...manager.warnings, ...left],
-        clock,
-        log,
         openNetwork: (link, first, scope) => {
           scope.use(kube);
           const parts = { options, kube, access, helper, link, first, scope, context, progress };

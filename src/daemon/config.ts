@@ -1,8 +1,12 @@
 // The daemon's environment, read once. What a command needs of its own environment comes with the command.
 import { hostPaths, type HostPaths } from "#host/paths.ts";
+import type { LoginPlaces } from "#login/credentials.ts";
+import { openLoginPlaces } from "#login/places.ts";
 import { formatUserAtHost, currentUser } from "#host/user.ts";
 
 export interface DaemonConfig {
+  /** Where the user's login at a cloud server is, if there is one. */
+  readonly login: LoginPlaces;
   readonly paths: HostPaths;
   /** `user@host`, shown to team mates. */
   readonly client: string;
@@ -14,5 +18,10 @@ const levels = ["trace", "debug", "info", "warn", "error"] as const;
 export function readDaemonConfig(): DaemonConfig {
   const { env } = process;
   const level = levels.find((known) => known === env["TELEPRESENCE_DEBUG_LOG_LEVEL"]);
-  return { paths: hostPaths(env), client: formatUserAtHost(currentUser(env)), logLevel: level ?? "info" };
+  return {
+    login: openLoginPlaces(env),
+    paths: hostPaths(env),
+    client: formatUserAtHost(currentUser(env)),
+    logLevel: level ?? "info",
+  };
 }

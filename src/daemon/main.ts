@@ -61,7 +61,7 @@ async function openParts(
   shutDown: () => void,
 ): Promise<void> {
   const clock = systemClock;
-  const { paths, client } = config;
+  const { paths, client, login } = config;
   const installId = readInstallId(paths.cache);
   const abandoned = await removeAbandonedFolders(paths.runtime);
   if (abandoned > 0) log.info("copies of volumes removed that another daemon left", { folders: abandoned });
@@ -71,7 +71,7 @@ async function openParts(
   const door = scope.use(await openHelperDoor({ path: paths.helperSocket, onCandidate, clock, log }));
   const serviceSocket = helperServiceSocket(process.getuid?.() ?? 0);
   const callHelper = (signal: AbortSignal): Promise<void> => door.callService(serviceSocket, signal);
-  const context = { door, failures, client, installId, runtime: paths.runtime, clock, log };
+  const context = { door, failures, client, installId, runtime: paths.runtime, login, clock, log };
   const networks = scope.use(await PrivateNetworks.open({ path: paths.networksSocket, clock, log }));
   const supervisor = scope.use(
     new Supervisor({

@@ -1,22 +1,13 @@
 // One connection to one cluster: the manager link, the laptop's network and one's own intercepts, opened in this order
 // and undone in reverse. The session ends by itself when the root helper is gone, since then the laptop's network is
 // too; a lost manager link does not end it.
-import type { Duplex } from "node:stream";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
-import { softwareVersion } from "#base/version.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
-import type {
-  Connection,
-  controlApi,
-  DaemonStatus,
-  ListedWorkload,
-  LocalOnlyInfo,
-  TransportWish,
-} from "#wire/control-api.ts";
+import type { Connection, controlApi, DaemonStatus, LocalOnlyInfo, TransportWish } from "#wire/control-api.ts";
 import { linkSilenceMs } from "#wire/limits.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
@@ -25,17 +16,21 @@ import { Inspector } from "#daemon/inspector/inspector.ts";
 import { inspectedPlaces } from "#daemon/inspector/places.ts";
 import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
-import { DirectWay, type DirectService } from "#daemon/link/direct-way.ts";
+import { DirectWay } from "#daemon/link/direct-way.ts";
 import { linkStatus } from "#daemon/link/link-status.ts";
-import { depart, listenTo } from "#daemon/link/link-talk.ts";
+import { depart } from "#daemon/link/link-talk.ts";
+import { openLink } from "#daemon/link/session-link.ts";
 import { LocalOnly, withLocalOnly } from "./local-only.ts";
-import { ManagerLink, type ManagerConnection } from "#daemon/link/manager-link.ts";
+import type { ManagerLink, ManagerConnection } from "#daemon/link/manager-link.ts";
 import { chooseOthers, type Everybody } from "./named-intercepts.ts";
 import { revokeIntercept } from "./revocation.ts";
 import { askWhy } from "./why.ts";
 import { WorkloadEvents } from "#daemon/intercepts/workload-events.ts";
 import type { PodWants } from "#daemon/intercepts/pod-belongings.ts";
-import type { Progress, WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
+import type { Progress } from "#daemon/intercepts/workload-access.ts";
+import { CloudSide } from "#daemon/previews/cloud-side.ts";
+import type { LoginPlaces } from "#login/credentials.ts";
+import type { ClusterAccess, RestoredManager } from "./session-access.ts";
 import type { Ways } from "#daemon/private-networks/private-network.ts";
 import { holdPodPorts, type PodDialer } from "#daemon/pod-ports/pod-ports.ts";
 
@@ -46,27 +41,6 @@ interface GivenEnvironment {
   readonly environment?: Record<string, string>;
 }
 type InterceptParams = ParamsOf<typeof controlApi, "intercept">;
-
-/** The cluster's API as the session uses it; cluster-access.ts fulfils it. */
-export interface ClusterAccess extends WorkloadAccess {
-  readonly context: string;
-  readonly server: string;
-  readonly namespace: string;
-  /** How the manager is reached by what `openManager` gave. */
-  describeTransport(transport: Duplex): NonNullable<DaemonStatus["transport"]>;
-  /** Where laptops come straight to the manager, if that has been made. */
-  findDirect(signal: AbortSignal): Promise<DirectService | undefined>;
-  /** Opens a port-forward to the manager's laptop port. */
-  openManager(signal: AbortSignal): ReturnType<WorkloadAccess["openIntroduction"]>;
-  /** Installs the manager again when it is gone; one that is there is left to the link. */
-  restoreManager(progress: Progress, signal: AbortSignal): Promise<RestoredManager>;
-  listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]>;
-}
-
-export interface RestoredManager {
-  readonly installed: boolean;
-  readonly warnings: readonly string[];
-}
 
 /** The laptop's side of it; laptop-network.ts fulfils it. */
 export interface SessionNetwork extends AsyncDisposable {
@@ -95,6 +69,8 @@ export interface SessionOptions {
   /** `user@host`. */
   readonly client: string;
   readonly installId: string;
+  /** Where the user's login at a cloud server is, if there is one. */
+  readonly login: LoginPlaces;
   readonly warnings: readonly string[];
   /** How the link goes; `auto` when left out. */
   readonly transport?: TransportWish | undefined;
@@ -123,6 +99,7 @@ export class Session implements AsyncDisposable {
   readonly #events: WorkloadEvents;
   readonly #direct: DirectWay | undefined;
   readonly #inspector: Inspector;
+  readonly cloud: CloudSide;
 
   private constructor(
     options: SessionOptions,
@@ -135,6 +112,7 @@ export class Session implements AsyncDisposable {
       direct: DirectWay | undefined;
       first: ManagerConnection;
       inspector: Inspector;
+      cloud: CloudSide;
     },
   ) {
     this.#options = options;
@@ -145,6 +123,7 @@ export class Session implements AsyncDisposable {
     this.#events = parts.events;
     this.#direct = parts.direct;
     this.#inspector = parts.inspector;
+    this.cloud = parts.cloud;
     const { access, clock, log } = options;
     this.#ingests = parts.scope.use(new Ingests({ access, clock, log }));
     this.#localOnly = parts.scope.use(new LocalOnly((namespaces) => parts.network.setAlsoNamespaces(namespaces)));
@@ -170,7 +149,11 @@ export class Session implements AsyncDisposable {
     const events = new WorkloadEvents({ record: (news, recording) => access.recordEvent(news, recording), clock, log });
     const intercepts: Intercepts = new Intercepts({
       access,
-      onChange: (infos) => events.update(infos),
+      onChange: (infos) => {
+        events.update(infos);
+        cloud.previews.onChange(infos);
+        inspector.shareOnly(intercepts.shared);
+      },
       link: () => link,
       managerPort: options.managerPort ?? managerAgentPort,
       clock,
@@ -178,35 +161,10 @@ export class Session implements AsyncDisposable {
     });
     const places = inspectedPlaces(access, () => ({ infos: intercepts.infos, connected: link.current !== undefined }));
     const inspector = scope.use(new Inspector({ ...places, pageFolder: options.pageFolder, clock, log }));
-    const link: ManagerLink = new ManagerLink({
-      openTransport: (transportSignal) => access.openManager(transportSignal),
-      arrive: {
-        client: options.client,
-        installId: options.installId,
-        version: softwareVersion,
-        namespace: access.namespace,
-      },
-      onUp: async (connection) => {
-        listenTo(connection, { intercepts, inspector, log });
-        await intercepts.announce(connection);
-      },
-      onCurrent: (connection) => {
-        network?.setSession(connection.session);
-        intercepts.reintroduce();
-      },
-      onDown: () => {
-        network?.setSession(undefined);
-        intercepts.onLinkDown();
-      },
-      onResumed: (connection) => {
-        network?.setSession(connection.session);
-        intercepts.goOn();
-        scope.background("intercepts after the link's return", intercepts.reconcile(connection));
-      },
-      clock,
-      log,
-      scope,
-    });
+    const manager = (): ManagerConnection | undefined => link.current;
+    const find = (name: string): ReturnType<Intercepts["find"]> => intercepts.find(name);
+    const cloud = new CloudSide({ access, login: options.login, find, manager, clock, log });
+    const link: ManagerLink = openLink(options, { intercepts, inspector, cloud, scope, network: () => network });
     try {
       scope.use(intercepts);
       const first = await link.start(signal);
@@ -214,7 +172,9 @@ export class Session implements AsyncDisposable {
       // Whoever lost or renewed the link meanwhile had no network to tell it to.
       if (link.current !== first) network.setSession(link.current?.session);
       const direct = DirectWay.begin(options, { link, network, scope });
-      const session = new Session(options, { scope, link, network, intercepts, events, inspector, direct, first });
+      const parts = { scope, link, network, intercepts, events, inspector, cloud, direct, first };
+      const session = new Session(options, parts);
+      cloud.begin(scope);
       if (options.transport === "direct") session.warnings.push(...((await direct?.firstWarnings(signal)) ?? []));
       return session;
     } catch (error) {
@@ -225,7 +185,7 @@ export class Session implements AsyncDisposable {
   }
 
   get intercepts(): readonly InterceptInfo[] {
-    return this.#intercepts.infos;
+    return this.cloud.previews.decorate(this.#intercepts.infos);
   }
 
   /**
@@ -406,6 +366,7 @@ export class Session implements AsyncDisposable {
       ...withIngests(this.#ingests.infos),
       ...withLocalOnly(this.#localOnly.infos),
       ...network,
+      ...withCloud(this.cloud.membership.status),
       ...(problem === undefined ? {} : { problem }),
       ...(current === undefined
         ? {}
@@ -457,6 +418,10 @@ export class Session implements AsyncDisposable {
 
 function withIngests(infos: readonly IngestInfo[]): { ingests?: IngestInfo[] } {
   return infos.length === 0 ? {} : { ingests: [...infos] };
+}
+
+function withCloud(cloud: DaemonStatus["cloud"]): Pick<DaemonStatus, "cloud"> {
+  return cloud === undefined ? {} : { cloud };
 }
 
 /** chosen: `status` must not make anybody wait. */

@@ -310,6 +310,19 @@ export interface ServiceCidr extends KubeObject {
   readonly spec?: { readonly cidrs?: readonly string[] };
 }
 
+/** How a controller leads requests from outside to services (networking.k8s.io). */
+export interface Ingress extends KubeObject {
+  readonly spec?: {
+    readonly tls?: readonly { readonly hosts?: readonly string[] }[];
+    readonly rules?: readonly {
+      readonly host?: string;
+      readonly http?: {
+        readonly paths?: readonly { readonly backend?: { readonly service?: { readonly name?: string } } }[];
+      };
+    }[];
+  };
+}
+
 export interface KubeEvent extends KubeObject {
   readonly reason?: string;
   readonly message?: string;
@@ -377,6 +390,7 @@ export const nodes = resource<KubeNode>("", "nodes", "Node", false);
 export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
 export const configMaps = resource<ConfigMap>("", "configmaps", "ConfigMap");
 export const secrets = resource<Secret>("", "secrets", "Secret");
+export const ingresses = resource<Ingress>("networking.k8s.io", "ingresses", "Ingress");
 export const events = resource<KubeEvent>("", "events", "Event");
 
 export const podMetrics: Resource<PodMetrics> = {

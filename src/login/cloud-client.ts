@@ -3,8 +3,8 @@
 import type { z } from "zod";
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError } from "#base/error.ts";
-import { cloudClientId, cloudPaths, meAnswer, oauthError, tokenAnswer } from "#wire/cloud-api.ts";
+import { AppError, type ErrorCode } from "#base/error.ts";
+import { cloudClientId, cloudFailure, cloudPaths, meAnswer, oauthError, tokenAnswer } from "#wire/cloud-api.ts";
 import type { MeAnswer, OAuthError, TokenAnswer } from "#wire/cloud-api.ts";
 
 /** chosen: one request; an answer of the server's. */
@@ -45,6 +45,21 @@ export class CloudClient {
     return this.oauth(cloudPaths.token, fields, tokenAnswer);
   }
 
+  /** A call with a token: what the server refuses is its own sentence. `unauthorized` when the token does not count. */
+  async call<T>(call: CloudCall, token: string, schema: z.ZodType<T>): Promise<T> {
+    const { method, path, body } = call;
+    const headers = {
+      authorization: `Bearer ${token}`,
+      ...(body === undefined ? {} : { "content-type": "application/json" }),
+    };
+    const init = { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+    const { status, json } = await this.#send(path, init);
+    if (status === 204) return schema.parse({});
+    const failure = status >= 400 && status !== 401 ? cloudFailure.safeParse(json) : undefined;
+    if (failure?.success === true) throw refusal(status, failure.data);
+    return this.#read(schema, status < 300 ? 200 : status, json);
+  }
+
   /** `unauthorized` when the token does not count. */
   async me(token: string): Promise<MeAnswer> {
     const { status, json } = await this.#send(cloudPaths.me, { headers: { authorization: `Bearer ${token}` } });
@@ -78,6 +93,25 @@ export class CloudClient {
       throw unreachable(this.url, error);
     }
   }
+}
+
+/** A request to the server's own API. */
+export interface CloudCall {
+  readonly method: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  readonly body?: object;
+}
+
+const refusals: Readonly<Record<number, ErrorCode>> = {
+  400: "usage",
+  403: "denied",
+  404: "not_found",
+  409: "conflict",
+};
+
+function refusal(status: number, { error, hint }: z.infer<typeof cloudFailure>): AppError {
+  const code = refusals[status] ?? (status === 429 ? "busy" : status >= 500 ? "unreachable" : "denied");
+  return new AppError(code, error, hint === undefined ? {} : { hint });
 }
 
 async function readBounded(response: Response): Promise<string> {

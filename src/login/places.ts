@@ -7,12 +7,12 @@ import { ensureRuntimeDirectory, hostPaths } from "#host/paths.ts";
 import { tryLock } from "#host/lock.ts";
 import type { LoginPlaces } from "./credentials.ts";
 
-export function openLoginPlaces(environment: Readonly<Record<string, string>>): LoginPlaces {
+export function openLoginPlaces(environment: Readonly<Record<string, string | undefined>>): LoginPlaces {
   const { config, runtime } = hostPaths(environment);
   const file = join(config, "cloud.json");
   return {
     file,
-    keyring: mayHaveKeyring(environment) ? openKeyring(environment, systemClock) : undefined,
+    keyring: mayHaveKeyring(environment) ? openKeyring(definedOf(environment), systemClock) : undefined,
     replaceFile: (text) =>
       replaceFile(file, { data: Buffer.from(text), executable: false }, `look at who may write to ${dirname(file)}`),
     tryLock: async () => {
@@ -20,4 +20,9 @@ export function openLoginPlaces(environment: Readonly<Record<string, string>>): 
       return tryLock(join(runtime, "cloud.lock"));
     },
   };
+}
+
+function definedOf(environment: Readonly<Record<string, string | undefined>>): Readonly<Record<string, string>> {
+  const known = Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  return Object.fromEntries(known);
 }

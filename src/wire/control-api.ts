@@ -16,6 +16,7 @@ import {
   workloadSchema,
 } from "./manager-api.ts";
 import { podPortSchema } from "./pod-port.ts";
+import { cloudStatusSchema, previewControlApi } from "./preview.ts";
 import { method } from "./rpc.ts";
 import { whyAnswerSchema, whyParamsSchema } from "./why.ts";
 
@@ -160,6 +161,7 @@ export const daemonStatusSchema = z.object({
   /** Left out while there are none. */
   ingests: z.array(ingestInfoSchema).optional(),
   localOnly: z.array(localOnlySchema).optional(),
+  cloud: cloudStatusSchema.optional(),
 });
 export type DaemonStatus = z.infer<typeof daemonStatusSchema>;
 
@@ -286,6 +288,8 @@ export const controlApi = {
       allowOverlap: z.boolean().optional(),
       /** How connections that speak TLS are read, for the filter. */
       tls: interceptTlsSchema.optional(),
+      /** Whether the team may look at its requests by a cloud server; true when left out. */
+      inspect: z.boolean().optional(),
       ...podWants,
     }),
     z.object({
@@ -354,6 +358,7 @@ export const controlApi = {
     }),
     z.object({ info: interceptInfoSchema }),
   ),
+  ...previewControlApi,
   /** A page on this machine that shows the requests of one's own intercepts. */
   inspect: method(
     z.object({

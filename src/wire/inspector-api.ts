@@ -1,5 +1,8 @@
 // The inspector's page ↔ daemon: JSON over HTTP on the loopback. Types alone: the page holds no schemas, and what it
-// sends is a few numbers and words in paths, which the daemon checks by itself.
+// sends is a few numbers and words in paths, which the daemon checks by itself. A cloud server asks the same for team mates.
+
+/** Set by a cloud server on each request that it brings: `owner`, or `team` for others of the team. */
+export const viewerHeader = "x-telepresence-viewer";
 
 export interface ExchangeSummary {
   readonly id: number;

@@ -159,6 +159,17 @@ export const interceptInfoSchema = z.object({
   mountPoint: z.string().optional(),
   /** Ports of its pods that are reached on the laptop. Not known to the manager. */
   toPod: z.array(podPortSchema).optional(),
+  /** Where others can look at it, by a cloud server. Not known to the manager. */
+  preview: z
+    .object({
+      id: z.string(),
+      url: z.string(),
+      /** What the ingress is told to be asked for. */
+      l5host: z.string().optional(),
+      /** Why nobody gets in by it now. */
+      problem: z.string().optional(),
+    })
+    .optional(),
   /**
    * Whether callers reach the agents, as the laptop that intercepts has tried it from the manager's pod: `by-passed` when
    * somebody else answered or nobody listened, `unknown` when it could not be tried. Not known to the manager.

@@ -7,6 +7,7 @@ import type { PrivateNetworks } from "#daemon/private-networks/door.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
 import type { Handlers } from "#tunnel/rpc.ts";
 import type { controlApi } from "#wire/control-api.ts";
+import { previewHandlers } from "./preview-handlers.ts";
 import { ownedIngest, ownedIntercept, ownedLocalOnly, Ownership } from "./ownership.ts";
 import type { OwningCaller } from "./server.ts";
 
@@ -66,6 +67,7 @@ export function createHandlers(
       }),
       why: (params, signal) => supervisor.require().why(params, signal),
       revoke: async (params, signal) => ({ info: await supervisor.require().revoke(params, signal) }),
+      ...previewHandlers(supervisor),
       inspect: async ({ hide }) => ({ url: await supervisor.require().openInspector(hide) }),
       quit: () => supervisor.quit(),
       genyaml: (params) => genyaml(params, supervisor.session, caller, clock),

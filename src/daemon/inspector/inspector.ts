@@ -1,5 +1,5 @@
-// The inspector of one session: nothing until a page is asked for, then a recorder and a server on the loopback. Without
-// a page for a while it stops and forgets.
+// The inspector of one session: nothing until somebody looks, by a page on the loopback or through a cloud server. Then
+// it records; when nobody has looked for a while it stops and forgets.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -10,8 +10,10 @@ import type { InspectedIntercept } from "#wire/inspector-api.ts";
 import type { Origin, Route } from "./exchange.ts";
 import { Recorder } from "./recorder.ts";
 import { Redaction } from "./redaction.ts";
+import type { CallsOptions } from "./calls.ts";
 import { InspectorServer } from "./server.ts";
 import type { Asset } from "./server.ts";
+import { TeamInspector } from "./team-inspector.ts";
 
 export interface InspectorSources {
   /** Where the page's files lie; beside the program but in tests. */
@@ -31,7 +33,10 @@ const lookMs = 10_000;
 export class Inspector implements AsyncDisposable {
   readonly recorder: Recorder;
   readonly #sources: InspectorSources;
-  #open: { readonly server: InspectorServer; readonly redaction: Redaction; readonly looking: Disposable } | undefined;
+  readonly #redaction = new Redaction([]);
+  #server: InspectorServer | undefined;
+  #shared: TeamInspector | undefined;
+  #looking: Disposable | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(sources: InspectorSources) {
@@ -51,25 +56,42 @@ export class Inspector implements AsyncDisposable {
     await this.#close();
   }
 
-  async #openOnce(hide: readonly string[]): Promise<string> {
-    if (this.#open !== undefined) {
-      this.#open.redaction.hide(hide);
-      return this.#open.server.url;
-    }
-    const { pageFolder = besideProgram, intercepts, dial, clock } = this.#sources;
-    const assets = await readAssets(pageFolder);
-    const redaction = new Redaction(hide);
-    const server = await InspectorServer.open({ recorder: this.recorder, redaction, assets, intercepts, dial, clock });
-    this.recorder.start();
-    this.#open = { server, redaction, looking: this.#closeWhenForgotten(server) };
-    return server.url;
+  /** A cloud server's stream, for team mates: false when too many look already. Takes it over otherwise. */
+  share(accept: () => Duplex, intercept: string): boolean {
+    this.#shared ??= new TeamInspector(this.#callsOptions());
+    if (this.#shared.isFull) return false;
+    this.#start();
+    this.#shared.serve(accept(), intercept);
+    return true;
   }
 
-  #closeWhenForgotten(server: InspectorServer): Disposable {
+  /** Of these alone somebody else may see the requests. */
+  shareOnly(intercepts: ReadonlySet<string>): void {
+    this.#shared?.keepOnly(intercepts);
+  }
+
+  async #openOnce(hide: readonly string[]): Promise<string> {
+    this.#redaction.hide(hide);
+    if (this.#server !== undefined) return this.#server.url;
+    const assets = await readAssets(this.#sources.pageFolder ?? besideProgram);
+    this.#server = await InspectorServer.open({ ...this.#callsOptions(), assets });
+    this.#start();
+    return this.#server.url;
+  }
+
+  #callsOptions(): CallsOptions {
+    const { intercepts, dial, clock } = this.#sources;
+    const { recorder } = this;
+    return { recorder, replayedTo: recorder, redaction: this.#redaction, intercepts, dial, clock };
+  }
+
+  #start(): void {
+    if (this.#looking !== undefined) return;
+    this.recorder.start();
     const { clock, log } = this.#sources;
     let seenAt = clock.now();
-    return clock.every(lookMs, () => {
-      if (server.pages > 0) seenAt = clock.now();
+    this.#looking = clock.every(lookMs, () => {
+      if ((this.#server?.pages ?? 0) + (this.#shared?.pages ?? 0) > 0) seenAt = clock.now();
       if (clock.now() - seenAt < forgetMs) return;
       log.info("nobody looks at the inspector any more");
       void this.#close();
@@ -77,11 +99,14 @@ export class Inspector implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    const open = this.#open;
-    this.#open = undefined;
+    const server = this.#server;
+    this.#server = undefined;
     this.recorder.stop();
-    open?.looking[Symbol.dispose]();
-    await open?.server[Symbol.asyncDispose]();
+    this.#looking?.[Symbol.dispose]();
+    this.#looking = undefined;
+    this.#shared?.[Symbol.dispose]();
+    this.#shared = undefined;
+    await server?.[Symbol.asyncDispose]();
   }
 }
 

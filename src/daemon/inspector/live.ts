@@ -8,8 +8,11 @@ import type { Recorder } from "./recorder.ts";
 import type { Redaction } from "./redaction.ts";
 import { summarise } from "./view.ts";
 
+/** What is kept, or that part of it which may be seen. */
+export type Recorded = Pick<Recorder, "exchanges" | "oldestId" | "find" | "onChange">;
+
 export interface LiveOptions {
-  readonly recorder: Recorder;
+  readonly recorder: Recorded;
   readonly redaction: Redaction;
   readonly intercepts: () => { readonly intercepts: readonly InspectedIntercept[]; readonly connected: boolean };
   readonly clock: Clock;

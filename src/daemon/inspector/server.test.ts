@@ -35,6 +35,7 @@ beforeEach(async () => {
   inspector = stack.use(
     await InspectorServer.open({
       recorder,
+      replayedTo: recorder,
       redaction: new Redaction(["x-internal*"]),
       clock: systemClock,
       assets: new Map([["/", { type: "text/html", body: Buffer.from("<p>page</p>") }]]),

@@ -7,17 +7,9 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
-import { AppError, toAppError } from "#base/error.ts";
-import { softwareVersion } from "#base/version.ts";
-import type { Exchange } from "./exchange.ts";
-import { harPieces } from "./har.ts";
-import { Live, maxPages } from "./live.ts";
-import type { LiveOptions } from "./live.ts";
-import { replay } from "./replay.ts";
-import type { ReplayOptions } from "./replay.ts";
-import { viewOf } from "./view.ts";
+import { AppError } from "#base/error.ts";
+import { InspectorCalls, sendError } from "./calls.ts";
+import type { CallsOptions } from "./calls.ts";
 
 /** A file of the page. */
 export interface Asset {
@@ -25,7 +17,7 @@ export interface Asset {
   readonly body: Buffer;
 }
 
-export interface InspectorOptions extends LiveOptions, ReplayOptions {
+export interface InspectorOptions extends CallsOptions {
   /** By path; `/` is the page itself. */
   readonly assets: ReadonlyMap<string, Asset>;
 }
@@ -38,9 +30,9 @@ const contentPolicy = [
 ].join("; ");
 
 /** chosen: an archive of all that is kept is asked for by their numbers, in the address. */
-const maxHeadBytes = 256 * 1024;
+export const maxHeadBytes = 256 * 1024;
 
-const securityHeaders = {
+export const securityHeaders = {
   "content-security-policy": contentPolicy,
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
@@ -51,15 +43,14 @@ const securityHeaders = {
 
 export class InspectorServer implements AsyncDisposable {
   readonly #options: InspectorOptions;
-  readonly #live: Live;
+  readonly #calls: InspectorCalls;
   readonly #token = randomBytes(32).toString("base64url");
-  readonly #gone = new AbortController();
   #server: Server | undefined;
   #port = 0;
 
   private constructor(options: InspectorOptions) {
     this.#options = options;
-    this.#live = new Live(options);
+    this.#calls = new InspectorCalls(options);
   }
 
   static async open(options: InspectorOptions): Promise<InspectorServer> {
@@ -81,12 +72,11 @@ export class InspectorServer implements AsyncDisposable {
   }
   /** Pages that are open. */
   get pages(): number {
-    return this.#live.pages;
+    return this.#calls.pages;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#live[Symbol.dispose]();
-    this.#gone.abort(new AppError("cancelled", "the connection to the cluster was ended"));
+    this.#calls[Symbol.dispose]();
     const closed = new Promise<void>((resolve) => this.#server?.close(() => resolve()) ?? resolve());
     this.#server?.closeAllConnections();
     await closed;
@@ -98,8 +88,7 @@ export class InspectorServer implements AsyncDisposable {
     try {
       await this.#answer(request, response);
     } catch (error) {
-      if (!response.headersSent) send(response, statusOf(error), { error: toAppError(error).message });
-      else response.destroy();
+      sendError(response, error);
     }
   }
 
@@ -114,61 +103,8 @@ export class InspectorServer implements AsyncDisposable {
       return;
     }
     this.#mustHaveToken(request);
-    await this.#call(`${request.method} ${url.pathname}`, url.searchParams, response);
-  }
-
-  async #call(what: string, query: URLSearchParams, response: ServerResponse): Promise<void> {
-    const { recorder } = this.#options;
-    const [, read] = /^GET \/api\/exchanges\/(\d{1,15})$/.exec(what) ?? [];
-    const [, repeat] = /^POST \/api\/exchanges\/(\d{1,15})\/replay$/.exec(what) ?? [];
-    if (read !== undefined) return send(response, 200, viewOf(this.#find(read), this.#redaction(query)));
-    if (repeat !== undefined) return send(response, 200, await this.#replay(repeat, query));
-    if (what === "GET /api/events") return this.#events(response);
-    if (what === "GET /api/har") return this.#har(query, response);
-    if (what !== "POST /api/clear") throw new AppError("not_found", "there is nothing at this address");
-    recorder.clear();
-    this.#live.cleared();
-    send(response, 200, {});
-  }
-
-  async #replay(id: string, query: URLSearchParams): Promise<object> {
-    const to = query.get("to");
-    if (to !== "laptop" && to !== "pod")
-      throw new AppError("usage", `"to" is ${to ?? "absent"}, expected laptop or pod`);
-    const answered = await replay(this.#find(id), to, this.#options, this.#gone.signal);
-    return viewOf(answered, this.#redaction(query));
-  }
-
-  #events(response: ServerResponse): void {
-    if (this.#live.pages >= maxPages) {
-      throw new AppError("busy", `this page is open ${maxPages} times already, close one`);
-    }
-    response.writeHead(200, { "content-type": "application/x-ndjson" });
-    this.#live.add(response);
-  }
-
-  async #har(query: URLSearchParams, response: ServerResponse): Promise<void> {
-    const wanted = query.get("ids");
-    const ids = new Set(wanted?.split(",").map(Number));
-    const { recorder } = this.#options;
-    const chosen = [...recorder.exchanges].filter(({ id }) => wanted === null || ids.has(id));
-    response.setHeader("content-disposition", 'attachment; filename="telepresence.har"');
-    const redaction = this.#redaction(query);
-    const views = chosen.values().map((exchange) => viewOf(exchange, redaction));
-    response.writeHead(200, { "content-type": "application/json" });
-    const oneByOne = Readable.from(harPieces(views, softwareVersion), { highWaterMark: 1 });
-    await pipeline(oneByOne, response);
-  }
-
-  #find(id: string): Exchange {
-    const exchange = this.#options.recorder.find(Number(id));
-    if (exchange !== undefined) return exchange;
-    throw new AppError("not_found", "this request is not kept any more");
-  }
-
-  /** Undefined hides nothing. */
-  #redaction(query: URLSearchParams): InspectorOptions["redaction"] | undefined {
-    return query.get("reveal") === "1" ? undefined : this.#options.redaction;
+    const what = `${request.method} ${url.pathname}`;
+    await this.#calls.answer(what, url.searchParams, response, { reveal: true, act: true });
   }
 
   #mustBeOurs({ headers }: IncomingMessage): void {
@@ -189,19 +125,4 @@ export class InspectorServer implements AsyncDisposable {
 
 function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
-}
-
-function statusOf(error: unknown): number {
-  const { code } = toAppError(error);
-  if (code === "unauthorized") return 401;
-  if (code === "denied") return 403;
-  if (code === "not_found") return 404;
-  if (code === "busy") return 429;
-  return code === "internal" ? 500 : 400;
-}
-
-function send(response: ServerResponse, status: number, value: object): void {
-  const body = Buffer.from(JSON.stringify(value));
-  response.writeHead(status, { "content-type": "application/json", "content-length": body.length });
-  response.end(body);
 }

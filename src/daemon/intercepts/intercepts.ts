@@ -15,6 +15,7 @@ import {
   type WorkloadRef,
 } from "#wire/manager-api.ts";
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
+import { refuseTakenPorts } from "./taken-ports.ts";
 import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
@@ -43,8 +44,16 @@ export interface CreateResult extends GivenBelongings {
   readonly warnings: string[];
 }
 
+interface Personal {
+  /** What `--http-header auto` stands for: the id of the first session, whatever became of that. */
+  readonly id: string;
+  /** Team mates may see its requests. */
+  readonly isShared: boolean;
+}
+
 interface Own {
   readonly spec: InterceptSpec;
+  readonly personal: Personal;
   info: InterceptInfo;
   readonly follower: WorkloadFollower;
   readonly agent: AgentKind;
@@ -57,6 +66,7 @@ interface Own {
 
 interface Creating {
   readonly spec: InterceptSpec;
+  readonly personal: Personal;
   info: InterceptInfo | undefined;
 }
 
@@ -86,6 +96,15 @@ export class Intercepts implements AsyncDisposable {
     return this.#endedByOthers.infos;
   }
 
+  find(name: string): { readonly info: InterceptInfo; readonly personalId: string } | undefined {
+    const own = this.#own.get(name);
+    return own && { info: shown(own), personalId: own.personal.id };
+  }
+  /** Names of those whose requests team mates may see. */
+  get shared(): ReadonlySet<string> {
+    return new Set([...this.#own].flatMap(([name, { personal }]) => (personal.isShared ? [name] : [])));
+  }
+
   async create(
     request: InterceptRequest,
     wants: PodWants,
@@ -98,8 +117,12 @@ export class Intercepts implements AsyncDisposable {
     const resolved = await this.#options.access.resolve(request, signal);
     this.#refuseTaken(name); // another command may have been quicker
     const spec = specOf(request, resolved, manager.arrival.sessionId);
-    this.#checkLocalPorts(spec);
-    const entry: Creating = { spec, info: undefined };
+    refuseTakenPorts(
+      spec,
+      [...this.#own.values(), ...this.#creating.values()].map((entry) => entry.spec),
+    );
+    const personal = { id: `${manager.arrival.sessionId}:${name}`, isShared: request.inspect !== false };
+    const entry: Creating = { spec, personal, info: undefined };
     this.#creating.set(name, entry);
     try {
       const created = await this.#createAtManager(manager, spec, signal);
@@ -265,7 +288,7 @@ export class Intercepts implements AsyncDisposable {
     signal: AbortSignal;
   }): Promise<CreateResult> {
     const { entry, resolved, wants, progress, signal } = step;
-    const { spec } = entry;
+    const { spec, personal } = entry;
     try {
       // Before the agents come: each is introduced as soon as it runs.
       const follower = this.#acquire(spec.workload);
@@ -287,9 +310,8 @@ export class Intercepts implements AsyncDisposable {
         );
         const { volumes } = given;
         const info = entry.info ?? active;
-        const { agent } = injected;
-        const { ports } = wants;
-        const own: Own = { spec, info, follower, agent, path, volumes, ports, ended: Promise.withResolvers() };
+        const parts = { follower, path, volumes, agent: injected.agent, ports: wants.ports };
+        const own: Own = { spec, personal, info, ...parts, ended: Promise.withResolvers() };
         this.#own.set(spec.name, own);
         this.#told();
         this.#endedByOthers.forget(spec.name);
@@ -378,28 +400,6 @@ export class Intercepts implements AsyncDisposable {
     throw new AppError("intercept_exists", `there is already an intercept named ${name}`, {
       hint: `end it with \`telepresence leave ${name}\``,
     });
-  }
-
-  #checkLocalPorts(spec: InterceptSpec): void {
-    if (spec.kind === "wiretap") return; // copies disturb nobody
-    const all = [...this.#own.values(), ...this.#creating.values()].map((entry) => entry.spec);
-    for (const other of all.filter(({ kind }) => kind !== "wiretap")) {
-      for (const port of spec.ports) {
-        const clash = other.ports.some(
-          (used) =>
-            used.targetHost === port.targetHost &&
-            used.targetPort === port.targetPort &&
-            used.protocol === port.protocol,
-        );
-        if (clash) {
-          throw new AppError(
-            "port_in_use",
-            `Port ${port.targetHost}:${port.targetPort} is already in use by intercept ${other.name}`,
-            { hint: "choose another local port with --port" },
-          );
-        }
-      }
-    }
   }
 
   #acquire(workload: WorkloadRef): WorkloadFollower {

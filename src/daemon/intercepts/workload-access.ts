@@ -56,6 +56,8 @@ export interface InterceptRequest extends InterceptQuery {
   readonly allowOverlap?: boolean | undefined;
   /** How connections that speak TLS are read, for the filter. */
   readonly tls?: InterceptTls | undefined;
+  /** Whether team mates may see its requests, by a cloud server; true when left out. */
+  readonly inspect?: boolean | undefined;
   /** How the agent comes to the pods when there is none. */
   readonly agent?: AgentMode | undefined;
 }

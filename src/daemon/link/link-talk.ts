@@ -2,6 +2,8 @@
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
+import type { CloudSide } from "#daemon/previews/cloud-side.ts";
+import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { Inspector } from "#daemon/inspector/inspector.ts";
 import type { Intercepts } from "#daemon/intercepts/intercepts.ts";
 import { acceptInbound } from "#daemon/inbound/accept.ts";
@@ -10,16 +12,38 @@ import type { ManagerConnection, ManagerLink } from "./manager-link.ts";
 /** chosen: agents confirm within 2 s; a manager that does not answer must not hold up `quit`. */
 const departMs = 4000;
 
+interface Listeners {
+  readonly intercepts: Intercepts;
+  readonly inspector: Inspector;
+  readonly cloud: CloudSide;
+  readonly log: Logger;
+}
+
 /** What comes over a new link, from agents and from the manager. */
-export function listenTo(
-  { session, rpc }: ManagerConnection,
-  { intercepts, inspector: { recorder }, log }: { intercepts: Intercepts; inspector: Inspector; log: Logger },
-): void {
+export function listenTo({ session, rpc }: ManagerConnection, { intercepts, inspector, cloud, log }: Listeners): void {
+  const { recorder } = inspector;
   const findPort: typeof intercepts.findPort = (id, port, protocol) => intercepts.findPort(id, port, protocol);
-  session.onIncoming((incoming) => acceptInbound(incoming, { findPort, recorder, log }));
+  session.onIncoming((incoming) => {
+    const { request } = incoming;
+    if (request.kind === "inspect") share(incoming, nameOf(request.interceptId), { intercepts, inspector });
+    else acceptInbound(incoming, { findPort, recorder, log });
+  });
   rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
   rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
+  rpc.onNotification("cloud.changed", (news) => cloud.membership.onChanged(news));
   rpc.onNotification("agent.lost", ({ podUid }) => intercepts.reintroduce(podUid));
+}
+
+const nameOf = (interceptId: string): string => interceptId.slice(interceptId.indexOf(":") + 1);
+
+/** A team mate looks, through a cloud server. */
+function share(
+  incoming: IncomingStream,
+  name: string,
+  { intercepts, inspector }: Pick<Listeners, "intercepts" | "inspector">,
+): void {
+  if (!intercepts.shared.has(name)) incoming.reject("denied", `the requests of ${name} are not shared`);
+  else if (!inspector.share(() => incoming.accept(), name)) incoming.reject("busy", "too many look at the requests");
 }
 
 /** Tells the manager that the session and its intercepts are over, so that agents drain at once. */

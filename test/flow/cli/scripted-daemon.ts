@@ -212,6 +212,15 @@ export class ScriptedDaemon implements AsyncDisposable {
         };
       },
       localOnly: ({ name, namespace = "default" }) => ({ info: { name, namespace } }),
+      findIngress: () => ({ cluster: "https://cluster.test/test", found: [] }),
+      createPreview: ({ access = "team" }) => ({
+        id: "p1",
+        url: "https://calm-fox.preview.test/",
+        access,
+        warnings: [],
+      }),
+      removePreview: () => ({}),
+      loginChanged: () => ({}),
       enter: () => ({ socket: "/nowhere", id: 1 }),
       leaveEntered: () => ({ quits: false }),
       leave: ({ name }) => {

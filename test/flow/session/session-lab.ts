@@ -17,7 +17,9 @@ import type {
   WorkloadPod,
 } from "#daemon/intercepts/workload-access.ts";
 import type { DirectService } from "#daemon/link/direct-way.ts";
-import { Session, type ClusterAccess, type SessionOptions } from "#daemon/session.ts";
+import { Session, type SessionOptions } from "#daemon/session.ts";
+import type { ClusterAccess } from "#daemon/session-access.ts";
+import type { LoginPlaces } from "#login/credentials.ts";
 import type { Manager } from "#manager/manager.ts";
 import { anything, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
 
@@ -81,6 +83,12 @@ export class Cluster implements ClusterAccess {
     this.#toManager?.pause();
     if (this.#toManager !== undefined) this.#toManager._write = () => undefined;
     if (this.#toManager !== undefined) this.#toManager._writev = () => undefined;
+  }
+  findClusterId(): Promise<string> {
+    return Promise.resolve(this.#id);
+  }
+  findIngress(): ReturnType<ClusterAccess["findIngress"]> {
+    return Promise.resolve([]);
   }
   restoreManager(): ReturnType<ClusterAccess["restoreManager"]> {
     return Promise.reject(new AppError("manager_unavailable", "no pod of it is ready"));
@@ -261,11 +269,18 @@ export const noNetwork: OpenNetwork = () =>
     [Symbol.asyncDispose]: () => Promise.resolve(),
   });
 
+const loggedOut: LoginPlaces = {
+  file: "/nowhere/cloud.json",
+  keyring: undefined,
+  replaceFile: () => Promise.reject(new Error("nobody logs in here")),
+  tryLock: () => Promise.resolve(undefined),
+};
+
 export async function openSession(
   cluster: Cluster,
   client = "ada@laptop",
   openNetwork = noNetwork,
-  more: Partial<Pick<SessionOptions, "clock" | "pageFolder" | "transport">> = {},
+  more: Partial<Pick<SessionOptions, "clock" | "login" | "pageFolder" | "transport">> = {},
 ): Promise<Session> {
   return await Session.open(
     {
@@ -275,6 +290,7 @@ export async function openSession(
       mappedNamespaces: [],
       client,
       installId: `id-${client}`,
+      login: loggedOut,
       warnings: [],
       managerPort: cluster.manager.agentPort,
       clock: systemClock,

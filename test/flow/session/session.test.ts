@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import type { ClusterAccess } from "#daemon/session.ts";
+import type { ClusterAccess } from "#daemon/session-access.ts";
 import { findTeamMates, describeTeamMates } from "#daemon/intercepts/team-mates.ts";
 import { unknownSessionId } from "#wire/control-api.ts";
 import { anything, ask, namedServer, never, testAgent, testManager, workload } from "#test/flow/manager/harness.ts";
