@@ -15,6 +15,7 @@ import { managerApi, managerNotifications } from "#wire/manager-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
 import { deadline, linkSignals } from "#base/abort.ts";
 import type { OpenRequest } from "#wire/open.ts";
+import type { Clouds } from "./cloud/clouds.ts";
 import type { DirectAdmissions } from "./direct-door.ts";
 import type { Dialer } from "#egress/dial.ts";
 import { acceptOutbound } from "#egress/accept.ts";
@@ -39,6 +40,7 @@ export interface LaptopDoor {
   readonly hello: Hello;
   readonly sessions: ResumableSessions;
   readonly direct: DirectAdmissions;
+  readonly clouds: Clouds;
   /** Where a NodePort is open. */
   readonly nodeAddresses: readonly string[];
   readonly refusals: RefusalLog;
@@ -182,12 +184,31 @@ export class Laptop {
         return { message: Buffer.from(answer).toString("base64") };
       },
       "direct.admit": ({ fingerprint }) => this.#admitDirectly(fingerprint),
-      "cloud.join": () => noClouds(),
-      "cloud.leave": () => noClouds(),
-      "preview.put": () => noClouds(),
-      "preview.remove": () => noClouds(),
+      ...this.#cloudHandlers(),
       depart: async (_params, signal) => {
         await registry.depart(this.#arrived(), signal);
+        return {};
+      },
+    };
+  }
+
+  #cloudHandlers(): Pick<Handlers<typeof managerApi>, "cloud.join" | "cloud.leave" | "preview.put" | "preview.remove"> {
+    const { clouds } = this.#door;
+    return {
+      "cloud.join": (params) =>
+        clouds.join(this.#arrived(), params, (url, state, message) =>
+          this.#rpc?.notify("cloud.changed", { url, state, message: message.slice(0, 500) }),
+        ),
+      "cloud.leave": ({ url }) => {
+        clouds.leave(this.#arrived(), url);
+        return {};
+      },
+      "preview.put": async (params) => {
+        await clouds.put(this.#arrived(), params);
+        return {};
+      },
+      "preview.remove": ({ previewId }) => {
+        clouds.remove(this.#arrived(), previewId);
         return {};
       },
     };
@@ -231,8 +252,4 @@ export class Laptop {
       destroy: (error) => this.#session.destroy(error),
     };
   }
-}
-
-function noClouds(): never {
-  throw new AppError("unsupported", "this traffic-manager does not join cloud servers");
 }

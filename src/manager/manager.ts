@@ -16,6 +16,9 @@ import { ResumableSessions } from "#tunnel/resumable-sessions.ts";
 import { helloOf } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import { acceptAgent } from "./agent-link.ts";
+import { Clouds } from "./cloud/clouds.ts";
+import { lookupBySystem } from "./cloud/dial-name.ts";
+import type { Lookup } from "./cloud/dial-name.ts";
 import { interfaceAddresses } from "./config.ts";
 import type { ManagerConfig } from "./config.ts";
 import { DirectAdmissions } from "./direct-door.ts";
@@ -45,6 +48,8 @@ export interface ManagerOptions {
   readonly guard?: DialGuard;
   /** How long an owner may be away before others may have its requests; ten minutes but in tests. */
   readonly idleOwnerMs?: number;
+  /** Of names that previews and cloud servers have; the pod's resolver but in tests. */
+  readonly lookup?: Lookup;
   /** Port of the nameservers; 53 but in tests. */
   readonly dnsPort?: number;
 }
@@ -81,7 +86,21 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
       ...(options.dnsPort === undefined ? {} : { port: options.dnsPort }),
     });
     const links = scope.use(new OpenLinks(clock));
-    const shared = { registry, dialer, resolver, identity, hello, refusals, clock, log, links, signal: scope.signal };
+    const lookup = options.lookup ?? lookupBySystem;
+    const clouds = scope.use(new Clouds({ registry, dialer, lookup, clock, log }));
+    const shared = {
+      registry,
+      clouds,
+      dialer,
+      resolver,
+      identity,
+      hello,
+      refusals,
+      clock,
+      log,
+      links,
+      signal: scope.signal,
+    };
     const agents = scope.use(await openAgentDoor(shared, config));
     const door = laptopDoor(shared, config, resolvConf);
     scope.use(door.direct);
@@ -106,6 +125,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
 
 interface Shared {
   readonly registry: Registry;
+  readonly clouds: Clouds;
   readonly dialer: Dialer;
   readonly resolver: Resolver;
   readonly identity: Identity;

@@ -196,7 +196,7 @@ export const shareView = z.object({
 export type ShareView = z.infer<typeof shareView>;
 export const shareList = z.object({ shares: z.array(shareView) });
 
-/** An intercept as its manager tells of it; shown to the team. */
+/** An intercept as its manager tells of it. */
 export const reportedIntercept = z.object({
   id: cloudInterceptId,
   name: shown(253),
@@ -209,8 +209,15 @@ export const reportedIntercept = z.object({
   createdAtMs: z.number(),
   pods: z.number().int(),
   previewIds: z.array(id).max(100),
+  /** SHA-256 of the token with which its laptop has joined, lower-case hex. */
+  joinedBy: z.string().regex(/^[0-9a-f]{64}$/),
 });
 export type ReportedIntercept = z.infer<typeof reportedIntercept>;
+
+const clusterIntercept = reportedIntercept.omit({ joinedBy: true }).extend({
+  /** Whose login the laptop had; nobody who is not there any more. */
+  owner: z.object({ id, name: shown(200) }).optional(),
+});
 
 export const clusterView = z.object({
   id,
@@ -219,7 +226,8 @@ export const clusterView = z.object({
   /** Whether a manager of it has a tunnel here. */
   live: z.boolean(),
   managerVersion: shown(64).optional(),
-  intercepts: z.array(reportedIntercept),
+  /** Of laptops that are logged in here. */
+  intercepts: z.array(clusterIntercept),
   /** Intercepts that were left out because there are too many. */
   more: z.number().int(),
 });

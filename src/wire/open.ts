@@ -32,6 +32,8 @@ export const openRequestSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("preview"), previewId: z.string().max(100) }),
   /** Cloud → manager → laptop: HTTP/1.1 of the inspector (`inspector-api.ts`) for one of its intercepts. */
   z.object({ kind: z.literal("inspect"), interceptId: z.string().max(300) }),
+  /** Manager → laptop: a connection to this cloud server, which is on the laptop's own loopback. */
+  z.object({ kind: z.literal("cloud"), url: z.string().max(500) }),
 ]);
 export type OpenRequest = z.infer<typeof openRequestSchema>;
 

@@ -17,11 +17,15 @@ import type { AgentLink } from "./agents.ts";
 import { AgentRecord } from "./agents.ts";
 import type { InterceptRecord } from "./intercepts.ts";
 import { InterceptTable } from "./intercepts.ts";
+import { addCopies } from "./copies.ts";
+import { describeCallers } from "./callers-address.ts";
+import { trustedFor } from "./trusted-for.ts";
 import { sumOlder } from "./older-connections.ts";
 import { sumUnread } from "./unread-connections.ts";
 import { compareTurns, describeOverlaps, describeTakenOver } from "./overlap.ts";
 import type { Arrival, LaptopLink, SessionRecord } from "./sessions.ts";
 import { SessionTable } from "./sessions.ts";
+import type { RegistryWatcher } from "./watcher.ts";
 
 /** chosen: how long a command waits for agents to confirm; an agent that is slower is cut soon after. */
 const confirmMs = 2000;
@@ -61,6 +65,7 @@ export class Registry implements Disposable {
   readonly #toNotify = new Set<SessionRecord>();
   readonly #lastNotified = new WeakMap<SessionRecord, string>();
   readonly #sweeper: Disposable;
+  #watcher: RegistryWatcher | undefined;
 
   constructor(options: RegistryOptions) {
     this.#clock = options.clock;
@@ -74,6 +79,11 @@ export class Registry implements Disposable {
     this.#sweeper[Symbol.dispose]();
   }
 
+  /** One watcher. */
+  watch(watcher: RegistryWatcher): void {
+    this.#watcher = watcher;
+  }
+
   // Laptops
 
   arrive(arrival: Arrival, link: LaptopLink): SessionRecord {
@@ -81,7 +91,7 @@ export class Registry implements Disposable {
     for (const old of replaced) {
       for (const [name, ended] of old.ended) session.ended.set(name, ended);
       const oldLink = old.link ?? old.waiting;
-      this.forget(old);
+      this.#forget(old); // its intercepts are made again
       oldLink?.destroy(new AppError("cancelled", "the same laptop has connected anew"));
     }
     this.#log.info("session started", { sessionId: session.id, client: session.client });
@@ -94,6 +104,7 @@ export class Registry implements Disposable {
     if (session.link === undefined) return;
     this.#sessions.lose(session);
     this.#log.info("session lost its link", { sessionId: session.id, client: session.client });
+    this.#watcher?.changed();
     void Promise.all(this.#sync(this.#agentsServing(session)));
   }
 
@@ -121,6 +132,10 @@ export class Registry implements Disposable {
 
   /** Ends the session and its intercepts without waiting for anybody. */
   forget(session: SessionRecord): void {
+    for (const { id } of session.intercepts.values()) this.#watcher?.ended(id);
+    this.#forget(session);
+  }
+  #forget(session: SessionRecord): void {
     const agents = this.#agentsServing(session);
     for (const intercept of session.intercepts.values()) this.#intercepts.delete(intercept);
     this.#sessions.forget(session);
@@ -131,6 +146,7 @@ export class Registry implements Disposable {
     }
     void Promise.all(this.#sync(agents));
     this.#log.info("session ended", { sessionId: session.id, client: session.client });
+    this.#watcher?.changed();
   }
 
   /** Ends the session; resolves when the agents have confirmed that new connections go to the applications. */
@@ -169,6 +185,7 @@ export class Registry implements Disposable {
     for (const old of displaced) {
       this.#log.info("intercept lost its port to another laptop", { interceptId: old.id });
       this.#tellEnded(old, "taken_over", session.client);
+      this.#watcher?.ended(old.id);
     }
     this.#log.info("intercept created", { interceptId: record.id, client: session.client });
     await this.#confirmed(this.#sync([record, ...displaced].flatMap((one) => this.#agentsOf(one))), signal);
@@ -193,10 +210,23 @@ export class Registry implements Disposable {
     if (record === undefined || trustedFor(record, agent) === undefined) {
       throw new AppError("intercept_not_found", `intercept "${id}" is not one of this agent's workload`);
     }
-    this.#log.info("intercept revoked", { interceptId: id, client: record.session.client, by });
+    await this.end(record, by, signal);
+  }
+
+  /** For somebody else than its owner, who is told. */
+  async end(record: InterceptRecord, by: string, signal: AbortSignal): Promise<void> {
+    this.#log.info("intercept revoked", { interceptId: record.id, client: record.session.client, by });
     this.#tellEnded(record, "revoked", by);
     await this.#drain([record], signal);
     this.#notifySoon(record.session);
+  }
+
+  find(id: string): InterceptRecord | undefined {
+    return this.#intercepts.get(id);
+  }
+  /** Whether it has not ended; its laptop may be away. */
+  knows(session: SessionRecord): boolean {
+    return this.#sessions.get(session.id) === session;
   }
 
   list(): readonly InterceptInfo[] {
@@ -269,13 +299,7 @@ export class Registry implements Disposable {
   countCopies(agent: AgentRecord, interceptId: string, counts: NonNullable<InterceptInfo["copies"]>): void {
     const record = this.#intercepts.get(interceptId);
     if (record === undefined || trustedFor(record, agent) === undefined) return;
-    const { copied = 0, cut = 0, reason } = record.copies ?? {};
-    const why = counts.reason ?? reason;
-    record.copies = {
-      copied: Math.min(copied + counts.copied, Number.MAX_SAFE_INTEGER),
-      cut: Math.min(cut + counts.cut, Number.MAX_SAFE_INTEGER),
-      ...(why === undefined ? {} : { reason: why }),
-    };
+    record.copies = addCopies(record.copies, counts);
     this.#notifySoon(record.session);
   }
 
@@ -401,6 +425,7 @@ export class Registry implements Disposable {
     for (const record of records) {
       for (const other of record.overlaps) this.#notifySoon(other.session);
       this.#intercepts.delete(record);
+      this.#watcher?.ended(record.id);
     }
   }
 
@@ -422,6 +447,7 @@ export class Registry implements Disposable {
   #notifySoon(session: SessionRecord): void {
     if (this.#toNotify.size === 0) queueMicrotask(() => this.#notify());
     this.#toNotify.add(session);
+    this.#watcher?.changed();
   }
   #notify(): void {
     const sessions = [...this.#toNotify];
@@ -455,21 +481,4 @@ export class Registry implements Disposable {
       if (agent.untrustedSinceMs !== undefined && now - agent.untrustedSinceMs >= untrustedGraceMs) agent.link.close();
     }
   }
-}
-
-/** What the intercept's laptop says of the agent; undefined when the agent may not serve the intercept. */
-function trustedFor(record: InterceptRecord, agent: AgentRecord): TrustedAgent | undefined {
-  const { session, spec } = record;
-  const trusted = agent.sessions.has(session) ? session.trusted.get(agent.link.fingerprint) : undefined;
-  if (trusted === undefined) return undefined;
-  const key = workloadKey(spec.workload);
-  return workloadKey(trusted.workload) === key && workloadKey(agent.link.workload) === key ? trusted : undefined;
-}
-
-/** Kept only where every agent says so of every port; one that says no settles it, one that says nothing leaves it open. */
-function describeCallers(record: InterceptRecord, serving: readonly AgentRecord[]): InterceptInfo["callerAddress"] {
-  const known = serving.flatMap((agent) => record.spec.ports.map((port) => agent.callersOf(port)));
-  const lost = known.find((port) => port?.kept === false);
-  if (lost !== undefined) return { kept: false, reason: lost.reason };
-  return known.length === 0 || known.includes(undefined) ? undefined : { kept: true, reason: "" };
 }
