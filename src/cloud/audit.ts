@@ -22,6 +22,7 @@ export type AuditAction =
   | "login.revoked"
   | "key.created"
   | "key.removed"
+  | "cluster.registered"
   | "preview.created"
   | "preview.removed"
   | "preview.public"

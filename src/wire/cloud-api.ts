@@ -217,6 +217,8 @@ export type ReportedIntercept = z.infer<typeof reportedIntercept>;
 const clusterIntercept = reportedIntercept.omit({ joinedBy: true }).extend({
   /** Whose login the laptop had; nobody who is not there any more. */
   owner: z.object({ id, name: shown(200) }).optional(),
+  /** The caller's. */
+  own: z.boolean(),
 });
 
 export const clusterView = z.object({

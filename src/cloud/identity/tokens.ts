@@ -12,7 +12,9 @@ export type TokenKind =
   | "invite"
   | "browser"
   | "share"
-  | "password";
+  | "password"
+  | "cluster"
+  | "visitor";
 
 const prefixes: Readonly<Record<TokenKind, string>> = {
   session: "tps_",
@@ -25,6 +27,8 @@ const prefixes: Readonly<Record<TokenKind, string>> = {
   browser: "tpb_",
   share: "tph_",
   password: "tpw_",
+  cluster: "tpm_",
+  visitor: "tpv_",
 };
 
 export function newToken(kind: TokenKind): string {

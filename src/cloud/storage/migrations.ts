@@ -58,4 +58,17 @@ export const migrations: readonly (readonly string[])[] = [
       hash TEXT PRIMARY KEY, person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
       made_by TEXT NOT NULL REFERENCES people ON DELETE CASCADE, expires_ms BIGINT NOT NULL)`,
   ],
+  [
+    // The same cluster may be two teams': each has a row of its own. uid: of the namespace kube-system.
+    `CREATE TABLE clusters (
+      id TEXT PRIMARY KEY, team_id TEXT NOT NULL REFERENCES teams ON DELETE CASCADE, uid TEXT NOT NULL,
+      name TEXT NOT NULL, created_ms BIGINT NOT NULL, UNIQUE (team_id, uid))`,
+    // What a manager comes with; goes with the login, or the key, that asked for it.
+    `CREATE TABLE cluster_tokens (
+      hash TEXT PRIMARY KEY, cluster_id TEXT NOT NULL REFERENCES clusters ON DELETE CASCADE,
+      person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+      login_id TEXT REFERENCES logins ON DELETE CASCADE, key_id TEXT REFERENCES api_keys ON DELETE CASCADE,
+      created_ms BIGINT NOT NULL)`,
+    `CREATE INDEX cluster_tokens_of_cluster ON cluster_tokens (cluster_id)`,
+  ],
 ];

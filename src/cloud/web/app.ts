@@ -45,15 +45,15 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
   }
   app.notFound((context) => failure(context, 404, "there is nothing at this address"));
   app.onError((error, context) => {
-    const { code, message } = toAppError(error);
-    if (code !== "internal") return failure(context, statuses[code] ?? 400, message);
+    const { code, message, hint } = toAppError(error);
+    if (code !== "internal") return failure(context, statuses[code] ?? 400, message, hint);
     parts.log.error("a request failed", { method: context.req.method, error: message });
     return failure(context, 500, "the server failed; its log says why");
   });
   return app;
 }
 
-type FailureStatus = 400 | 401 | 403 | 404 | 408 | 409 | 413 | 429 | 500 | 502;
+type FailureStatus = 400 | 401 | 403 | 404 | 408 | 409 | 413 | 429 | 500 | 502 | 503;
 
 const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
   unauthorized: 401,
@@ -63,11 +63,17 @@ const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
   conflict: 409,
   busy: 429,
   unreachable: 502,
+  link_lost: 503,
 };
 
 /** A page for people, an object for programs. */
-function failure(context: RequestContext, status: FailureStatus, message: string): Response | Promise<Response> {
+function failure(
+  context: RequestContext,
+  status: FailureStatus,
+  message: string,
+  hint?: string,
+): Response | Promise<Response> {
   const forPeople = context.req.header("accept")?.includes("text/html") === true;
-  if (!forPeople) return context.json({ error: message }, status);
+  if (!forPeople) return context.json({ error: message, ...(hint === undefined ? {} : { hint }) }, status);
   return page(context, { title: "Telepresence", status, body: message });
 }
