@@ -1,8 +1,12 @@
 // Builds the parts of a cloud server and holds them; ends them in reverse, requests before the database.
+import type { IncomingMessage } from "node:http";
 import { getConnInfo } from "@hono/node-server/conninfo";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
+import { cloudPaths } from "#wire/cloud-api.ts";
 import { forgetOldAudit } from "./audit.ts";
+import { LiveClusters } from "./clusters/live-clusters.ts";
+import { TunnelDoor } from "./clusters/tunnel-door.ts";
 import type { CloudConfig } from "./config.ts";
 import { inviteFirstAdmin } from "./identity/invites.ts";
 import { openDatabase } from "./storage/open.ts";
@@ -35,6 +39,7 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
   await using stack = new AsyncDisposableStack();
   const database = stack.use(await openDatabase(given.database, { clock, log }));
   const key = await signingKey(database);
+  const live = stack.use(new LiveClusters({ database, clock, log }));
   let serving = true;
   const server = await CloudServer.listen(given);
   stack.defer(async () => {
@@ -45,12 +50,16 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
   });
   const config = withPort(given, server.port);
   const metrics = new Metrics();
-  const parts: Parts = { config, clock, log, database, metrics, key };
+  const parts: Parts = { config, clock, log, database, metrics, live, key };
   const forwarded = trustProxies(config.trustedProxies);
   const addressOf = (context: RequestContext): string =>
     forwarded(getConnInfo(context).remote.address ?? "", context.req.header("x-forwarded-for"));
+  const addressOfRequest = ({ socket, headers }: IncomingMessage): string =>
+    forwarded(socket.remoteAddress ?? "", headers["x-forwarded-for"]?.toString());
+  const tunnels = new TunnelDoor(parts, live, addressOfRequest);
+  metrics.gauge("telepresence_cloud_managers", "Managers with a tunnel", () => live.count);
   const app = buildApp(parts, allRoutes(parts, { isServing: () => serving }), addressOf);
-  server.serve(config, { app, previews: undefined, upgrades: new Map() });
+  server.serve(config, { app, previews: undefined, upgrades: new Map([[cloudPaths.tunnel, tunnels]]) });
   const tidy = (): void => {
     forgetOldAudit(database, clock.wallMs()).catch((error: unknown) => {
       log.warn("old entries of the audit log could not be removed", { error: String(error) });

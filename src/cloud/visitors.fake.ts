@@ -1,6 +1,7 @@
 // A cloud server without a port, and browsers and programs that visit it: what tests of routes work with.
 import { FakeClock } from "#base/clock.fake.ts";
 import { silentLogger } from "#base/log.ts";
+import { LiveClusters } from "./clusters/live-clusters.ts";
 import type { CloudConfig } from "./config.ts";
 import { parseCloudConfig } from "./config.ts";
 import { invite } from "./identity/invites.ts";
@@ -35,7 +36,9 @@ export class FakeCloud implements AsyncDisposable {
     const config = { ...parseCloudConfig(["serve"], () => undefined, { HOME: "/nowhere" }), ...change };
     const opened = database ?? (await openMemoryDatabase());
     const key = await signingKey(opened);
-    return new FakeCloud({ config, clock, log: silentLogger, database: opened, metrics: new Metrics(), key }, clock);
+    const log = silentLogger;
+    const live = new LiveClusters({ database: opened, clock, log });
+    return new FakeCloud({ config, clock, log, database: opened, metrics: new Metrics(), live, key }, clock);
   }
 
   get database(): Database {
@@ -84,6 +87,7 @@ export class FakeCloud implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.parts.live[Symbol.asyncDispose]();
     await this.database[Symbol.asyncDispose]();
   }
 }
@@ -112,6 +116,20 @@ export class FakeBrowser {
       body,
       headers: { accept: "text/html", origin: this.#cloud.origin, ...headers },
     });
+  }
+
+  /** What a page's script sends. */
+  async call(
+    method: string,
+    path: string,
+    {
+      body,
+      csrf,
+      origin = this.#cloud.origin,
+    }: { readonly body?: unknown; readonly csrf: string; readonly origin?: string },
+  ): Promise<FakePage> {
+    const headers = { "content-type": "application/json", "x-csrf-token": csrf, origin };
+    return this.#send(path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
   }
 
   /** Opens the page and sends its form that goes to `action`. */

@@ -70,11 +70,7 @@ async function register(context: RequestContext, { database, clock }: Parts): Pr
   if (owner === undefined) throw new AppError("denied", "a cluster is registered by a laptop that is logged in");
   const team = chooseTeam(person, wish.team);
   const nowMs = clock.wallMs();
-  const { cluster, isNew } = await provideCluster(
-    database,
-    { teamId: team.id, uid: wish.id, name: wish.name },
-    nowMs,
-  );
+  const { cluster, isNew } = await provideCluster(database, { teamId: team.id, uid: wish.id, name: wish.name }, nowMs);
   const token = await newClusterToken(database, cluster.id, owner, nowMs);
   if (isNew) {
     await audit(database, { action: "cluster.registered", teamId: team.id, person, subject: cluster.name }, nowMs);

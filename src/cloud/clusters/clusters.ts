@@ -86,7 +86,11 @@ export interface TokenOwner {
 }
 
 /** Whose bearer token this is; undefined for what is none of a laptop. */
-export async function ownerOfBearer(queries: Queries, bearer: string, personId: string): Promise<TokenOwner | undefined> {
+export async function ownerOfBearer(
+  queries: Queries,
+  bearer: string,
+  personId: string,
+): Promise<TokenOwner | undefined> {
   const hash = [hashToken(bearer)];
   const login = await one<{ id: string }>(queries, "SELECT id FROM logins WHERE access_hash = $1", hash);
   if (login !== undefined) return { personId, loginId: login.id, keyId: null };

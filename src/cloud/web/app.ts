@@ -34,9 +34,17 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
     using limit = deadline(parts.clock, answerMs, "the request");
     await raceSignal(next(), limit.signal);
   });
-  app.use(
-    bodyLimit({ maxSize: maxBodyBytes, onError: (context) => failure(context, 413, "the request is too large") }),
-  );
+  const limited = bodyLimit({
+    maxSize: maxBodyBytes,
+    onError: (context) => failure(context, 413, "the request is too large"),
+  });
+  app.use((context, next) => {
+    // Hono would make a request of its own out of one without a length, which Node's adapter does not stand
+    if (context.req.header("transfer-encoding") !== undefined) {
+      return Promise.resolve(failure(context, 411, "the request does not say how long it is"));
+    }
+    return context.req.method === "POST" ? limited(context, next) : next(); // nobody reads a body of others
+  });
   const admission = new Admission(parts);
   for (const route of routes) {
     app.on(route.method, route.path, async (context) => {
@@ -53,7 +61,7 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
   return app;
 }
 
-type FailureStatus = 400 | 401 | 403 | 404 | 408 | 409 | 413 | 429 | 500 | 502 | 503;
+type FailureStatus = 400 | 401 | 403 | 404 | 408 | 409 | 411 | 413 | 429 | 500 | 502 | 503;
 
 const statuses: Readonly<Partial<Record<ErrorCode, FailureStatus>>> = {
   unauthorized: 401,

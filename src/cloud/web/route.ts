@@ -4,6 +4,7 @@ import type { Context } from "hono";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import type { LiveClusters } from "#cloud/clusters/live-clusters.ts";
 import type { CloudConfig } from "#cloud/config.ts";
 import type { Person } from "#cloud/identity/people.ts";
 import type { Database } from "#cloud/storage/database.ts";
@@ -30,6 +31,8 @@ export interface Parts {
   readonly log: Logger;
   readonly database: Database;
   readonly metrics: Metrics;
+  /** Managers that are connected. */
+  readonly live: LiveClusters;
   /** Signs what browsers carry for us; the same for all servers of one database. */
   readonly key: string;
 }

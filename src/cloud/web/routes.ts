@@ -1,4 +1,5 @@
 // Every route of our own host, in one list.
+import { clusterRoutes } from "#cloud/clusters/cluster-routes.ts";
 import { accountRoutes } from "#cloud/identity/account-pages.ts";
 import { logInRoutes } from "#cloud/identity/log-in.ts";
 import { passwordRoutes } from "#cloud/identity/password-pages.ts";
@@ -27,6 +28,7 @@ export function allRoutes(parts: Parts, { isServing }: Serving): readonly Route[
     ...passwordRoutes(parts),
     ...peopleRoutes(parts),
     ...auditRoutes(parts),
+    ...clusterRoutes(parts),
     metricsRoute(parts),
   ];
 }

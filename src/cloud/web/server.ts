@@ -89,13 +89,19 @@ export class CloudServer implements AsyncDisposable {
   readonly #sessions = new Set<Http2Session>();
   /** Also those without a request yet, and those that were upgraded. */
   readonly #sockets = new Set<Duplex>();
+  /** Of them, those that were upgraded: they end when they are told to, and nobody waits for them. */
+  #upgraded = 0;
+  #onlyUpgraded: (() => void) | undefined;
 
   private constructor(server: Server | Http2SecureServer) {
     this.#server = server;
     this.port = (server.address() as AddressInfo).port;
     server.on("connection", (socket: Duplex) => {
       this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
+      socket.once("close", () => {
+        this.#sockets.delete(socket);
+        if (this.#sockets.size === this.#upgraded) this.#onlyUpgraded?.();
+      });
     });
     server.on("session", (session: Http2Session) => {
       this.#sessions.add(session);
@@ -120,6 +126,8 @@ export class CloudServer implements AsyncDisposable {
     });
     this.#server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on("error", () => socket.destroy());
+      this.#upgraded++;
+      socket.once("close", () => this.#upgraded--);
       const place = placeOf(request, config);
       const path = (request.url ?? "").split("?")[0] ?? "";
       const handler = place === "own" ? upgrades.get(path) : place === "preview" ? previews : undefined;
@@ -133,7 +141,9 @@ export class CloudServer implements AsyncDisposable {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     if ("closeIdleConnections" in this.#server) this.#server.closeIdleConnections();
     for (const session of this.#sessions) session.close();
-    await Promise.race([closed, expired]);
+    const onlyUpgraded = new Promise<void>((resolve) => (this.#onlyUpgraded = resolve));
+    if (this.#sockets.size === this.#upgraded) this.#onlyUpgraded?.();
+    await Promise.race([closed, onlyUpgraded, expired]);
     for (const socket of this.#sockets) socket.destroy();
     await closed;
   }

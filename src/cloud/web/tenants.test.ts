@@ -19,6 +19,8 @@ interface Row {
   /** The path with the member's own things in it. */
   readonly path?: () => string | Promise<string>;
   readonly fields?: () => Readonly<Record<string, string>> | Promise<Readonly<Record<string, string>>>;
+  /** What a page's script sends, instead of a form. */
+  readonly json?: () => unknown;
   /** In the order of `everybody`. 303 of nobody is the way to the login. */
   readonly statuses: readonly [number, number, number, number];
 }
@@ -150,15 +152,29 @@ const table: readonly Row[] = [
   { route: "POST /password/:token", path: () => "/password/unknown", statuses: [404, 404, 404, 404] },
   { route: "GET /audit", statuses: [303, 200, 200, 200] },
   { route: "GET /api/audit", statuses: [303, 200, 200, 200] },
+  // only a laptop's login may, which is not a browser's
+  {
+    route: "POST /api/clusters",
+    json: () => ({ id: "uid", name: "a cluster" }),
+    statuses: [401, 403, 403, 403],
+  },
+  { route: "GET /api/clusters", statuses: [303, 200, 200, 200] },
+  {
+    route: "DELETE /api/clusters/:id/intercepts/:intercept",
+    path: () => "/api/clusters/uid/intercepts/x:y",
+    statuses: [401, 404, 404, 404],
+  },
   { route: "POST /logout", statuses: [303, 303, 303, 303] },
 ];
 
 /** A form of the login page has a token for whoever opens it. */
-async function send(who: Who, { route, path, fields }: Row): Promise<FakePage> {
-  const [method, declared = ""] = route.split(" ");
+async function send(who: Who, { route, path, fields, json }: Row): Promise<FakePage> {
+  const [method = "", declared = ""] = route.split(" ");
   const target = (await path?.()) ?? declared;
   if (method === "GET") return browsers[who].get(target);
   const { csrf = "" } = (await browsers[who].get("/login")).hidden;
+  if (json !== undefined || method !== "POST")
+    return browsers[who].call(method, target, { body: await json?.(), csrf });
   return browsers[who].post(target, { csrf, ...(await fields?.()) });
 }
 
@@ -182,12 +198,19 @@ describe("what changes something", () => {
   test("is refused without the form's token, and from another site with it", async () => {
     const admin = await cloud.browserOf(await cloud.person("second-admin", { admin: true }));
     const { csrf = "" } = (await admin.get("/login")).hidden;
-    for (const { path } of changing()) {
-      const tries = [
-        await admin.post(path, {}),
-        await admin.post(path, { csrf: `${csrf}x` }),
-        await admin.post(path, { csrf }, { origin: "https://evil.example" }),
-      ];
+    for (const { path, method } of changing()) {
+      const tries =
+        method === "POST"
+          ? [
+              await admin.post(path, {}),
+              await admin.post(path, { csrf: `${csrf}x` }),
+              await admin.post(path, { csrf }, { origin: "https://evil.example" }),
+            ]
+          : [
+              await admin.call(method, path, { csrf: "" }),
+              await admin.call(method, path, { csrf: `${csrf}x` }),
+              await admin.call(method, path, { csrf, origin: "https://evil.example" }),
+            ];
       expect([path, ...tries.map(({ status }) => status)]).toEqual([path, 403, 403, 403]);
     }
   });

@@ -2,7 +2,7 @@
 // §8.11). All of it is memory: a laptop joins again after each arrival.
 // Invariants: a preview belongs to an intercept of the session that put it, and dials nothing but its ingress; a server
 // hears only of intercepts whose laptops have joined it.
-// @to cloud/dial-name.ts
+// @to manager/cloud/dial-name.ts
 import { randomUUID } from "node:crypto";
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";

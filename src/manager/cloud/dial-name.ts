@@ -1,5 +1,6 @@
 // Dials a name of the cluster or of the Internet as the manager's dialer allows: each address is judged after resolving,
 // so a name cannot be led elsewhere between check and use.
+// @from manager/cloud/clouds.ts
 import { lookup as systemLookup } from "node:dns/promises";
 import type { Socket } from "node:net";
 import { raceSignal } from "#base/abort.ts";

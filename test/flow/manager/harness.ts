@@ -17,6 +17,7 @@ import { createLogger, silentLogger } from "#base/log.ts";
 import type { Logger } from "#base/log.ts";
 import { startManager } from "#manager/manager.ts";
 import type { Manager } from "#manager/manager.ts";
+import type { Lookup } from "#manager/cloud/dial-name.ts";
 import type { ManagerConfig } from "#manager/config.ts";
 import type { DialGuard } from "#egress/guard.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
@@ -54,6 +55,7 @@ export const anything: DialGuard = { check: () => undefined };
 export async function testManager(
   options: {
     guard?: DialGuard;
+    lookup?: Lookup;
     log?: Logger;
     config?: Partial<ManagerConfig>;
     dnsPort?: number;
@@ -79,6 +81,7 @@ export async function testManager(
     clock: options.clock ?? systemClock,
     log: options.log ?? silentLogger,
     ...(options.guard === undefined ? {} : { guard: options.guard }),
+    ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
     ...(options.dnsPort === undefined ? {} : { dnsPort: options.dnsPort }),
     ...(options.idleOwnerMs === undefined ? {} : { idleOwnerMs: options.idleOwnerMs }),
   });

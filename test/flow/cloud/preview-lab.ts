@@ -1,0 +1,142 @@
+// A cloud server on loopback, a manager, and a laptop that is logged in: all that a preview needs but a cluster. The
+// manager reaches the server through the laptop, as with a server to try out.
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { systemClock } from "#base/clock.ts";
+import { silentLogger } from "#base/log.ts";
+import type { Cloud } from "#cloud/cloud.ts";
+import { startCloud } from "#cloud/cloud.ts";
+import { parseCloudConfig } from "#cloud/config.ts";
+import { createPerson, joinTeam, provideTeam } from "#cloud/identity/people.ts";
+import { openLogin } from "#cloud/oauth/logins.ts";
+import type { Database } from "#cloud/storage/database.ts";
+import { openDatabase } from "#cloud/storage/open.ts";
+import type { Manager } from "#manager/manager.ts";
+import { TestLaptop, anything, never, testManager } from "#test/flow/manager/harness.ts";
+import { joinDuplex } from "#tunnel/pipe.ts";
+import type { InterceptInfo } from "#wire/manager-api.ts";
+import { clusterList, registerClusterAnswer } from "#wire/cloud-api.ts";
+import type { ClusterView, RegisterClusterAnswer } from "#wire/cloud-api.ts";
+
+export const clusterId = "0e5e5b1c-uid";
+
+/** A person's laptop login. */
+export interface LoggedIn {
+  readonly personId: string;
+  readonly token: string;
+  readonly refreshToken: string;
+}
+
+export class PreviewLab implements AsyncDisposable {
+  readonly cloud: Cloud;
+  readonly manager: Manager;
+  readonly database: Database;
+  readonly url: string;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(parts: {
+    readonly cloud: Cloud;
+    readonly manager: Manager;
+    readonly database: Database;
+    readonly stack: AsyncDisposableStack;
+  }) {
+    this.cloud = parts.cloud;
+    this.manager = parts.manager;
+    this.database = parts.database;
+    this.url = `http://localhost:${parts.cloud.port}`;
+    this.#stack = parts.stack;
+  }
+
+  static async open(): Promise<PreviewLab> {
+    await using stack = new AsyncDisposableStack();
+    const folder = mkdtempSync(join(tmpdir(), "telepresence-previews-"));
+    stack.defer(() => rmSync(folder, { recursive: true, force: true }));
+    const path = join(folder, "cloud.sqlite");
+    const words = ["serve", "--listen", "127.0.0.1:0", "--database", `sqlite:${path}`];
+    const config = parseCloudConfig(words, () => undefined, {});
+    const cloud = stack.use(await startCloud({ config, clock: systemClock, log: silentLogger }));
+    const database = stack.use(await openDatabase({ kind: "sqlite", path }, { clock: systemClock, log: silentLogger }));
+    const manager = stack.use(
+      await testManager({
+        guard: anything,
+        lookup: (host) => Promise.resolve(host === "nowhere.shop" ? [] : ["127.0.0.1"]),
+      }),
+    );
+    return new PreviewLab({ cloud, manager, database, stack: stack.move() });
+  }
+
+  async person(name: string, team = "ours", admin = false): Promise<LoggedIn> {
+    const nowMs = systemClock.wallMs();
+    const personId = await createPerson(this.database, { issuer: "", subject: name, name, admin }, nowMs);
+    await joinTeam(this.database, personId, (await provideTeam(this.database, team, nowMs)).id);
+    const login = await openLogin(this.database, { personId, device: "laptop" }, nowMs);
+    return { personId, token: login.access_token, refreshToken: login.refresh_token };
+  }
+
+  /** A laptop that stands between the manager and the cloud server. */
+  async laptop(client = "ada@laptop"): Promise<TestLaptop> {
+    const laptop = this.#stack.use(await TestLaptop.connect(this.manager, client));
+    laptop.onIncoming = (incoming) => {
+      if (incoming.request.kind !== "cloud") return incoming.reject("unsupported", "only to the cloud server");
+      const socket = connect({ port: this.cloud.port, host: "127.0.0.1", allowHalfOpen: true, noDelay: true });
+      socket.once("connect", () => joinDuplex(incoming.accept(), socket));
+    };
+    return laptop;
+  }
+
+  api(who: LoggedIn, method: string, path: string, body?: unknown): Promise<Response> {
+    return fetch(`${this.url}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${who.token}`, "content-type": "application/json" },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  }
+
+  async register(who: LoggedIn): Promise<RegisterClusterAnswer> {
+    const answer = await this.api(who, "POST", "/api/clusters", { id: clusterId, name: "kind" });
+    return registerClusterAnswer.parse(await answer.json());
+  }
+
+  /** Registers the cluster and has the manager join; resolves when the tunnel stands. */
+  async join(laptop: TestLaptop, who: LoggedIn): Promise<RegisterClusterAnswer> {
+    const registered = await this.register(who);
+    const { team, token } = registered;
+    const states: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    using _listening = laptop.rpc.onNotification("cloud.changed", ({ state }) => {
+      states.push(state);
+      if (state !== "connecting") resolve();
+    });
+    const wish = { url: this.url, clusterId, team: team.id, token };
+    const { state } = await laptop.rpc.call("cloud.join", wish, never);
+    if (state === "connecting") await promise;
+    return registered;
+  }
+
+  async clusters(who: LoggedIn): Promise<readonly ClusterView[]> {
+    return clusterList.parse(await (await this.api(who, "GET", "/api/clusters")).json()).clusters;
+  }
+
+  /** Asks until it is so: reports come when they come. */
+  async until<T>(ask: () => Promise<T>, isSo: (found: T) => boolean): Promise<T> {
+    for (;;) {
+      const found = await ask();
+      if (isSo(found)) return found;
+      await systemClock.sleep(20, never);
+    }
+  }
+
+  interceptsOf(who: LoggedIn): Promise<ClusterView["intercepts"]> {
+    return this.clusters(who).then((clusters) => clusters.flatMap(({ intercepts }) => intercepts));
+  }
+
+  intercept(laptop: TestLaptop, name = "hello"): Promise<InterceptInfo> {
+    return laptop.intercept(name, 8080);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#stack.disposeAsync();
+  }
+}
