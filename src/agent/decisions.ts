@@ -34,6 +34,8 @@ export interface Decided {
   readonly head?: ReceivedHead;
   /** The address of a connection's caller. */
   readonly source?: string | undefined;
+  /** It is no connection, but datagrams of one caller. */
+  readonly isUdp?: boolean;
   /** The intercepts of that moment, in the order in which they were asked. */
   readonly asked: readonly Taken[];
   /** Undefined: the application gets it. */
@@ -48,6 +50,7 @@ export class Decision {
   number = 0;
   isRequest = false;
   isProbe = false;
+  isUdp = false;
   containerPort = 0;
   source: string | undefined;
   asked: readonly Taken[] = nobody;
@@ -71,10 +74,15 @@ export class Decision {
     this.#heads = heads;
   }
 
-  begin(number: number, { containerPort, head, source, asked, taken, isProbe = false }: Decided, atMs: number): void {
+  begin(
+    number: number,
+    { containerPort, head, source, asked, taken, isProbe = false, isUdp = false }: Decided,
+    atMs: number,
+  ): void {
     this.number = number;
     this.isRequest = head !== undefined;
     this.isProbe = isProbe;
+    this.isUdp = isUdp;
     this.containerPort = containerPort;
     this.source = source;
     this.asked = asked;

@@ -72,6 +72,7 @@ function describe(
     refused: decision.isProbe ? [] : refusals(decision, how),
     ...(line === undefined ? {} : { method: line.method, target: withoutQuery(line.target, how.withQuery) }),
     ...(decision.source === undefined ? {} : { source: decision.source }),
+    ...(decision.isUdp ? { isUdp: true } : {}),
     ...(decision.isProbe ? { isProbe: true } : {}),
     ...(taken === undefined ? {} : { taken: how.asked.indexOf(taken) }),
     ...(decision.left === undefined ? {} : { left: decision.left }),

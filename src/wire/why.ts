@@ -52,6 +52,8 @@ export const decisionSchema = z.object({
   target: z.string().max(1000).optional(),
   /** The caller's address, of a connection. */
   source: z.string().max(64).optional(),
+  /** It is no connection, but datagrams of one caller. */
+  isUdp: z.boolean().optional(),
   /** Kubelet's own, which no laptop gets unless its intercept says so. */
   isProbe: z.boolean().optional(),
   /** The one that took it; left out, it was the application's. */

@@ -8,11 +8,13 @@ import { aRandomMoment, seed } from "./random.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-replace";
+const restricted = "it-replace-restricted";
 const lab = new Lab({ managerNamespace: "it-replace-manager" });
 const mate = new Lab({ managerNamespace: "it-replace-manager", laptop: 2 });
 
-stage([lab, mate], namespace);
+stage([lab, mate], namespace, restricted);
 beforeAll(async () => {
+  await kubectl("label", "namespace", restricted, "pod-security.kubernetes.io/enforce=restricted");
   await lab.ok("connect", "-n", namespace);
 });
 
@@ -98,6 +100,55 @@ describe("replace", () => {
       ...container,
       env: [...container.env, { name: "RELEASE", value: "2" }],
     });
+  });
+
+  test("takes every kind that has a template, one of two containers, and what pod security restricts", async () => {
+    const fast = { terminationGracePeriodSeconds: 1 };
+    const beside = { ...container, name: "beside", image: toolsImage, command: ["sleep", "3600"] };
+    const [pair, pairService] = webApp({ name: "pair", container, pod: fast });
+    const { template: made } = (pair as { spec: { template: { spec: { containers: object[] } } } }).spec;
+    made.spec.containers.push({ ...beside, livenessProbe: undefined, lifecycle: undefined });
+    const [each, eachService] = webApp({ name: "each", container, pod: fast });
+    const { replicas: _replicas, ...daemonSet } = each?.["spec"] as { readonly replicas: number };
+    const shapes = [
+      ["statefulset", "shelf", namespace, webApp({ name: "shelf", kind: "StatefulSet", container, pod: fast })],
+      ["daemonset", "each", namespace, [{ ...each, kind: "DaemonSet", spec: daemonSet }, eachService ?? {}]],
+      ["deployment", "pair", namespace, [pair ?? {}, pairService ?? {}]],
+      ["deployment", "strict", restricted, webApp({ name: "strict", container, pod: fast })],
+    ] as const;
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18745-18748"));
+    await server.says("listens on 18748");
+    for (const [, , place, objects] of shapes) await apply(place, ...objects);
+    const wholeWay = async ([kind, name, place]: (typeof shapes)[number], index: number): Promise<void> => {
+      const target = `${kind}/${name}`;
+      await rolledOut(place, target);
+      const before = await field(place, target, ".spec.template");
+      const url = `http://${name}.${place}/`;
+      const answer = async (): Promise<string> =>
+        /^x-pod: (.*?)\r?$/im.exec((await lab.sh(`curl -sS -m 5 -D- -o /dev/null ${url}`)).stdout)?.[1] ?? "";
+      const startMs = Date.now();
+      await lab.ok("replace", target, "-n", place, "--container", name, "--port", `${18745 + index}:http`);
+      const replacedMs = Date.now() - startMs;
+      await until(`the laptop's answer at ${url}`, async () => (await answer()) === "laptop");
+      const running = await field(place, target, ".spec.template.spec.containers[*].image");
+      await lab.ok("leave", name, "-n", place);
+      await until(`the application's answer at ${url}`, async () => (await answer()).startsWith(`${name}-`));
+      await lab.ok("uninstall", "--agent", name, "-n", place);
+      expect(await field(place, target, ".spec.template")).toBe(before);
+      report(`replace ${target} in ${place}`, { replacedMs, running });
+      expect(running.split(" ").filter((image) => image === toolsImage)).toHaveLength(name === "pair" ? 1 : 0);
+    };
+    await Promise.all(shapes.map(wholeWay));
+  });
+
+  test("refuses what has no template, before anything is touched", async () => {
+    const [deployment] = webApp({ name: "loose" });
+    const { template: loose } = (deployment as { spec: { template: object } }).spec;
+    await apply(namespace, { apiVersion: "v1", kind: "Pod", ...loose, metadata: { name: "loose" } });
+    const refused = await lab.cli(["replace", "pod/loose", "--port", "18746:8000"]);
+    report("replace pod/loose", refused.stderr.trim());
+    expect(refused.stderr).toContain("pod loose takes no sidecar");
+    await kubectl("delete", "-n", namespace, "pod/loose", "--wait=false");
   });
 
   test("takes a consumer that has no port", async () => {

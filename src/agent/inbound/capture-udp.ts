@@ -13,6 +13,7 @@ import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
+import type { Decisions, Outcome } from "#agent/decisions.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import { openInbound } from "./open-stream.ts";
 import { plainAddress } from "./pass.ts";
@@ -35,9 +36,12 @@ export interface UdpCaptureOptions {
   readonly served: ServedIntercepts;
   readonly podName: string;
   readonly podIps: readonly string[];
+  readonly decisions: Decisions;
   readonly clock: Clock;
   readonly log: Logger;
 }
+
+const refusedText = "no process listens on the laptop";
 
 /** Where a flow's datagrams go once that is decided. */
 interface FlowEnd {
@@ -50,6 +54,7 @@ interface Flow {
   readonly caller: RemoteInfo;
   readonly taken: Taken | undefined;
   readonly gone: AbortController;
+  readonly outcome: Outcome;
   end: FlowEnd | undefined;
   /** Not yet sent to anybody; once the laptop has the flow, sent and not answered. */
   waiting: Uint8Array[];
@@ -122,8 +127,11 @@ export class UdpCapture implements AsyncDisposable {
       const oldest = this.#flows.values().next().value;
       if (oldest !== undefined) this.#drop(oldest);
     }
-    const { port, served, clock } = this.#options;
+    const { port, served, decisions, clock } = this.#options;
     const taken = served.whole(port);
+    const source = plainAddress(caller.address);
+    const { containerPort } = port;
+    const outcome = decisions.add({ containerPort, source, asked: served.of(port), taken, isUdp: true });
     const waitingBytes = waiting.reduce((sum, datagram) => sum + datagram.length, 0);
     const lastMs = clock.now();
     const flow: Flow = {
@@ -131,6 +139,7 @@ export class UdpCapture implements AsyncDisposable {
       caller,
       taken,
       gone: new AbortController(),
+      outcome,
       end: undefined,
       waiting,
       waitingBytes,
@@ -154,7 +163,9 @@ export class UdpCapture implements AsyncDisposable {
       forget(flow);
       for (const datagram of waiting) end.send(datagram);
     } catch (error) {
-      this.#options.log.debug("datagrams not passed", { reason: toAppError(error).message });
+      const reason = toAppError(error).message;
+      flow.outcome.cut(reason);
+      this.#options.log.debug("datagrams not passed", { reason });
       this.#drop(flow);
     }
   }
@@ -162,7 +173,11 @@ export class UdpCapture implements AsyncDisposable {
   async #toLaptop(flow: Flow): Promise<FlowEnd | undefined> {
     const { taken, caller, gone } = flow;
     const { port, podName, clock, log } = this.#options;
-    if (taken === undefined || flow.againMs !== Number.POSITIVE_INFINITY) return undefined;
+    if (taken === undefined) return undefined;
+    if (flow.againMs !== Number.POSITIVE_INFINITY) {
+      flow.outcome.leftToApplication(refusedText);
+      return undefined;
+    }
     const source: Endpoint = { address: plainAddress(caller.address), port: caller.port };
     try {
       const request = { protocol: "udp", containerPort: port.containerPort, source, podName } as const;
@@ -188,6 +203,7 @@ export class UdpCapture implements AsyncDisposable {
     } catch (error) {
       gone.signal.throwIfAborted();
       const reason = toAppError(error).message;
+      flow.outcome.leftToApplication(reason);
       log.info("datagrams left to the application", { interceptId: taken.interceptId, reason });
       return undefined;
     }
@@ -199,6 +215,7 @@ export class UdpCapture implements AsyncDisposable {
 
   /** ICMP said that no process on the laptop has the port: what was sent there nobody has got. */
   #leaveToApplication(flow: Flow, taken: Taken): void {
+    flow.outcome.cut(refusedText);
     this.#drop(flow);
     taken.opener.countRefused(taken.interceptId);
     if (taken.onRefused === "fail") return;
@@ -260,6 +277,7 @@ export class UdpCapture implements AsyncDisposable {
   #drop(flow: Flow): void {
     if (this.#flows.get(flow.key) === flow) this.#flows.delete(flow.key);
     if (flow.gone.signal.aborted) return;
+    flow.outcome.answered(undefined);
     flow.gone.abort(new AppError("cancelled", "the flow has ended"));
     flow.end?.close();
   }

@@ -329,7 +329,10 @@ export class TcpCapture implements AsyncDisposable {
     return {
       dialApplication: () => this.#dial(caller, signal),
       openLaptop: (taken) => this.#openLaptop(source, taken, signal),
-      openTap: (tap) => this.#openLaptop(source, tap, whoeverLeaves),
+      openTap: async (tap) => {
+        await nextTurn(); // what is copied goes on first
+        return await this.#openLaptop(source, tap, whoeverLeaves);
+      },
     };
   }
 
@@ -388,6 +391,10 @@ export class TcpCapture implements AsyncDisposable {
     if (port.takeover !== "redirect" || callers === undefined) return undefined;
     return { caller: sourceOf(caller), dialer: callers };
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve));
 }
 
 function sourceOf(caller: Socket): Endpoint {

@@ -99,6 +99,16 @@ describe("the last requests", () => {
         failure: "lost",
       },
       {
+        ageMs: 1,
+        containerPort: 53,
+        isUdp: true,
+        source: "10.1.2.3",
+        refused: [],
+        taken: 0,
+        left: "no process listens on the laptop",
+        answeredBy: "application",
+      },
+      {
         ...request,
         target: "/\u001b[2J\u202e",
         ageMs: 1,
@@ -118,6 +128,7 @@ describe("the last requests", () => {
       "GET /3 → application, 200 in 1 ms: a probe of the kubelet's, which asks for the application",
       "connection from 10.1.2.3 → application: intercept hello of ann@laptop takes requests of HTTP only",
       "GET /5 → traffic-agent, 502 in 1 ms (lost): intercept hello of ann@laptop matches",
+      "datagrams from 10.1.2.3 → application: intercept hello of ann@laptop took it, but no process listens on the laptop",
       "GET / [2J  → application, 200 in 1 ms: no intercept takes requests of this port",
     ]);
   });

@@ -32,8 +32,9 @@ function lastEntries({ pods }: WhyWorkload, limit: number): readonly Entry[] {
 }
 
 function formatEntry(entry: Entry): string {
-  const { method, target, source, pod, ageMs } = entry;
-  const what = method === undefined ? `connection from ${source ?? "?"}` : `${method} ${target ?? ""}`;
+  const { method, target, source, isUdp, pod, ageMs } = entry;
+  const whole = `${isUdp === true ? "datagrams" : "connection"} from ${source ?? "?"}`;
+  const what = method === undefined ? whole : `${method} ${target ?? ""}`;
   const line = `${formatAge(ageMs).padStart(6)}  ${pod.podName}  ${what} → ${answererOf(entry)}: ${reasonOf(entry)}${copiesOf(entry)}`;
   return printable(line);
 }
@@ -205,6 +206,7 @@ function entryToJson(entry: Entry): Readonly<Record<string, unknown>> {
     method: entry.method,
     path: entry.target,
     source: entry.source,
+    protocol: entry.isUdp === true ? "udp" : undefined,
     probe: entry.isProbe,
     taken_by: interceptToJson(interceptAt(pod, entry.taken)),
     left_because: entry.left,

@@ -4,7 +4,7 @@ import type { Socket } from "node:dgram";
 import { once } from "node:events";
 import { describe, expect, test } from "vitest";
 import type { Agent } from "#agent/agent.ts";
-import { TestLaptop, testAgent, testManager } from "./harness.ts";
+import { TestLaptop, askAgent, testAgent, testManager } from "./harness.ts";
 
 interface UdpEnd extends AsyncDisposable {
   readonly port: number;
@@ -53,6 +53,12 @@ describe("a UDP port", () => {
     expect(laptop.arrived).toBe(1);
     await laptop.remove(id);
     expect(await exchange(caller, agent, "4")).toBe("app:4");
+    // What `why` tells: one entry for each caller and each way its datagrams went.
+    const { decisions } = await askAgent(agent, (rpc) => rpc.call("why", { limit: 9 }, new AbortController().signal));
+    expect(decisions.map(({ isUdp, source, answeredBy }) => [isUdp, source, answeredBy])).toEqual(
+      ["application", "laptop", "application"].map((who) => [true, "127.0.0.1", who]),
+    );
+    expect(decisions.map(({ durationMs }) => durationMs === undefined)).toEqual([false, false, true]);
   });
 
   test("goes to the application when the laptop refuses or is gone", async () => {
@@ -64,6 +70,8 @@ describe("a UDP port", () => {
     await laptop.intercept("hello", app.port, "udp");
     await using caller = await udpEnd();
     expect(await exchange(caller, agent, "1")).toBe("app:1");
+    const told = await askAgent(agent, (rpc) => rpc.call("why", { limit: 9 }, new AbortController().signal));
+    expect(told.decisions).toMatchObject([{ taken: 0, left: "nothing listens", answeredBy: "application" }]);
     laptop.transport.destroy();
     await using other = await udpEnd();
     expect(await exchange(other, agent, "2")).toBe("app:2");
