@@ -71,9 +71,7 @@ function describe(
     containerPort: decision.containerPort,
     refused: decision.isProbe ? [] : refusals(decision, how),
     ...(line === undefined ? {} : { method: line.method, target: withoutQuery(line.target, how.withQuery) }),
-    ...(decision.source === undefined ? {} : { source: decision.source }),
-    ...(decision.isUdp ? { isUdp: true } : {}),
-    ...(decision.isProbe ? { isProbe: true } : {}),
+    ...kindOf(decision),
     ...(taken === undefined ? {} : { taken: how.asked.indexOf(taken) }),
     ...(decision.left === undefined ? {} : { left: decision.left }),
     ...(decision.answeredBy === undefined ? {} : { answeredBy: decision.answeredBy }),
@@ -81,6 +79,14 @@ function describe(
     ...(decision.durationMs === undefined ? {} : { durationMs: decision.durationMs }),
     ...(decision.failure === undefined ? {} : { failure: decision.failure }),
     ...(decision.copies.length === 0 ? {} : { copies: copiesOf(decision, how) }),
+  };
+}
+
+function kindOf({ source, isUdp, isProbe }: Decision): Pick<DecisionInfo, "source" | "isUdp" | "isProbe"> {
+  return {
+    ...(source === undefined ? {} : { source }),
+    ...(isUdp ? { isUdp } : {}),
+    ...(isProbe ? { isProbe } : {}),
   };
 }
 

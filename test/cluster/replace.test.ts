@@ -109,7 +109,7 @@ describe("replace", () => {
     const { template: made } = (pair as { spec: { template: { spec: { containers: object[] } } } }).spec;
     made.spec.containers.push({ ...beside, livenessProbe: undefined, lifecycle: undefined });
     const [each, eachService] = webApp({ name: "each", container, pod: fast });
-    const { replicas: _replicas, ...daemonSet } = each?.["spec"] as { readonly replicas: number };
+    const { replicas: _replicas, ...daemonSet } = (each as { spec: { replicas: number } }).spec;
     const shapes = [
       ["statefulset", "shelf", namespace, webApp({ name: "shelf", kind: "StatefulSet", container, pod: fast })],
       ["daemonset", "each", namespace, [{ ...each, kind: "DaemonSet", spec: daemonSet }, eachService ?? {}]],
