@@ -253,8 +253,8 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
       ...namesOf(wishes),
       namespace: kube.target.namespace,
       clusterDomain: dns.clusterDomain,
-      namespaces: withOwn(known.namespaces),
-      services: known.services,
+      namespaces: withOwn(known.namespaces.names),
+      services: known.services.names,
     },
     lookupTimeoutMs: wishes.lookupTimeoutMs,
     resolver: withLocalAddresses(resolver, wishes),
@@ -283,8 +283,11 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
     resolverWatch.recheck();
   };
   scope.use(new WayChanges({ isOwn, onChange: onWayChange, clock, log }));
-  allNamespaces.deliver(known.namespaces, (names) => network.setNames({ namespaces: withOwn(names) }));
-  ownServices.deliver(known.services, (names) => network.setNames({ services: names }));
+  allNamespaces.deliver(known.namespaces, ({ names }) => network.setNames({ namespaces: withOwn(names) }));
+  ownServices.deliver(known.services, ({ names, addresses }) =>
+    // A pod's own resolver may see other names than the connection's namespace has.
+    network.setNames({ services: names, ...(via === undefined ? { serviceAddresses: addresses } : {}) }),
+  );
   ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
   return via === undefined ? network : networkVia(network, via);
 }

@@ -16,7 +16,14 @@ import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { planDeviceAddresses, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
 import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.ts";
 import { defaultLookupTimeoutMs } from "./dns/cluster.ts";
-import { checkName, defaultExcludeSuffixes, routingDomains, searchDomain, type DnsConfig } from "./dns/names.ts";
+import {
+  checkName,
+  defaultExcludeSuffixes,
+  routingDomains,
+  searchDomain,
+  type ChangingNames,
+  type DnsConfig,
+} from "./dns/names.ts";
 import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import type { Upstream } from "./dns/upstream.ts";
@@ -131,7 +138,7 @@ export class LaptopNetwork implements SessionNetwork {
     this.setNames({ alsoNamespaces });
   }
   /** Namespaces, or services of the connection's own, came or went. */
-  setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
+  setNames(names: ChangingNames): void {
     this.#dns?.change(names);
     this.#renewHook();
   }

@@ -11,7 +11,7 @@ import type { Connection, ConnectOptions, DaemonStatus } from "#wire/control-api
 import { formatEndpoint } from "#wire/open.ts";
 import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { DeviceRoutes } from "#daemon/routing/device-routes.ts";
-import type { DnsConfig } from "./dns/names.ts";
+import type { ChangingNames } from "./dns/names.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import { upstreamsOf, type LaptopNetworkOptions } from "./laptop-network.ts";
 import { StreamOpener } from "./outbound/open-stream.ts";
@@ -94,7 +94,7 @@ export class RootlessNetwork implements SessionNetwork {
   setAlsoNamespaces(alsoNamespaces: readonly string[]): void {
     this.setNames({ alsoNamespaces });
   }
-  setNames(names: Partial<Pick<DnsConfig, "namespaces" | "services" | "alsoNamespaces">>): void {
+  setNames(names: ChangingNames): void {
     this.#dns?.change(names);
   }
   async setResolver(resolver: HostResolver): Promise<void> {

@@ -1,5 +1,5 @@
 // Names that are ours, answered by the cluster's resolver through the manager: search-path expansion, one look-up at a
-// time for the same question, and a short cache. What the cluster says (a name that does not exist, one without such
+// time for the same question, and a short cache. What the API has told already (addresses of services) is not asked. What the cluster says (a name that does not exist, one without such
 // records, a failure) is kept apart to the end.
 // @from daemon/dns/resolve.ts
 // @to egress/resolve.ts
@@ -7,12 +7,14 @@ import { randomInt } from "node:crypto";
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
-import { formatAddress } from "#packet/address.ts";
+import { formatAddress, parseAddress, type IpAddress } from "#packet/address.ts";
 import {
   addressOf,
   buildQuery,
+  dnsClassIn,
   dnsHeaderBytes,
   dnsRcodes,
+  dnsTypes,
   parseAnswer,
   type DnsAnswer,
   type DnsQuery,
@@ -71,6 +73,8 @@ export class ClusterLookup {
   #generation = 0;
   /** Foreign questions under way as they were spelled; one that comes in so is one of these, come back. */
   readonly #spellings = new Set<string>();
+  /** By full name: addresses that need not be asked for. */
+  #known: ReadonlyMap<string, readonly IpAddress[]> = new Map();
   #nextId = 1;
 
   constructor(options: ClusterOptions) {
@@ -94,6 +98,18 @@ export class ClusterLookup {
     }
   }
 
+  /**
+   * What the cluster's API says of services, by the first part of their names. Its resolver learns of them later than
+   * we do, and keeps what was: with the usual settings for half a minute, also that there was none.
+   */
+  setKnown(addresses: Readonly<Record<string, readonly string[]>>, suffix: string): void {
+    const end = suffix.toLowerCase().replace(/\.$/, "");
+    const entries = Object.entries(addresses).map(
+      ([name, texts]) => [`${name}${end}`, texts.flatMap((text) => parseAddress(text) ?? [])] as const,
+    );
+    this.#known = new Map(entries);
+  }
+
   /** Forgets every answer, also those under way: the cluster or the question's meaning has changed. */
   flush(): void {
     this.#generation++;
@@ -106,7 +122,8 @@ export class ClusterLookup {
     const generation = this.#generation;
     using limit = deadline(clock, lookupTimeoutMs, "a look-up in the cluster", signal);
     try {
-      const answer = bound(await this.#firstThatExists(candidates, kind, limit.signal));
+      const known = this.#fromKnown(candidates[0] ?? "", kind.type);
+      const answer = known ?? bound(await this.#firstThatExists(candidates, kind, limit.signal));
       await this.#announce(answer);
       if (generation === this.#generation && answer.rcode !== dnsRcodes.servFail) this.#keep(key, answer);
       return answer;
@@ -114,6 +131,13 @@ export class ClusterLookup {
       log.debug("cluster look-up failed", { name: candidates[0], type: kind.type, error: String(error) });
       return failed;
     }
+  }
+
+  #fromKnown(name: string, type: number): DnsAnswer | undefined {
+    const bytes = { [dnsTypes.a]: 4, [dnsTypes.aaaa]: 16 }[type];
+    const addresses = bytes === undefined ? undefined : this.#known.get(name);
+    const own = addresses?.filter((address) => address.length === bytes);
+    return own && { rcode: dnsRcodes.noError, answers: own.map((data) => knownRecord(type, data)) };
   }
 
   /** As a pod's resolver: on to the next only when the name does not exist. */
@@ -186,6 +210,10 @@ export class ClusterLookup {
       this.#cache.delete(oldest);
     }
   }
+}
+
+function knownRecord(type: number, data: IpAddress): DnsRecord {
+  return { owner: undefined, type, class: dnsClassIn, ttlSeconds: maxTtlSeconds, data };
 }
 
 /** The name with about half of its letters in upper case, at random: resolvers keep the spelling (RFC 4343 §4). */

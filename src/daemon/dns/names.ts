@@ -20,6 +20,8 @@ export interface DnsConfig {
   readonly namespaces: readonly string[];
   /** Services of the connection's namespace: `<pod>.<service>` is ours. */
   readonly services?: readonly string[];
+  /** Addresses that services of it certainly have now: nobody is asked for them. */
+  readonly serviceAddresses?: Readonly<Record<string, readonly string[]>>;
   /** Always the cluster's; the longer of include and exclude wins. With or without a leading dot. */
   readonly includeSuffixes?: readonly string[];
   /** Never the cluster's. Default: `defaultExcludeSuffixes`. */
@@ -33,6 +35,9 @@ export interface DnsConfig {
   /** Where the laptop sees addresses that are elsewhere in the cluster. */
   readonly translation?: Translation;
 }
+
+/** What of it changes with the cluster. */
+export type ChangingNames = Partial<Pick<DnsConfig, "namespaces" | "services" | "serviceAddresses" | "alsoNamespaces">>;
 
 export const defaultExcludeSuffixes = [".arpa", ".com", ".io", ".net", ".org", ".ru"] as const;
 /** The search domain that the hook gives systemd-resolved, so that it sends us single labels. It exists nowhere else. */

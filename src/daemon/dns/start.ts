@@ -44,6 +44,9 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
   const { clock, log, signal, exchange, onAddresses, lookupTimeoutMs } = options;
   const forwarder = await Forwarder.start(clock, options.upstreams);
   const cluster = new ClusterLookup({ exchange, onAddresses, lookupTimeoutMs, clock, log, signal });
+  const learn = ({ serviceAddresses = {}, namespace, clusterDomain }: DnsConfig): void =>
+    cluster.setKnown(serviceAddresses, `.${namespace}.svc.${clusterDomain}`);
+  learn(options.config);
   const resolve = new Resolve(options.config, cluster, forwarder);
   const server = new DnsServer((message, transport) => resolve.answer(message, transport), forwarder.sourcePorts, log);
   try {
@@ -67,6 +70,7 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
     change: (part) => {
       config = { ...config, ...part };
       resolve.setConfig(config);
+      learn(config);
       cluster.flush();
     },
     setUpstreams: (upstreams) => forwarder.setUpstreams(upstreams),
