@@ -13,6 +13,7 @@ import type { IngestInfo } from "#wire/ingest.ts";
 import { managerAgentPort, workloadKey, type InterceptInfo } from "#wire/manager-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 import { Inspector } from "#daemon/inspector/inspector.ts";
+import type { InspectorAddress } from "#daemon/inspector/inspector.ts";
 import { inspectedPlaces } from "#daemon/inspector/places.ts";
 import { Ingests, type IngestResult } from "#daemon/ingests/ingests.ts";
 import { Intercepts, type CreateResult } from "#daemon/intercepts/intercepts.ts";
@@ -343,7 +344,7 @@ export class Session implements AsyncDisposable {
   }
 
   /** The address of a page that shows the requests that come here, on this machine alone. */
-  openInspector(hide: readonly string[]): Promise<string> {
+  openInspector(hide: readonly string[]): Promise<InspectorAddress> {
     return this.#inspector.open(hide);
   }
 

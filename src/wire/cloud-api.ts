@@ -11,6 +11,8 @@ export const cloudPaths = {
   /** Where a person types the code of a device. */
   deviceCode: "/device",
   me: "/api/me",
+  /** The page that a team shares. */
+  dashboard: "/dashboard",
   clusters: "/api/clusters",
   previews: "/api/previews",
   /** Where a manager comes with its cluster's token (`cloud-tunnel-api.ts`). */

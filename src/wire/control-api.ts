@@ -365,7 +365,11 @@ export const controlApi = {
       /** Names of headers and fields that are hidden, too; `*` stands for anything. */
       hide: z.array(z.string().min(1).max(100)).max(100),
     }),
-    z.object({ url: z.string() }),
+    z.object({
+      url: z.string(),
+      /** Good once, for a browser that is started; absent where other users of the machine could use it. */
+      openUrl: z.string().optional(),
+    }),
   ),
   /** Ends intercepts and traffic, then daemon and helper; answered just before the daemon exits. */
   quit: method(empty, z.object({ wasConnected: z.boolean() })),

@@ -98,7 +98,7 @@ describe("the page of one's own intercepts", () => {
     await session.intercept(params(laptop), quiet, never);
     const port = portOf(cluster.agents.get("hello-1"));
     cluster.podPorts.set(`hello-1:${session.intercepts[0]?.spec.ports[0]?.containerPort}`, pod);
-    const page = await open(await session.openInspector([]));
+    const page = await open((await session.openInspector([])).url);
     await page.getByText("No request has come").waitFor();
     expect(page.url()).not.toContain("#"); // the key is not left in the address
     expect(await call(port, "/cart?id=7")).toContain('"by":"laptop"');
@@ -128,7 +128,7 @@ describe("the page of one's own intercepts", () => {
     const { cluster } = await lab();
     const session = stack.use(await openSession(cluster, "eve@laptop", noNetwork, { pageFolder }));
     await session.intercept(params(await httpServer("laptop")), quiet, never);
-    const page = await open(await session.openInspector(["x-hidden"]));
+    const page = await open((await session.openInspector(["x-hidden"])).url);
     await call(portOf(cluster.agents.get("hello-1")), "/order?token=s3cret", '{"password":"s3cret"}');
     await page.getByRole("option").click();
     const detail = page.getByRole("region", { name: "The chosen request" });
@@ -152,7 +152,7 @@ describe("the page of one's own intercepts", () => {
   test("says what to do when its address is not complete, and when the daemon is gone", async () => {
     const cluster = new Cluster(stack.use(await testManager({ guard: anything })));
     const session = await openSession(cluster, "eve@laptop", noNetwork, { pageFolder });
-    const url = await session.openInspector([]);
+    const { url } = await session.openInspector([]);
     const stranger = await open(url.replace(/#.*/, ""));
     await stranger.getByText("This address is not complete").waitFor();
     const page = await open(url);
@@ -177,7 +177,7 @@ describe("ten thousand requests", () => {
         log: silentLogger,
       }),
     );
-    const url = await inspector.open([]);
+    const { url } = await inspector.open([]);
     await record(inspector, 10_000);
     const page = await open(url, look);
     await page.getByText("10000", { exact: true }).waitFor();

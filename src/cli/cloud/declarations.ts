@@ -35,13 +35,16 @@ export function declareDashboard(program: Command, declare: Declare): void {
   const dashboard = program
     .command("dashboard")
     .helpGroup(groups.other)
-    .summary("Look at the requests of your intercepts in the browser")
+    .summary("Open the dashboard in the browser")
     .description(
-      "Look at the requests of your intercepts in the browser: live, to search, save, send again, and compare with the pod's answer. Connects when needed.",
+      "Open the dashboard of your team's cloud server in the browser: clusters, intercepts and previews; logs in when needed. With --local a page on this machine shows the requests of your own intercepts: live, to search, save, send again, and compare with the pod's answer; connects when needed.",
     )
-    .usage("--local [flags]")
-    .option("--local", "on this machine alone; needs no login")
-    .option("--hide <names...>", "hide the values of these headers and fields too; * stands for anything");
+    .usage("[--local] [flags]")
+    .option("--local", "the requests of your own intercepts, on this machine alone; needs no login")
+    .option(
+      "--hide <names...>",
+      "with --local: hide the values of these headers and fields too; * stands for anything",
+    );
   addConnectFlags(dashboard);
   declare(dashboard, () => async (context) => {
     const { runDashboard } = await import("#cli/commands/dashboard.ts");

@@ -12,6 +12,7 @@ import { lockLogin } from "#login/current-login.ts";
 import { logInByDeviceCode } from "#cli/cloud/device-login.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
+import type { MeAnswer } from "#wire/cloud-api.ts";
 
 export interface LoginFlags {
   readonly cloudUrl?: string;
@@ -20,6 +21,19 @@ export interface LoginFlags {
 }
 
 export async function runLogin(context: CommandContext, flags: LoginFlags): Promise<number> {
+  const { url, me, kept } = await logIn(context, flags);
+  context.output.data({ url, name: me.name, email: me.email, teams: me.teams.map((team) => team.name), kept });
+  return 0;
+}
+
+export interface NewLogin {
+  readonly url: string;
+  readonly me: MeAnswer;
+  readonly kept: "keyring" | "file";
+}
+
+/** Also how a command that needs a login gets one. */
+export async function logIn(context: CommandContext, flags: LoginFlags): Promise<NewLogin> {
   const { machine, environment, clock, interrupts, output } = context;
   if (flags.device === true && flags.apiKey !== undefined) {
     throw new AppError("usage", "--device and --api-key exclude each other");
@@ -33,8 +47,7 @@ export async function runLogin(context: CommandContext, flags: LoginFlags): Prom
   const kept = await replaceLogin(context, places, { login: { url, name: me.name, email: me.email }, secret });
   output.line("Login successful.");
   output.line(`Logged in as ${me.name} at ${url}`);
-  output.data({ url, name: me.name, email: me.email, teams: me.teams.map((team) => team.name), kept });
-  return 0;
+  return { url, me, kept };
 }
 
 /** The one there was ends: nothing here knows of it any more. */

@@ -19,8 +19,8 @@ test("a page that is open stays, hides what is asked for later as well, and is f
     clock,
     log: silentLogger,
   });
-  const url = new URL(await inspector.open([]));
-  expect(await inspector.open(["x-mine"])).toBe(url.href);
+  const url = new URL((await inspector.open([])).url);
+  expect((await inspector.open(["x-mine"])).url).toBe(url.href);
   const route = { intercept: "i", containerPort: 1, podName: "p", caller: "c", target: "t" };
   const [caller, process] = [new PassThrough(), new PassThrough()];
   inspector.recorder.tap(route, caller, process);

@@ -24,6 +24,18 @@ export interface InspectorSources {
   readonly log: Logger;
 }
 
+export interface InspectorAddress {
+  /** For people: who has it sees everything. */
+  readonly url: string;
+  /** For a browser that is started, where that is safe. */
+  readonly openUrl?: string;
+}
+
+function addressOf(server: InspectorServer): InspectorAddress {
+  const openUrl = server.newOpenUrl();
+  return { url: server.url, ...(openUrl === undefined ? {} : { openUrl }) };
+}
+
 /** scripts/build.ts lays it there. */
 const besideProgram = join(import.meta.dirname, "page");
 /** chosen: a page that was closed by mistake finds everything again. */
@@ -44,8 +56,8 @@ export class Inspector implements AsyncDisposable {
     this.recorder = new Recorder(sources.clock);
   }
 
-  /** The page's address. One that is open already stays, and hides these as well. */
-  open(hide: readonly string[]): Promise<string> {
+  /** One that is open already stays, and hides these as well. */
+  open(hide: readonly string[]): Promise<InspectorAddress> {
     const opening = this.#last.then(() => this.#openOnce(hide));
     this.#last = opening.catch(() => undefined);
     return opening;
@@ -70,13 +82,14 @@ export class Inspector implements AsyncDisposable {
     this.#shared?.keepOnly(intercepts);
   }
 
-  async #openOnce(hide: readonly string[]): Promise<string> {
+  async #openOnce(hide: readonly string[]): Promise<InspectorAddress> {
     this.#redaction.hide(hide);
-    if (this.#server !== undefined) return this.#server.url;
-    const assets = await readAssets(this.#sources.pageFolder ?? besideProgram);
-    this.#server = await InspectorServer.open({ ...this.#callsOptions(), assets });
+    if (this.#server !== undefined) return addressOf(this.#server);
+    const { pageFolder = besideProgram, log } = this.#sources;
+    const assets = await readAssets(pageFolder);
+    this.#server = await InspectorServer.open({ ...this.#callsOptions(), assets, log });
     this.#start();
-    return this.#server.url;
+    return addressOf(this.#server);
   }
 
   #callsOptions(): CallsOptions {

@@ -12,6 +12,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { systemClock } from "#base/clock.ts";
+import { silentLogger } from "#base/log.ts";
 import { AppError } from "#base/error.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { ExchangeView, InspectorEvent } from "#wire/inspector-api.ts";
@@ -38,6 +39,7 @@ beforeEach(async () => {
       replayedTo: recorder,
       redaction: new Redaction(["x-internal*"]),
       clock: systemClock,
+      log: silentLogger,
       assets: new Map([["/", { type: "text/html", body: Buffer.from("<p>page</p>") }]]),
       intercepts: () => ({ intercepts: [], connected: true }),
       dial: async (_route, to) => {
@@ -402,4 +404,11 @@ describe("strangers", () => {
     const [error] = (await once(elsewhere, "error")) as [NodeJS.ErrnoException];
     expect(error.code).toBe("ECONNREFUSED");
   });
+});
+
+test("a browser is started with an address that is good once", async () => {
+  const openUrl = inspector.newOpenUrl() ?? "";
+  const first = await fetch(openUrl, { redirect: "manual" });
+  expect([first.status, first.headers.get("location")]).toEqual([303, new URL(inspector.url).hash.replace("#", "/#")]);
+  expect((await fetch(openUrl, { redirect: "manual" })).status).toBe(401);
 });

@@ -8,8 +8,12 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { AppError } from "#base/error.ts";
+import type { Logger } from "#base/log.ts";
+import { ask, askKernel, isWelcome } from "#daemon/own-programs.ts";
+import { tellsOwners } from "#kernel/sock-diag.ts";
 import { InspectorCalls, sendError } from "./calls.ts";
 import type { CallsOptions } from "./calls.ts";
+import { Tickets } from "./tickets.ts";
 
 /** A file of the page. */
 export interface Asset {
@@ -18,6 +22,7 @@ export interface Asset {
 }
 
 export interface InspectorOptions extends CallsOptions {
+  readonly log: Logger;
   /** By path; `/` is the page itself. */
   readonly assets: ReadonlyMap<string, Asset>;
 }
@@ -45,12 +50,16 @@ export class InspectorServer implements AsyncDisposable {
   readonly #options: InspectorOptions;
   readonly #calls: InspectorCalls;
   readonly #token = randomBytes(32).toString("base64url");
+  readonly #tickets: Tickets;
   #server: Server | undefined;
   #port = 0;
+  /** Connections of other users are refused. */
+  #isOwnOnly = false;
 
   private constructor(options: InspectorOptions) {
     this.#options = options;
     this.#calls = new InspectorCalls(options);
+    this.#tickets = new Tickets(options.clock);
   }
 
   static async open(options: InspectorOptions): Promise<InspectorServer> {
@@ -63,12 +72,25 @@ export class InspectorServer implements AsyncDisposable {
     await once(server, "listening");
     inspector.#server = server;
     inspector.#port = (server.address() as AddressInfo).port;
+    inspector.#isOwnOnly = tellsOwners({ address: "127.0.0.1", port: inspector.#port }, "tcp");
+    if (inspector.#isOwnOnly) {
+      server.on("connection", (socket) => {
+        if (!isWelcome(ask(() => askKernel(socket), options.log))) socket.destroy();
+      });
+    }
     return inspector;
   }
 
   /** Who has it may see the requests: for the user's own browser. */
   get url(): string {
     return `http://127.0.0.1:${this.#port}/#${this.#token}`;
+  }
+  /**
+   * For a browser that is started: others see its words, so this address is good once, for a minute, and where the
+   * kernel tells whose a connection is. Undefined elsewhere.
+   */
+  newOpenUrl(): string | undefined {
+    return this.#isOwnOnly ? `http://127.0.0.1:${this.#port}/open/${this.#tickets.add()}` : undefined;
   }
   /** Pages that are open. */
   get pages(): number {
@@ -100,6 +122,11 @@ export class InspectorServer implements AsyncDisposable {
     if (asset !== undefined && request.method === "GET") {
       response.writeHead(200, { "content-type": asset.type, "content-length": asset.body.length });
       response.end(asset.body);
+      return;
+    }
+    if (request.method === "GET" && this.#tickets.use(url.pathname.replace(/^\/open\//, ""))) {
+      response.writeHead(303, { location: `/#${this.#token}`, "content-length": 0 });
+      response.end();
       return;
     }
     this.#mustHaveToken(request);

@@ -4,7 +4,8 @@ import { once } from "node:events";
 import { createServer as createTcpServer, type Server, type Socket } from "node:net";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import { connectionOwner, datagramOwner, tellsOwners } from "#kernel/sock-diag.ts";
+import { ask, askKernel, isWelcome } from "#daemon/own-programs.ts";
+import { datagramOwner, tellsOwners } from "#kernel/sock-diag.ts";
 import type { SocketEnd } from "#kernel/sock-diag-messages.ts";
 
 /** chosen: programs' connections of one door at once; further ones are closed at once. */
@@ -74,33 +75,7 @@ async function listen(server: Server, { name, port }: DoorOptions): Promise<void
   }
 }
 
-/** This user's programs, and root's. */
-function isWelcome(owner: number | undefined): boolean {
-  return owner === 0 || (owner !== undefined && owner === process.getuid?.());
-}
-
 /** Whether a datagram that came from `remote` is to be taken; everybody's where the kernel cannot tell. */
 export function isOwnDatagram(local: SocketEnd, remote: SocketEnd, log: Logger): boolean {
   return isWelcome(ask(() => (tellsOwners(local, "udp") ? datagramOwner({ local, remote }) : process.getuid?.()), log));
-}
-
-/** A kernel that told before and does not now, for want of descriptors say, is no reason to let anybody in. */
-function ask(ownerOf: () => number | undefined, log: Logger): number | undefined {
-  try {
-    return ownerOf();
-  } catch (error) {
-    log.warn("the kernel does not say whose a connection is", { error: String(error) });
-    return undefined;
-  }
-}
-
-/** Not asked where the kernel cannot tell. */
-function askKernel(socket: Socket): number | undefined {
-  const { remoteAddress, remotePort, localAddress, localPort } = socket;
-  if (remoteAddress === undefined || remotePort === undefined) return undefined;
-  if (localAddress === undefined || localPort === undefined) return undefined;
-  return connectionOwner({
-    local: { address: remoteAddress, port: remotePort },
-    remote: { address: localAddress, port: localPort },
-  });
 }

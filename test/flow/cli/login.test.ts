@@ -268,6 +268,32 @@ describe("what goes wrong", () => {
   });
 });
 
+describe("dashboard", () => {
+  test("logs in where nobody is, and opens the page of the server", async () => {
+    const opened: string[] = [];
+    const machine = withBrowser(async (target) => {
+      opened.push(target);
+      return target.includes("/oauth/") ? answering("yes")(target) : true;
+    });
+    const server = { ...env, TELEPRESENCE_CLOUD_URL: url };
+    const first = await runHere(["dashboard"], { env: server, machine });
+    expect(first).toMatchObject({ code: 0, stderr: "" });
+    expect(first.stdout).toContain(
+      `Login successful.\nLogged in as Ann at ${url}\nOpened in your browser: ${url}/dashboard\n`,
+    );
+    const again = await runHere(["dashboard"], { env, machine });
+    expect(again.stdout).toBe(`Opened in your browser: ${url}/dashboard\n`);
+    expect(opened.filter((target) => target === `${url}/dashboard`)).toHaveLength(2);
+    const json = await runHere(["dashboard", "--format", "json"], { env });
+    expect(JSON.parse(json.stdout)).toEqual({ url: `${url}/dashboard` });
+    expect((await runHere(["dashboard"], { env })).stdout).toBe(`No browser could be opened; go to ${url}/dashboard\n`);
+  });
+  test("says where a server comes from, and what works without one", async () => {
+    const { code, stderr } = await runHere(["dashboard"], { env });
+    expect([code, stderr]).toEqual([2, expect.stringContaining("telepresence dashboard --local") as string]);
+  });
+});
+
 test("a server that is not there is named with the reason", async () => {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
