@@ -8,6 +8,9 @@ import { forgetOldAudit } from "./audit.ts";
 import { LiveClusters } from "./clusters/live-clusters.ts";
 import { TunnelDoor } from "./clusters/tunnel-door.ts";
 import type { CloudConfig } from "./config.ts";
+import { BuiltPage } from "./dashboard/page-files.ts";
+import { dashboardSources } from "./dashboard/snapshot.ts";
+import { Traffic } from "./dashboard/traffic.ts";
 import { inviteFirstAdmin } from "./identity/invites.ts";
 import { openDatabase } from "./storage/open.ts";
 import { signingKey } from "./storage/settings.ts";
@@ -22,6 +25,8 @@ export interface CloudOptions {
   readonly config: CloudConfig;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Where the dashboard's page lies; beside the program when left out. */
+  readonly pageFolder?: string;
 }
 
 export interface Cloud extends AsyncDisposable {
@@ -35,7 +40,7 @@ const drainMs = 10_000;
 
 const dayMs = 24 * 3600 * 1000;
 
-export async function startCloud({ config: given, clock, log }: CloudOptions): Promise<Cloud> {
+export async function startCloud({ config: given, clock, log, pageFolder }: CloudOptions): Promise<Cloud> {
   await using stack = new AsyncDisposableStack();
   const database = stack.use(await openDatabase(given.database, { clock, log }));
   const key = await signingKey(database);
@@ -50,7 +55,7 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
   });
   const config = withPort(given, server.port);
   const metrics = new Metrics();
-  const parts: Parts = { config, clock, log, database, metrics, live, key };
+  const parts: Parts = { config, clock, log, database, metrics, traffic: new Traffic(clock), live, key };
   const forwarded = trustProxies(config.trustedProxies);
   const addressOf = (context: RequestContext): string =>
     forwarded(getConnInfo(context).remote.address ?? "", context.req.header("x-forwarded-for"));
@@ -58,7 +63,9 @@ export async function startCloud({ config: given, clock, log }: CloudOptions): P
     forwarded(socket.remoteAddress ?? "", headers["x-forwarded-for"]?.toString());
   const tunnels = new TunnelDoor(parts, live, addressOfRequest);
   metrics.gauge("telepresence_cloud_managers", "Managers with a tunnel", () => live.count);
-  const app = buildApp(parts, allRoutes(parts, { isServing: () => serving }), addressOf);
+  const sources = dashboardSources(parts);
+  const routes = allRoutes(parts, { isServing: () => serving, sources, files: new BuiltPage(pageFolder) });
+  const app = buildApp(parts, routes, addressOf);
   server.serve(config, { app, previews: undefined, upgrades: new Map([[cloudPaths.tunnel, tunnels]]) });
   const tidy = (): void => {
     forgetOldAudit(database, clock.wallMs()).catch((error: unknown) => {

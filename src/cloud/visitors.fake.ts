@@ -4,6 +4,8 @@ import { silentLogger } from "#base/log.ts";
 import { LiveClusters } from "./clusters/live-clusters.ts";
 import type { CloudConfig } from "./config.ts";
 import { parseCloudConfig } from "./config.ts";
+import type { ClusterView, PreviewView } from "#wire/cloud-api.ts";
+import { Traffic } from "./dashboard/traffic.ts";
 import { invite } from "./identity/invites.ts";
 import { createPerson, joinTeam, provideTeam } from "./identity/people.ts";
 import { hashPassword } from "./identity/passwords.ts";
@@ -23,11 +25,18 @@ export class FakeCloud implements AsyncDisposable {
   readonly routes: readonly Route[];
   readonly app: App;
   readonly clock: FakeClock;
+  /** What the dashboard shows. */
+  clusters: readonly ClusterView[] = [];
+  previews: readonly PreviewView[] = [];
 
   private constructor(parts: Parts, clock: FakeClock) {
     this.parts = parts;
     this.clock = clock;
-    this.routes = allRoutes(parts, { isServing: () => true });
+    this.routes = allRoutes(parts, {
+      isServing: () => true,
+      sources: { clusters: async () => this.clusters, previews: async () => this.previews },
+      files: { read: (file) => Buffer.from(file) },
+    });
     this.app = buildApp(parts, this.routes, (context) => context.req.header("x-test-address") ?? "192.0.2.1");
   }
 
@@ -36,9 +45,9 @@ export class FakeCloud implements AsyncDisposable {
     const config = { ...parseCloudConfig(["serve"], () => undefined, { HOME: "/nowhere" }), ...change };
     const opened = database ?? (await openMemoryDatabase());
     const key = await signingKey(opened);
-    const log = silentLogger;
+    const [log, metrics, traffic] = [silentLogger, new Metrics(), new Traffic(clock)];
     const live = new LiveClusters({ database: opened, clock, log });
-    return new FakeCloud({ config, clock, log, database: opened, metrics: new Metrics(), live, key }, clock);
+    return new FakeCloud({ config, clock, log, database: opened, metrics, traffic, live, key }, clock);
   }
 
   get database(): Database {

@@ -59,6 +59,7 @@ export const oauthError = z.object({
 export type OAuthError = z.infer<typeof oauthError>;
 
 export const cloudTeam = z.object({ id: z.string().max(100), name: shown(200) });
+export type CloudTeam = z.infer<typeof cloudTeam>;
 
 export const meAnswer = z.object({
   name: shown(200),

@@ -6,6 +6,7 @@ import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { LiveClusters } from "#cloud/clusters/live-clusters.ts";
 import type { CloudConfig } from "#cloud/config.ts";
+import type { Traffic } from "#cloud/dashboard/traffic.ts";
 import type { Person } from "#cloud/identity/people.ts";
 import type { Database } from "#cloud/storage/database.ts";
 import type { Metrics } from "./metrics.ts";
@@ -33,6 +34,7 @@ export interface Parts {
   readonly metrics: Metrics;
   /** Managers that are connected. */
   readonly live: LiveClusters;
+  readonly traffic: Traffic;
   /** Signs what browsers carry for us; the same for all servers of one database. */
   readonly key: string;
 }

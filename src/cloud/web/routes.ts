@@ -1,5 +1,8 @@
 // Every route of our own host, in one list.
 import { clusterRoutes } from "#cloud/clusters/cluster-routes.ts";
+import { dashboardRoutes } from "#cloud/dashboard/dashboard-routes.ts";
+import type { PageFiles } from "#cloud/dashboard/page-files.ts";
+import type { DashboardSources } from "#cloud/dashboard/snapshot.ts";
 import { accountRoutes } from "#cloud/identity/account-pages.ts";
 import { logInRoutes } from "#cloud/identity/log-in.ts";
 import { passwordRoutes } from "#cloud/identity/password-pages.ts";
@@ -15,11 +18,13 @@ import { styleRoute } from "./style.ts";
 export interface Serving {
   /** False from the moment the server is told to end. */
   readonly isServing: () => boolean;
+  readonly sources: DashboardSources;
+  readonly files: PageFiles;
 }
 
-export function allRoutes(parts: Parts, { isServing }: Serving): readonly Route[] {
+export function allRoutes(parts: Parts, serving: Serving): readonly Route[] {
   return [
-    ...healthRoutes(parts, isServing),
+    ...healthRoutes(parts, serving.isServing),
     styleRoute,
     ...logInRoutes(parts),
     ...oidcRoutes(parts),
@@ -29,6 +34,7 @@ export function allRoutes(parts: Parts, { isServing }: Serving): readonly Route[
     ...peopleRoutes(parts),
     ...auditRoutes(parts),
     ...clusterRoutes(parts),
+    ...dashboardRoutes(parts, serving),
     metricsRoute(parts),
   ];
 }

@@ -164,6 +164,10 @@ const table: readonly Row[] = [
     path: () => "/api/clusters/uid/intercepts/x:y",
     statuses: [401, 404, 404, 404],
   },
+  { route: "GET /dashboard", statuses: [303, 200, 200, 200] },
+  { route: "GET /api/dashboard", statuses: [303, 200, 200, 200] },
+  { route: "GET /assets/dashboard.js", statuses: [200, 200, 200, 200] },
+  { route: "GET /assets/dashboard.css", statuses: [200, 200, 200, 200] },
   { route: "POST /logout", statuses: [303, 303, 303, 303] },
 ];
 
