@@ -2,7 +2,8 @@
 //   bin/telepresence   launcher, the only file that belongs on a PATH (symbolic links to it work)
 //   node/bin/node      the Node it runs on
 //   PROGRAM/main.js    one bundle each, see bundle.ts; start.js beside it runs it with main.cache, its compiled code
-//   daemon/page        the dashboard's page
+//   daemon/page        the inspector's page
+//   cloud/page         the team's dashboard
 //   node_modules/koffi the one native package
 //   images/*.tar       the container image (image.ts)
 //   meta/              esbuild's metafiles, and the hash of the inputs that lets an unchanged build end at once
@@ -33,7 +34,8 @@ export async function build(say: (line: string) => void): Promise<void> {
   layKoffi();
   layLauncher();
   for (const program of programs) await layProgram(program, say);
-  await bundlePage(join(dist, "daemon", "page"));
+  await bundlePage(join(dist, "daemon", "page"), "inspector");
+  await bundlePage(join(dist, "cloud", "page"), "team");
   await layCodeCaches(dist, say);
   await buildImage(say);
   writeFileSync(stampFile, inputs);

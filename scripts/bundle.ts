@@ -73,11 +73,27 @@ export async function bundleFile(entry: string, options: BundleOptions = {}): Pr
   return metafile;
 }
 
-/** The dashboard's page, as the daemon serves it: three files for a browser. */
-export async function bundlePage(outDir: string): Promise<Metafile> {
+/** A page for a browser: a script, a style sheet, a document. */
+interface PageSource {
+  /** From the project's root. */
+  readonly folder: string;
+  readonly style: string;
+  readonly document: string;
+  /** Name of script and style sheet, without their ends. */
+  readonly out: string;
+}
+
+/** The inspector's, as the daemon serves it, and the team's, as the cloud server does. */
+const pages = {
+  inspector: { folder: "src/dashboard", style: "app.css", document: "index.html", out: "app" },
+  team: { folder: "src/dashboard/team", style: "dashboard.css", document: "dashboard.html", out: "dashboard" },
+} as const satisfies Record<string, PageSource>;
+
+export async function bundlePage(outDir: string, name: keyof typeof pages): Promise<Metafile> {
+  const { folder, style, document, out } = pages[name];
   const { metafile } = await build({
     absWorkingDir: projectRoot,
-    entryPoints: ["main.tsx", "app.css"].map((file) => ({ in: `src/dashboard/${file}`, out: "app" })),
+    entryPoints: ["main.tsx", style].map((file) => ({ in: `${folder}/${file}`, out })),
     outdir: outDir,
     metafile: true,
     bundle: true,
@@ -90,6 +106,6 @@ export async function bundlePage(outDir: string): Promise<Metafile> {
     legalComments: "none",
     logLevel: "warning",
   });
-  copyFileSync(join(projectRoot, "src/dashboard/index.html"), join(outDir, "index.html"));
+  copyFileSync(join(projectRoot, folder, document), join(outDir, document));
   return metafile;
 }

@@ -1,32 +1,60 @@
-// The whole page: what is intercepted, the search, plots, the list, and the request that was chosen.
+// The inspector: what is intercepted, the search, plots, the list, and the request that was chosen. On this machine it is
+// the whole page; on a team's dashboard it is opened for one intercept.
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren, JSX, RefObject } from "preact";
-import { Feed, nothingKnown } from "./feed.ts";
-import type { Snapshot } from "./feed.ts";
+import { Feed, nothingKnown, ownDaemon } from "./feed.ts";
+import type { FeedSource, Snapshot } from "./feed.ts";
 import { Plots } from "./plots.tsx";
 import { RequestDetail } from "./request-detail.tsx";
 import { RequestList } from "./request-list.tsx";
 import { matches } from "./search.ts";
 
 export function App(): JSX.Element {
+  const source = useMemo(ownDaemon, []);
+  return (
+    <Inspector
+      source={source}
+      title="Requests to this laptop"
+      mayAct
+      stranger={<Stranger />}
+      lost="The daemon does not answer: run telepresence connect, then telepresence dashboard --local"
+    />
+  );
+}
+
+export interface InspectorProps {
+  readonly source: FeedSource;
+  readonly title: string;
+  /** Send again, clear, show secrets: the owner alone. */
+  readonly mayAct: boolean;
+  /** Instead of the page, for who may not look. */
+  readonly stranger: JSX.Element;
+  /** Said when nobody answers. */
+  readonly lost: string;
+  readonly children?: ComponentChildren;
+}
+
+export function Inspector({ source, title, mayAct, stranger, lost, children }: InspectorProps): JSX.Element {
   const [snapshot, setSnapshot] = useState(nothingKnown);
-  const feed = useMemo(() => new Feed(setSnapshot), []);
+  const feed = useMemo(() => new Feed(source, setSnapshot), [source]);
+  useEffect(() => () => feed.close(), [feed]);
   const [query, setQuery] = useState("");
   const [chosen, choose] = useState<number>();
   const [isPaused, pause] = useState<Snapshot>();
   const search = useRef<HTMLInputElement>(null);
   const { exchanges, intercepts, link, connected } = snapshot;
-  const source = (isPaused ?? snapshot).exchanges;
-  const shown = useMemo(() => source.filter((exchange) => matches(exchange, query)), [source, query]);
+  const listed = (isPaused ?? snapshot).exchanges;
+  const shown = useMemo(() => listed.filter((exchange) => matches(exchange, query)), [listed, query]);
   useShortcuts({ search, close: useCallback(() => choose(undefined), []) });
-  if (link === "stranger") return <Stranger />;
+  if (link === "stranger") return stranger;
   const detail = chosen === undefined ? undefined : exchanges.find(({ id }) => id === chosen);
   return (
     <div class={detail === undefined ? "page" : "page with-detail"}>
       <header>
-        <h1>Requests to this laptop</h1>
+        {children}
+        <h1>{title}</h1>
         <p class="link" role="status">
-          {linkText(link, connected, intercepts.length)}
+          {link === "lost" ? lost : linkText(connected, intercepts.length)}
         </p>
         <Intercepts snapshot={snapshot} />
       </header>
@@ -34,14 +62,16 @@ export function App(): JSX.Element {
         search={search}
         query={query}
         onQuery={setQuery}
-        count={shown.length === source.length ? `${source.length}` : `${shown.length} of ${source.length}`}
+        count={shown.length === listed.length ? `${listed.length}` : `${shown.length} of ${listed.length}`}
         isPaused={isPaused !== undefined}
         onPause={() => pause(isPaused === undefined ? snapshot : undefined)}
       >
         <SaveButton feed={feed} ids={shown.map(({ id }) => id)} />
-        <button type="button" onClick={() => void feed.clear()}>
-          Clear
-        </button>
+        {mayAct && (
+          <button type="button" onClick={() => void feed.clear()}>
+            Clear
+          </button>
+        )}
       </Tools>
       <Plots exchanges={shown} />
       <main>
@@ -51,6 +81,7 @@ export function App(): JSX.Element {
             key={detail.id}
             summary={detail}
             feed={feed}
+            mayAct={mayAct}
             onChoose={choose}
             onClose={() => choose(undefined)}
           />
@@ -92,9 +123,7 @@ function Tools({ search, query, onQuery, count, isPaused, onPause, children }: T
   );
 }
 
-function linkText(link: Snapshot["link"], connected: boolean, intercepts: number): string {
-  if (link === "lost")
-    return "The daemon does not answer: run telepresence connect, then telepresence dashboard --local";
+function linkText(connected: boolean, intercepts: number): string {
   if (!connected) return "The link to the cluster is down; requests go to the application until it is back";
   return intercepts === 0 ? "Nothing is intercepted now" : "Live";
 }
@@ -156,7 +185,7 @@ interface Shortcuts {
   readonly close: () => void;
 }
 
-function useShortcuts({ search, close }: Shortcuts): void {
+export function useShortcuts({ search, close }: Shortcuts): void {
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       const isTyping = event.target instanceof HTMLInputElement;

@@ -1,8 +1,6 @@
-// What the daemon tells, as it comes. The token of the address is kept for this tab alone and taken out of the address,
-// so that it does not stay in the browser's history.
+// What the daemon tells, as it comes: asked on this machine, or by way of the cloud server.
 import type { ExchangeSummary, ExchangeView, InspectedIntercept, InspectorEvent } from "#wire/inspector-api.ts";
 
-const tokenKey = "telepresence-token";
 /** chosen: a daemon that was ended and started again has another address anyway. */
 const retryMs = 1000;
 
@@ -19,21 +17,46 @@ export interface Snapshot {
 
 export const nothingKnown: Snapshot = { exchanges: [], intercepts: [], connected: true, link: "live" };
 
+/** Where the daemon is asked. */
+export interface FeedSource {
+  /** Before `api/`. */
+  readonly base: string;
+  readonly headers: () => Record<string, string>;
+}
+
+const tokenKey = "telepresence-token";
+
+/**
+ * The page is the daemon's own. The token of its address is kept for this tab alone and taken out of the address, so that
+ * it does not stay in the browser's history.
+ */
+export function ownDaemon(): FeedSource {
+  if (location.hash.length > 1) {
+    sessionStorage.setItem(tokenKey, location.hash.slice(1));
+    history.replaceState(null, "", location.pathname);
+  }
+  const token = sessionStorage.getItem(tokenKey) ?? "";
+  return { base: "", headers: () => ({ authorization: `Bearer ${token}` }) };
+}
+
 export class Feed {
-  readonly #token: string;
+  readonly #source: FeedSource;
+  readonly #gone = new AbortController();
   readonly #known = new Map<number, ExchangeSummary>();
   readonly #onChange: (snapshot: Snapshot) => void;
   #snapshot = nothingKnown;
   #frame = 0;
 
-  constructor(onChange: (snapshot: Snapshot) => void) {
+  constructor(source: FeedSource, onChange: (snapshot: Snapshot) => void) {
+    this.#source = source;
     this.#onChange = onChange;
-    if (location.hash.length > 1) {
-      sessionStorage.setItem(tokenKey, location.hash.slice(1));
-      history.replaceState(null, "", location.pathname);
-    }
-    this.#token = sessionStorage.getItem(tokenKey) ?? "";
     void this.#follow();
+  }
+
+  /** Nobody looks any more. */
+  close(): void {
+    this.#gone.abort();
+    cancelAnimationFrame(this.#frame);
   }
 
   async read(id: number, reveal: boolean): Promise<ExchangeView> {
@@ -54,20 +77,19 @@ export class Feed {
   }
 
   async #ask(path: string, method = "GET"): Promise<unknown> {
-    const response = await fetch(path, { method, headers: this.#headers() });
+    const { base, headers } = this.#source;
+    const response = await fetch(base + path, { method, headers: headers() });
     const answer = (await response.json()) as unknown;
     if (response.ok) return answer;
     throw new Error((answer as { error?: string }).error ?? `the daemon answered with ${response.status}`);
   }
 
-  #headers(): Record<string, string> {
-    return { authorization: `Bearer ${this.#token}` };
-  }
-
   async #follow(): Promise<void> {
-    for (;;) {
+    const { signal } = this.#gone;
+    while (!signal.aborted) {
       try {
-        const response = await fetch("api/events", { headers: this.#headers() });
+        const { base, headers } = this.#source;
+        const response = await fetch(`${base}api/events`, { headers: headers(), signal });
         if (response.status === 401 || response.status === 403) {
           this.#set({ link: "stranger" });
           return;
@@ -76,6 +98,7 @@ export class Feed {
       } catch {
         // the daemon is gone; maybe it comes back
       }
+      if (signal.aborted) return;
       this.#set({ link: "lost" });
       await new Promise((resolve) => setTimeout(resolve, retryMs));
     }

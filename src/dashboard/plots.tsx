@@ -61,7 +61,7 @@ interface PlotProps {
   readonly bars?: boolean;
 }
 
-function Plot({ name, latest, values, bars }: PlotProps): JSX.Element {
+export function Plot({ name, latest, values, bars }: PlotProps): JSX.Element {
   const top = Math.max(1, ...values.map((value) => value ?? 0));
   const step = width / values.length;
   return (

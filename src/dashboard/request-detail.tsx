@@ -11,6 +11,8 @@ import { statusClass, statusText } from "./request-list.tsx";
 export interface RequestDetailProps {
   readonly summary: ExchangeSummary;
   readonly feed: Feed;
+  /** Send it again, show secrets: the owner alone. */
+  readonly mayAct: boolean;
   readonly onChoose: (id: number) => void;
   readonly onClose: () => void;
 }
@@ -18,7 +20,7 @@ export interface RequestDetailProps {
 /** Asking for these again changes nothing (RFC 9110 §9.2.1). */
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
 
-export function RequestDetail({ summary, feed, onChoose, onClose }: RequestDetailProps): JSX.Element {
+export function RequestDetail({ summary, feed, mayAct, onChoose, onClose }: RequestDetailProps): JSX.Element {
   const [view, setView] = useState<ExchangeView>();
   const [compared, setCompared] = useState<ExchangeView>();
   const [reveal, setReveal] = useState(false);
@@ -55,7 +57,13 @@ export function RequestDetail({ summary, feed, onChoose, onClose }: RequestDetai
           ✕
         </button>
       </div>
-      <Actions send={send} curl={view === undefined ? "" : toCurl(view)} reveal={reveal} onReveal={setReveal} />
+      {mayAct ? (
+        <Actions send={send} curl={view === undefined ? "" : toCurl(view)} reveal={reveal} onReveal={setReveal} />
+      ) : (
+        <div class="actions">
+          <CopyButton text={view === undefined ? "" : toCurl(view)} />
+        </div>
+      )}
       <p class="notice" role="status">
         {notice}
       </p>
@@ -94,7 +102,13 @@ function Actions({ send, curl, reveal, onReveal }: ActionsProps): JSX.Element {
   );
 }
 
-function CopyButton({ text }: { readonly text: string }): JSX.Element {
+export function CopyButton({
+  text,
+  label = "Copy as curl",
+}: {
+  readonly text: string;
+  readonly label?: string;
+}): JSX.Element {
   const [isCopied, setCopied] = useState(false);
   const copy = async (): Promise<void> => {
     await navigator.clipboard.writeText(text);
@@ -103,7 +117,7 @@ function CopyButton({ text }: { readonly text: string }): JSX.Element {
   };
   return (
     <button type="button" disabled={text === ""} onClick={() => void copy()}>
-      {isCopied ? "Copied" : "Copy as curl"}
+      {isCopied ? "Copied" : label}
     </button>
   );
 }

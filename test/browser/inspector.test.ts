@@ -27,7 +27,7 @@ let complaints: string[] = [];
 
 beforeAll(async () => {
   pageFolder = mkdtempSync(join(tmpdir(), "telepresence-page-"));
-  await bundlePage(pageFolder);
+  await bundlePage(pageFolder, "inspector");
   // Root has no sandbox of Chromium's; the pages are our own.
   browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 });

@@ -69,7 +69,7 @@ describe("an administrator", () => {
     expect((await annsBrowser.get("/")).location).toMatch(/^\/login/);
     const headers = { authorization: `Bearer ${tokens.access_token}` };
     expect((await cloud.ask("/api/me", { headers })).status).toBe(401);
-    expect((await audited(browser)).toSorted()).toEqual(["login.revoked", "person.removed"]);
+    expect(new Set(await audited(browser))).toEqual(new Set(["login.revoked", "person.removed"]));
   });
 
   test("finds people by a part of their name, whatever signs are in it", async () => {
