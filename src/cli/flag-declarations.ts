@@ -118,6 +118,7 @@ function addFilterFlags(command: Command): void {
 export function addConnectFlags(command: Command): void {
   command
     .optionsGroup(headings.connection)
+    .option("--name <name>", "name of this connection, to have several at once; --use chooses one later")
     .option("--manager-namespace <namespace>", "namespace of the traffic-manager")
     .addOption(
       new Option("--mapped-namespaces <list>", "namespaces whose names resolve; all when left out").argParser(
@@ -173,6 +174,7 @@ export function addGlobalFlags(program: Command): void {
     .optionsGroup(headings.global)
     .option("--output <syntax>", "json, json-stream or yaml, in an envelope {cmd, stdout, stderr, err}")
     .option("--format <syntax>", "json, json-stream or yaml, the bare result")
+    .option("--use <regex>", "the connection that is meant, by its name, when there are several")
     .option("--progress <mode>", "auto, plain or quiet")
     .option("--config <path>", "configuration file")
     .option("--verbose", "show what caused an error")

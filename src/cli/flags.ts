@@ -31,10 +31,14 @@ export interface GlobalFlags {
   readonly progress?: string;
   readonly verbose?: boolean;
   readonly config?: string;
+  /** Which of several connections, as a regular expression of its name. */
+  readonly use?: string;
 }
 
 /** Flags of the commands that may connect. */
 export interface ConnectFlags {
+  /** Of the connection. */
+  readonly name?: string;
   readonly managerNamespace?: string;
   readonly mappedNamespaces?: readonly string[];
   readonly alsoProxy?: readonly string[];

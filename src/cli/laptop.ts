@@ -1,10 +1,11 @@
 // The Machine of a real laptop: paths and programs by way of host/.
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { open } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { systemClock } from "#base/clock.ts";
-import { ensureDirectory, ensureRuntimeDirectory, hostPaths } from "#host/paths.ts";
+import { ensureDirectory, ensureRuntimeDirectory, hostPaths, type HostPaths } from "#host/paths.ts";
+import { isConnectionName } from "#wire/connection-name.ts";
 import { helperServiceSocket } from "#wire/helper-service.ts";
 import type { CliEnvironment } from "./config.ts";
 import type { ForegroundChild, ForegroundCommand, HelperStart, Machine, StartedProgram } from "./machine.ts";
@@ -26,12 +27,12 @@ const isHelperCommand = (words: readonly string[]): boolean => words.some((word)
 export async function openLaptop(
   environment: CliEnvironment,
   commandOf: (program: ProgramName) => readonly string[] = programCommand,
+  connection?: string,
 ): Promise<Machine> {
-  const paths = hostPaths(environment.all);
+  const paths = hostPaths(environment.all, undefined, connection);
   // A directory that somebody else made in /tmp may hold somebody else's daemon, and it would be sent our credentials.
   if (existsSync(paths.runtime)) ensureRuntimeDirectory(paths.runtime);
-  const daemonLog = join(paths.log, "daemon.log");
-  const helperLog = join(paths.log, "helper.log");
+  const places = placesOf(paths, connection);
   const privilege = await import("#host/privilege.ts");
   const { hasTerminal, isRoot, privilegedCommand, privilegedCommandLine, sudoHasBegun } = privilege;
   const { canAnswer, readAnswer } = await import("#host/answer.ts");
@@ -53,11 +54,8 @@ export async function openLaptop(
   };
 
   return {
-    controlSocket: paths.daemonSocket,
-    helperSocket: paths.helperSocket,
-    daemonLog,
-    helperLog,
-    configFile: join(paths.config, "config.yml"),
+    ...places,
+    about: (other) => openLaptop(environment, commandOf, other),
     isRoot: isRoot(),
     get hasTerminal() {
       return hasTerminal();
@@ -73,17 +71,37 @@ export async function openLaptop(
     tryHelperLock: () => lock("helper.lock"),
     startDaemon: () => {
       ensureRuntimeDirectory(paths.runtime);
-      return start(commandOf("daemon"), daemonLog, true);
+      const command = [...commandOf("daemon"), ...(connection === undefined ? [] : [connection])];
+      return start(command, places.daemonLog, true);
     },
     startHelper: (how: HelperStart, socket: Socket): Promise<StartedProgram> => {
       const command = privilegedCommand(commandOf("helper"), how === "sudo-on-terminal" ? "ask" : "quiet");
-      return start(command, helperLog, how !== "sudo-on-terminal", socket);
+      return start(command, places.helperLog, how !== "sudo-on-terminal", socket);
     },
     helperHasBegun: (sudoPid) => sudoHasBegun(sudoPid, isHelperCommand),
     startForeground,
     ...privateNetworks(commandOf),
     isAlive,
     isListening: async (port) => (await import("#host/listening.ts")).isListening(port),
+  };
+}
+
+function placesOf(
+  paths: HostPaths,
+  connection: string | undefined,
+): Pick<
+  Machine,
+  "connection" | "namedConnections" | "controlSocket" | "helperSocket" | "daemonLog" | "helperLog" | "configFile"
+> {
+  const suffix = connection === undefined ? "" : `-${connection}`;
+  return {
+    connection,
+    namedConnections: () => (existsSync(paths.named) ? readdirSync(paths.named).filter(isConnectionName) : []),
+    controlSocket: paths.daemonSocket,
+    helperSocket: paths.helperSocket,
+    daemonLog: join(paths.log, `daemon${suffix}.log`),
+    helperLog: join(paths.log, `helper${suffix}.log`),
+    configFile: join(paths.config, "config.yml"),
   };
 }
 

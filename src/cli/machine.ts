@@ -72,6 +72,12 @@ export type HelperStart =
   | "sudo-on-terminal";
 
 export interface Machine {
+  /** The connection that this is about; undefined is the one without a name. */
+  readonly connection: string | undefined;
+  /** Names that connections have, or had. */
+  namedConnections(): readonly string[];
+  /** This machine, about another connection. */
+  about(connection: string | undefined): Promise<Machine>;
   readonly controlSocket: string;
   readonly helperSocket: string;
   readonly daemonLog: string;

@@ -7,6 +7,7 @@ import { errorCodes, formatError, isAppError, toAppError } from "#base/error.ts"
 import { softwareVersion } from "#base/version.ts";
 import { splitArguments } from "./arguments.ts";
 import type { CliEnvironment } from "./config.ts";
+import { chooseConnection } from "./connections.ts";
 import type { GlobalFlags } from "./flags.ts";
 import { checkNamespaces, outputMode, progressMode } from "./flags.ts";
 import type { Interrupts } from "./interrupts.ts";
@@ -125,7 +126,7 @@ async function runAction(options: RunOptions, action: Action): Promise<number> {
   });
   const { environment, interrupts, clock } = options;
   try {
-    const machine = await options.openMachine(environment);
+    const machine = await chooseConnection(await options.openMachine(environment), action.name, flags);
     const code = await action.run({ flags, environment, machine, output, interrupts, clock });
     await output.finish(action.name);
     return code;

@@ -1,4 +1,4 @@
-// The user daemon's process: `telepresence daemon`, started by the CLI. Opens the helper's door and the control socket,
+// The user daemon's process: `telepresence daemon [NAME]`, started by the CLI, one for each connection. Opens the helper's door and the control socket,
 // and ends on `quit`, SIGTERM or SIGINT with everything undone. Whatever ends it otherwise, the kernel undoes the rest.
 import { deadline, raceSignal } from "#base/abort.ts";
 import { systemClock } from "#base/clock.ts";
@@ -26,7 +26,7 @@ const shutdownMs = 10_000;
 
 /** Runs until told to end; resolves with the exit code. */
 export async function runDaemon(): Promise<number> {
-  const config = readDaemonConfig();
+  const config = readDaemonConfig(process.argv[2]);
   const log = createLogger(config.logLevel, lineWriter(process.stderr)); // the CLI points it at the log file
   ensureRuntimeDirectory(config.paths.runtime);
   ensureDirectory(config.paths.cache);
@@ -61,8 +61,8 @@ async function openParts(
   shutDown: () => void,
 ): Promise<void> {
   const clock = systemClock;
-  const { paths, client, login } = config;
-  const installId = readInstallId(paths.cache);
+  const { paths, client, connection, login } = config;
+  const installId = readInstallId(paths.cache, connection);
   const abandoned = await removeAbandonedFolders(paths.runtime);
   if (abandoned > 0) log.info("copies of volumes removed that another daemon left", { folders: abandoned });
   const failures = new HelperFailures();
@@ -81,6 +81,7 @@ async function openParts(
       programs: () => networks.count,
       helperRunning: () => door.current !== undefined,
       installId,
+      name: connection,
       executable: process.argv[1] ?? process.execPath,
       shutDown,
       log,

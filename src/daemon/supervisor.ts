@@ -30,6 +30,8 @@ export interface SupervisorOptions {
   /** How many programs are in networks of their own. */
   readonly programs: () => number;
   readonly installId: string;
+  /** Of the connection, where it has one. */
+  readonly name?: string | undefined;
   readonly executable: string;
   /** Ends the daemon after the answer has gone out. */
   readonly shutDown: () => void;
@@ -93,7 +95,7 @@ export class Supervisor implements AsyncDisposable {
         throw new AppError(
           "already_connected_elsewhere",
           `telepresence is connected to context ${context}, namespace ${namespace}, with other settings`,
-          { hint: "run `telepresence quit` and connect again" },
+          { hint: "give this one a name with --name to have both, or run `telepresence quit` and connect again" },
         );
       }
       const { session, installed } = await this.#options.openSession(options, caller, signal);
@@ -140,10 +142,10 @@ export class Supervisor implements AsyncDisposable {
   }
 
   async status(signal: AbortSignal): Promise<DaemonStatus> {
-    const { installId, executable } = this.#options;
+    const { installId, executable, name } = this.#options;
     const count = this.#options.programs();
     const programs = count === 0 ? {} : { programs: count };
-    const daemon = { version: softwareVersion, executable, installId, pid: process.pid, ...programs };
+    const daemon = { version: softwareVersion, executable, installId, name, pid: process.pid, ...programs };
     if (this.#session !== undefined) return { ...daemon, ...(await this.#session.session.status(signal)) };
     const problem = this.#ended === undefined ? {} : { problem: this.#ended.message };
     return { ...daemon, state: "Not connected", intercepts: [], ...problem };

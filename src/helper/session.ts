@@ -138,9 +138,9 @@ export class HelperSession implements AsyncDisposable {
       return openTun(name);
     } catch (error) {
       if (!isAppError(error) || error.fields["errno"] !== "EBUSY") throw error;
-      throw new AppError("tun_unavailable", `the network device ${name} exists: this user has a session already`, {
+      throw new AppError("tun_unavailable", `the network device ${name} exists: another connection of this user has it`, {
         cause: error,
-        hint: "run `telepresence quit` in it; one session per user is possible",
+        hint: "use this connection with `telepresence connect --proxy` or `telepresence run`, or end the other one first",
       });
     }
   }

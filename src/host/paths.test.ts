@@ -27,6 +27,14 @@ describe("hostPaths()", () => {
       log: "/k/telepresence/logs",
     });
   });
+  test("gives each connection with a name a directory of its own, which fits a socket", () => {
+    const paths = hostPaths({ XDG_RUNTIME_DIR: directory, HOME: "/h" }, undefined, "dev");
+    expect(paths.daemonSocket).toBe(join(directory, "telepresence/by-name/dev/daemon.sock"));
+    ensureRuntimeDirectory(paths.runtime);
+    expect(statSync(paths.named).mode & 0o777).toBe(0o700);
+    const longest = `/run/user/4294967295/telepresence/by-name/${"x".repeat(40)}`;
+    expect(() => ensureRuntimeDirectory(longest)).not.toThrow("is longer than");
+  });
   test("falls back to HOME and /tmp, and ignores relative paths", () => {
     const env = { HOME: "/home/a", XDG_CONFIG_HOME: "relative", XDG_RUNTIME_DIR: "also/relative" };
     const paths = hostPaths(env, "/nowhere");

@@ -1,7 +1,7 @@
 // Where the product keeps its files (XDG base directories). Sockets are in a directory that is the user's alone, which
 // is checked at each use, because /tmp is everybody's. Works with HOME unset, or where nobody ever made its folders.
 import { lstatSync, mkdirSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import envPaths from "env-paths";
 import { AppError } from "#base/error.ts";
 import { currentUser } from "./user.ts";
@@ -9,8 +9,10 @@ import { currentUser } from "./user.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface HostPaths {
-  /** Sockets and locks; made and checked by `ensureRuntimeDirectory`. */
+  /** Sockets and locks, of this connection alone; made and checked by `ensureRuntimeDirectory`. */
   readonly runtime: string;
+  /** Where connections with a name have their directories. */
+  readonly named: string;
   readonly config: string;
   readonly cache: string;
   readonly log: string;
@@ -29,14 +31,18 @@ const maxSocketPathBytes = 107;
 
 /** Where the system makes each user's runtime directory. */
 const runtimeDirectories = "/run/user";
+const namedDirectory = "by-name";
 
-/** Only says where; nothing is made. */
-export function hostPaths(env: Environment, systemDirectories = runtimeDirectories): HostPaths {
+/** Only says where; nothing is made. `connection`: its name, if it has one. */
+export function hostPaths(env: Environment, systemDirectories = runtimeDirectories, connection?: string): HostPaths {
   const user = currentUser(env);
-  const runtime = runtimeDirectory(env, user.uid, systemDirectories);
-  const data = dataDirectories(env, user.home ?? runtime);
+  const shared = runtimeDirectory(env, user.uid, systemDirectories);
+  const named = join(shared, namedDirectory);
+  const runtime = connection === undefined ? shared : join(named, connection);
+  const data = dataDirectories(env, user.home ?? shared);
   return {
     runtime,
+    named,
     ...data,
     daemonSocket: join(runtime, "daemon.sock"),
     helperSocket: join(runtime, "helper.sock"),
@@ -45,8 +51,14 @@ export function hostPaths(env: Environment, systemDirectories = runtimeDirectori
   };
 }
 
-/** Makes the directory for sockets, or checks that the one there is ours alone. */
+/** Makes the directory for sockets, or checks that the one there is ours alone; and those that it lies in. */
 export function ensureRuntimeDirectory(directory: string, uid: number = process.getuid?.() ?? 0): void {
+  const parent = dirname(directory);
+  if (basename(parent) === namedDirectory) for (const each of [dirname(parent), parent]) ensureOwn(each, uid);
+  ensureOwn(directory, uid);
+}
+
+function ensureOwn(directory: string, uid: number): void {
   const longest = join(directory, "networks.sock");
   if (Buffer.byteLength(longest) > maxSocketPathBytes) {
     throw new AppError("invalid_config", `the socket path ${longest} is longer than ${maxSocketPathBytes} bytes`, {

@@ -96,6 +96,8 @@ export const daemonStatusSchema = z.object({
   version: z.string(),
   executable: z.string(),
   installId: z.string(),
+  /** Of the connection, where it was given one. */
+  name: z.string().optional(),
   pid: z.number().int(),
   /** `Connected`, `Reconnecting`, or `Not connected`. */
   state: z.enum(["Connected", "Reconnecting", "Not connected"]),

@@ -88,7 +88,7 @@ describe("connect", () => {
         stdout: "",
         stderr:
           "telepresence: error: telepresence is connected to context admin, namespace default, with other settings; " +
-          "run `telepresence quit` and connect again\n",
+          "give this one a name with --name to have both, or run `telepresence quit` and connect again\n",
       });
     }
     await helloAnswers();

@@ -143,7 +143,7 @@ describe("sessions", () => {
     await laptop.startHelper(path);
     const other = await second.wait(signal);
     await expect(other.openDevice({ addresses: ["246.246.1.1/29"], mtu: 1500 })).rejects.toThrow(
-      "this user has a session already",
+      "another connection of this user has it",
     );
     await second[Symbol.asyncDispose]();
     device.close();

@@ -1,18 +1,38 @@
-// `quit`: ends intercepts and outbound traffic, then both daemons. Idempotent; says so when there is nothing to end.
+// `quit`: ends intercepts and outbound traffic, then both daemons, of all connections or of the one that --use means.
+// Idempotent; says so when there is nothing to end.
+import { toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
+import { nameOf, runningConnections } from "#cli/connections.ts";
 import { openDaemon, quitDaemon } from "#cli/daemon-socket.ts";
 
 export async function runQuit(context: CommandContext): Promise<number> {
-  using daemon = await openDaemon(context);
-  const { output } = context;
-  if (daemon === undefined) {
+  const { flags, machine, output } = context;
+  const meant = flags.use === undefined ? await runningConnections(machine) : [machine];
+  if (meant.length === 0) {
     output.line("Not connected");
     output.data({ was_running: false, was_connected: false });
     return 0;
   }
   output.progress("Telepresence Daemons quitting...");
-  const wasConnected = await quitDaemon(context, daemon);
+  const ended = await Promise.allSettled(meant.map((each) => quitOne({ ...context, machine: each })));
+  const failed = ended.flatMap((end, index) =>
+    end.status === "fulfilled" ? [] : [{ connection: meant[index], error: toAppError(end.reason) }],
+  );
+  const [first, ...others] = failed;
+  for (const { connection, error } of others) {
+    output.warn(`the connection ${connection === undefined ? "" : nameOf(connection)} did not end: ${error.message}`);
+  }
+  if (first !== undefined) throw first.error;
   output.line("Telepresence Daemons quitting...done");
-  output.data({ was_running: true, was_connected: wasConnected });
+  const wasConnected = ended.some((end) => end.status === "fulfilled" && end.value === true);
+  const names = meant.map(nameOf);
+  const several = machine.namedConnections().length === 0 ? {} : { connections: names };
+  output.data({ was_running: true, was_connected: wasConnected, ...several });
   return 0;
+}
+
+/** Undefined when it ended before it could say whether it was connected. */
+async function quitOne(context: CommandContext): Promise<boolean | undefined> {
+  using daemon = await openDaemon(context);
+  return daemon === undefined ? undefined : await quitDaemon(context, daemon);
 }

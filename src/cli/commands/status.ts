@@ -1,16 +1,43 @@
-// `status`: what the daemon has just checked. Works, and starts nothing, when nothing runs.
+// `status`: what the daemons have just checked, of all connections or of the one that --use means. Works, and starts
+// nothing, when nothing runs.
 import type { CommandContext } from "#cli/context.ts";
 import { readLogin } from "#login/credentials.ts";
 import { statusLimitMs } from "#cli/connection.ts";
+import { nameOf, runningConnections } from "#cli/connections.ts";
 import { openDaemon } from "#cli/daemon-socket.ts";
 import { formatLogin, loginToJson } from "#cli/texts/cloud-login.ts";
 import { formatStatus, statusToJson } from "#cli/texts/status.ts";
+import type { DaemonStatus } from "#wire/control-api.ts";
 
 export async function runStatus(context: CommandContext): Promise<number> {
-  using daemon = await openDaemon(context);
-  const status = await daemon?.client.call("status", {}, statusLimitMs);
-  const login = await readLogin(await context.machine.openCloudPlaces()).catch(() => undefined); // `login` says why
-  context.output.lines([...formatStatus(status), ...formatLogin(login)]);
-  context.output.data({ ...statusToJson(status), cloud: loginToJson(login) }, { bare: true });
+  const { machine, output } = context;
+  const statuses = await askAll(context);
+  const login = await readLogin(await machine.openCloudPlaces()).catch(() => undefined); // `login` says why
+  const several = statuses.length > 1;
+  output.lines([
+    ...statuses.flatMap(({ name, status }) => [...(several ? [`Connection ${name}`] : []), ...formatStatus(status)]),
+    ...formatLogin(login),
+  ]);
+  const cloud = loginToJson(login);
+  const [only] = statuses;
+  const all = statuses.map(({ name, status }) => ({ name, ...statusToJson(status) }));
+  output.data(several ? { connections: all, cloud } : { ...statusToJson(only?.status), cloud }, { bare: true });
   return 0;
+}
+
+/** The one without a name where nothing runs. */
+export async function askAll(
+  context: CommandContext,
+): Promise<readonly { readonly name: string; readonly status: DaemonStatus | undefined }[]> {
+  const { flags, machine } = context;
+  const running = flags.use === undefined ? await runningConnections(machine) : [];
+  const statuses = await Promise.all(
+    (running.length === 0 ? [machine] : running).map(async (each) => {
+      using daemon = await openDaemon({ ...context, machine: each });
+      return { name: nameOf(each), status: await daemon?.client.call("status", {}, statusLimitMs) };
+    }),
+  );
+  // One that was about to end is no more.
+  const there = statuses.filter(({ status }) => status !== undefined);
+  return there.length === 0 ? statuses.slice(0, 1) : there;
 }

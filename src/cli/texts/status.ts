@@ -42,6 +42,7 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
     { key: "Install ID", value: status.installId },
     { key: "Status", value: status.state },
   ];
+  if (status.name !== undefined) pairs.push({ key: "Name", value: status.name });
   if (status.problem !== undefined) pairs.push({ key: "Problem", value: status.problem });
   if (connection !== undefined) {
     pairs.push(
@@ -244,6 +245,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     executable: status.executable,
     install_id: status.installId,
     pid: status.pid,
+    connection_name: status.name,
     status: status.state,
     error: status.problem,
     kubernetes_server: connection?.server,

@@ -4,10 +4,11 @@ import { createServer } from "node:net";
 import { appendFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { softwareVersion } from "#base/version.ts";
-import { connection, ScriptedDaemon } from "./scripted-daemon.ts";
+import { connection, runtimeFolder, ScriptedDaemon } from "./scripted-daemon.ts";
 
 const runtime = process.env["XDG_RUNTIME_DIR"] ?? "/nonexistent";
 const mode = process.argv[2];
+const connectionName = process.argv[3];
 
 if (mode === "helper") {
   process.stdin.resume(); // standard input is the connection to the daemon
@@ -27,8 +28,9 @@ if (mode === "helper") {
 
 async function runDaemon(): Promise<void> {
   let helperRunning = false;
-  const helperSocket = join(runtime, "telepresence", "helper.sock");
-  const daemonSocket = join(runtime, "telepresence", "daemon.sock");
+  const folder = runtimeFolder(runtime, connectionName);
+  const helperSocket = join(folder, "helper.sock");
+  const daemonSocket = join(folder, "daemon.sock");
   for (const path of [helperSocket, daemonSocket]) rmSync(path, { force: true });
   const door = createServer(() => {
     helperRunning = true;
@@ -56,5 +58,6 @@ async function runDaemon(): Promise<void> {
       door.close();
       process.exit(0);
     },
+    connectionName,
   );
 }

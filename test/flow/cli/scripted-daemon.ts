@@ -46,6 +46,11 @@ export function makeHome(): { readonly path: string; readonly env: Record<string
   return { path, env, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
 }
 
+/** Where a connection has its sockets. */
+export function runtimeFolder(runtime: string, connectionName: string | undefined): string {
+  return join(runtime, "telepresence", ...(connectionName === undefined ? [] : ["by-name", connectionName]));
+}
+
 export class ScriptedDaemon implements AsyncDisposable {
   readonly calls: Call[] = [];
   readonly helperFailures: string[] = [];
@@ -66,11 +71,18 @@ export class ScriptedDaemon implements AsyncDisposable {
   }
 
   /** `runtime` is XDG_RUNTIME_DIR. */
-  static async start(runtime: string, script: Script = {}, onQuit = (): void => undefined): Promise<ScriptedDaemon> {
+  static async start(
+    runtime: string,
+    script: Script = {},
+    onQuit = (): void => undefined,
+    connectionName?: string,
+  ): Promise<ScriptedDaemon> {
+    const folder = runtimeFolder(runtime, connectionName);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
     const server = createServer();
     const daemon = new ScriptedDaemon(server, script, onQuit);
     server.on("connection", (socket) => daemon.#serve(socket));
-    server.listen(join(runtime, "telepresence", "daemon.sock"));
+    server.listen(join(folder, "daemon.sock"));
     await once(server, "listening");
     return daemon;
   }

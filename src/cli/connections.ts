@@ -1,0 +1,84 @@
+// Several connections at once: each has a daemon of its own, in a folder with the connection's name. Which of them a
+// command is about is settled before the command begins, so that no command has to know of the others.
+import { AppError } from "#base/error.ts";
+import { isConnectionName, unnamedConnection } from "#wire/connection-name.ts";
+import { connectSocket } from "./daemon-socket.ts";
+import type { ConnectFlags, GlobalFlags } from "./flags.ts";
+import { namesPlace } from "./flags.ts";
+import type { Machine } from "./machine.ts";
+
+/** About all of them, or about none: they choose by themselves. */
+const aboutAll: readonly string[] = ["status", "version", "quit", "login", "logout", "cloud", "helper", "help"];
+
+/** The machine, seen by the connection that the command's flags mean. */
+export async function chooseConnection(
+  machine: Machine,
+  command: string,
+  flags: GlobalFlags & ConnectFlags,
+): Promise<Machine> {
+  const { name, use } = flags;
+  if (name !== undefined && use !== undefined) throw new AppError("usage", "--name and --use exclude each other");
+  if (name !== undefined) return byName(machine, name);
+  if (use !== undefined) return pick(await runningConnections(machine), readExpression(use));
+  // Whoever says a place and no name means the connection without one, and so does `connect`.
+  if (aboutAll.includes(command) || command === "connect" || namesPlace(flags)) return machine;
+  return theOne(machine);
+}
+
+/** Those whose daemons run, the one without a name first. */
+export async function runningConnections(machine: Machine): Promise<readonly Machine[]> {
+  const named = await Promise.all(
+    machine
+      .namedConnections()
+      .toSorted()
+      .map((name) => machine.about(name)),
+  );
+  const running = await Promise.all([machine, ...named].map(async (each) => ((await isRunning(each)) ? [each] : [])));
+  return running.flat();
+}
+
+export const nameOf = ({ connection }: Machine): string => connection ?? unnamedConnection;
+
+async function byName(machine: Machine, name: string): Promise<Machine> {
+  if (name === "" || name === unnamedConnection) return machine;
+  if (isConnectionName(name)) return machine.about(name);
+  throw new AppError("usage", `--name is "${name}", expected lower-case letters, digits and dashes, 40 at most`);
+}
+
+/** Without a word: the one without a name, unless there is but one, and that has a name. */
+async function theOne(machine: Machine): Promise<Machine> {
+  if (machine.namedConnections().length === 0) return machine;
+  const running = await runningConnections(machine);
+  const [first, second] = running;
+  if (first === undefined || first.connection === undefined) return machine;
+  if (second === undefined) return first;
+  throw new AppError("ambiguous", `there are several connections: ${running.map(nameOf).join(", ")}`, {
+    hint: "say which with --use NAME",
+  });
+}
+
+function readExpression(use: string): { readonly text: string; readonly expression: RegExp } {
+  try {
+    return { text: use, expression: new RegExp(use) };
+  } catch (cause) {
+    throw new AppError("usage", `--use is "${use}", expected a regular expression`, { cause });
+  }
+}
+
+/** A whole name counts more than a part of several. */
+function pick(running: readonly Machine[], { text, expression }: ReturnType<typeof readExpression>): Machine {
+  const exact = running.filter((each) => nameOf(each) === text);
+  const matching = exact.length > 0 ? exact : running.filter((each) => expression.test(nameOf(each)));
+  const [found, other] = matching;
+  if (found !== undefined && other === undefined) return found;
+  const what = found === undefined ? "no connection" : `several connections: ${matching.map(nameOf).join(", ")}`;
+  throw new AppError(found === undefined ? "not_connected" : "ambiguous", `--use "${text}" matches ${what}`, {
+    hint: running.length === 0 ? "there is none now" : `there are ${running.map(nameOf).join(", ")}`,
+  });
+}
+
+async function isRunning({ controlSocket }: Machine): Promise<boolean> {
+  const socket = await connectSocket(controlSocket);
+  socket?.destroy();
+  return socket !== undefined;
+}
