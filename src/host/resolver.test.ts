@@ -33,6 +33,16 @@ describe("chooseResolver()", () => {
     const chosen = chooseResolver({ resolvConf: "nameserver 192.0.2.9", resolvedUpstreams, resolvedRuns: false });
     expect(chosen).toEqual({ mode: "nft", nameservers: ["192.0.2.9"], asked: ["192.0.2.9", "192.0.2.1"] });
   });
+  // Story: what a caching resolver asked its own nameservers came back to it through us, and every look-up waited.
+  test.each([
+    ["127.0.0.1", "nameserver 127.0.0.1\nnameserver 192.0.2.1\n", ["127.0.0.1", "192.0.2.1"], ["127.0.0.1"]],
+    ["both", "nameserver 192.0.2.1\nnameserver 127.0.0.1\n", ["192.0.2.1", "127.0.0.1"], ["192.0.2.1", "127.0.0.1"]],
+    ["a stub that nobody owns", stub, ["127.0.0.53"], ["127.0.0.53"]],
+  ])("does not have a local resolver's own questions come to us: %s", (_, resolvConf, nameservers, asked) => {
+    const resolvedUpstreams = resolvConf === stub ? "nameserver 192.0.2.9\n" : undefined;
+    const chosen = chooseResolver({ resolvConf, resolvedUpstreams, resolvedRuns: false });
+    expect(chosen).toEqual({ mode: "nft", nameservers, asked });
+  });
   test("is the redirect when a stub is named and nobody answers on the bus", () => {
     const chosen = chooseResolver({ resolvConf: stub, resolvedUpstreams: undefined, resolvedRuns: false });
     expect(chosen).toMatchObject({ mode: "nft", nameservers: ["127.0.0.53"] });

@@ -35,7 +35,13 @@ export function chooseResolver(probe: ResolverProbe): HostResolver {
   if (probe.resolvedRuns && asksStub(named)) {
     return { mode: "resolved", nameservers: upstream.length > 0 ? upstream : named, asked: named };
   }
-  return { mode: "nft", nameservers: named, asked: [...new Set([...named, ...upstream])] };
+  // A resolver of this machine's own asks the others itself: that must not come to us, who would ask it again.
+  const asked = named[0] !== undefined && isLoopback(named[0]) ? named.filter(isLoopback) : [...named, ...upstream];
+  return { mode: "nft", nameservers: named, asked: [...new Set(asked)] };
+}
+
+function isLoopback(address: string): boolean {
+  return address.startsWith("127.") || address === "::1";
 }
 
 function asksStub(nameservers: readonly string[]): boolean {

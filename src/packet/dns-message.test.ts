@@ -68,8 +68,13 @@ describe("parseQuery()", () => {
     expect(need(parseQuery(query("a"))).udpBytes).toBe(512);
     expect(need(parseQuery(query("a", { edns: 65_000 }))).udpBytes).toBe(4096);
   });
-  test("gives no name for labels that no host has, and nothing for what is not one question", () => {
-    expect(need(parseQuery(query("a b.com"))).name).toBeUndefined();
+  test("spells bytes that no host's name has, and gives nothing for what is not one question", () => {
+    expect(need(parseQuery(query("A b.com"))).name).toBe("a\\032b.com");
+    const dotted = query("a-b.com");
+    dotted[14] = 0x2e; // a dot inside the label
+    const { name } = need(parseQuery(dotted));
+    expect(name).toBe("a\\046b.com");
+    expect(Buffer.from(buildQuery(7, name, 1)).includes(dotted.subarray(12, 21))).toBe(true);
     expect(need(parseQuery(query("."))).name).toBe("");
     expect(parseQuery(dnsPacket.encode({ type: "query", id: 1, questions: [] }))).toBeUndefined();
     expect(
@@ -139,6 +144,22 @@ describe("an answer on its way back", () => {
       { type: "MX", data: { preference: 5, exchange: "default.svc.cluster.local" } },
       { type: "PTR", data: full },
     ]);
+  });
+  test("says how long it may be kept that there is nothing, by the zone's SOA", () => {
+    const soa = (ttl: number, minimum: number): dnsPacket.Answer => ({
+      type: "SOA",
+      name: "cluster.local",
+      ttl,
+      data: { mname: "ns.dns.cluster.local", rname: "hostmaster.cluster.local", minimum },
+    });
+    const of = (authorities: dnsPacket.Answer[]): DnsAnswer => {
+      const questions: dnsPacket.Question[] = [{ type: "A", name: full }];
+      const message = dnsPacket.encode({ type: "response", id: 7, flags: 3, questions, authorities });
+      return need(parseAnswer(message, { id: 7, name: full, type: dnsTypes.a }));
+    };
+    expect(of([soa(30, 5)]).negativeTtlSeconds).toBe(5);
+    expect(of([soa(0, 5)]).negativeTtlSeconds).toBe(0);
+    expect(of([])).toEqual({ rcode: dnsRcodes.nxDomain, answers: [] });
   });
   test("is cut to a truncated reply with its question when it is too long, and not over TCP", () => {
     const many = answer(

@@ -37,8 +37,8 @@ export interface DnsQuery {
   readonly id: number;
   readonly flags: number;
   readonly opcode: number;
-  /** Lower case, without the last dot; undefined when a label has characters that no host name has. */
-  readonly name: string | undefined;
+  /** Lower case, without the last dot; bytes that no host name has are `\DDD` (RFC 1035 §5.1), a dot in a label too. */
+  readonly name: string;
   readonly type: number;
   readonly class: number;
   /** Name, type and class as they came, to be repeated. */
@@ -61,6 +61,8 @@ export interface DnsRecord {
 export interface DnsAnswer {
   readonly rcode: number;
   readonly answers: readonly DnsRecord[];
+  /** How long it may be kept that there is nothing (RFC 2308 §5), where the zone says so. */
+  readonly negativeTtlSeconds?: number;
 }
 
 /** A query with exactly one question; undefined when it is not one (RFC 9619 allows no other number). */
@@ -84,7 +86,7 @@ export function parseQuery(message: Uint8Array): DnsQuery | undefined {
   };
 }
 
-/** A recursive query for the name, with EDNS. The name must be plain (see DnsQuery.name). */
+/** A recursive query for the name, with EDNS. The name is as in DnsQuery. */
 export function buildQuery(id: number, name: string, type: number): Uint8Array {
   const wire = encodeName(name);
   const message = new Uint8Array(dnsHeaderBytes + wire.length + 4 + 11);
@@ -118,7 +120,16 @@ export function parseAnswer(
     answers.push(record.record);
     offset = record.end;
   }
-  return { rcode: header & 0x0f, answers };
+  const negativeTtlSeconds = answers.length === 0 ? readNegativeTtl(message, offset) : undefined;
+  return { rcode: header & 0x0f, answers, ...(negativeTtlSeconds === undefined ? {} : { negativeTtlSeconds }) };
+}
+
+/** From the first record behind the answers, when that is the zone's SOA. */
+function readNegativeTtl(message: Uint8Array, start: number): number | undefined {
+  const soa = word(message, 8) === 0 ? undefined : readRecord(message, start, new Uint8Array(0))?.record;
+  if (soa?.type !== dnsTypes.soa || soa.data.length < 20) return undefined;
+  const at = soa.data.length - 4;
+  return Math.min(soa.ttlSeconds, word(soa.data, at) * 0x10000 + word(soa.data, at + 2));
 }
 
 /** The reply to a query: question repeated as it came, records, and EDNS if the query had it; cut to `limitBytes`. */
@@ -145,9 +156,7 @@ export function encodeReply(query: DnsQuery, answer: DnsAnswer, limitBytes: numb
 /** Header and question of a message that has one; works on queries and responses alike. */
 export function readQuestion(
   message: Uint8Array,
-):
-  | { readonly name: string | undefined; readonly type: number; readonly class: number; readonly end: number }
-  | undefined {
+): { readonly name: string; readonly type: number; readonly class: number; readonly end: number } | undefined {
   const name = expandName(message, dnsHeaderBytes);
   if (name === undefined || name.end + 4 > message.length) return undefined;
   const end = name.end + 4;
@@ -170,9 +179,10 @@ export function addressOf(record: DnsRecord): Uint8Array | undefined {
   return record.type === dnsTypes.aaaa && record.data.length === 16 ? record.data : undefined;
 }
 
-/** Wire form of a plain name. */
+/** Wire form of a name as in DnsQuery. */
 export function encodeName(name: string): Uint8Array {
   if (name === "") return Uint8Array.of(0);
+  if (name.includes("\\")) return encodeOddName(name);
   const wire = new Uint8Array(name.length + 2);
   let offset = 0;
   for (const label of name.split(".")) {
@@ -180,6 +190,14 @@ export function encodeName(name: string): Uint8Array {
     for (let index = 0; index < label.length; index++) wire[offset++] = label.charCodeAt(index);
   }
   return wire;
+}
+
+function encodeOddName(name: string): Uint8Array {
+  const labels = name.split(".").map((label) => {
+    const bytes = label.replace(/\\(\d{3})/g, (_, code: string) => String.fromCharCode(Number(code)));
+    return Buffer.from(String.fromCharCode(bytes.length) + bytes, "latin1");
+  });
+  return concatenate([...labels, Uint8Array.of(0)]);
 }
 
 function readRecord(
@@ -268,15 +286,14 @@ function pointerAt(message: Uint8Array, offset: number): number | undefined {
   return (high & 0xc0) === 0xc0 && low !== undefined ? ((high & 0x3f) << 8) | low : undefined;
 }
 
-function nameText(wire: Uint8Array): string | undefined {
+function nameText(wire: Uint8Array): string {
   let text = "";
   for (let offset = 0; wire[offset] !== 0;) {
     const end = offset + 1 + (wire[offset] as number);
     if (text !== "") text += ".";
     for (offset++; offset < end; offset++) {
       const byte = wire[offset] as number;
-      if (!isHostCharacter(byte)) return undefined;
-      text += String.fromCharCode(byte);
+      text += isHostCharacter(byte) ? String.fromCharCode(byte) : `\\${String(byte).padStart(3, "0")}`;
     }
   }
   return text;

@@ -14,7 +14,7 @@ type Records = Readonly<Record<string, dnsPacket.Answer[] | "nxdomain" | "servfa
 function setUp(records: Records, options: { onAddresses?: OnAddresses } = {}) {
   const clock = new FakeClock();
   const asked: string[] = [];
-  const state = { records, away: false, silent: false };
+  const state = { records, away: false, silent: false, soaSeconds: undefined as number | undefined };
   const cluster = new ClusterLookup({
     clock,
     log: silentLogger,
@@ -27,13 +27,13 @@ function setUp(records: Records, options: { onAddresses?: OnAddresses } = {}) {
       const name = query.questions?.[0]?.name ?? "";
       asked.push(name);
       await Promise.resolve();
-      return respond(query, state.records[name] ?? "nxdomain");
+      return respond(query, state.records[name] ?? "nxdomain", state.soaSeconds);
     },
   });
   return { clock, asked, state, cluster };
 }
 
-function respond(query: dnsPacket.DecodedPacket, records: Records[string]): Buffer {
+function respond(query: dnsPacket.DecodedPacket, records: Records[string], soaSeconds?: number): Buffer {
   const rcode = typeof records === "string" ? { nxdomain: 3, servfail: 2 }[records] : 0;
   const answers = typeof records === "string" ? [] : records;
   return dnsPacket.encode({
@@ -42,9 +42,16 @@ function respond(query: dnsPacket.DecodedPacket, records: Records[string]): Buff
     flags: rcode,
     questions: query.questions ?? [],
     answers,
+    ...(soaSeconds === undefined ? {} : { authorities: [soa(soaSeconds)] }),
   });
 }
 
+const soa = (ttl: number): dnsPacket.Answer => ({
+  type: "SOA",
+  name: "cluster.local",
+  ttl,
+  data: { mname: "ns.dns.cluster.local", rname: "hostmaster.cluster.local", minimum: ttl },
+});
 const a = (name: string, data: string, ttl = 30): dnsPacket.Answer => ({ type: "A", name, data, ttl });
 const first = "hello.default.svc.cluster.local";
 const second = "hello.svc.cluster.local";
@@ -146,6 +153,18 @@ describe("lookUp()", () => {
     cluster.flush();
     state.records = { [first]: "servfail" };
     await cluster.lookUp([first], dnsTypes.a);
+    await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toHaveLength(4);
+  });
+
+  test("keeps that there is nothing no longer than the zone's SOA says", async () => {
+    const { cluster, asked, clock, state } = setUp({});
+    state.soaSeconds = 0;
+    for (let round = 0; round < 2; round++) await cluster.lookUp([first], dnsTypes.a);
+    expect(asked).toHaveLength(2);
+    state.soaSeconds = 30;
+    await cluster.lookUp([first], dnsTypes.a);
+    await clock.advance(500);
     await cluster.lookUp([first], dnsTypes.a);
     expect(asked).toHaveLength(4);
   });

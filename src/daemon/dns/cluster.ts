@@ -1,6 +1,6 @@
 // Names that are ours, answered by the cluster's resolver through the manager: search-path expansion, one look-up at a
-// time for the same question, and a short cache. What the API has told already (addresses of services) is not asked. What the cluster says (a name that does not exist, one without such
-// records, a failure) is kept apart to the end.
+// time for the same question, and a short cache. Addresses of services that the API has told already are not asked for.
+// What the cluster says (a name that does not exist, one without such records, a failure) is kept apart to the end.
 // @from daemon/dns/resolve.ts
 // @to egress/resolve.ts
 import { randomInt } from "node:crypto";
@@ -15,7 +15,9 @@ import {
   dnsHeaderBytes,
   dnsRcodes,
   dnsTypes,
+  encodeName,
   parseAnswer,
+  readQuestion,
   type DnsAnswer,
   type DnsQuery,
   type DnsRecord,
@@ -32,7 +34,7 @@ export type OnAddresses = (addresses: readonly string[]) => void | Promise<void>
  * recreated service is found within five seconds of anybody's last question (trap 5).
  */
 const maxTtlSeconds = 4;
-/** chosen: its TTL is not known, so this comes on top of the cluster's own. */
+/** chosen: at most, on top of the cluster's own; less where its SOA says so. */
 const negativeTtlMs = 500;
 /** chosen: entries; the oldest go first. */
 const maxCacheEntries = 4096;
@@ -43,8 +45,8 @@ export const defaultLookupTimeoutMs = 4000;
 /** chosen: what an answer waits for its routes. */
 const onAddressesTimeoutMs = 1000;
 
-/** protocol: a longer name cannot exist (RFC 1035 §2.3.4, as text). */
-const maxNameLength = 253;
+/** protocol: a longer name cannot exist (RFC 1035 §2.3.4). */
+const maxNameBytes = 255;
 
 interface LookupKind {
   readonly type: number;
@@ -144,7 +146,7 @@ export class ClusterLookup {
   async #firstThatExists(candidates: readonly string[], kind: LookupKind, signal: AbortSignal): Promise<DnsAnswer> {
     let answer: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
     for (const name of candidates) {
-      if (name.length > maxNameLength) continue;
+      if (encodeName(name).length > maxNameBytes) continue;
       answer = await this.#ask(name, kind, signal);
       if (answer.rcode !== dnsRcodes.nxDomain) return answer;
     }
@@ -163,7 +165,7 @@ export class ClusterLookup {
     const id = this.#nextId;
     this.#nextId = (this.#nextId % 0xffff) + 1;
     const message = buildQuery(id, foreign ? spell(name) : name, type);
-    const key = questionKey(message.subarray(dnsHeaderBytes, dnsHeaderBytes + name.length + 6));
+    const key = questionKey(message.subarray(dnsHeaderBytes, readQuestion(message)?.end));
     if (foreign) this.#spellings.add(key);
     let reply: Uint8Array;
     try {
@@ -201,7 +203,8 @@ export class ClusterLookup {
 
   #keep(key: string, answer: DnsAnswer): void {
     const ttls = answer.answers.map((record) => record.ttlSeconds * 1000);
-    const lifeMs = ttls.length === 0 ? negativeTtlMs : Math.min(...ttls);
+    const soonMs = Math.min(negativeTtlMs, (answer.negativeTtlSeconds ?? Number.POSITIVE_INFINITY) * 1000);
+    const lifeMs = ttls.length === 0 ? soonMs : Math.min(...ttls);
     if (lifeMs <= 0) return;
     this.#cache.delete(key);
     this.#cache.set(key, { answer, expiresMs: this.#options.clock.now() + lifeMs });

@@ -78,6 +78,8 @@ test.each([
   ["local", "host"],
   ["", "host"],
   ["_ldap", "host"],
+  ["a\\032printer", "host"],
+  ["a\\032b.staging", "a\\032b.staging.svc.cluster.local | missing"],
   ["example.onion", "host"],
   // systemd-resolved's search domain
   ["hello.tel2-search", `${search} | missing`],

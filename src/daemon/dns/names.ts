@@ -139,7 +139,7 @@ export class Names {
 
   /** `hello`: what a pod's search path makes of it. */
   #classifySingle(name: string, type: number): Verdict {
-    if (name.startsWith("_") || !singleLabelTypes.has(type)) return host;
+    if (!/^[a-z0-9][a-z0-9_-]*$/.test(name) || !singleLabelTypes.has(type)) return host;
     const domain = this.#domain;
     const inSearched = this.#searched.map((namespace) => `${name}.${namespace}.svc.${domain}`);
     const candidates = [...inSearched, `${name}.svc.${domain}`, `${name}.${domain}`];

@@ -66,15 +66,14 @@ describe("Resolve", () => {
     expect(asked.slice(1)).toEqual(["9.0.96.10.in-addr.arpa", `9.${zeros}6.9.0.0.0.0.d.f.ip6.arpa`]);
   });
 
-  test("forwards other classes, opcodes and odd names untouched", async () => {
+  test("forwards other classes and opcodes untouched", async () => {
     const { resolve, asked, forwarded } = setUp(undefined, query("x"));
     const chaos = query("hello.default");
     chaos.writeUInt16BE(3, chaos.length - 2);
     const notify = query("hello.default");
     notify[2] = 4 << 3;
-    const odd = query("a b.default");
-    for (const message of [chaos, notify, odd]) await resolve.answer(message, "udp");
-    expect(forwarded).toEqual([chaos, notify, odd]);
+    for (const message of [chaos, notify]) await resolve.answer(message, "udp");
+    expect(forwarded).toEqual([chaos, notify]);
     expect(asked).toEqual([]);
   });
   test("answers the check name itself, of type A only", async () => {

@@ -166,7 +166,7 @@ export class Resolve {
   }
 
   #judge(query: DnsQuery): Verdict {
-    if (query.opcode !== 0 || query.class !== dnsClassIn || query.name === undefined) return { kind: "host" };
+    if (query.opcode !== 0 || query.class !== dnsClassIn) return { kind: "host" };
     return this.#names.classify(query.name, query.type);
   }
 

@@ -130,6 +130,8 @@ describe("a question is answered as the cluster does", () => {
     ["11.0.96.10.in-addr.arpa", "PTR", "NXDOMAIN", []],
     [`nobody.default.svc.${domain}`, "A", "NXDOMAIN", []],
     [`${long}.${long}.${long}.default`, "A", "NXDOMAIN", []],
+    // none that a host could have: still nobody else's
+    ["a b.default", "A", "NXDOMAIN", []],
     [broken, "A", "SERVFAIL", []],
     // what the user has settled
     [
