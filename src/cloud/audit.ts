@@ -29,6 +29,7 @@ export type AuditAction =
   | "preview.private"
   | "preview.shared"
   | "preview.unshared"
+  | "intercept.watched"
   | "intercept.ended";
 
 export interface AuditEntry {

@@ -17,6 +17,13 @@ export interface Snapshot {
 
 export const nothingKnown: Snapshot = { exchanges: [], intercepts: [], connected: true, link: "live" };
 
+interface HarFile {
+  readonly log: { readonly entries: readonly object[] };
+}
+
+/** chosen: a server takes an address of 32 KiB. */
+const idsAtOnce = 2000;
+
 /** Where the daemon is asked. */
 export interface FeedSource {
   /** Before `api/`. */
@@ -72,8 +79,15 @@ export class Feed {
     await this.#ask("api/clear", "POST");
   }
 
+  /** In parts, so that no address is too long. */
   async har(ids: readonly number[], reveal: boolean): Promise<object> {
-    return (await this.#ask(`api/har?ids=${ids.join(",")}${reveal ? "&reveal=1" : ""}`)) as object;
+    const parts: HarFile[] = [];
+    for (let at = 0; at === 0 || at < ids.length; at += idsAtOnce) {
+      const some = ids.slice(at, at + idsAtOnce).join(",");
+      parts.push((await this.#ask(`api/har?ids=${some}${reveal ? "&reveal=1" : ""}`)) as HarFile);
+    }
+    const entries = parts.flatMap((part) => part.log.entries);
+    return { log: { ...parts[0]?.log, entries } };
   }
 
   async #ask(path: string, method = "GET"): Promise<unknown> {

@@ -1,6 +1,7 @@
 // Every route of our own host, in one list.
 import { clusterRoutes } from "#cloud/clusters/cluster-routes.ts";
 import { dashboardRoutes } from "#cloud/dashboard/dashboard-routes.ts";
+import { inspectRoutes } from "#cloud/dashboard/inspect-relay.ts";
 import type { PageFiles } from "#cloud/dashboard/page-files.ts";
 import type { DashboardSources } from "#cloud/dashboard/snapshot.ts";
 import { accountRoutes } from "#cloud/identity/account-pages.ts";
@@ -35,6 +36,7 @@ export function allRoutes(parts: Parts, serving: Serving): readonly Route[] {
     ...auditRoutes(parts),
     ...clusterRoutes(parts),
     ...dashboardRoutes(parts, serving),
+    ...inspectRoutes(parts),
     metricsRoute(parts),
   ];
 }

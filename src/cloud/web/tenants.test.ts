@@ -168,6 +168,17 @@ const table: readonly Row[] = [
   { route: "GET /api/dashboard", statuses: [303, 200, 200, 200] },
   { route: "GET /assets/dashboard.js", statuses: [200, 200, 200, 200] },
   { route: "GET /assets/dashboard.css", statuses: [200, 200, 200, 200] },
+  // in dashboard/inspect-relay.test.ts with an intercept that is there
+  ...[
+    "GET …/events",
+    "GET …/har",
+    "GET …/exchanges/:exchange",
+    "POST …/exchanges/:exchange/replay",
+    "POST …/clear",
+  ].map((route): Row => {
+    const at = "/api/clusters/:id/intercepts/:intercept/inspect/api";
+    return { route: route.replace("…", at), statuses: [route.startsWith("GET") ? 303 : 401, 404, 404, 404] };
+  }),
   { route: "POST /logout", statuses: [303, 303, 303, 303] },
 ];
 
