@@ -5,7 +5,8 @@ import type { ResultOf } from "#wire/rpc.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { readConfigFile } from "./config-file.ts";
 import type { CommandContext } from "./context.ts";
-import { openOrStartDaemon } from "./daemon-socket.ts";
+import { refuseSecondDevice } from "./connections.ts";
+import { openOrStartDaemon, quitDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
 import type { ConnectFlags } from "./flags.ts";
 import { connectFlagNames, connectOptions, namesPlace } from "./flags.ts";
@@ -46,7 +47,7 @@ export async function connect(context: CommandContext, telling: Telling): Promis
     const { fresh, connection } = await connectThrough(context, daemon, { options, config, telling });
     return { daemon, config, fresh, connection, [Symbol.dispose]: () => daemon[Symbol.dispose]() };
   } catch (error) {
-    daemon[Symbol.dispose]();
+    await giveUp(context, daemon);
     throw error;
   }
 }
@@ -73,9 +74,16 @@ export async function connectIfNeeded(
     if (daemon.hello.connected) await keepStanding(daemon, options, context.flags);
     return result((await connectThrough(context, daemon, { options, config, telling: "progress" })).fresh);
   } catch (error) {
-    daemon[Symbol.dispose]();
+    await giveUp(context, daemon);
     throw error;
   }
+}
+
+/** A name that came to nothing is no connection: without its daemon no later command meets it. */
+async function giveUp(context: CommandContext, daemon: OpenedDaemon): Promise<void> {
+  using _daemon = daemon;
+  if (daemon.started && context.machine.connection !== undefined)
+    await quitDaemon(context, daemon).catch(() => undefined); // the first error counts
 }
 
 /** Before a password is asked for: a connection without a device is no other one's. Ports left out are those it has. */
@@ -146,6 +154,7 @@ async function tryConnect(
   needsNone: boolean,
 ): Promise<Outcome> {
   const { client } = daemon;
+  if (!needsNone) await refuseSecondDevice(context);
   using claim = needsNone ? undefined : await claimHelper(context, client);
   const helper = claim === undefined ? undefined : await launchHelper(context, daemon, wish.telling);
   const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;

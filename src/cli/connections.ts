@@ -2,7 +2,8 @@
 // command is about is settled before the command begins, so that no command has to know of the others.
 import { AppError } from "#base/error.ts";
 import { isConnectionName, unnamedConnection } from "#wire/connection-name.ts";
-import { connectSocket } from "./daemon-socket.ts";
+import type { CommandContext } from "./context.ts";
+import { connectSocket, openDaemon } from "./daemon-socket.ts";
 import type { ConnectFlags, GlobalFlags } from "./flags.ts";
 import { namesPlace } from "./flags.ts";
 import type { Machine } from "./machine.ts";
@@ -27,14 +28,24 @@ export async function chooseConnection(
 
 /** Those whose daemons run, the one without a name first. */
 export async function runningConnections(machine: Machine): Promise<readonly Machine[]> {
-  const named = await Promise.all(
-    machine
-      .namedConnections()
-      .toSorted()
-      .map((name) => machine.about(name)),
-  );
-  const running = await Promise.all([machine, ...named].map(async (each) => ((await isRunning(each)) ? [each] : [])));
+  const names = [undefined, ...machine.namedConnections().toSorted()];
+  const all = await Promise.all(names.map((name) => (name === machine.connection ? machine : machine.about(name))));
+  const running = await Promise.all(all.map(async (each) => ((await isRunning(each)) ? [each] : [])));
   return running.flat();
+}
+
+/** Routes and look-ups are the whole machine's, so one connection has the device. Nobody is asked for a password before. */
+export async function refuseSecondDevice(context: CommandContext): Promise<void> {
+  const { machine } = context;
+  if (machine.connection === undefined && machine.namedConnections().length === 0) return;
+  for (const other of await runningConnections(machine)) {
+    if (other.connection === machine.connection) continue;
+    using daemon = await openDaemon({ ...context, machine: other });
+    if (daemon?.hello.helperRunning !== true) continue;
+    throw new AppError("unsupported", `the connection ${nameOf(other)} has the network device, and there is one`, {
+      hint: "make this connection with `telepresence connect --proxy`, use `telepresence run`, or end the other one first",
+    });
+  }
 }
 
 export const nameOf = ({ connection }: Machine): string => connection ?? unnamedConnection;
