@@ -17,6 +17,7 @@ import { Idle } from "./idle.ts";
 import { TcpCapture } from "./inbound/capture.ts";
 import type { CaptureOptions } from "./inbound/capture.ts";
 import { UdpCapture } from "./inbound/capture-udp.ts";
+import { IdleSessions } from "./inbound/idle-sessions.ts";
 import { TapPace } from "./inbound/tap-pace.ts";
 import { TapRoom } from "./inbound/tap-room.ts";
 import { TlsCertificates, whyUnreadable } from "./inbound/tls-certificates.ts";
@@ -46,6 +47,8 @@ export interface AgentOptions {
   readonly redirectLingerMs?: number;
   /** How late timers may come before no copies are made; tests share the thread. */
   readonly lateMs?: number | undefined;
+  /** Callers of HTTP/2 at once that ask nothing; tests shorten it. */
+  readonly maxIdleSessions?: number | undefined;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -140,7 +143,7 @@ type Capture = TcpCapture | UdpCapture;
 type CaptureParts = Omit<CaptureOptions, "port">;
 
 /** What is served, and what it takes to read it. */
-function serve({ settings, clock, lateMs }: AgentOptions) {
+function serve({ settings, clock, lateMs, maxIdleSessions }: AgentOptions) {
   const { ports, certificateVolumes = [], probes: podProbes = [] } = settings.config;
   const certificates = new TlsCertificates({ volumes: certificateVolumes, clock });
   const served = new ServedIntercepts(ports, (port, tls) => whyUnreadable(certificates, port, tls));
@@ -150,7 +153,8 @@ function serve({ settings, clock, lateMs }: AgentOptions) {
     canary: new Canary(ports, settings.podUid, clock),
   };
   const copying = { room: new TapRoom(), pace: new TapPace(served, clock, lateMs) };
-  return { podProbes, served, certificates, unread: new UnreadConnections(served), ...watching, ...copying };
+  const idle = new IdleSessions(maxIdleSessions);
+  return { podProbes, served, certificates, unread: new UnreadConnections(served), ...watching, ...copying, idle };
 }
 
 async function listenOn(ports: readonly AgentPort[], parts: CaptureParts, scope: Scope): Promise<readonly Capture[]> {

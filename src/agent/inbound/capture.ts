@@ -40,6 +40,7 @@ import { AppDialer, plainAddress } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
 import { PortTaps } from "./port-taps.ts";
 import { PortProbes } from "./probes.ts";
+import type { IdleSessions } from "./idle-sessions.ts";
 import { copyHttp } from "./tap-http.ts";
 import type { TapPace } from "./tap-pace.ts";
 import type { TapRoom } from "./tap-room.ts";
@@ -75,6 +76,7 @@ export interface CaptureOptions {
   /** Of all ports' copies. */
   readonly room: TapRoom;
   readonly pace: TapPace;
+  readonly idle: IdleSessions;
   readonly podName: string;
   readonly podIps: readonly string[];
   readonly clock: Clock;
@@ -353,10 +355,10 @@ export class TcpCapture implements AsyncDisposable {
     ready: ReadyEnd | undefined,
     ways: Ways,
   ): HttpConnection | Http2Connection {
-    const { port, passed, clock, log } = this.#options;
+    const { port, passed, idle, clock, log } = this.#options;
     const taps = this.#taps;
     const parts = { caller, ready, routes: this.#routes, ...ways, clock, log };
-    if (protocol === "http2") return new Http2Connection({ ...parts, taps });
+    if (protocol === "http2") return new Http2Connection({ ...parts, taps, idle });
     const copy: HttpConnectionOptions["copy"] = (request) => copyHttp(taps, request, ways.openTap);
     const onPassed = (application: Socket): void => passed.track(port, { caller, application });
     return new HttpConnection({ ...parts, copy, onPassed });

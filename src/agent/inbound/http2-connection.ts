@@ -24,6 +24,7 @@ import type { ApplicationEvent, Http2EndsOptions } from "./http2-ends.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
 import { callerLimits, windows } from "./http2-limits.ts";
 import { Fields, encodeShutdownNotice } from "./http2-messages.ts";
+import type { IdleSession, IdleSessions } from "./idle-sessions.ts";
 import { Http2Taps } from "./tap-http2.ts";
 import type { Http2TapsOptions } from "./tap-http2.ts";
 
@@ -39,10 +40,12 @@ export interface Http2ConnectionOptions extends Http2EndsOptions, Http2TapsOptio
   /** Opened before it was known what the caller speaks. */
   readonly ready: ReadyEnd | undefined;
   readonly routes: HttpRoutes;
+  /** Those of all ports. */
+  readonly idle: IdleSessions;
   readonly log: Logger;
 }
 
-export class Http2Connection {
+export class Http2Connection implements IdleSession {
   readonly #options: Http2ConnectionOptions;
   readonly #caller: Duplex;
   readonly #ends: Http2Ends;
@@ -69,6 +72,7 @@ export class Http2Connection {
     else this.#ends.get(undefined).catch(() => undefined); // who needs it asks again
     caller.on("error", () => undefined); // 'close' follows
     caller.once("close", () => {
+      this.#options.idle.forget(this);
       this.#ends.closeAll();
       this.#taps.closeAll();
     });
@@ -84,6 +88,7 @@ export class Http2Connection {
       if (!session.destroyed) session.setLocalWindowSize(windows.callerConnectionBytes);
     });
     session.on("stream", this.#onStream);
+    this.#options.idle.rest(this);
     // A caller that cannot open windows any more can get no answers either: every server ends its streams then.
     if (caller.readableEnded) session.destroy();
     else caller.once("end", () => session.destroy());
@@ -95,7 +100,7 @@ export class Http2Connection {
     this.#taps.routesChanged();
   }
 
-  /** The pod is ending; said again and again. */
+  /** The pod is ending, which is said again and again; or there are too many that ask nothing. */
   retire(): void {
     this.#leave();
   }
@@ -108,7 +113,7 @@ export class Http2Connection {
   ): void => {
     stream.on("error", ignore); // 'close' follows
     if (stream.closed) return; // it was reset in the same breath
-    const { routes, clock, log } = this.#options;
+    const { routes, idle, clock, log } = this.#options;
     const ready = this.#ready;
     this.#ready = undefined;
     const exchange = new Http2Exchange({
@@ -123,8 +128,12 @@ export class Http2Connection {
       clock,
       log,
     });
+    if (this.#exchanges.size === 0) idle.forget(this);
     this.#exchanges.add(exchange);
-    stream.on("close", () => this.#exchanges.delete(exchange));
+    stream.on("close", () => {
+      this.#exchanges.delete(exchange);
+      if (this.#exchanges.size === 0 && !this.#isLeaving && !this.#caller.destroyed) idle.rest(this);
+    });
     exchange.start();
   };
 

@@ -104,6 +104,7 @@ export interface TestAgentOptions {
   readonly openTable?: () => Promise<RedirectTable>;
   /** Where programs in its container would ask; nobody does when left out. */
   readonly doorName?: string;
+  readonly maxIdleSessions?: number;
 }
 
 export async function testAgent(options: TestAgentOptions): Promise<Agent> {
@@ -139,6 +140,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
     clock: systemClock,
     log: options.log ?? silentLogger,
     lateMs: Number.POSITIVE_INFINITY,
+    ...(options.maxIdleSessions === undefined ? {} : { maxIdleSessions: options.maxIdleSessions }),
     ...(options.openTable === undefined ? {} : { openTable: options.openTable }),
   });
 }

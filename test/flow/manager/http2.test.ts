@@ -469,6 +469,35 @@ describe("whoever answers goes away", () => {
   });
 });
 
+test("of too many callers that ask nothing the one that has rested longest is told to come anew", async () => {
+  const disposables = new AsyncDisposableStack();
+  stack.push(disposables);
+  const held = Promise.withResolvers<ServerHttp2Stream>();
+  const app = disposables.use(
+    await http2Server("app", (stream, headers, list) => {
+      if (headers[":path"] === "/held") held.resolve(stream);
+      else answerAs("app")(stream, headers, list);
+    }),
+  );
+  const agent = disposables.use(await testAgent({ containerPort: app.port, maxIdleSessions: 2 }));
+  const caller = (): KeptHttp2Caller => disposables.use(new KeptHttp2Caller(agent.agentPorts[0]!));
+  const busy = caller();
+  const going = busy.ask({ path: "/held" });
+  const stream = await held.promise;
+  const first = caller();
+  await first.ask();
+  const second = caller();
+  await second.ask();
+  await first.ask();
+  const third = caller();
+  await once(second.session, "goaway"); // first has asked once more
+  while (!second.socket.destroyed) await turn();
+  expect([busy, first, third].map(({ goaways }) => goaways)).toEqual([0, 0, 0]);
+  stream.respond({ ":status": 200 });
+  stream.end("at last");
+  expect((await going).body).toBe("at last");
+});
+
 test("HTTP/1.1 that offers h2c in an upgrade is passed on with its offer", async () => {
   const disposables = new AsyncDisposableStack();
   stack.push(disposables);
