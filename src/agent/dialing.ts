@@ -52,7 +52,7 @@ export class Dialing {
     return { [Symbol.dispose]: () => void (this.#sessions -= 1) };
   }
 
-  /** A `tcp` or `udp` stream; never throws. */
+  /** A `tcp`, `udp` or `echo` stream; never throws. */
   async accept(incoming: IncomingStream): Promise<void> {
     const { clock, log } = this.#options;
     await acceptOutbound(incoming, { dialer: this.#dialer, clock, log });

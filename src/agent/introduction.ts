@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
 import { AppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import { isOutbound } from "#egress/accept.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import { openSession } from "#tunnel/session.ts";
 import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
@@ -96,7 +97,7 @@ interface Visit {
 
 function accept(incoming: IncomingStream, options: IntroductionOptions, visit: Visit): void {
   const { request } = incoming;
-  if (visit.dials !== undefined && (request.kind === "tcp" || request.kind === "udp")) {
+  if (visit.dials !== undefined && isOutbound(request)) {
     void options.dialing.accept(incoming);
     return;
   }

@@ -1,7 +1,7 @@
 // A laptop's stream arrives in the cluster: the address is judged and dialled, and only then is the stream accepted,
 // so that the laptop's program sees a refusal as a refusal (DESIGN 7).
 // @from daemon/outbound/open-stream.ts
-// @to egress/dial.ts, egress/udp-flow.ts
+// @to egress/dial.ts, egress/udp-flow.ts, egress/echo.ts
 import type { Clock } from "#base/clock.ts";
 import { toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -9,7 +9,7 @@ import { joinDuplex } from "#tunnel/pipe.ts";
 import { resetReasonOf } from "#tunnel/stream.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
 import { formatEndpoint } from "#wire/open.ts";
-import type { Endpoint } from "#wire/open.ts";
+import type { Endpoint, OpenRequest } from "#wire/open.ts";
 import type { Dialer } from "./dial.ts";
 import { connectUdp, joinUdp } from "./udp-flow.ts";
 
@@ -19,16 +19,21 @@ export interface OutboundOptions {
   readonly log: Logger;
 }
 
-/** Handles one `tcp` or `udp` stream of a laptop; never throws. */
+/** Of the kinds that ask for somebody in the cluster. */
+export function isOutbound(request: OpenRequest): request is OpenRequest & { readonly kind: "tcp" | "udp" | "echo" } {
+  return request.kind === "tcp" || request.kind === "udp" || request.kind === "echo";
+}
+
+/** Handles one `tcp`, `udp` or `echo` stream of a laptop; never throws. */
 export async function acceptOutbound(incoming: IncomingStream, options: OutboundOptions): Promise<void> {
   const { request } = incoming;
-  if (request.kind !== "tcp" && request.kind !== "udp") {
-    incoming.reject("unsupported", `streams here are of kind tcp or udp, not "${request.kind}"`);
+  if (!isOutbound(request)) {
+    incoming.reject("unsupported", `streams here are of kind tcp, udp or echo, not "${request.kind}"`);
     return;
   }
   try {
-    if (request.kind === "tcp") await acceptTcp(incoming, request.target, options);
-    else await acceptUdp(incoming, request.target, options);
+    const accept = { tcp: acceptTcp, udp: acceptUdp, echo: acceptEcho }[request.kind];
+    await accept(incoming, request.target, options);
   } catch (error) {
     const refusal = toAppError(error);
     if (refusal.code === "denied") {
@@ -48,5 +53,14 @@ async function acceptUdp(incoming: IncomingStream, target: Endpoint, options: Ou
   options.dialer.admit(target);
   const socket = await connectUdp(target);
   if (incoming.signal.aborted) socket.close();
-  else joinUdp(incoming.accept(), socket, target, options.clock);
+  else joinUdp(incoming.accept(), socket, { target, clock: options.clock });
+}
+
+/** Loaded when it is first asked for: few ping. */
+async function acceptEcho(incoming: IncomingStream, target: Endpoint, options: OutboundOptions): Promise<void> {
+  options.dialer.admit(target);
+  const { connectEcho, carryEcho } = await import("./echo.ts");
+  const socket = await connectEcho(target);
+  if (incoming.signal.aborted) socket.close();
+  else joinUdp(incoming.accept(), socket, { target, clock: options.clock, carried: carryEcho(target) });
 }

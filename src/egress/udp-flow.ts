@@ -32,8 +32,22 @@ export async function connectUdp(target: Endpoint): Promise<Socket> {
   }
 }
 
+/** What a stream's datagram is on the socket, and the other way round; undefined is left out. */
+export interface Carried {
+  readonly toSocket: (datagram: Uint8Array) => Buffer | undefined;
+  readonly toStream: (message: Buffer, from: string) => Uint8Array | undefined;
+}
+/** Copied: the socket may send later, and the stream's bytes are only lent. */
+const asTheyAre: Carried = { toSocket: (datagram) => Buffer.from(datagram), toStream: (message) => message };
+
+export interface Join {
+  readonly target: Endpoint;
+  readonly clock: Clock;
+  readonly carried?: Carried;
+}
+
 /** Carries datagrams both ways until either side ends, the target refuses, or nothing is said for a minute. */
-export function joinUdp(stream: TunnelStream, socket: Socket, target: Endpoint, clock: Clock): void {
+export function joinUdp(stream: TunnelStream, socket: Socket, { target, clock, carried = asTheyAre }: Join): void {
   let lastActiveMs = clock.now();
   let idleTimer: Timer;
   let closed = false;
@@ -55,12 +69,15 @@ export function joinUdp(stream: TunnelStream, socket: Socket, target: Endpoint, 
   stream.onDatagram((datagram) => {
     if (closed || socket.getSendQueueSize() > maxSendQueueBytes) return;
     lastActiveMs = clock.now();
-    // Copied: the socket may send later, and the stream's bytes are only lent.
-    socket.send(Buffer.from(datagram), (error) => {
+    const message = carried.toSocket(datagram);
+    if (message === undefined) return;
+    socket.send(message, (error) => {
       if (error !== null) close(translateSocketError(error, formatEndpoint(target)));
     });
   });
-  socket.on("message", (datagram) => {
+  socket.on("message", (message, from) => {
+    const datagram = carried.toStream(message, from.address);
+    if (datagram === undefined) return;
     lastActiveMs = clock.now();
     stream.sendDatagram(datagram);
   });

@@ -1,24 +1,26 @@
-// ICMP errors (RFC 792, RFC 4443): building "destination unreachable" for a packet, and reading what a received one
-// quotes. `UnreachableReason` is the meaning; types and codes of the two versions stay in this file.
+// ICMP errors (RFC 792, RFC 4443): building one about a packet, and reading what a received one quotes.
+// `IcmpErrorReason` is the meaning; types and codes of the two versions stay in this file.
 import { finishSum, sumWords } from "./checksum.ts";
 import { createPacket, transportChecksum, writeUint16 } from "./ip.ts";
 import type { PacketView } from "./packet-view.ts";
 import { protocols } from "./packet-view.ts";
 
-export type UnreachableReason = "host" | "port" | "prohibited";
+export type IcmpErrorReason = "host" | "port" | "protocol" | "prohibited" | "tooBig";
 
 const unreachableType = { 4: 3, 6: 1 } as const;
-const unreachableCode = {
-  4: { host: 1, port: 3, prohibited: 13 },
-  6: { host: 3, port: 4, prohibited: 1 },
+/** Type and code. */
+const errorKinds = {
+  4: { host: [3, 1], port: [3, 3], protocol: [3, 2], prohibited: [3, 13], tooBig: [3, 4] },
+  6: { host: [1, 3], port: [1, 4], protocol: [4, 1], prohibited: [1, 1], tooBig: [2, 0] },
 } as const;
-const echoRequestType = { 4: 8, 6: 128 } as const;
 const icmpHeaderBytes = 8;
+/** protocol: the longest packet that a sender may be told to try. */
+const largestMtu = 65_535;
 /** protocol: an ICMPv6 error fits the minimum MTU (RFC 4443 §2.4 c); IPv4 hosts accept 576 bytes (RFC 1812 §4.3.2.3). */
 const maxErrorBytes = { 4: 576, 6: 1280 } as const;
 
 /** The error that tells the packet's sender why it could not be delivered; its source is the packet's destination. */
-export function buildUnreachable(view: PacketView, reason: UnreachableReason): Uint8Array {
+export function buildIcmpError(view: PacketView, reason: IcmpErrorReason): Uint8Array {
   const { version } = view;
   const protocol = version === 4 ? protocols.icmp : protocols.icmpv6;
   const headerBytes = version === 4 ? 20 : 40;
@@ -30,8 +32,11 @@ export function buildUnreachable(view: PacketView, reason: UnreachableReason): U
     destination: view.source(),
     transportBytes: icmpHeaderBytes + quotedBytes,
   });
-  packet[transportOffset] = unreachableType[version];
-  packet[transportOffset + 1] = unreachableCode[version][reason];
+  const [type, code] = errorKinds[version][reason];
+  packet[transportOffset] = type;
+  packet[transportOffset + 1] = code;
+  if (reason === "tooBig") writeUint16(packet, transportOffset + 6, largestMtu);
+  if (reason === "protocol" && version === 6) writeUint16(packet, transportOffset + 6, view.protocolOffset);
   packet.set(view.bytes.subarray(0, quotedBytes), transportOffset + icmpHeaderBytes);
   const checksum =
     version === 4
@@ -39,11 +44,6 @@ export function buildUnreachable(view: PacketView, reason: UnreachableReason): U
       : transportChecksum(packet, transportOffset, protocol);
   writeUint16(packet, transportOffset + 2, checksum);
   return packet;
-}
-
-/** Whether a loaded ICMP packet asks for an echo. */
-export function isEchoRequest(view: PacketView): boolean {
-  return isIcmp(view) && view.bytes[view.transportOffset] === echoRequestType[view.version];
 }
 
 /** The quoted packet of a loaded "destination unreachable", or undefined when the packet is something else. */
@@ -83,6 +83,6 @@ function quoteLayout(quote: Uint8Array): { addresses: number; size: number; port
   return first >>> 4 === 6 && quote[6] === protocols.udp ? { addresses: 8, size: 16, ports: 40 } : undefined;
 }
 
-function isIcmp(view: PacketView): boolean {
+export function isIcmp(view: PacketView): boolean {
   return view.fragment === "none" && view.protocol === (view.version === 4 ? protocols.icmp : protocols.icmpv6);
 }

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { randomInputs } from "#base/random-inputs.fake.ts";
 import { checksumsHold, tcpPacket, udpPacket } from "./packet.fake.ts";
-import { buildUnreachable, isEchoRequest, quotedPacket, readQuotedUdp } from "./icmp.ts";
+import { isEchoRequest } from "./icmp-echo.ts";
+import { buildIcmpError, quotedPacket, readQuotedUdp } from "./icmp.ts";
 import { PacketView, protocols } from "./packet-view.ts";
 import { applyRewrite, planRewrite } from "./rewrite.ts";
 import { buildReset, flagsOf, isFirstSyn, sequenceOf, tcpFlags } from "./tcp.ts";
@@ -75,7 +76,7 @@ describe.each(["v4", "v6"] as const)("PacketView on %s", (family) => {
 
   test("an unreachable quotes the packet and finds its way back to the flow", () => {
     const sent = udpPacket(ends, new Uint8Array(3000));
-    const error = load(buildUnreachable(load(sent), "port"));
+    const error = load(buildIcmpError(load(sent), "port"));
     expect(checksumsHold(error.bytes)).toBe(true);
     expect(error.bytes.length).toBe(family === "v4" ? 576 : 1280);
     const quote = readQuotedUdp(quotedPacket(error) ?? new Uint8Array(0));
@@ -160,7 +161,7 @@ function holdsTogether(view: PacketView, length: number): boolean {
   isEchoRequest(view);
   const quote = quotedPacket(view);
   if (quote !== undefined) readQuotedUdp(guarded(quote));
-  if (buildUnreachable(view, "host").length > 1280) return false;
+  if (buildIcmpError(view, "host").length > 1280) return false;
   return view.protocol !== protocols.tcp || checksumsHold(buildReset(view));
 }
 

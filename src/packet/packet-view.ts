@@ -2,7 +2,7 @@
 // rewrite in place without allocating. After load() answered undefined, every offset lies inside the packet.
 // A fragment other than the first has no transport header: `fragment` says so and the ports are 0.
 
-export const protocols = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
+export const protocols = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, none: 59 } as const;
 
 /** Why a packet was not understood; a closed set, so it can be counted. */
 export type Malformed =
@@ -32,6 +32,8 @@ export class PacketView {
   destinationOffset = 0;
   /** The transport's protocol number, behind all extension headers. */
   protocol = 0;
+  /** Of the byte that names it. */
+  protocolOffset = 0;
   transportOffset = 0;
   payloadOffset = 0;
   /** End of the packet; bytes behind it are padding. For UDP the end of the datagram. */
@@ -75,6 +77,7 @@ export class PacketView {
     if (total > bytes.length) return "truncated";
     this.end = total;
     this.protocol = bytes[9] as number;
+    this.protocolOffset = 9;
     this.transportOffset = headerBytes;
     this.#setFragment(this.word(4), (this.word(6) & 0x1fff) * 8, (this.word(6) & 0x2000) !== 0);
     return undefined;
@@ -96,6 +99,7 @@ export class PacketView {
   #walkExtensions(firstHeader: number, firstOffset: number): Malformed | undefined {
     let next = firstHeader;
     let offset = firstOffset;
+    this.protocolOffset = 6;
     for (let count = 0; isExtension(next); count++) {
       if (count === maxExtensionHeaders) return "too_many_extensions";
       if (offset + 8 > this.end) return "truncated";
@@ -110,6 +114,7 @@ export class PacketView {
       }
       const length = extensionBytes(next, unit);
       next = this.bytes[offset] as number;
+      this.protocolOffset = offset;
       offset += length;
       if (offset > this.end) return "truncated";
       // Behind the header of a later fragment comes the middle of a datagram, not another header.

@@ -7,7 +7,7 @@ import type { PacketView } from "./packet-view.ts";
 /** chosen: datagrams under way; the oldest makes room. */
 const maxDatagrams = 64;
 /** protocol: nothing longer can be told in an IP header. */
-const maxTransportBytes = 65_535 - 20;
+const maxTransportBytes = { 4: 65_535 - 20, 6: 65_535 } as const;
 /** chosen, ms: our parts come one behind the other. */
 const maxAgeMs = 5000;
 
@@ -35,7 +35,7 @@ export class Reassembly {
       this.#datagrams.set(key, datagram);
     }
     const length = view.end - view.transportOffset;
-    const fits = view.fragmentOffset === datagram.bytes && datagram.bytes + length <= maxTransportBytes;
+    const fits = view.fragmentOffset === datagram.bytes && datagram.bytes + length <= maxTransportBytes[view.version];
     if (!fits || (view.moreFragments && (length === 0 || length % 8 !== 0))) {
       this.#datagrams.delete(key);
       return undefined;

@@ -303,7 +303,9 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
 }
 
 function carriesDatagrams(request: OpenRequest): boolean {
-  return request.kind === "udp" || (request.kind === "inbound" && request.protocol === "udp");
+  return (
+    request.kind === "udp" || request.kind === "echo" || (request.kind === "inbound" && request.protocol === "udp")
+  );
 }
 
 function misbehaved(message: string): ProtocolError {

@@ -18,6 +18,8 @@ export const openRequestSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("tcp"), target: endpointSchema }),
   /** Laptop → manager: a UDP flow; DATAGRAM frames both ways. */
   z.object({ kind: z.literal("udp"), target: endpointSchema }),
+  /** Laptop → manager: echo requests to this address and its answers; DATAGRAM frames both ways (PROTOCOL §5.5). */
+  z.object({ kind: z.literal("echo"), target: endpointSchema }),
   /** Agent → manager → laptop: a caller's connection (tcp) or flow (udp) to an intercepted port. */
   z.object({
     kind: z.literal("inbound"),

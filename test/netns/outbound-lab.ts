@@ -1,17 +1,22 @@
 // The daemon's side of outbound.test.ts, in a network namespace of its own: a real device, outbound over it, a session
 // in memory, and a "cluster" whose services are told apart by port.
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { createServer, connect, type AddressInfo, type Socket } from "node:net";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { startOutbound, type Outbound } from "#daemon/outbound/outbound.ts";
 import { testDataPath } from "#daemon/outbound/self-test.ts";
+import { carryEcho, connectEcho } from "#egress/echo.ts";
+import { joinUdp } from "#egress/udp-flow.ts";
 import { openTun, TunDevice } from "#kernel/tun.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
+import { resetReasonOf } from "#tunnel/stream.ts";
 import { createSessionPair, type SessionPair } from "#tunnel/session-pair.fake.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
-import { makeBulk, services } from "./outbound-services.ts";
+import type { Endpoint } from "#wire/open.ts";
+import { echoStandIns, makeBulk, services } from "./outbound-services.ts";
 import { answerCalls } from "./process-calls.ts";
 
 const bulk = makeBulk();
@@ -60,6 +65,21 @@ for (const port of [services.echo, services.answerAfterEnd, services.sendFirst, 
   listening.set(port, (listener.address() as AddressInfo).port);
 }
 
+/** Asked for real, as the manager does, of somebody on this machine who stands for the cluster's address. */
+async function answerEchoes(incoming: IncomingStream, { address }: Endpoint): Promise<void> {
+  const asked = { address: echoStandIns[address] ?? "", port: 0 };
+  if (asked.address === "") {
+    incoming.reject("denied", "no");
+    return;
+  }
+  try {
+    const socket = await connectEcho(asked);
+    joinUdp(incoming.accept(), socket, { target: asked, clock: systemClock, carried: carryEcho(asked) });
+  } catch (error) {
+    incoming.reject(resetReasonOf(error), "no");
+  }
+}
+
 function onIncoming(incoming: IncomingStream): void {
   const { request } = incoming;
   if (request.kind === "udp") {
@@ -69,6 +89,10 @@ function onIncoming(incoming: IncomingStream): void {
     }
     const stream = incoming.accept();
     stream.onDatagram((datagram) => stream.sendDatagram(datagram));
+    return;
+  }
+  if (request.kind === "echo") {
+    void answerEchoes(incoming, request.target);
     return;
   }
   if (request.kind !== "tcp") return;
@@ -104,6 +128,14 @@ ip("link", "set", deviceName, "mtu", "65535", "up");
 ip("route", "add", "10.96.0.0/16", "dev", deviceName);
 ip("-6", "route", "add", "fd00:96::/64", "dev", deviceName);
 ip("address", "add", "10.9.9.9/32", "dev", "lo");
+// nobody answers at one address, and there is no way to another
+ip("link", "add", "nobody", "type", "veth", "peer", "name", "nobody1");
+for (const name of ["nobody", "nobody1"]) ip("link", "set", name, "arp", "off", "up");
+ip("route", "add", "10.9.8.0/24", "dev", "nobody");
+ip("-6", "route", "add", "fd00:98::/64", "dev", "nobody");
+ip("route", "add", "unreachable", "10.9.7.0/24");
+ip("-6", "route", "add", "unreachable", "fd00:97::/64");
+writeFileSync("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
 const device = new TunDevice(tun.fd, 65_535);
 const outbound: Outbound = await startOutbound({
   device,

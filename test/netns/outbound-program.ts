@@ -1,8 +1,9 @@
 // A program on the laptop, as a process of its own in the lab's namespace: it knows nothing of Telepresence.
 import { createHash } from "node:crypto";
-import { createSocket } from "node:dgram";
+import { createSocket, type RemoteInfo } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { carryEcho, connectEcho } from "#egress/echo.ts";
 import { answerCalls } from "./process-calls.ts";
 
 const open = new Map<number, { readonly socket: Socket; readonly errors: string[] }>();
@@ -109,8 +110,9 @@ const handlers = {
       await once(socket, "connect");
       const lengths: number[] = [];
       for (const size of sizes) {
-        socket.send(Buffer.alloc(size));
-        const [message] = (await once(socket, "message")) as [Buffer];
+        const answered = once(socket, "message", { signal: AbortSignal.timeout(10_000) });
+        socket.send(Buffer.alloc(size), (error) => (error === null ? undefined : socket.emit("error", error)));
+        const [message] = (await answered) as [Buffer];
         lengths.push(message.length);
       }
       return lengths;
@@ -119,6 +121,46 @@ const handlers = {
     } finally {
       socket.close();
     }
+  },
+  /** Asks for an echo; the payload's length that came back, the error's code, or `nothing` when the limit passes. */
+  ping: async (address: string, bytes: number, limitMs: number): Promise<number | string> => {
+    const socket = await connectEcho({ address, port: 0 });
+    const { toSocket, toStream } = carryEcho({ address, port: 0 });
+    const sent = Buffer.concat([Buffer.from([0x12, 0x34]), Buffer.alloc(bytes, "echo?")]);
+    try {
+      const limit = AbortSignal.timeout(limitMs);
+      socket.send(toSocket(sent)!);
+      const [message, { address: from }] = (await once(socket, "message", { signal: limit })) as [Buffer, RemoteInfo];
+      return sent.equals(toStream(message, from) ?? Buffer.alloc(0)) ? bytes : "another echo";
+    } catch (error) {
+      return codeOf(error) === "ABORT_ERR" ? "nothing" : codeOf(error);
+    } finally {
+      socket.close();
+    }
+  },
+  /** One socket, one datagram to each of so many addresses of 10.96.0.0/16: how many came back, asked up to three times. */
+  manyFlows: async (count: number, port: number): Promise<number> => {
+    const socket = createSocket({ type: "udp4", recvBufferSize: 8 * 1024 * 1024 });
+    socket.bind(0);
+    await once(socket, "listening");
+    const waiting = new Set(Array.from({ length: count }, (_, index) => `10.96.${8 + (index >> 8)}.${index & 255}`));
+    socket.on("message", (_, { address }) => waiting.delete(address));
+    for (let round = 0; round < 3 && waiting.size > 0; round++) {
+      let asked = 0;
+      const before = waiting.size;
+      for (const address of waiting) {
+        socket.send("flow", port, address);
+        asked++;
+        // as many under way as the device's queue has room for, and an end to waiting for what is lost
+        for (let turns = 0; asked - (before - waiting.size) > 200 && turns < 200; turns++) {
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+      }
+      for (let turns = 0; waiting.size > 0 && turns < 50; turns++)
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    socket.close();
+    return count - waiting.size;
   },
 };
 export type ProgramHandlers = typeof handlers;

@@ -15,6 +15,15 @@ export const services = {
   denied: 84,
   udpRefused: 9,
 } as const;
+/** Addresses of the "cluster" → who is asked for an echo in their place; all others are denied. */
+export const echoStandIns: Readonly<Record<string, string>> = {
+  "10.96.0.10": "10.9.9.9",
+  "10.96.0.11": "10.9.8.1",
+  "10.96.0.12": "10.9.7.1",
+  "fd00:96::a": "::1",
+  "fd00:96::b": "fd00:98::1",
+  "fd00:96::c": "fd00:97::1",
+};
 export const bulkBytes = 10 * 1024 * 1024;
 /** A pattern in which a lost or doubled piece shows. */
 export function makeBulk(): Buffer {

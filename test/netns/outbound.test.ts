@@ -126,10 +126,48 @@ describe.each(["v4", "v6"] as const)("over IP%s", (family) => {
     expect(await program.datagrams({ host: hosts[family], port: services.udpRefused }, [1])).toBe("ECONNREFUSED");
   });
 
+  test("the first and the last address of a range are as others (trap 16)", async () => {
+    const edges = { v4: ["10.96.0.0", "10.96.255.255"], v6: ["fd00:96::", "fd00:96::ffff:ffff:ffff:ffff"] };
+    for (const host of edges[family]) {
+      expect(await program.exchange({ host, port: services.echo }, 1000)).toMatchObject({ length: 1000 });
+      expect(await program.datagrams({ host, port: 53 }, [100])).toEqual([100]);
+    }
+  });
+
+  test("an echo is the target's own, and why there is none is told", async () => {
+    const [alive, silent, noWay, denied] = {
+      v4: ["10.96.0.10", "10.96.0.11", "10.96.0.12", "10.96.0.13"],
+      v6: ["fd00:96::a", "fd00:96::b", "fd00:96::c", "fd00:96::d"],
+    }[family] as [string, string, string, string];
+    for (const bytes of [0, 56, 1472, 60_000]) expect(await program.ping(alive, bytes, 3000)).toBe(bytes);
+    expect(await program.ping(silent, 56, 500)).toBe("nothing");
+    expect(await program.ping(noWay, 56, 3000)).toBe("EHOSTUNREACH");
+    expect(await program.ping(denied, 56, 3000)).toBe(family === "v4" ? "EHOSTUNREACH" : "EACCES");
+  });
+
+  test("the longest datagrams pass, and one that cannot is an error at once", async () => {
+    const to = { host: hosts[family], port: 53 };
+    expect(await program.datagrams(to, [65_507])).toEqual([65_507]);
+    expect(await program.datagrams(to, [65_508])).toBe("EMSGSIZE");
+  });
+
   test("datagrams longer than the device's MTU are put together again", async () => {
     await lab.run("ip", "link", "set", "tel0", "mtu", "1500");
     expect(await program.datagrams({ host: hosts[family], port: 53 }, [20_000, 40_000])).toEqual([20_000, 40_000]);
     expect(await program.exchange(to("echo"), 1_000_000)).toMatchObject({ length: 1_000_000 });
+    // segments are as long as the device takes them
+    const handle = await program.open(to("echo"));
+    const sockets = await lab.run(
+      "ss",
+      "-Htnip",
+      "state",
+      "established",
+      "dst",
+      family === "v4" ? hosts.v4 : `[${hosts.v6}]`,
+    );
+    expect(Number(/ mss:(\d+)/.exec(sockets)?.[1])).toBeLessThanOrEqual(1500 - (family === "v4" ? 40 : 60));
+    await program.reset(handle);
+    expect(await program.ping(hosts[family], 20_000, 3000)).toBe(20_000);
     await lab.run("ip", "link", "set", "tel0", "mtu", "65535");
   });
 
@@ -147,6 +185,11 @@ describe.each(["v4", "v6"] as const)("over IP%s", (family) => {
     expect(late.ms).toBeGreaterThan(4500);
     await lab.newSession();
   });
+});
+
+test("10,000 flows of datagrams at once all get their answers", async () => {
+  expect(await program.manyFlows(10_000, 5000)).toBe(10_000);
+  expect((await lab.stats()).udpFlows).toBeGreaterThanOrEqual(10_000);
 });
 
 test("a connection from another address of the laptop works too", async () => {

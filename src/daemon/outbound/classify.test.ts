@@ -8,6 +8,7 @@ import { tcpFlags } from "#packet/tcp.ts";
 import { parseFamily } from "./addresses.ts";
 import { Classify } from "./classify.ts";
 import { DeviceWriter } from "./device-writer.ts";
+import { EchoFlows } from "./echo-flow.ts";
 import { IcmpHop } from "./icmp.ts";
 import { createStats } from "./stats.ts";
 import { TcpRedirect } from "./tcp-redirect.ts";
@@ -35,11 +36,12 @@ function setUp() {
   const open = (): Promise<never> => Promise.reject(new AppError("refused", "no"));
   const udp = new UdpFlows({ writer, stats, report, open });
   const v4 = { own: parseFamily(4, own), tcp };
-  const icmp = new IcmpHop(stats, udp);
-  return { stats, tcp, udp, classify: new Classify({ v4, v6: undefined, udp, icmp, stats, now: () => 0 }) };
+  const echo = new EchoFlows({ writer, stats, open });
+  const icmp = new IcmpHop({ stats, udp, echo });
+  return { stats, tcp, udp, classify: new Classify({ v4, v6: undefined, udp, icmp, writer, stats, now: () => 0 }) };
 }
 
-test("broadcast, multicast, another family, other protocols, echoes and the device's own network go no further", () => {
+test("broadcast, multicast, another family and the device's own network go no further, another protocol is refused", () => {
   const { classify, stats } = setUp();
   const toAddress = (destination: string): void =>
     classify.handle(udpPacket({ ...ends, destination }, Buffer.from("x")));
@@ -55,7 +57,8 @@ test("broadcast, multicast, another family, other protocols, echoes and the devi
   echo[20] = 8;
   classify.handle(echo);
   classify.handle(new Uint8Array(3));
-  expect(stats).toMatchObject({ otherProtocol: 1, echoRequests: 1, malformed: 1, packetsIn: 10, packetsOut: 0 });
+  expect(stats).toMatchObject({ otherProtocol: 1, echoRequests: 1, malformed: 1, packetsIn: 10, packetsOut: 1 });
+  expect(stats.icmpErrors).toBe(1);
 });
 
 test("a fragmented datagram becomes one flow", () => {

@@ -5,6 +5,7 @@ import { PacketView, protocols } from "#packet/packet-view.ts";
 import { Reassembly } from "#packet/reassembly.ts";
 import type { FamilyAddresses } from "./addresses.ts";
 import type { IcmpHop } from "./icmp.ts";
+import type { DeviceWriter } from "./device-writer.ts";
 import type { OutboundStats } from "./stats.ts";
 import type { TcpRedirect } from "./tcp-redirect.ts";
 import type { UdpFlows } from "./udp-flow.ts";
@@ -19,6 +20,7 @@ export interface ClassifyOptions {
   readonly v6: FamilyHops | undefined;
   readonly udp: UdpFlows;
   readonly icmp: IcmpHop;
+  readonly writer: DeviceWriter;
   readonly stats: OutboundStats;
   readonly now: () => number;
 }
@@ -54,13 +56,13 @@ export class Classify {
   #onFragment(view: PacketView, hops: FamilyHops): void {
     this.#options.stats.fragments++;
     const whole = this.#reassembly.add(view, this.#options.now());
-    if (whole !== undefined && view.load(whole) === undefined && view.protocol === protocols.udp) {
+    if (whole !== undefined && view.load(whole) === undefined && view.protocol !== protocols.tcp) {
       this.#dispatch(view, hops);
     }
   }
 
   #dispatch(view: PacketView, hops: FamilyHops): void {
-    const { udp, icmp, stats } = this.#options;
+    const { udp, icmp, writer, stats } = this.#options;
     switch (view.protocol) {
       case protocols.tcp:
         hops.tcp.handle(view);
@@ -71,10 +73,12 @@ export class Classify {
         return;
       case protocols.icmp:
       case protocols.icmpv6:
-        icmp.handle(view);
+        if (isOwn(view, hops.own)) stats.ignored++;
+        else icmp.handle(view);
         return;
       default:
         stats.otherProtocol++;
+        if (!isOwn(view, hops.own) && view.protocol !== protocols.none) writer.refuse(view, "protocol");
     }
   }
 }

@@ -1,12 +1,18 @@
-// The way back to the laptop's kernel, counted. A packet that the device does not take is lost, as on any wire.
+// The way back to the laptop's kernel, counted. A packet that the device does not take is lost, as on any wire. ICMP
+// errors are bounded in number, as hosts and routers do (RFC 1812 §4.3.2.8, RFC 4443 §2.4 f).
 import type { PacketDevice } from "#kernel/packet-device.ts";
+import { buildIcmpError, type IcmpErrorReason } from "#packet/icmp.ts";
 import type { PacketView } from "#packet/packet-view.ts";
 import type { OutboundStats } from "./stats.ts";
 
 /** What outbound needs of the device. Packets it hands over are changed in place. */
 export type OutboundDevice = Pick<PacketDevice, "onPacket" | "write">;
 
+/** chosen: Linux's own bound of what it sends. */
+export const maxErrorsPerTick = 1000;
+
 export class DeviceWriter {
+  #errorsLeft = maxErrorsPerTick;
   readonly #device: OutboundDevice;
   readonly #stats: OutboundStats;
 
@@ -18,6 +24,20 @@ export class DeviceWriter {
   write(packet: Uint8Array): void {
     if (this.#device.write(packet)) this.#stats.packetsOut++;
     else this.#stats.packetsNotWritten++;
+  }
+  /** Tells the loaded packet's sender why it could not be delivered, while not too many are told so. */
+  refuse(view: PacketView, reason: IcmpErrorReason): void {
+    if (this.#errorsLeft === 0) {
+      this.#stats.icmpErrorsHeldBack++;
+      return;
+    }
+    this.#errorsLeft--;
+    this.#stats.icmpErrors++;
+    this.write(buildIcmpError(view, reason));
+  }
+  /** Once a second. */
+  tick(): void {
+    this.#errorsLeft = maxErrorsPerTick;
   }
   /** The loaded packet without its padding. */
   writeView(view: PacketView): void {

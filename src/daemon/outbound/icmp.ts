@@ -1,28 +1,36 @@
-// ICMP from the laptop's kernel. The tunnel carries none: an echo request stays unanswered and is counted; a "port
-// unreachable" about an answer of ours ends that UDP flow early.
+// ICMP from the laptop's kernel: echo requests go to the cluster, a "port unreachable" about an answer of ours ends that
+// UDP flow early, and all else is the laptop's own.
 // @from daemon/outbound/classify.ts
-import { isEchoRequest, quotedPacket, readQuotedUdp } from "#packet/icmp.ts";
+// @to daemon/outbound/echo-flow.ts
+import { isEchoRequest } from "#packet/icmp-echo.ts";
+import { quotedPacket, readQuotedUdp } from "#packet/icmp.ts";
 import type { PacketView } from "#packet/packet-view.ts";
+import type { EchoFlows } from "./echo-flow.ts";
 import type { OutboundStats } from "./stats.ts";
 import type { UdpFlows } from "./udp-flow.ts";
 
-export class IcmpHop {
-  readonly #stats: OutboundStats;
-  readonly #udp: Pick<UdpFlows, "programGone">;
+export interface IcmpHopOptions {
+  readonly stats: OutboundStats;
+  readonly udp: Pick<UdpFlows, "programGone">;
+  readonly echo: Pick<EchoFlows, "handle">;
+}
 
-  constructor(stats: OutboundStats, udp: Pick<UdpFlows, "programGone">) {
-    this.#stats = stats;
-    this.#udp = udp;
+export class IcmpHop {
+  readonly #options: IcmpHopOptions;
+
+  constructor(options: IcmpHopOptions) {
+    this.#options = options;
   }
 
   handle(view: PacketView): void {
+    const { stats, udp, echo } = this.#options;
     if (isEchoRequest(view)) {
-      this.#stats.echoRequests++;
+      echo.handle(view);
       return;
     }
     const quote = quotedPacket(view);
-    const udp = quote === undefined ? undefined : readQuotedUdp(quote);
-    if (udp === undefined) this.#stats.ignored++;
-    else this.#udp.programGone(udp);
+    const quoted = quote === undefined ? undefined : readQuotedUdp(quote);
+    if (quoted === undefined) stats.ignored++;
+    else udp.programGone(quoted);
   }
 }

@@ -1,6 +1,7 @@
 // Last hop in the daemon: asks the far end for a stream. While there is no session (the link is away) requests wait a
 // little for the next one, so that a blip costs a program time and not an error (DESIGN §5).
-// @from daemon/outbound/tcp-redirect.ts, daemon/outbound/udp-flow.ts, daemon/proxy/reach.ts
+// @from daemon/outbound/tcp-redirect.ts, daemon/outbound/udp-flow.ts, daemon/outbound/echo-flow.ts,
+// @from daemon/proxy/reach.ts
 // @to egress/accept.ts
 import { deadline, linkSignals, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";

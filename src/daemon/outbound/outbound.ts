@@ -1,6 +1,7 @@
 // Builds the outbound hops over one device and ends them. Open this first; the hops are listed in README.md.
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { formatAddress, parseAddress, sameAddress, type IpAddress } from "#packet/address.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
@@ -8,6 +9,7 @@ import type { Endpoint } from "#wire/open.ts";
 import { parseFamily, type OutboundAddresses, type OutboundFamily } from "./addresses.ts";
 import { Classify, type FamilyHops } from "./classify.ts";
 import { DeviceWriter, type OutboundDevice } from "./device-writer.ts";
+import { EchoFlows } from "./echo-flow.ts";
 import { IcmpHop } from "./icmp.ts";
 import { StreamOpener } from "./open-stream.ts";
 import { createEcho } from "./self-test.ts";
@@ -36,6 +38,8 @@ export interface OutboundOptions {
 export interface Dial {
   tcp(target: Endpoint, signal: AbortSignal): Promise<Duplex>;
   udp(target: Endpoint, signal: AbortSignal): Promise<TunnelStream>;
+  /** Left out where echo requests go nowhere. */
+  echo?(target: Endpoint, signal: AbortSignal): Promise<TunnelStream>;
 }
 
 export interface Outbound extends AsyncDisposable {
@@ -47,6 +51,7 @@ export interface Outbound extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+const noEcho = "echo requests are not carried here";
 const tickMs = 1000;
 /** chosen: how long close() waits for the resets to pass the device. */
 const closeGraceMs = 200;
@@ -65,6 +70,11 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
     report,
     open: (target, signal) => dial.udp(target, signal),
   });
+  const echo = new EchoFlows({
+    writer,
+    stats,
+    open: (target, signal) => dial.echo?.(target, signal) ?? Promise.reject(new AppError("unsupported", noEcho)),
+  });
   const parts: Parts = { options, stats, dial, writer, report };
   const accepts: TcpAccept[] = [];
   const { v4, v6 } = options.addresses;
@@ -72,12 +82,14 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
     v4: v4 === undefined ? undefined : await startFamily(4, v4, parts, accepts),
     v6: v6 === undefined ? undefined : await startFamily(6, v6, parts, accepts),
   };
-  const icmp = new IcmpHop(stats, udp);
-  const classify = new Classify({ ...hops, udp, icmp, stats, now: () => options.clock.now() });
+  const icmp = new IcmpHop({ stats, udp, echo });
+  const classify = new Classify({ ...hops, udp, icmp, writer, stats, now: () => options.clock.now() });
   const redirects = [hops.v4?.tcp, hops.v6?.tcp].filter((tcp) => tcp !== undefined);
   const ticker = options.clock.every(tickMs, () => {
     for (const redirect of redirects) redirect.tick();
     udp.tick();
+    echo.tick();
+    writer.tick();
   });
   let open = true;
   options.device.onPacket((packet) => {
@@ -87,6 +99,7 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   const finish = async (): Promise<void> => {
     for (const accept of accepts) accept.close();
     udp.close();
+    echo.close();
     for (const redirect of redirects) redirect.cutAll();
     await waitForResets(redirects, options.clock);
     ticker[Symbol.dispose]();
@@ -105,6 +118,7 @@ function dialCluster(opener: StreamOpener, options: OutboundOptions): Dial {
   return {
     tcp: (target, signal) => opener.open({ kind: "tcp", target: inCluster(target, options) }, signal),
     udp: (target, signal) => opener.open({ kind: "udp", target: inCluster(target, options) }, signal),
+    echo: (target, signal) => opener.open({ kind: "echo", target: inCluster(target, options) }, signal),
   };
 }
 

@@ -11,6 +11,12 @@ export interface OutboundStats {
   ignored: number;
   otherProtocol: number;
   echoRequests: number;
+  echoReplies: number;
+  /** Requests that nobody could be asked for, or whose flow had no room. */
+  echoDropped: number;
+  /** Errors that were told, and those beyond what is told in a second. */
+  icmpErrors: number;
+  icmpErrorsHeldBack: number;
   fragments: number;
   tcpHeld: number;
   tcpOpened: number;
@@ -30,6 +36,7 @@ export interface OutboundStats {
   udpDropped: number;
   tcpFlows: number;
   udpFlows: number;
+  echoFlows: number;
 }
 
 export function createStats(): OutboundStats {
@@ -41,6 +48,10 @@ export function createStats(): OutboundStats {
     ignored: 0,
     otherProtocol: 0,
     echoRequests: 0,
+    echoReplies: 0,
+    echoDropped: 0,
+    icmpErrors: 0,
+    icmpErrorsHeldBack: 0,
     fragments: 0,
     tcpHeld: 0,
     tcpOpened: 0,
@@ -55,5 +66,6 @@ export function createStats(): OutboundStats {
     udpDropped: 0,
     tcpFlows: 0,
     udpFlows: 0,
+    echoFlows: 0,
   };
 }

@@ -11,7 +11,7 @@
 import type { Duplex } from "node:stream";
 import { AppError, toAppError, type ErrorCode } from "#base/error.ts";
 import { formatAddress, sameAddress } from "#packet/address.ts";
-import { buildUnreachable, type UnreachableReason } from "#packet/icmp.ts";
+import type { IcmpErrorReason } from "#packet/icmp.ts";
 import { PacketView } from "#packet/packet-view.ts";
 import { applyRewrite } from "#packet/rewrite.ts";
 import { buildReset, flagsOf, isFirstSyn, sequenceOf, tcpFlags } from "#packet/tcp.ts";
@@ -45,7 +45,7 @@ export interface TcpRedirectOptions {
 }
 
 /** How a refusal looks to the program: as it would to a pod (DESIGN 7). Codes not listed stay silent. */
-const answers: Partial<Record<ErrorCode, "reset" | UnreachableReason>> = {
+const answers: Partial<Record<ErrorCode, "reset" | IcmpErrorReason>> = {
   refused: "reset",
   peer_reset: "reset",
   not_found: "host",
@@ -193,7 +193,8 @@ export class TcpRedirect {
       return;
     }
     stats.tcpRefused++;
-    writer.write(answer === "reset" ? buildReset(this.#own) : buildUnreachable(this.#own, answer));
+    if (answer === "reset") writer.write(buildReset(this.#own));
+    else writer.refuse(this.#own, answer);
   }
 
   // ---- listener → program

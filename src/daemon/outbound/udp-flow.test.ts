@@ -3,12 +3,13 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { formatAddress } from "#packet/address.ts";
-import { buildUnreachable, quotedPacket, readQuotedUdp } from "#packet/icmp.ts";
+import { buildIcmpError, quotedPacket, readQuotedUdp } from "#packet/icmp.ts";
 import { PacketView, protocols } from "#packet/packet-view.ts";
 import { checksumsHold, udpPacket } from "#packet/packet.fake.ts";
 import { createSessionPair } from "#tunnel/session-pair.fake.ts";
 import type { IncomingStream, TunnelStream } from "#tunnel/tunnel.ts";
-import { DeviceWriter } from "./device-writer.ts";
+import { maxDatagramBytes } from "#wire/limits.ts";
+import { DeviceWriter, maxErrorsPerTick } from "./device-writer.ts";
 import { createStats } from "./stats.ts";
 import { maxUdpFlows, UdpFlows } from "./udp-flow.ts";
 
@@ -59,7 +60,10 @@ async function setUp(family: "v4" | "v6") {
     return { stream, received };
   };
   const tick = (seconds: number): void => {
-    for (let count = 0; count < seconds; count++) flows.tick();
+    for (let count = 0; count < seconds; count++) {
+      flows.tick();
+      writer.tick();
+    }
   };
   return { pair, flows, incoming, written, stats, send, settle, accept, tick, program, target };
 }
@@ -165,21 +169,82 @@ describe.each(["v4", "v6"] as const)("UDP over IP%s", (family) => {
     await settle();
     far.stream.sendDatagram(Buffer.from("too late"));
     await settle();
-    const error = load(buildUnreachable(written[0]!, "port"));
+    const error = load(buildIcmpError(written[0]!, "port"));
     flows.programGone(readQuotedUdp(quotedPacket(error)!)!);
     await settle();
     expect([stats.udpFlows, far.stream.destroyed]).toEqual([0, true]);
   });
 
-  test("the table has a bound: the flow that was silent longest makes room", { timeout: 60_000 }, async () => {
-    const { pair, send, tick, stats } = await setUp(family);
+  test("a target that does not answer delays no other", async () => {
+    const { pair, incoming, send, settle, accept } = await setUp(family);
     await using _ = pair;
-    for (let port = 0; port < maxUdpFlows; port++) send("x", 10_000 + port);
-    tick(1);
-    send("y", 10_000);
-    send("z", 60_000);
-    expect(stats.udpFlows).toBe(maxUdpFlows);
-    send("y", 10_000);
-    expect(stats.udpFlows).toBe(maxUdpFlows);
+    for (let port = 0; port < 20; port++) send("silence", 41_000 + port, 81);
+    send("hello");
+    await settle();
+    const far = accept(incoming.length - 1);
+    await settle();
+    expect(far.received).toEqual(["hello"]);
   });
+
+  test("a datagram that is too long for the tunnel is told so, the longest of IPv4 passes", async () => {
+    const { pair, written, stats, send, settle, accept } = await setUp(family);
+    await using _ = pair;
+    send(new Uint8Array(maxDatagramBytes));
+    await settle();
+    const far = accept(0);
+    await settle();
+    expect(far.received.map(({ length }) => length)).toEqual([maxDatagramBytes]);
+    if (family === "v4") return; // has no longer one
+    send(new Uint8Array(maxDatagramBytes + 1));
+    const [error] = written;
+    expect([error?.protocol, error?.bytes[error.transportOffset]]).toEqual([protocols.icmpv6, 2]);
+    expect(stats).toMatchObject({ udpDropped: 1, icmpErrors: 1 });
+  });
+
+  test("errors are bounded in number", async () => {
+    const { pair, written, stats, send, settle, tick, incoming } = await setUp(family);
+    await using _ = pair;
+    send("a");
+    await settle();
+    incoming[0]!.reject("refused", "no");
+    await settle();
+    for (let count = 0; count < maxErrorsPerTick + 10; count++) send("again");
+    expect([written.length, stats.icmpErrors, stats.icmpErrorsHeldBack]).toEqual([
+      maxErrorsPerTick,
+      maxErrorsPerTick,
+      11,
+    ]);
+    tick(1);
+    send("again");
+    expect(written).toHaveLength(maxErrorsPerTick + 1);
+  });
+});
+
+test(`${maxUdpFlows} flows have room; beyond them one makes room that was silent for long`, () => {
+  const stats = createStats();
+  const flows = new UdpFlows({
+    writer: new DeviceWriter({ onPacket: () => undefined, write: () => true }, stats),
+    stats,
+    open: (to, signal) => {
+      signal.addEventListener("abort", () => ended.push(to.port));
+      return new Promise(() => undefined);
+    },
+    report: () => undefined,
+  });
+  const ended: number[] = [];
+  const ends = { source: "246.246.0.1", sourcePort: 40_000, destination: "10.96.0.10", destinationPort: 1 };
+  const packet = udpPacket(ends, Buffer.from("x"));
+  const send = (port: number): void => {
+    new DataView(packet.buffer).setUint16(22, port);
+    flows.handle(load(packet));
+  };
+  for (let port = 1; port <= maxUdpFlows; port++) send(port);
+  expect([stats.udpFlows, ended]).toEqual([maxUdpFlows, []]);
+  flows.tick();
+  for (let port = 1; port <= 60; port++) send(port); // still in use
+  for (let port = 1; port <= 100; port++) send(20_000 + port);
+  expect([stats.udpFlows, ended.length]).toEqual([maxUdpFlows, 100]);
+  expect(ended.filter((port) => port <= 60 || port > maxUdpFlows)).toEqual([]);
+  flows.close();
+  expect(stats.udpFlows).toBe(0);
 });

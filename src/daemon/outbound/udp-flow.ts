@@ -4,7 +4,7 @@
 // @to daemon/outbound/open-stream.ts, daemon/private-networks/private-network.ts
 import { AppError, toAppError, type ErrorCode } from "#base/error.ts";
 import { formatAddress } from "#packet/address.ts";
-import { buildUnreachable, type QuotedUdp, type UnreachableReason } from "#packet/icmp.ts";
+import type { IcmpErrorReason, QuotedUdp } from "#packet/icmp.ts";
 import { PacketView } from "#packet/packet-view.ts";
 import { maxUdpPayloadBytes, udpScratchBytes, writeUdpPacket, type UdpEnds } from "#packet/udp.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
@@ -15,8 +15,10 @@ import { flowKeyOf, FlowTable, type TableEntry } from "./flow-table.ts";
 import type { OutboundStats } from "./stats.ts";
 import type { FlowReport } from "./tcp-redirect.ts";
 
-/** chosen: flows of both families; the one that was silent longest makes room. */
-export const maxUdpFlows = 4096;
+/** chosen: flows of both families; one that was silent long makes room. */
+export const maxUdpFlows = 10_000;
+/** chosen: how many are looked at for the one that was silent longest. */
+const evictionSample = 64;
 /** chosen, seconds without a datagram either way. */
 const idleLimit = 60;
 /** chosen: a look-up has its answer and is over; resolvers take a new port for each. */
@@ -38,12 +40,13 @@ interface UdpFlow extends TableEntry<UdpFlow> {
   queuedBytes: number;
   stream: TunnelStream | undefined;
   /** Set when the far end refused: what each further datagram is told. */
-  refusal: { readonly answer: UnreachableReason | undefined; readonly tick: number } | undefined;
+  refusal: { readonly answer: IcmpErrorReason | undefined; readonly tick: number } | undefined;
   lastTick: number;
   answered: boolean;
 }
 
-const answers: Partial<Record<ErrorCode, UnreachableReason>> = {
+/** What a host would be told, where the far end says so. */
+export const icmpAnswers: Partial<Record<ErrorCode, IcmpErrorReason>> = {
   refused: "port",
   peer_reset: "port",
   not_found: "host",
@@ -65,6 +68,8 @@ export class UdpFlows {
   readonly #flows = new FlowTable<UdpFlow>();
   readonly #scratch = new Uint8Array(udpScratchBytes);
   readonly #own = new PacketView();
+  /** Goes on where the last one stopped; flows that have gone meanwhile are passed over. */
+  #eviction: Iterator<UdpFlow, undefined> = this.#flows.values();
   #tick = 0;
   #closed = false;
 
@@ -82,10 +87,17 @@ export class UdpFlows {
     const { refusal } = flow;
     if (refusal !== undefined) {
       this.#options.stats.udpDropped++;
-      if (refusal.answer !== undefined) this.#options.writer.write(buildUnreachable(view, refusal.answer));
+      if (refusal.answer !== undefined) this.#options.writer.refuse(view, refusal.answer);
       return;
     }
-    this.#send(flow, view.bytes.subarray(view.payloadOffset, view.end));
+    const payload = view.bytes.subarray(view.payloadOffset, view.end);
+    if (payload.length <= maxDatagramBytes) {
+      this.#send(flow, payload);
+      return;
+    }
+    // Only IPv6 has such: the tunnel carries what IPv4 can.
+    this.#options.stats.udpDropped++;
+    this.#options.writer.refuse(view, "tooBig");
   }
 
   #create(view: PacketView): UdpFlow | undefined {
@@ -123,10 +135,6 @@ export class UdpFlows {
   /** The payload lies in the device's buffer: what waits is copied. */
   #send(flow: UdpFlow, payload: Uint8Array): void {
     const { stats } = this.#options;
-    if (payload.length > maxDatagramBytes) {
-      stats.udpDropped++;
-      return;
-    }
     if (flow.stream !== undefined) {
       if (!flow.stream.sendDatagram(payload.slice())) stats.udpDropped++;
       return;
@@ -171,18 +179,17 @@ export class UdpFlows {
   #refuse(flow: UdpFlow, code: ErrorCode): void {
     if (flow.abort.signal.aborted || flow.refusal !== undefined) return;
     const { writer, stats } = this.#options;
-    const answer = answers[code];
+    const answer = icmpAnswers[code];
     stats.udpRefused++;
     stats.udpDropped += flow.queue.length;
     flow.queue.length = 0;
     flow.stream = undefined;
     flow.refusal = { answer, tick: this.#tick };
-    if (answer !== undefined) writer.write(this.#unreachable(flow, answer));
+    if (answer !== undefined) writer.refuse(this.#emptyDatagram(flow), answer);
   }
 
-  /** Quotes an empty datagram of the flow: the receiver looks at the ends only. */
-  #unreachable(flow: UdpFlow, answer: UnreachableReason): Uint8Array {
-    const { back } = flow;
+  /** Of the program's, to be quoted: the receiver of an error looks at the ends only. */
+  #emptyDatagram({ back }: UdpFlow): PacketView {
     const ends: UdpEnds = {
       version: back.version,
       source: back.destination,
@@ -192,7 +199,7 @@ export class UdpFlows {
     };
     const length = writeUdpPacket(this.#scratch, ends, new Uint8Array(0));
     this.#own.load(this.#scratch.subarray(0, length));
-    return buildUnreachable(this.#own, answer);
+    return this.#own;
   }
 
   // ---- cluster → program
@@ -242,10 +249,13 @@ export class UdpFlows {
     return this.#tick - flow.lastTick > limit;
   }
 
+  /** Of a few at a time, round and round: a program that asks everybody must not cost a look at all for each. */
   #evictOldest(): void {
     let oldest: UdpFlow | undefined;
-    for (const flow of this.#flows.values()) {
-      if (oldest === undefined || flow.lastTick < oldest.lastTick) oldest = flow;
+    for (let looked = 0; looked < evictionSample; looked++) {
+      const { value: flow } = this.#eviction.next();
+      if (flow === undefined) this.#eviction = this.#flows.values();
+      else if (oldest === undefined || flow.lastTick < oldest.lastTick) oldest = flow;
     }
     if (oldest !== undefined) this.#remove(oldest);
   }
