@@ -1,6 +1,7 @@
 // What is tried on a cluster of each shape of addresses, a cluster of this file's own: connect, names, pods and services,
 // datagrams, intercepts with and without a redirect and back, other addresses for what collides, and the laptop as it
 // was. Laptop 1 has IPv4 alone, laptop 2 what the cluster has.
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import * as layout from "#testbed/layout.ts";
@@ -142,17 +143,33 @@ function triesOfLaptop(): void {
       });
     }
   });
-  test("refusals and datagrams of every size go as they do inside", async () => {
+  test("refusals, echoes and datagrams of every size go as they do inside", async () => {
     for (const host of seen.pods) {
       expect((await call<Dialled>(one, "dial", { host, port: 9 })).outcome).toBe("ECONNREFUSED");
       expect((await call<Dialled>(one, "refusedDatagram", { host, port: 9 })).outcome).toBe("ECONNREFUSED");
     }
+    for (const address of seen.pods) {
+      for (const bytes of [56, 20_000]) expect(await ping(one, address, bytes)).toBe(`reply ${bytes}`);
+    }
+    const nobody = layout.nodePodRanges.map((range) => range.replace(/0?\/\d+$/, isIpv6(range) ? "eeee" : "249"));
+    const there = [...seen.services, ...nobody];
+    report(
+      `echo where no pod is, ${layout.family}`,
+      Object.fromEntries(await Promise.all(there.map(async (address) => [address, await ping(one, address, 56)]))),
+    );
+    for (const address of nobody) expect(await ping(one, address, 56)).not.toContain("reply");
     const sizes = [1, 512, 1400, 8000, 32_000];
     for (const host of seen.echo) {
       const { same } = await call<{ same: boolean[] }>(one, "udp", { host, port: 7000, sizes });
       expect({ host, lost: sizes.filter((_, index) => same[index] !== true) }).toEqual({ host, lost: [] });
     }
   });
+}
+
+/** What an echo request of the laptop's root comes to. */
+async function ping(lab: Lab, address: string, bytes: number): Promise<string> {
+  const script = join(layout.checkoutRoot, "test/cluster/fixtures/ping.py");
+  return (await lab.rootSh(`python3 ${script} ${address} ${bytes}`)).trim();
 }
 
 function triesOfIntercept(): void {
