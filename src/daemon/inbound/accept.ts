@@ -33,7 +33,7 @@ export function acceptInbound(incoming: IncomingStream, options: InboundOptions)
   }
   const log = options.log.child({ interceptId: request.interceptId, source: request.source.address });
   if (request.protocol === "tcp")
-    dialProcess(incoming, port, log, (stream, socket) => {
+    void dialProcess(incoming, port, log, (stream, socket) => {
       if (options.recorder.isOn) options.recorder.tap(routeOf(request, port), stream, socket);
     });
   else relayDatagrams(incoming, port, log);

@@ -1,47 +1,40 @@
 // The last hop of inbound traffic: a connection, or a UDP socket per flow, to the process on the laptop.
 // @from daemon/inbound/accept.ts
 import { createSocket } from "node:dgram";
-import { connect } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Logger } from "#base/log.ts";
+import { dial } from "#tunnel/dial.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { resetReasonOf } from "#tunnel/stream.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
 import { formatEndpoint } from "#wire/open.ts";
 
-/** Dials the process and joins both connections; accepts the stream only once the process has. */
-export function dialProcess(
+/** Dials the process and joins both connections; accepts the stream only once the process has. Never rejects. */
+export async function dialProcess(
   incoming: IncomingStream,
   port: InterceptPort,
   log: Logger,
   onJoined: (caller: Duplex, process: Duplex) => void,
-): void {
-  const socket = connect({ host: port.targetHost, port: port.targetPort, allowHalfOpen: true, noDelay: true });
-  const giveUp = (): void => {
-    socket.destroy();
-  };
-  const onDialError = (error: NodeJS.ErrnoException): void => {
-    incoming.signal.removeEventListener("abort", giveUp);
-    log.info("process did not take the connection", { target: formatTarget(port), error: error.code ?? error.message });
-    incoming.reject(
-      resetReasonOf(error),
-      `${formatTarget(port)} on the laptop did not take the connection: ${error.message}`,
-    );
-  };
-  incoming.signal.addEventListener("abort", giveUp, { once: true });
-  socket.once("error", onDialError);
-  socket.once("connect", () => {
-    incoming.signal.removeEventListener("abort", giveUp);
-    socket.removeListener("error", onDialError);
-    if (incoming.signal.aborted) {
-      socket.destroy();
-      return;
-    }
-    const stream = incoming.accept();
-    joinDuplex(stream, socket);
-    onJoined(stream, socket);
+): Promise<void> {
+  const { signal } = incoming;
+  const socket = await dial({ address: port.targetHost, port: port.targetPort }, signal).catch((error: unknown) => {
+    if (!signal.aborted) refuse(incoming, port, error as NodeJS.ErrnoException, log);
   });
+  if (socket === undefined) return;
+  if (signal.aborted) {
+    socket.destroy();
+    return;
+  }
+  const stream = incoming.accept();
+  joinDuplex(stream, socket);
+  onJoined(stream, socket);
+}
+
+function refuse(incoming: IncomingStream, port: InterceptPort, error: NodeJS.ErrnoException, log: Logger): void {
+  const target = formatTarget(port);
+  log.info("process did not take the connection", { target, error: error.code ?? error.message });
+  incoming.reject(resetReasonOf(error), `${target} on the laptop did not take the connection: ${error.message}`);
 }
 
 /** One UDP flow: a connected socket of its own, so that answers find their caller. Ends with the stream. */

@@ -140,7 +140,7 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
     clock: systemClock,
     log: options.log ?? silentLogger,
     lateMs: Number.POSITIVE_INFINITY,
-    ...(options.maxIdleSessions === undefined ? {} : { maxIdleSessions: options.maxIdleSessions }),
+    maxIdleSessions: options.maxIdleSessions,
     ...(options.openTable === undefined ? {} : { openTable: options.openTable }),
   });
 }
