@@ -1,5 +1,5 @@
-// Runs on the laptop: `http-client.mjs URL latency COUNT` prints the sorted round trips (ms) of COUNT requests on one
-// kept connection; `… connections COUNT AT_ONCE` prints requests per second, each on a connection of its own; `… up|down SECONDS STREAMS` prints Gbit/s.
+// Runs on the laptop: `http-client.mjs URL latency COUNT` prints the round trips (ms) of COUNT requests on one kept
+// connection: median, 99 %, and each hundredth of them; `… connections COUNT AT_ONCE` prints requests per second, each on a connection of its own; `… up|down SECONDS STREAMS` prints Gbit/s.
 import http from "node:http";
 
 const [, , url, mode, count, atOnce = "1"] = process.argv;
@@ -22,7 +22,8 @@ if (mode === "latency") {
   agent.destroy();
   times.sort((left, right) => left - right);
   const at = (part) => times[Math.floor(times.length * part)];
-  process.stdout.write(JSON.stringify({ p50Ms: at(0.5), p99Ms: at(0.99) }));
+  const quantilesMs = Array.from({ length: 100 }, (_, percent) => Number(at(percent / 100).toFixed(4)));
+  process.stdout.write(JSON.stringify({ p50Ms: at(0.5), p99Ms: at(0.99), quantilesMs }));
 } else if (mode === "up" || mode === "down") {
   const endMs = performance.now() + Number(count) * 1000;
   const block = Buffer.alloc(65_536);

@@ -1,8 +1,10 @@
-// `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run.
+// `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run but flame graphs.
 import { benchAgent } from "./agent.ts";
 import { benchAttach } from "./attach.ts";
+import { benchFlame } from "./flame.ts";
 import { benchManager } from "./manager.ts";
 import { benchProduct } from "./product.ts";
+import { benchShaped } from "./shaped.ts";
 import { benchTunnel } from "./tunnel.ts";
 import type { Report } from "./results.ts";
 
@@ -12,10 +14,19 @@ const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   manager: benchManager,
   tunnel: benchTunnel,
   product: benchProduct,
+  shaped: benchShaped,
 };
+
+/** By request only: it opens the inspector of what runs. */
+const requested: typeof parts = { flame: benchFlame };
 
 const report: Report = (name, figure) => void process.stdout.write(`${name.padEnd(40)} ${figure}\n`);
 const wanted = process.argv.slice(2);
-for (const [name, run] of Object.entries(parts)) {
-  if (wanted.length === 0 || wanted.includes(name)) await run(report);
+const known = { ...parts, ...requested };
+const unknown = wanted.find((name) => !(name in known));
+if (unknown !== undefined) {
+  process.stderr.write(`There is no part "${unknown}"; there are: ${Object.keys(known).join(", ")}.\n`);
+  process.exit(2);
 }
+const chosen = Object.entries(wanted.length === 0 ? parts : known);
+for (const [name, run] of chosen) if (wanted.length === 0 || wanted.includes(name)) await run(report);

@@ -1,37 +1,26 @@
 // First figures of the whole product on the one-node cluster, from the laptop's network namespace: commands, bulk TCP,
 // round trips, new connections, each beside its base line in the same run (`kubectl port-forward`, `node -e 0`). The
 // median of several runs; nothing is checked here. Results go to bench/results/ as JSON and as a table.
-import { build } from "#scripts/build.ts";
-import { imageFile } from "#scripts/image.ts";
-import * as cluster from "#testbed/cluster.ts";
 import { median, Results } from "./results.ts";
 import type { Add, Report } from "./results.ts";
-import { namespace, node, onLaptop, repeated } from "./stage.ts";
+import { namespace, node, onLaptop, repeated, withTarget } from "./stage.ts";
 import { manifest } from "./target.ts";
 import { benchTraffic } from "./traffic.ts";
 
 const runs = 5;
 
 export async function benchProduct(report: Report): Promise<void> {
-  const say = (line: string): void => report(line, "");
-  await build(say);
-  await cluster.up({ say });
-  await cluster.importImage(imageFile());
-  await cluster.kubectl(["delete", "namespace", namespace, "--ignore-not-found"]); // what an ended run left
-  await cluster.kubectl(["create", "namespace", namespace]);
-  await cluster.kubectl(["apply", "-n", namespace, "-f", "-"], { input: manifest });
-  await cluster.kubectl(["rollout", "status", "-n", namespace, "deployment/target", "--timeout=90s"]);
-  await cluster.kubectl(["rollout", "status", "-n", namespace, "deployment/caller", "--timeout=90s"]);
   const results = new Results("product", report);
   const { add } = results;
-  try {
-    await benchCommands(add);
-    await benchTraffic(add);
-    await benchIntercept(add);
-  } finally {
-    await onLaptop("telepresence uninstall --everything; telepresence quit", true);
-    await cluster.kubectl(["delete", "namespace", namespace, "--wait=false"], { allowFailure: true });
-  }
+  await withTarget(
+    manifest,
+    (line) => report(line, ""),
+    async () => {
+      await benchCommands(add);
+      await benchTraffic(add);
+      await benchIntercept(add);
+    },
+  );
   results.write();
 }
 

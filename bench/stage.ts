@@ -2,6 +2,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "#base/error.ts";
+import { build } from "#scripts/build.ts";
+import { imageFile } from "#scripts/image.ts";
 import * as cluster from "#testbed/cluster.ts";
 import { checkoutRoot, laptopNamespace, namespaceFile } from "#testbed/layout.ts";
 import { listPids, namespaceAt, namespaceOf } from "#testbed/processes.ts";
@@ -9,6 +11,28 @@ import { median } from "./results.ts";
 
 export const namespace = "bench";
 export const node = join(checkoutRoot, "dist", "node", "bin", "node");
+
+/** What is built in a cluster that is up, with the target in a namespace of its own; all of it is gone afterwards. */
+export async function withTarget(
+  manifest: string,
+  say: (line: string) => void,
+  run: () => Promise<void>,
+): Promise<void> {
+  await build(say);
+  await cluster.up({ say });
+  await cluster.importImage(imageFile());
+  await cluster.kubectl(["delete", "namespace", namespace, "--ignore-not-found"]); // what an ended run left
+  await cluster.kubectl(["create", "namespace", namespace]);
+  await cluster.kubectl(["apply", "-n", namespace, "-f", "-"], { input: manifest });
+  await cluster.kubectl(["rollout", "status", "-n", namespace, "deployment/target", "--timeout=90s"]);
+  await cluster.kubectl(["rollout", "status", "-n", namespace, "deployment/caller", "--timeout=90s"]);
+  try {
+    await run();
+  } finally {
+    await onLaptop("telepresence uninstall --everything; telepresence quit", true);
+    await cluster.kubectl(["delete", "namespace", namespace, "--wait=false"], { allowFailure: true });
+  }
+}
 
 export async function onLaptop(line: string, allowFailure = false): Promise<string> {
   const result = await cluster.onLaptop(["sh", "-c", line], { allowFailure: true, timeoutMs: 180_000 });
