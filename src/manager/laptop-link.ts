@@ -7,6 +7,7 @@ import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { openRpc } from "#tunnel/rpc.ts";
 import type { Handlers, Rpc } from "#tunnel/rpc.ts";
+import type { ReceivePool } from "#tunnel/receive-window.ts";
 import type { ResumableSessions } from "#tunnel/resumable-sessions.ts";
 import type { IncomingStream, TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
 import type { Feature, Hello } from "#wire/hello.ts";
@@ -39,6 +40,8 @@ export interface LaptopDoor {
   readonly facts: ManagerFacts;
   readonly hello: Hello;
   readonly sessions: ResumableSessions;
+  /** What waits for readers, over all laptops. */
+  readonly receivePool: ReceivePool;
   readonly direct: DirectAdmissions;
   readonly clouds: Clouds;
   /** Where a NodePort is open. */
@@ -58,7 +61,7 @@ export async function acceptLaptop(
   onlySessionId?: string,
 ): Promise<Laptop | undefined> {
   const { clock, log, hello } = door;
-  const limits = { maxStreams, budgetBytes: managerBudgetBytes };
+  const limits = { maxStreams, budgetBytes: managerBudgetBytes, pool: door.receivePool };
   const options = { transport, hello, expectRole: "laptop", limits, clock, log, signal } as const;
   const session = await door.sessions.accept(options, onlySessionId);
   if (session === undefined) return undefined;

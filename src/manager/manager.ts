@@ -12,8 +12,10 @@ import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { createIdentity, listenPinned } from "#tunnel/identity.ts";
 import type { Identity, PinnedListener } from "#tunnel/identity.ts";
+import { ReceivePool } from "#tunnel/receive-window.ts";
 import { ResumableSessions } from "#tunnel/resumable-sessions.ts";
 import { helloOf } from "#wire/hello.ts";
+import { managerPoolBytes } from "#wire/limits.ts";
 import type { Hello } from "#wire/hello.ts";
 import { acceptAgent } from "./agent-link.ts";
 import { Clouds } from "./cloud/clouds.ts";
@@ -167,7 +169,9 @@ function laptopDoor(shared: Shared, config: ManagerConfig, resolvConf: ResolvCon
     ...(config.apiServiceHost === undefined ? {} : { apiServiceHost: config.apiServiceHost }),
   };
   const direct = new DirectAdmissions(shared.clock);
-  return { ...shared, facts, sessions: new ResumableSessions(), direct, nodeAddresses: config.nodeIps };
+  const receivePool = new ReceivePool(managerPoolBytes);
+  const sessions = new ResumableSessions();
+  return { ...shared, facts, sessions, receivePool, direct, nodeAddresses: config.nodeIps };
 }
 
 /** For sessions that began at the laptops' door, and were proved there. */

@@ -55,6 +55,10 @@ export class Heartbeat {
   get roundTripMs(): number | undefined {
     return this.#roundTripsMs.toSorted((a, b) => a - b)[this.#roundTripsMs.length >> 1];
   }
+  /** The quickest of the last ones: as long as the way is when nothing else is on it. */
+  get leastRoundTripMs(): number | undefined {
+    return this.#roundTripsMs.length === 0 ? undefined : Math.min(...this.#roundTripsMs);
+  }
   /** Since anything was heard. */
   get silentMs(): number {
     return this.#options.clock.now() - this.#heardMs;

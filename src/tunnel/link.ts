@@ -49,6 +49,10 @@ export class Link {
   get roundTripMs(): number | undefined {
     return this.#heartbeat?.roundTripMs ?? this.#roundTripMs;
   }
+  /** When nothing else was on the way; undefined while that is not known. */
+  get leastRoundTripMs(): number | undefined {
+    return this.#heartbeat?.leastRoundTripMs;
+  }
   /** Undefined while there is no transport. */
   get silentMs(): number | undefined {
     return this.#heartbeat?.silentMs;

@@ -5,10 +5,16 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { laptopBudgetBytes, initialWindowBytes, maxStreams, maxWindowBytes } from "#wire/limits.ts";
+import {
+  laptopBudgetBytes,
+  initialWindowBytes,
+  maxStreams,
+  maxWindowBytes,
+  shortWayWindowBytes,
+} from "#wire/limits.ts";
 import { agentBudgetBytes, managerBudgetBytes, maxAgentStreams } from "#wire/limits.ts";
 import type { OpenRequest } from "#wire/open.ts";
-import { ReceiveBudget, ReceiveWindow, startWindowBytes } from "./receive-window.ts";
+import { ReceiveBudget, ReceivePool, ReceiveWindow, startWindowBytes } from "./receive-window.ts";
 import { createSessionPair } from "./session-pair.fake.ts";
 import type { SessionStream } from "./stream.ts";
 import type { TunnelStream } from "./tunnel.ts";
@@ -27,7 +33,11 @@ function heldBytes(): number {
 
 class FakePace {
   ms = 0;
-  readonly roundTripMs = 10;
+  readonly roundTripMs: number;
+  readonly leastRoundTripMs: number;
+  constructor(roundTripMs = 10) {
+    this.roundTripMs = this.leastRoundTripMs = roundTripMs;
+  }
   nowMs(): number {
     return this.ms;
   }
@@ -67,9 +77,39 @@ describe("a window", () => {
     const [quick, slow] = [new Flow(budget, pace), new Flow(budget, pace)];
     expect([quick.bytes, slow.bytes]).toEqual([startWindowBytes, startWindowBytes]);
     for (let turn = 0; turn < 2; turn += 1) quick.turn(10);
-    expect(quick.bytes).toBe(maxWindowBytes);
+    expect(quick.bytes).toBe(shortWayWindowBytes);
     for (let turn = 0; turn < 10; turn += 1) slow.turn(1000);
     expect(slow.bytes).toBe(startWindowBytes);
+  });
+
+  // With one window for every way a cluster 100 ms away was reached at a tenth of what the wire carries.
+  test("of a quick reader a long way off grows with what it takes, and no further", () => {
+    const budget = new ReceiveBudget({ maxStreams, budgetBytes: laptopBudgetBytes });
+    const [way, pace] = [100, new FakePace(100)];
+    const unbounded = new Flow(budget, pace);
+    for (let turn = 0; turn < 8; turn += 1) unbounded.turn(way);
+    expect(unbounded.bytes).toBeGreaterThan(4 * shortWayWindowBytes);
+    expect(unbounded.bytes).toBeLessThanOrEqual(maxWindowBytes);
+    // 20 MB/s, whatever is on the way: two round trips' worth
+    const narrow = new Flow(budget, pace);
+    for (let turn = 0; turn < 20; turn += 1) narrow.turn(Math.max(way, narrow.bytes / 20_000));
+    expect(narrow.bytes).toBeGreaterThan(3_000_000);
+    expect(narrow.bytes).toBeLessThan(5_000_000);
+  });
+
+  test("comes out of what all sessions share, too, and is there for the next one", () => {
+    const pool = new ReceivePool(4 * mebibyte);
+    const pace = new FakePace(100);
+    const flowOf = (): Flow => new Flow(new ReceiveBudget({ maxStreams, budgetBytes: laptopBudgetBytes, pool }), pace);
+    const flows = Array.from({ length: 20 }, flowOf);
+    for (let turn = 0; turn < 20; turn += 1) for (const flow of flows) flow.turn(100);
+    expect(flows.reduce((sum, { bytes }) => sum + bytes - initialWindowBytes, 0)).toBeLessThanOrEqual(4 * mebibyte);
+    const late = flowOf();
+    for (let turn = 0; turn < 20; turn += 1) for (const flow of [...flows, late]) flow.turn(100);
+    const sizes = [...flows, late].map(({ bytes }) => bytes);
+    expect(Math.max(...sizes)).toBeLessThan(2 * Math.min(...sizes));
+    for (const flow of [...flows, late]) flow.window.end(0);
+    expect(pool.freeBytes).toBe(4 * mebibyte);
   });
 
   test("is there for a quick reader although every stream before it holds what it could get", () => {

@@ -6,19 +6,32 @@
 //   window = initialWindowBytes + lent = what the far end may still send + what waits for the reader + what it just took
 //
 // Invariant: all windows together are at most the budget; a reader that reads always gets credit in the end.
-import { initialWindowBytes, maxWindowBytes } from "#wire/limits.ts";
+import { initialWindowBytes, maxWindowBytes, shortWayWindowBytes } from "#wire/limits.ts";
 
 export interface ReceiveLimits {
   /** Streams at once. */
   readonly maxStreams: number;
   /** Bytes that wait for readers, over all streams. */
   readonly budgetBytes: number;
+  /** Shared with other sessions: what is lent comes out of it too. */
+  readonly pool?: ReceivePool;
+}
+
+/** What several sessions of one process may lend in all. */
+export class ReceivePool {
+  freeBytes: number;
+
+  constructor(bytes: number) {
+    this.freeBytes = bytes;
+  }
 }
 
 /** What tells a quick reader from a slow one. */
 export interface Pace {
   nowMs(): number;
   readonly roundTripMs: number | undefined;
+  /** When nothing else was on the way. */
+  readonly leastRoundTripMs: number | undefined;
 }
 
 /** chosen: window of a new stream while there is plenty: the answer to most requests, and no wait for the first credit. */
@@ -36,14 +49,22 @@ const expectedStreams = 7;
  */
 const quickMs = 50;
 const growthFactor = 4;
+/**
+ * chosen: a window beyond that of a short way is so many times what its reader takes in one undisturbed round trip: wide
+ * enough to find out that there is room for more, and no wider, since the rest would only queue before the narrowest place
+ * and make everybody else wait.
+ */
+const headroom = 2;
 
 export class ReceiveBudget {
   readonly #lendableBytes: number;
+  readonly #pool: ReceivePool | undefined;
   #freeBytes: number;
   #startedBytes = 0;
   #earners = 0;
 
-  constructor({ maxStreams, budgetBytes }: ReceiveLimits) {
+  constructor({ maxStreams, budgetBytes, pool }: ReceiveLimits) {
+    this.#pool = pool;
     this.#lendableBytes = Math.max(0, budgetBytes - maxStreams * initialWindowBytes);
     this.#freeBytes = this.#lendableBytes;
   }
@@ -54,9 +75,9 @@ export class ReceiveBudget {
   }
 
   lendToStart(): number {
-    const left = Math.min(this.#freeBytes, this.#lendableBytes * startShare - this.#startedBytes);
+    const left = Math.min(this.#leftBytes, this.#lendableBytes * startShare - this.#startedBytes);
     const bytes = Math.max(0, Math.min(startWindowBytes - initialWindowBytes, Math.floor(left / startDivisor)));
-    this.#freeBytes -= bytes;
+    this.lend(bytes);
     this.#startedBytes += bytes;
     return bytes;
   }
@@ -73,7 +94,7 @@ export class ReceiveBudget {
 
   /** What a stream that has `lentBytes` may have instead. */
   fairShare(lentBytes: number): number {
-    const left = Math.floor((this.#freeBytes + lentBytes) / earnedDivisor);
+    const left = Math.floor((this.#leftBytes + lentBytes) / earnedDivisor);
     const share = Math.floor(this.#lendableBytes / (this.#earners + expectedStreams));
     return Math.min(maxWindowBytes - initialWindowBytes, share, left);
   }
@@ -81,6 +102,11 @@ export class ReceiveBudget {
   /** A negative count gives back. */
   lend(bytes: number): void {
     this.#freeBytes -= bytes;
+    if (this.#pool !== undefined) this.#pool.freeBytes -= bytes;
+  }
+
+  get #leftBytes(): number {
+    return Math.min(this.#freeBytes, this.#pool?.freeBytes ?? Number.POSITIVE_INFINITY);
   }
 }
 
@@ -96,6 +122,8 @@ export class ReceiveWindow {
   #earning = false;
   #ended = false;
   #stepStartMs: number;
+  /** Of the reader, over the last steps. */
+  #bytesPerMs = 0;
 
   constructor(budget: ReceiveBudget, pace: Pace) {
     this.#budget = budget;
@@ -151,11 +179,20 @@ export class ReceiveWindow {
   /** How the window changes: wider for a quick reader, narrower when this stream has more than its share. */
   #change(): number {
     const nowMs = this.#pace.nowMs();
-    const quick = nowMs - this.#stepStartMs <= 2 * (this.#pace.roundTripMs ?? 0) + quickMs;
+    const stepMs = nowMs - this.#stepStartMs;
+    const quick = stepMs <= 2 * (this.#pace.roundTripMs ?? 0) + quickMs;
     this.#stepStartMs = nowMs;
+    this.#bytesPerMs = (this.#bytesPerMs + this.#takenBytes / Math.max(1, stepMs)) / 2;
     if (quick) this.#earn();
-    const wantedBytes = quick ? this.#windowBytes * growthFactor - initialWindowBytes : this.#lentBytes;
+    const widestBytes = Math.min(this.#windowBytes * growthFactor, this.#widestBytes) - initialWindowBytes;
+    const wantedBytes = quick ? widestBytes : this.#lentBytes;
     return Math.min(wantedBytes, this.#budget.fairShare(this.#lentBytes)) - this.#lentBytes;
+  }
+
+  /** On a long way what a quick reader takes in a round trip is more than what a short one needs. */
+  get #widestBytes(): number {
+    const onTheWay = this.#bytesPerMs * (this.#pace.leastRoundTripMs ?? 0);
+    return Math.min(maxWindowBytes, Math.max(shortWayWindowBytes, Math.ceil(headroom * onTheWay)));
   }
 
   #earn(): void {

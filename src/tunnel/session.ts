@@ -123,6 +123,9 @@ export class Session implements TunnelSession, StreamHost, Pace {
   get roundTripMs(): number | undefined {
     return this.#link.roundTripMs;
   }
+  get leastRoundTripMs(): number | undefined {
+    return this.#link.leastRoundTripMs;
+  }
   get silentMs(): number | undefined {
     return this.#link.silentMs;
   }

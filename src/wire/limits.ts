@@ -8,8 +8,10 @@ export const maxHelloBytes = 16 * 1024;
 export const maxOpenBytes = 8 * 1024;
 /** protocol: bytes an end may send on a new stream before any CREDIT arrives; small, since nobody can refuse them. */
 export const initialWindowBytes = 2 * 1024;
-/** chosen: widest window that is given to a stream whose reader is quick. */
-export const maxWindowBytes = 1024 * 1024;
+/** chosen: widest window that is given to a stream whose reader is quick, on a way that is short. */
+export const shortWayWindowBytes = 1024 * 1024;
+/** chosen: the same on the longest: 0.5 Gbit/s at a round trip of 100 ms. */
+export const maxWindowBytes = 8 * 1024 * 1024;
 /** protocol: largest datagram carried (UDP payload of an IPv4 packet). */
 export const maxDatagramBytes = 65_507;
 /** chosen: most streams open at once on a laptop's link; further OPENs are rejected as `busy`. */
@@ -19,7 +21,9 @@ export const maxAgentStreams = 4000;
 /** chosen: bytes that wait for readers, over all streams of a link, at the laptop: a process with memory to spare. */
 export const laptopBudgetBytes = 64 * 1024 * 1024;
 /** chosen: the same at the manager for a laptop's link: one of several. */
-export const managerBudgetBytes = 32 * 1024 * 1024;
+export const managerBudgetBytes = 64 * 1024 * 1024;
+/** chosen: what all laptops' links together are lent of that, a quarter of what the manager's pod may hold. */
+export const managerPoolBytes = 128 * 1024 * 1024;
 /** chosen: the same at both ends of an agent's link: an agent shares its pod's memory, and the manager has many. */
 export const agentBudgetBytes = 16 * 1024 * 1024;
 /** chosen: datagrams waiting for the transport, bytes a session; the oldest are dropped and counted. */
@@ -34,8 +38,8 @@ export const linkSilenceMs = 5000;
 export const helloTimeoutMs = 5000;
 /** chosen: how long the far end may take to connect a stream before the opener gives up. */
 export const openTimeoutMs = 30_000;
-/** chosen: bytes not yet acknowledged that are kept for the next transport: 1 Gbit/s at a round trip of 30 ms. */
-export const maxUnacknowledgedBytes = 4 * 1024 * 1024;
+/** chosen: bytes not yet acknowledged that are kept for the next transport: 0.6 Gbit/s at a round trip of 100 ms. */
+export const maxUnacknowledgedBytes = 8 * 1024 * 1024;
 /** chosen: the same at the manager for all laptops that are away, together; those away longest make room. */
 export const managerKeptBytes = 128 * 1024 * 1024;
 /** protocol: how long callers' connections stand still while their laptop's link is lost (DESIGN §5). */
