@@ -12,6 +12,8 @@ import { BuiltPage } from "./dashboard/page-files.ts";
 import { dashboardSources } from "./dashboard/snapshot.ts";
 import { Traffic } from "./dashboard/traffic.ts";
 import { inviteFirstAdmin } from "./identity/invites.ts";
+import { LivePreviews } from "./previews/live-previews.ts";
+import { PreviewProxy } from "./previews/proxy.ts";
 import { openDatabase } from "./storage/open.ts";
 import { signingKey } from "./storage/settings.ts";
 import { buildApp } from "./web/app.ts";
@@ -55,19 +57,33 @@ export async function startCloud({ config: given, clock, log, pageFolder }: Clou
   });
   const config = withPort(given, server.port);
   const metrics = new Metrics();
-  const parts: Parts = { config, clock, log, database, metrics, traffic: new Traffic(clock), live, key };
+  const traffic = new Traffic(clock);
+  const previews = stack.use(new LivePreviews({ config, database, live, clock, log }));
+  const parts: Parts = { config, clock, log, database, metrics, traffic, live, previews, key };
   const forwarded = trustProxies(config.trustedProxies);
   const addressOf = (context: RequestContext): string =>
     forwarded(getConnInfo(context).remote.address ?? "", context.req.header("x-forwarded-for"));
   const addressOfRequest = ({ socket, headers }: IncomingMessage): string =>
     forwarded(socket.remoteAddress ?? "", headers["x-forwarded-for"]?.toString());
+  const wholeAddress = trustProxies(config.trustedProxies, true);
+  const proxy = new PreviewProxy(parts, previews, {
+    counted: addressOfRequest,
+    whole: ({ socket, headers }) => wholeAddress(socket.remoteAddress ?? "", headers["x-forwarded-for"]?.toString()),
+  });
   const tunnels = new TunnelDoor(parts, live, addressOfRequest);
   metrics.gauge("telepresence_cloud_managers", "Managers with a tunnel", () => live.count);
   const sources = dashboardSources(parts);
   const routes = allRoutes(parts, { isServing: () => serving, sources, files: new BuiltPage(pageFolder) });
   const app = buildApp(parts, routes, addressOf);
-  server.serve(config, { app, previews: undefined, upgrades: new Map([[cloudPaths.tunnel, tunnels]]) });
+  server.serve(config, {
+    app,
+    previews: config.previewDomain === undefined ? undefined : proxy,
+    upgrades: new Map([[cloudPaths.tunnel, tunnels]]),
+  });
   const tidy = (): void => {
+    previews.tidy().catch((error: unknown) => {
+      log.warn("old previews could not be removed", { error: String(error) });
+    });
     forgetOldAudit(database, clock.wallMs()).catch((error: unknown) => {
       log.warn("old entries of the audit log could not be removed", { error: String(error) });
     });
@@ -93,9 +109,14 @@ function withPort(config: CloudConfig, port: number): CloudConfig {
   return { ...config, url };
 }
 
-function greet({ url }: CloudConfig, invite: string | undefined): readonly string[] {
+function greet({ url, previewDomain }: CloudConfig, invite: string | undefined): readonly string[] {
+  const toTryOut = previewDomain?.endsWith(".localhost") === true ? " (to try out, on this machine only)" : "";
+  const port = url.port === "" ? "" : `:${url.port}`;
   return [
     `Telepresence's cloud server is at ${url.origin}`,
+    previewDomain === undefined
+      ? "Without --preview-domain there are no previews"
+      : `Previews are at ${url.protocol}//NAME.${previewDomain}${port}${toTryOut}`,
     ...(invite === undefined
       ? []
       : [`The first administrator comes in here, once, within a day: ${url.origin}/invite/${invite}`]),

@@ -82,8 +82,7 @@ export function parseCloudConfig(
   prepare(command);
   const serve = command.command("serve").description("Serve login, previews and the dashboard for a team, on one port");
   for (const [flag, [value, text]] of Object.entries(flags)) {
-    const hide = flag === "preview-domain"; // until there are previews
-    serve.addOption(new Option(`--${flag} <${value}>`, text).hideHelp(hide));
+    serve.addOption(new Option(`--${flag} <${value}>`, text));
   }
   serve.addHelpText("after", `\nEach flag is also a variable: --oidc-issuer is ${variableOf("oidc-issuer")}.`);
   serve.action(() => undefined);

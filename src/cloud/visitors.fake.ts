@@ -11,6 +11,7 @@ import { createPerson, joinTeam, provideTeam } from "./identity/people.ts";
 import { hashPassword } from "./identity/passwords.ts";
 import { openBrowserSession } from "./identity/browser-sessions.ts";
 import { createApiKey } from "./oauth/api-keys.ts";
+import { LivePreviews } from "./previews/live-previews.ts";
 import type { Database } from "./storage/database.ts";
 import { openMemoryDatabase } from "./storage/open-memory.fake.ts";
 import { signingKey } from "./storage/settings.ts";
@@ -47,7 +48,8 @@ export class FakeCloud implements AsyncDisposable {
     const key = await signingKey(opened);
     const [log, metrics, traffic] = [silentLogger, new Metrics(), new Traffic(clock)];
     const live = new LiveClusters({ database: opened, clock, log });
-    return new FakeCloud({ config, clock, log, database: opened, metrics, traffic, live, key }, clock);
+    const previews = new LivePreviews({ config, database: opened, live, clock, log });
+    return new FakeCloud({ config, clock, log, database: opened, metrics, traffic, live, previews, key }, clock);
   }
 
   get database(): Database {

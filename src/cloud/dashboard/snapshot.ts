@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { listClusters } from "#cloud/clusters/cluster-routes.ts";
 import type { Person } from "#cloud/identity/people.ts";
+import { listPreviews } from "#cloud/previews/preview-routes.ts";
 import { visibleTeams } from "#cloud/identity/people.ts";
 import type { Queries } from "#cloud/storage/database.ts";
 import type { Parts } from "#cloud/web/route.ts";
@@ -16,7 +17,7 @@ export interface DashboardSources {
 }
 
 export function dashboardSources(parts: Parts): DashboardSources {
-  return { clusters: (person) => listClusters(parts, person), previews: async () => [] };
+  return { clusters: (person) => listClusters(parts, person), previews: (person) => listPreviews(parts, person) };
 }
 
 /** chosen: a page of people with all of them is /people. */

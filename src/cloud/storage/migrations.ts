@@ -71,4 +71,32 @@ export const migrations: readonly (readonly string[])[] = [
       created_ms BIGINT NOT NULL)`,
     `CREATE INDEX cluster_tokens_of_cluster ON cluster_tokens (cluster_id)`,
   ],
+  [
+    // removed_ms: kept for a while, so that its host says what has become of it. live_ms: when its manager last told of it.
+    `CREATE TABLE previews (
+      id TEXT PRIMARY KEY, host TEXT NOT NULL UNIQUE, team_id TEXT NOT NULL REFERENCES teams ON DELETE CASCADE,
+      cluster_id TEXT NOT NULL REFERENCES clusters ON DELETE CASCADE,
+      person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+      intercept_id TEXT NOT NULL, intercept TEXT NOT NULL, workload TEXT NOT NULL, ingress TEXT NOT NULL,
+      insecure INTEGER NOT NULL, headers TEXT NOT NULL, banner INTEGER NOT NULL, access TEXT NOT NULL,
+      created_ms BIGINT NOT NULL, live_ms BIGINT NOT NULL, removed_ms BIGINT, removed_why TEXT)`,
+    `CREATE INDEX previews_of_team ON previews (team_id)`,
+    `CREATE INDEX previews_of_cluster ON previews (cluster_id)`,
+    `CREATE TABLE preview_shares (
+      id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, preview_id TEXT NOT NULL REFERENCES previews ON DELETE CASCADE,
+      person_id TEXT NOT NULL REFERENCES people ON DELETE CASCADE,
+      created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL)`,
+    `CREATE INDEX preview_shares_of_preview ON preview_shares (preview_id)`,
+    // A way into one preview, good once and for a minute; browser is the hash of the cookie of the one that asked.
+    `CREATE TABLE preview_codes (
+      hash TEXT PRIMARY KEY, preview_id TEXT NOT NULL REFERENCES previews ON DELETE CASCADE,
+      session_hash TEXT NOT NULL REFERENCES browser_sessions ON DELETE CASCADE,
+      browser TEXT NOT NULL, expires_ms BIGINT NOT NULL)`,
+    // A browser's cookie of one preview's host: by a login, with which it ends, or by a share link, with which it ends.
+    `CREATE TABLE preview_visitors (
+      hash TEXT PRIMARY KEY, preview_id TEXT NOT NULL REFERENCES previews ON DELETE CASCADE,
+      session_hash TEXT REFERENCES browser_sessions ON DELETE CASCADE,
+      share_id TEXT REFERENCES preview_shares ON DELETE CASCADE, expires_ms BIGINT NOT NULL)`,
+    `CREATE INDEX preview_visitors_of_preview ON preview_visitors (preview_id)`,
+  ],
 ];

@@ -6,7 +6,8 @@ import { AppError } from "#base/error.ts";
 
 export type ForwardedAddress = (peer: string, forwardedFor: string | undefined) => string;
 
-export function trustProxies(ranges: readonly string[]): ForwardedAddress {
+/** `whole`: of IPv6 as well, for whoever is told the address. */
+export function trustProxies(ranges: readonly string[], whole = false): ForwardedAddress {
   const trusted = ranges.map(parseRange);
   const isTrusted = (text: string): boolean => {
     if (!ipaddr.isValid(text)) return false;
@@ -23,7 +24,7 @@ export function trustProxies(ranges: readonly string[]): ForwardedAddress {
     }
     if (!ipaddr.isValid(address)) return address;
     const plain = ipaddr.process(address).toString();
-    return plain.includes(":") ? ipaddr.IPv6.networkAddressFromCIDR(`${plain}/64`).toString() : plain;
+    return plain.includes(":") && !whole ? ipaddr.IPv6.networkAddressFromCIDR(`${plain}/64`).toString() : plain;
   };
 }
 

@@ -8,6 +8,7 @@ import type { LiveClusters } from "#cloud/clusters/live-clusters.ts";
 import type { CloudConfig } from "#cloud/config.ts";
 import type { Traffic } from "#cloud/dashboard/traffic.ts";
 import type { Person } from "#cloud/identity/people.ts";
+import type { LivePreviews } from "#cloud/previews/live-previews.ts";
 import type { Database } from "#cloud/storage/database.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -35,6 +36,7 @@ export interface Parts {
   /** Managers that are connected. */
   readonly live: LiveClusters;
   readonly traffic: Traffic;
+  readonly previews: LivePreviews;
   /** Signs what browsers carry for us; the same for all servers of one database. */
   readonly key: string;
 }

@@ -10,6 +10,8 @@ import { passwordRoutes } from "#cloud/identity/password-pages.ts";
 import { peopleRoutes } from "#cloud/identity/people-pages.ts";
 import { oidcRoutes } from "#cloud/identity/oidc.ts";
 import { oauthRoutes } from "#cloud/oauth/oauth-routes.ts";
+import { enterRoute } from "#cloud/previews/enter-page.ts";
+import { previewRoutes } from "#cloud/previews/preview-routes.ts";
 import { auditRoutes } from "./audit-page.ts";
 import { healthRoutes } from "./health.ts";
 import { metricsRoute } from "./metrics-route.ts";
@@ -37,6 +39,8 @@ export function allRoutes(parts: Parts, serving: Serving): readonly Route[] {
     ...clusterRoutes(parts),
     ...dashboardRoutes(parts, serving),
     ...inspectRoutes(parts),
+    ...previewRoutes(parts),
+    enterRoute(parts),
     metricsRoute(parts),
   ];
 }

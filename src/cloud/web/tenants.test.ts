@@ -7,6 +7,10 @@ import { hashToken } from "#cloud/identity/tokens.ts";
 import { issueDeviceCode } from "#cloud/oauth/grants.ts";
 import { apiKeysOf } from "#cloud/oauth/api-keys.ts";
 import { loginsOf, openLogin } from "#cloud/oauth/logins.ts";
+import { provideCluster } from "#cloud/clusters/clusters.ts";
+import { findPreview, providePreview } from "#cloud/previews/previews.ts";
+import { newShare } from "#cloud/previews/visitors.ts";
+import { provideTeam } from "#cloud/identity/people.ts";
 import { FakeCloud } from "#cloud/visitors.fake.ts";
 import type { FakeBrowser, FakePage } from "#cloud/visitors.fake.ts";
 
@@ -57,6 +61,36 @@ const otherKeyPath = async (): Promise<string> => `/people/${member}${await newK
 const newInvitePath = async (): Promise<string> => {
   const token = await invite(cloud.database, { teamId: undefined, admin: false }, admin, cloud.clock.wallMs());
   return `/invites/${hashToken(token)}/remove`;
+};
+const newPreview = async (): Promise<string> => {
+  const nowMs = cloud.clock.wallMs();
+  const team = await provideTeam(cloud.database, "ours", nowMs);
+  const wish = { teamId: team.id, uid: "uid", name: "kind" };
+  const { cluster } = await provideCluster(cloud.database, wish, nowMs);
+  const { preview } = await providePreview(
+    cloud.database,
+    {
+      personId: member,
+      teamId: team.id,
+      clusterId: cluster.id,
+      interceptId: `s:hello-${nowMs}`,
+      intercept: `hello-${nowMs}`,
+      workload: { kind: "Deployment", name: "hello", namespace: "shop" },
+      ingress: { host: "ingress.shop", port: 80, tls: false },
+      banner: true,
+    },
+    nowMs,
+  );
+  return preview.id;
+};
+const newSharePath = async (): Promise<string> => {
+  const previewId = await newPreview();
+  const share = { previewId, personId: member, lastsMs: 60_000 };
+  return `/api/previews/${previewId}/shares/${(await newShare(cloud.database, share, cloud.clock.wallMs())).id}`;
+};
+const entering = async (): Promise<string> => {
+  const preview = await findPreview(cloud.database, await newPreview());
+  return `/previews/enter?preview=${preview?.host}&browser=${"0".repeat(64)}&to=/`;
 };
 const authorization = {
   client_id: "telepresence-cli",
@@ -179,6 +213,38 @@ const table: readonly Row[] = [
     const at = "/api/clusters/:id/intercepts/:intercept/inspect/api";
     return { route: route.replace("…", at), statuses: [route.startsWith("GET") ? 303 : 401, 404, 404, 404] };
   }),
+  // only a laptop makes one, of a cluster that its team has
+  { route: "POST /api/previews", json: () => ({}), statuses: [401, 400, 400, 400] },
+  { route: "GET /api/previews", statuses: [303, 200, 200, 200] },
+  {
+    route: "GET /api/previews/:id",
+    path: async () => `/api/previews/${await newPreview()}`,
+    statuses: [303, 404, 200, 200],
+  },
+  {
+    route: "DELETE /api/previews/:id",
+    path: async () => `/api/previews/${await newPreview()}`,
+    statuses: [401, 404, 200, 200],
+  },
+  {
+    route: "POST /api/previews/:id/access",
+    path: async () => `/api/previews/${await newPreview()}/access`,
+    json: () => ({ access: "public" }),
+    statuses: [401, 404, 200, 200],
+  },
+  {
+    route: "GET /api/previews/:id/shares",
+    path: async () => `/api/previews/${await newPreview()}/shares`,
+    statuses: [303, 404, 200, 200],
+  },
+  {
+    route: "POST /api/previews/:id/shares",
+    path: async () => `/api/previews/${await newPreview()}/shares`,
+    json: () => ({ expiresInSeconds: 60 }),
+    statuses: [401, 404, 200, 200],
+  },
+  { route: "DELETE /api/previews/:id/shares/:share", path: newSharePath, statuses: [401, 404, 200, 200] },
+  { route: "GET /previews/enter", path: entering, statuses: [303, 403, 200, 200] },
   { route: "POST /logout", statuses: [303, 303, 303, 303] },
 ];
 

@@ -1,7 +1,11 @@
 // A cloud server on loopback, a manager, and a laptop that is logged in: all that a preview needs but a cluster. The
 // manager reaches the server through the laptop, as with a server to try out.
 import { mkdtempSync, rmSync } from "node:fs";
+import { once } from "node:events";
+import { request } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#base/clock.ts";
@@ -9,16 +13,17 @@ import { silentLogger } from "#base/log.ts";
 import type { Cloud } from "#cloud/cloud.ts";
 import { startCloud } from "#cloud/cloud.ts";
 import { parseCloudConfig } from "#cloud/config.ts";
+import { openBrowserSession } from "#cloud/identity/browser-sessions.ts";
 import { createPerson, joinTeam, provideTeam } from "#cloud/identity/people.ts";
 import { openLogin } from "#cloud/oauth/logins.ts";
 import type { Database } from "#cloud/storage/database.ts";
 import { openDatabase } from "#cloud/storage/open.ts";
 import type { Manager } from "#manager/manager.ts";
-import { TestLaptop, anything, never, testManager } from "#test/flow/manager/harness.ts";
+import { TestLaptop, anything, never, testManager, workload } from "#test/flow/manager/harness.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
-import { clusterList, registerClusterAnswer } from "#wire/cloud-api.ts";
-import type { ClusterView, RegisterClusterAnswer } from "#wire/cloud-api.ts";
+import { clusterList, previewView, registerClusterAnswer } from "#wire/cloud-api.ts";
+import type { ClusterView, CreatePreviewRequest, PreviewView, RegisterClusterAnswer } from "#wire/cloud-api.ts";
 
 export const clusterId = "0e5e5b1c-uid";
 
@@ -29,12 +34,31 @@ export interface LoggedIn {
   readonly refreshToken: string;
 }
 
+interface Visit {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+export interface Visited {
+  readonly status: number;
+  readonly headers: IncomingMessage["headers"];
+  readonly body: string;
+}
+
+/** `name=value` of a cookie that was set; "" when it was not. */
+export function cookieOf({ headers }: Visited, name: string): string {
+  const found = headers["set-cookie"]?.find((cookie) => cookie.startsWith(`${name}=`));
+  return found?.split(";")[0] ?? "";
+}
+
 export class PreviewLab implements AsyncDisposable {
   readonly cloud: Cloud;
   readonly manager: Manager;
   readonly database: Database;
   readonly url: string;
   readonly #stack: AsyncDisposableStack;
+  #previews = 0;
 
   private constructor(parts: {
     readonly cloud: Cloud;
@@ -126,6 +150,72 @@ export class PreviewLab implements AsyncDisposable {
       if (isSo(found)) return found;
       await systemClock.sleep(20, never);
     }
+  }
+
+  /** An intercept with a preview that leads to this port of loopback. */
+  async preview(
+    laptop: TestLaptop,
+    who: LoggedIn,
+    { port, ...wish }: Partial<CreatePreviewRequest> & { readonly port: number },
+  ): Promise<PreviewView> {
+    const name = `hello-${++this.#previews}`;
+    const intercept = await laptop.intercept(name, 10_000 + this.#previews);
+    const ingress = { host: "ingress.shop", port, tls: false, l5host: "hello.example.com" };
+    const answer = await this.api(who, "POST", "/api/previews", {
+      clusterId,
+      interceptId: intercept.id,
+      intercept: "hello",
+      workload: { ...workload, name },
+      ingress,
+      banner: false,
+      ...wish,
+    });
+    const preview = previewView.parse(await answer.json());
+    const put = { previewId: preview.id, interceptId: intercept.id, ingress: { host: ingress.host, port } };
+    await laptop.rpc.call("preview.put", put, never);
+    return preview;
+  }
+
+  /** One request as a visitor sends it; a browser's as long as `accept` is not said otherwise. */
+  async visit(
+    { host }: Pick<PreviewView, "host">,
+    path = "/",
+    { method = "GET", headers = {}, body }: Visit = {},
+  ): Promise<Visited> {
+    const sent = request({
+      host: "127.0.0.1",
+      port: this.cloud.port,
+      path,
+      method,
+      headers: { host: `${host}:${this.cloud.port}`, accept: "text/html", ...headers },
+      agent: false,
+    });
+    sent.end(body);
+    const [answer] = (await once(sent, "response")) as [IncomingMessage];
+    return { status: answer.statusCode ?? 0, headers: answer.headers, body: await text(answer) };
+  }
+
+  /** A browser that is logged in as this person. */
+  async session(who: LoggedIn): Promise<string> {
+    return `telepresence-session=${await openBrowserSession(this.database, who.personId, systemClock.wallMs())}`;
+  }
+
+  /** From the preview's host to the login and back, as a browser goes; the cookie of the visit. */
+  async enter(preview: Pick<PreviewView, "host">, session: string, path = "/"): Promise<string> {
+    const away = await this.visit(preview, path);
+    const entering = cookieOf(away, "telepresence-entering");
+    const back = await this.visitBack(away, session);
+    const inside = await this.visit(preview, back, { headers: { cookie: entering } });
+    return cookieOf(inside, "telepresence-preview");
+  }
+
+  /** The path with the code, from the page at the main host. */
+  async visitBack(away: Visited, session: string): Promise<string> {
+    const page = await fetch(away.headers.location ?? "", { headers: { cookie: session, accept: "text/html" } });
+    const target = /url=(.*)$/.exec(page.headers.get("refresh") ?? "")?.[1];
+    if (target === undefined) throw new Error(`no way back: ${page.status}`);
+    const { pathname, search } = new URL(target);
+    return pathname + search;
   }
 
   interceptsOf(who: LoggedIn): Promise<ClusterView["intercepts"]> {

@@ -1,0 +1,100 @@
+// Connections to the ingress of one preview: streams of the manager's tunnel, with TLS of ours inside where the ingress
+// speaks it. They are kept for a moment between requests, and cut when the preview is not what it was.
+import { once } from "node:events";
+import { Agent } from "node:http";
+import type { ClientRequest } from "node:http";
+import { isIP } from "node:net";
+import type { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
+import type { Clock, Timer } from "#base/clock.ts";
+import { deadline } from "#base/abort.ts";
+import { AppError } from "#base/error.ts";
+import type { LiveClusters } from "#cloud/clusters/live-clusters.ts";
+import type { Preview } from "./previews.ts";
+import { ingressName } from "./request-headers.ts";
+
+/** chosen: shorter than what servers keep theirs (Node 5 s, nginx 75 s); how many wait for a request. */
+const [idleMs, maxIdle] = [4000, 32];
+/** chosen: stream and handshake. */
+const connectMs = 25_000;
+
+type Opened = (error: Error | null, stream: Duplex) => void;
+
+export class IngressConnections extends Agent {
+  readonly #live: Pick<LiveClusters, "openPreview">;
+  readonly #preview: Preview;
+  readonly #clock: Clock;
+  readonly #all = new Set<Duplex>();
+  readonly #idle = new Map<Duplex, Timer>();
+
+  constructor(preview: Preview, live: Pick<LiveClusters, "openPreview">, clock: Clock) {
+    super({ keepAlive: true, maxFreeSockets: maxIdle, scheduling: "lifo" });
+    this.#preview = preview;
+    this.#live = live;
+    this.#clock = clock;
+  }
+
+  async open(): Promise<Duplex> {
+    const { clusterId, id, ingress } = this.#preview;
+    using limit = deadline(this.#clock, connectMs, "the cluster's ingress");
+    const stream = await this.#live.openPreview(clusterId, id, limit.signal);
+    const cut = (): void => void stream.destroy();
+    limit.signal.addEventListener("abort", cut, { once: true });
+    const connection = ingress.tls ? await this.#secured(stream) : stream;
+    limit.signal.removeEventListener("abort", cut);
+    connection.on("error", () => connection.destroy());
+    connection.once("end", () => connection.destroy()); // whoever reads it has all of it by then
+    (connection as { ref?: () => void }).ref ??= () => undefined; // Node's agent asks for it
+    this.#all.add(connection);
+    connection.once("close", () => {
+      this.#all.delete(connection);
+      this.#idle.get(connection)?.[Symbol.dispose]();
+      this.#idle.delete(connection);
+    });
+    return connection;
+  }
+
+  /** Those in use, too. */
+  cut(): void {
+    this.destroy();
+    for (const connection of this.#all) connection.destroy();
+  }
+
+  override createConnection(_options: unknown, done?: Opened): undefined {
+    if (done !== undefined) void this.openFor(done);
+  }
+  /** Node's own would ask for what only a socket has. */
+  override keepSocketAlive(stream: Duplex): boolean {
+    this.#idle.set(stream, this.#clock.after(idleMs, () => stream.destroy()).unref());
+    return true;
+  }
+  override reuseSocket(stream: Duplex, request: ClientRequest): void {
+    this.#idle.get(stream)?.[Symbol.dispose]();
+    this.#idle.delete(stream);
+    super.reuseSocket(stream, request);
+  }
+  async openFor(done: Opened): Promise<void> {
+    let stream: Duplex;
+    try {
+      stream = await this.open();
+    } catch (error) {
+      done(error as Error, undefined as never);
+      return;
+    }
+    done(null, stream);
+  }
+
+  async #secured(socket: Duplex): Promise<Duplex> {
+    const host = ingressName(this.#preview.ingress);
+    const named = isIP(host) === 0 ? { servername: host } : {};
+    const options = { rejectUnauthorized: !this.#preview.insecure, ALPNProtocols: ["http/1.1"] };
+    const secure = connectTls({ socket, host, ...named, ...options });
+    try {
+      await once(secure, "secureConnect");
+      return secure;
+    } catch (cause) {
+      socket.destroy();
+      throw new AppError("refused", `TLS with the ingress failed: ${(cause as Error).message}`, { cause });
+    }
+  }
+}
