@@ -24,6 +24,11 @@ const switches: ReadonlyMap<string, string | undefined> = new Map([
   ["--stop-daemons", undefined],
   ["--preview-url", "--no-preview-url"],
   ["-u", "--no-preview-url"],
+  ["--preview-url-banner", "--no-preview-url-banner"],
+  ["-b", "--no-banner"],
+  ["--banner", "--no-banner"],
+  ["--ingress-tls", "--no-ingress-tls"],
+  ["--ingress-insecure", undefined],
 ]);
 
 const truths = new Set(["true", "t", "1", "TRUE", "True", "T"]);

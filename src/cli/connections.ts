@@ -9,7 +9,10 @@ import { namesPlace } from "./flags.ts";
 import type { Machine } from "./machine.ts";
 
 /** About all of them, or about none: they choose by themselves. */
-const aboutAll: readonly string[] = ["status", "version", "quit", "login", "logout", "cloud", "helper", "help"];
+const aboutAll: readonly string[] = [
+  ...["status", "version", "quit", "login", "logout", "cloud", "helper", "help"],
+  ...["preview list", "preview share", "preview public", "preview private"],
+];
 
 /** The machine, seen by the connection that the command's flags mean. */
 export async function chooseConnection(

@@ -6,6 +6,7 @@ const headings = {
   kubernetes: "Kubernetes Flags:",
   connection: "Connection Flags:",
   filter: "Filter Flags:",
+  preview: "Preview Flags:",
   global: "Global Flags:",
 } as const;
 
@@ -38,10 +39,10 @@ export function addInterceptFlags(command: Command): void {
     .option("--mechanism <name>", "tcp, or http with a filter; it follows from the other flags")
     .addOption(hidden("--http-match <filter>", "older spelling of --http-header").argParser(appendValue))
     .addOption(hidden("-l, --local-only", "no workload and no traffic, names only; deprecated: connect -n NAMESPACE"))
-    .addOption(hidden("-u, --preview-url", "not available"))
-    .addOption(hidden("--no-preview-url", "accepted"));
+    .option("--no-inspect", "team mates do not see its requests in the dashboard");
   addBelongingsFlags(command);
   addFilterFlags(command);
+  addPreviewFlags(command);
 }
 
 /** Those that mean nothing there: said clearly when they are given. */
@@ -112,6 +113,48 @@ function addFilterFlags(command: Command): void {
     .option("--plaintext", "send what was read from TLS to the local process as plain HTTP")
     .addOption(new Option("--http-plaintext", "older spelling of --plaintext").hideHelp())
     .option("--allow-overlap", "also when somebody else's intercept may take the same requests");
+}
+
+/** Of a copy of the traffic there is no preview. */
+export const previewFlagNames: readonly string[] =
+  "--preview-url --preview-url-banner --ingress-host --ingress-port --ingress-tls --ingress-l5 --ingress-insecure --add-request-headers --team".split(
+    " ",
+  );
+
+function addPreviewFlags(command: Command): void {
+  command
+    .optionsGroup(headings.preview)
+    .option(
+      "-u, --preview-url",
+      "a URL for others, who reach this laptop by it (default: when logged in at a terminal)",
+    )
+    .addOption(new Option("--no-preview-url").hideHelp())
+    .option("-b, --preview-url-banner", "a banner on the preview's pages (default: true)")
+    .addOption(new Option("--no-preview-url-banner").hideHelp())
+    .addOption(new Option("--no-banner").hideHelp());
+  addIngressFlags(command);
+}
+
+/** Of `preview create` as well. */
+export function addIngressFlags(command: Command): void {
+  command
+    .option("--ingress-host <host>", "address of the cluster's ingress, as service.namespace; asked for when left out")
+    .option("--ingress-port <port>", "its TCP port")
+    .option("--ingress-tls", "that port speaks TLS")
+    .addOption(new Option("--no-ingress-tls").hideHelp())
+    .option("--ingress-l5 <host>", "host name that it expects, in TLS and in the Host header")
+    .option("--ingress-insecure", "do not check the ingress's certificate")
+    .addOption(
+      new Option("--add-request-headers <list>", "NAME=VALUE,…: added to each request of the preview").argParser(
+        appendList,
+      ),
+    )
+    .addOption(
+      new Option("--preview-url-add-request-headers <list>", "longer spelling of --add-request-headers")
+        .argParser(appendList)
+        .hideHelp(),
+    )
+    .option("--team <name>", "team of the cloud server, when you are in several");
 }
 
 /** Also what a place is called with; commands that never connect do not take them. */

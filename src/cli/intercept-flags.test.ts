@@ -18,7 +18,8 @@ describe("checkInterceptFlags()", () => {
         message: '--mechanism is "magic", expected tcp, or http with a filter',
       }),
     );
-    expect(() => checkInterceptFlags({ previewUrl: true })).toThrow(expect.objectContaining({ code: "unsupported" }));
+    const wiretap = { previewUrl: true, attachment: "wiretap" } as const;
+    expect(() => checkInterceptFlags(wiretap)).toThrow(expect.objectContaining({ code: "usage" }));
   });
   test("tells that gRPC over HTTP/2 is not chosen yet", () => {
     expect(checkInterceptFlags({ grpcMethod: ["shop.Cart/*"] })).toEqual([expect.stringContaining("HTTP/2")]);

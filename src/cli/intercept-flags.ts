@@ -3,6 +3,8 @@
 import { AppError } from "#base/error.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { choosesRequests } from "./intercept-filter.ts";
+import { refusePreview } from "./cloud/preview-choice.ts";
+import { readAddedHeaders, readIngressFlags, type PreviewFlags } from "./cloud/preview-flags.ts";
 import { checkBelongingsFlags, type BelongingsFlags } from "./pod-belongings.ts";
 import { readTargetName, type TargetName } from "./target-name.ts";
 import { agentModes, type AgentMode } from "#wire/control-api.ts";
@@ -18,7 +20,7 @@ import {
   type WorkloadKind,
 } from "#wire/manager-api.ts";
 
-export interface InterceptFlags extends FilterFlags, BelongingsFlags {
+export interface InterceptFlags extends FilterFlags, BelongingsFlags, PreviewFlags {
   /** Which command it is: an intercept when left out. */
   readonly attachment?: InterceptKind;
   readonly port?: readonly string[];
@@ -39,6 +41,8 @@ export interface InterceptFlags extends FilterFlags, BelongingsFlags {
   readonly plaintext?: boolean;
   readonly httpPlaintext?: boolean;
   readonly previewUrl?: boolean;
+  /** Team mates may see its requests, by a cloud server. */
+  readonly inspect?: boolean;
   readonly localOnly?: boolean;
 }
 
@@ -53,7 +57,10 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   readExisting(flags.existing);
   readOnRefused(flags.onRefused);
   readTls(flags);
-  refuseAbsent(flags);
+  checkMechanism(flags);
+  refusePreview(flags);
+  readIngressFlags(flags);
+  readAddedHeaders(flags);
   const warnings = checkBelongingsFlags(flags, flags.port);
   return [...warnings, ...warnOfGrpc(flags), ...warnOfProbes(readProbes(flags.probes))];
 }
@@ -139,7 +146,7 @@ function readWorkloadFlag(flags: InterceptFlags): InterceptFlags {
   return kind === undefined ? flags : { ...flags, workload: name, kind };
 }
 
-function refuseAbsent(flags: InterceptFlags): void {
+function checkMechanism(flags: InterceptFlags): void {
   const { mechanism } = flags;
   if (mechanism !== undefined && mechanism !== "tcp" && mechanism !== "http") {
     throw new AppError("usage", `--mechanism is "${mechanism}", expected tcp, or http with a filter`);
@@ -149,7 +156,6 @@ function refuseAbsent(flags: InterceptFlags): void {
       hint: "give --http-header auto, say, or leave --mechanism out",
     });
   }
-  if (flags.previewUrl === true) throw unsupported("--preview-url", "leave it out");
 }
 
 /** Its protocol is HTTP/2, which is passed as a whole: better said than waited for. */
@@ -163,8 +169,4 @@ function warnOfProbes(probes: ProbeMode | undefined): readonly string[] {
   return [
     "the local process answers the kubelet's probes: while it hangs, at a breakpoint say, the pods become unready and are restarted",
   ];
-}
-
-function unsupported(subject: string, hint: string): AppError {
-  return new AppError("unsupported", `${subject} is not available in this version`, { hint });
 }

@@ -1,6 +1,7 @@
 // What a command needs of the laptop beside the daemon's socket: places of files, and other programs started. An
 // interface, so that flow tests stand in for sudo and the daemon.
 import type { Socket } from "node:net";
+import type { AnswersFile } from "./cloud/ingress-answers.ts";
 import type { LoginPlaces } from "#login/credentials.ts";
 
 /** A program that was started; `ended` never rejects. */
@@ -37,6 +38,8 @@ export interface ForegroundCommand {
 
 /** Where the login at a cloud server is kept, and the browser it is got by. */
 export interface CloudPlaces extends LoginPlaces {
+  /** How requests come into each cluster. */
+  readonly answers: AnswersFile;
   /** USER@HOST, as people are asked about this laptop. */
   readonly deviceName: string;
   /** There is a browser here to open, and somebody before it. */

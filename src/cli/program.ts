@@ -9,8 +9,9 @@ import {
   addInterceptFlags,
   addProxyFlags,
   hideFlags,
+  previewFlagNames,
 } from "./flag-declarations.ts";
-import { declareCloud, declareDashboard, declareLogin } from "./cloud/declarations.ts";
+import { declareCloud, declareDashboard, declareLogin, declarePreview } from "./cloud/declarations.ts";
 import { groups } from "./help-groups.ts";
 import { declareHelper } from "./helper-declarations.ts";
 import { nearestName } from "./nearest.ts";
@@ -45,9 +46,6 @@ export interface ProgramOptions {
   readonly version: string;
 }
 
-/** Of the specification, and coming with the cloud server. */
-const absentCommands: readonly string[] = ["preview"];
-
 export function buildProgram(options: ProgramOptions): Command {
   const program = new Command("telepresence")
     .description(
@@ -65,11 +63,12 @@ export function buildProgram(options: ProgramOptions): Command {
   declareWiretap(program, options);
   declareReplace(program, options);
   declareIngest(program, options);
+  declarePreview(program, (command, run) => action(command, options, run));
   declareLooking(program, options);
   declareOther(program, options);
   declareGenyaml(program, options);
   prepare(program, options);
-  for (const command of program.commands) prepare(command, options);
+  for (const command of program.commands) for (const each of [command, ...command.commands]) prepare(each, options);
   // The first page shows commands, each command's own page its flags. Only while help is shown: suggestions for a
   // mistyped flag are looked for among the visible ones too.
   program.on("beforeHelp", () => {
@@ -83,17 +82,24 @@ export function buildProgram(options: ProgramOptions): Command {
   return program;
 }
 
+/** `preview create`, without the program's. */
+function nameOf(command: Command): string {
+  const { parent } = command;
+  return (parent?.parent ?? null) === null ? command.name() : `${parent?.name()} ${command.name()}`;
+}
+
 /** Its own and those of the program, which commander would show as one long group. */
 function flagsOf(command: Command): Option[] {
   const own = new Help().visibleOptions(command);
-  const shared = command.parent?.options.filter((option) => !option.hidden && option.long !== "--version") ?? [];
+  const program = command.parent?.parent ?? command.parent;
+  const shared = program?.options.filter((option) => !option.hidden && option.long !== "--version") ?? [];
   return [...own, ...shared];
 }
 
 /** Output and exits are ours. */
 function prepare(command: Command, options: ProgramOptions): void {
-  const path = command.parent === null ? "telepresence" : `telepresence ${command.name()}`;
-  command.configureOutput(options.writeHelp);
+  const path = command.parent === null ? "telepresence" : `telepresence ${nameOf(command)}`;
+  command.configureOutput(options.writeHelp).helpCommand(false);
   command.exitOverride((error) => options.onUsage(path, error));
 }
 
@@ -101,7 +107,7 @@ function prepare(command: Command, options: ProgramOptions): void {
 function action(command: Command, options: ProgramOptions, run: (args: readonly unknown[]) => Run): void {
   command.action((...all: unknown[]) => {
     const args = all.slice(0, -2);
-    options.onAction({ name: command.name(), flags: command.optsWithGlobals(), run: run(args) });
+    options.onAction({ name: nameOf(command), flags: command.optsWithGlobals(), run: run(args) });
   });
 }
 
@@ -229,10 +235,7 @@ function declareWiretap(program: Command, options: ProgramOptions): void {
     .usage("<name> [flags] [-- command [args...]]");
   addInterceptFlags(wiretap);
   addConnectFlags(wiretap);
-  hideFlags(
-    wiretap,
-    meaninglessForWiretaps.map(({ flag }) => flag),
-  );
+  hideFlags(wiretap, [...meaninglessForWiretaps.map(({ flag }) => flag), ...previewFlagNames]);
   action(wiretap, options, ([name, words]) => async (context) => {
     const flags = wiretap.opts<InterceptFlags>();
     refuseExtraWords(words as readonly string[], { portMissing: flags.port === undefined });
@@ -349,11 +352,6 @@ function declareOther(program: Command, options: ProgramOptions): void {
     .helpGroup(groups.other)
     .description("Show help for a command")
     .action((name: string | undefined) => showHelp(program, help, name));
-
-  for (const name of absentCommands) {
-    const absent = program.command(name, { hidden: true }).argument("[words...]").allowUnknownOption();
-    action(absent, options, () => async () => (await import("./commands/absent.ts")).failAbsent(name));
-  }
 }
 
 function declareGenyaml(program: Command, options: ProgramOptions): void {
@@ -378,9 +376,7 @@ function declareGenyaml(program: Command, options: ProgramOptions): void {
 function showHelp(program: Command, help: Command, name: string | undefined): void {
   const shown = name === undefined ? program : program.commands.find((command) => matches(command, name));
   if (shown !== undefined) shown.help();
-  const names = program.commands
-    .filter((command) => !absentCommands.includes(command.name()))
-    .map((command) => command.name());
+  const names = program.commands.map((command) => command.name());
   const nearest = nearestName(name ?? "", names);
   help.error(`unknown command '${name}'${nearest === undefined ? "" : `, did you mean ${nearest}?`}`, { exitCode: 2 });
 }

@@ -96,6 +96,7 @@ function describeCommand(name: string, [file]: readonly string[]): string | unde
 
 /** `error: unknown option '--x'` and, on a line of its own, `(Did you mean --y?)`, as one sentence. */
 function describe(error: CommanderError): string {
+  if (error.code === "commander.help") return "expected one of its commands";
   return error.message
     .replace(/^error: /, "")
     .replace(/\n\(Did you mean (.*?)\?\)$/s, ", did you mean $1?")

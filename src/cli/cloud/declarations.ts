@@ -1,8 +1,9 @@
 // Commands and flags of the cloud server, declared for commander; program.ts has all others.
 import { Option } from "commander";
 import type { Command } from "commander";
-import { addConnectFlags } from "#cli/flag-declarations.ts";
+import { addConnectFlags, addIngressFlags } from "#cli/flag-declarations.ts";
 import type { DashboardFlags } from "#cli/commands/dashboard.ts";
+import type { CreateFlags, ShareFlags } from "#cli/commands/preview.ts";
 import type { LoginFlags } from "#cli/commands/login.ts";
 import { groups } from "#cli/help-groups.ts";
 import type { Run } from "#cli/program.ts";
@@ -67,3 +68,54 @@ export function declareCloud(program: Command, declare: Declare): void {
     return runCloud(context, what as string, words as readonly string[]);
   });
 }
+
+export function declarePreview(program: Command, declare: Declare): void {
+  const preview = program
+    .command("preview")
+    .helpGroup(groups.traffic)
+    .summary("Show an intercept to others by a URL")
+    .description("Show an intercept to others by a URL of the cloud server that you are logged in at.")
+    .usage("create|remove|list|share|public|private [name] [flags]");
+  const create = preview.command("create").argument("<intercept>").usage("<intercept> [flags]");
+  create
+    .description("Make a preview URL for an intercept that is there. Asks how requests come into the cluster.")
+    .option("-b, --banner", "a banner on its pages (default: true)")
+    .addOption(new Option("--no-banner").hideHelp())
+    .option("--public", "open to anybody who has the address, not to people of the team alone");
+  addIngressFlags(create);
+  addConnectFlags(create);
+  declare(create, ([name]) => async (context) => {
+    const { runPreviewCreate } = await import("#cli/commands/preview.ts");
+    return runPreviewCreate(context, name as string, create.opts<CreateFlags>());
+  });
+  const remove = preview.command("remove").argument("<name>").usage("<name> [flags]");
+  remove.description("Remove a preview URL; its intercept stays");
+  declare(remove, ([name]) => async (context) => {
+    const { runPreviewRemove } = await import("#cli/commands/preview.ts");
+    return runPreviewRemove(context, name as string);
+  });
+  const list = preview.command("list").usage("[flags]").description("List the previews of your teams");
+  declare(list, () => async (context) => (await import("#cli/commands/preview.ts")).runPreviewList(context));
+  const share = preview.command("share").argument("<name>").usage("<name> [flags]");
+  share
+    .description("Make a link by which whoever has it gets in without a login")
+    .option("--expires <duration>", "how long it is good for: 30m, 24h (default), 7d")
+    .option("--list", "show the links there are")
+    .option("--revoke [id]", "revoke a link, or all of them");
+  declare(share, ([name]) => async (context) => {
+    const { runPreviewShare } = await import("#cli/commands/preview.ts");
+    return runPreviewShare(context, name as string, share.opts<ShareFlags>());
+  });
+  for (const [word, access, text] of accessCommands) {
+    const command = preview.command(word).argument("<name>").usage("<name> [flags]").description(text);
+    declare(command, ([name]) => async (context) => {
+      const { runPreviewAccess } = await import("#cli/commands/preview.ts");
+      return runPreviewAccess(context, name as string, access);
+    });
+  }
+}
+
+const accessCommands = [
+  ["public", "public", "Open a preview to anybody who has the address"],
+  ["private", "team", "Open a preview to people of the team alone, who log in"],
+] as const;

@@ -1,7 +1,11 @@
 // `intercept NAME --port L[:svcport] [-- cmd]`: connects and installs when needed, starts the intercept, hands over the
 // pod's environment. With a command the intercept belongs to this process: it ends with the child, with this process,
 // and the child ends when the intercept is ended elsewhere.
-import { AppError } from "#base/error.ts";
+import { AppError, toAppError } from "#base/error.ts";
+import { canAsk } from "#cli/cloud/ingress-questions.ts";
+import { choosePreview, type PreviewChoice } from "#cli/cloud/preview-choice.ts";
+import { makePreview, settleIngress } from "#cli/cloud/preview-making.ts";
+import { isLoggedIn, requireLogin } from "#cli/cloud/required-login.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
@@ -37,6 +41,7 @@ import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";
 import { olderWarnings } from "#cli/texts/older-connections.ts";
 import { describeUnread } from "#cli/texts/unread-connections.ts";
+import type { PreviewIngress } from "#wire/cloud-api.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 
 /** chosen: a first intercept rolls the workload out. */
@@ -44,6 +49,10 @@ const interceptLimitMs = 300_000;
 
 /** protocol: shells give 126 and more for commands that could not be run, or that a signal ended. */
 const notAFailureOfItsOwn = 126;
+
+/** What a person did not ask for by a flag. */
+const personalText =
+  "Only requests with that header come here, which a preview adds, because you are logged in; --http-header all takes all";
 
 interface Established extends Belongings {
   readonly info: InterceptInfo;
@@ -59,29 +68,70 @@ export async function runIntercept(
   const { name } = target;
   const flags = applyTarget(target, given);
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
-  const filter = await readFilter(name, flags);
+  const preview = await planPreview(context, flags);
+  const filter = await readFilter(name, preview.personal ? { ...flags, httpHeader: ["auto"] } : flags);
   const [file, ...args] = command;
   if (file !== undefined) await requireCommand(file, context.environment);
   using connected = await connectIfNeeded(context);
+  const ingress = preview.url
+    ? await settleIngress(context, connected, targetOf(name, flags, context), flags)
+    : undefined;
   const wish = { name, flags, filter, owned: command.length > 0 };
-  const established = await establish(context, connected, wish).catch(async (error: unknown) => {
+  const begun = await establish(context, connected, wish).catch(async (error: unknown) => {
     const sought = { name: flags.workload ?? flags.deployment ?? name, namespace: context.flags.namespace };
     throw await suggestWorkload(connected.daemon.client, error, sought);
   });
+  let established = begun;
   try {
-    checkContainer(established, flags, command);
-    const { environment, info } = established;
+    checkContainer(begun, flags, command);
+    if (ingress !== undefined) established = await withPreview(context, connected, begun, { ingress, flags });
+    const { environment, info } = begun;
     await writeEnvironmentFiles(context, { environment, workload: info.spec.workload }, flags);
   } catch (error) {
-    await leaveOwned(context, connected.daemon.client, ownedOf(established.info));
+    await leaveOwned(context, connected.daemon.client, ownedOf(begun.info));
     throw error;
   }
   report(context, established, flags, file !== undefined);
+  if (preview.byLogin && preview.personal) context.output.line(personalText);
   if (file === undefined) return 0;
   const taken = await findTakenPorts(established.info.spec.ports);
   const code = await runWithChild(context, connected, established, [file, ...args]);
   if (code > 0 && code < notAFailureOfItsOwn) warnOfTaken(context, taken);
   return code;
+}
+
+/** Logs in where the preview was asked for and nobody is. */
+async function planPreview(context: CommandContext, flags: InterceptFlags): Promise<PreviewChoice> {
+  if (flags.previewUrl === true) await requireLogin(context);
+  return choosePreview(flags, { loggedIn: await isLoggedIn(context), canAsk: canAsk(context) });
+}
+
+function targetOf(name: string, flags: InterceptFlags, { flags: { namespace } }: CommandContext) {
+  const { service, workload = flags.deployment, kind, container, port = [] } = flags;
+  return { name, service, workload, kind, namespace, container, ports: [...port] };
+}
+
+/** The intercept stands, whatever becomes of its preview. */
+async function withPreview(
+  context: CommandContext,
+  connected: Connected,
+  established: Established,
+  { ingress, flags }: { readonly ingress: PreviewIngress; readonly flags: InterceptFlags },
+): Promise<Established> {
+  const { name, workload } = established.info.spec;
+  try {
+    const order = { intercept: name, namespace: workload.namespace, ingress };
+    const { id, url } = await makePreview(context, connected, order, flags);
+    const l5host = ingress.l5host === undefined ? {} : { l5host: ingress.l5host };
+    return { ...established, info: { ...established.info, preview: { id, url, ...l5host } } };
+  } catch (error) {
+    const { code, message } = toAppError(error);
+    if (code === "cancelled") throw error;
+    context.output.warn(
+      `${name} has no preview URL: ${message}; the intercept stands, and \`telepresence preview create ${name}\` tries again`,
+    );
+    return established;
+  }
 }
 
 interface Wish {
@@ -110,6 +160,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       filter: wish.filter,
       allowOverlap: flags.allowOverlap,
       tls: readTls(flags),
+      inspect: flags.inspect,
       ownedByConnection: owned,
       ...readPodWants(flags, context.environment.cwd, owned),
       service: flags.service,

@@ -9,6 +9,7 @@ import { CloudClient } from "#login/cloud-client.ts";
 import { readLogin, readSecret, saveLogin, toSecret } from "#login/credentials.ts";
 import type { CloudLogin, CloudSecret } from "#login/credentials.ts";
 import { lockLogin } from "#login/current-login.ts";
+import { tellDaemon } from "#cli/cloud/login-use.ts";
 import { logInByDeviceCode } from "#cli/cloud/device-login.ts";
 import type { CloudPlaces } from "#cli/machine.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
@@ -45,6 +46,7 @@ export async function logIn(context: CommandContext, flags: LoginFlags): Promise
   const secret = await obtain(context, client, { flags, places });
   const me = await client.me("key" in secret ? secret.key : secret.accessToken);
   const kept = await replaceLogin(context, places, { login: { url, name: me.name, email: me.email }, secret });
+  await tellDaemon(context);
   output.line("Login successful.");
   output.line(`Logged in as ${me.name} at ${url}`);
   return { url, me, kept };

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { AppError, formatError, isAppError, toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
+import { tellDaemon } from "#cli/cloud/login-use.ts";
 import { CloudClient } from "#login/cloud-client.ts";
 import { forgetLogin, readLogin, readSecret } from "#login/credentials.ts";
 import { lockLogin } from "#login/current-login.ts";
@@ -31,6 +32,7 @@ export async function runLogout(context: CommandContext): Promise<number> {
       );
     }
   }
+  await tellDaemon(context);
   output.line("Logged out");
   output.data({ url: login.url, name: login.name, revoked });
   return 0;

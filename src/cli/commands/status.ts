@@ -14,11 +14,12 @@ export async function runStatus(context: CommandContext): Promise<number> {
   const statuses = await askAll(context);
   const login = await readLogin(await machine.openCloudPlaces()).catch(() => undefined); // `login` says why
   const several = statuses.length > 1;
+  const reached = statuses.find(({ status }) => status?.cloud !== undefined)?.status?.cloud;
   output.lines([
     ...statuses.flatMap(({ name, status }) => [...(several ? [`Connection ${name}`] : []), ...formatStatus(status)]),
-    ...formatLogin(login),
+    ...formatLogin(login, reached),
   ]);
-  const cloud = loginToJson(login);
+  const cloud = loginToJson(login, reached);
   const [only] = statuses;
   const all = statuses.map(({ name, status }) => ({ name, ...statusToJson(status) }));
   output.data(several ? { connections: all, cloud } : { ...statusToJson(only?.status), cloud }, { bare: true });

@@ -2,6 +2,7 @@
 // so neither helper nor manager is started for it, and a daemon that was started for it ends with it.
 import { AppError } from "#base/error.ts";
 import { isAgreed } from "#cli/agreement.ts";
+import { forgetAnswers } from "#cli/cloud/ingress-answers.ts";
 import { readConfig } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { OpenedDaemon } from "#cli/daemon-socket.ts";
@@ -51,6 +52,7 @@ export async function runUninstall(
     if (daemon.started) await quitDaemon(context, daemon).catch(() => undefined); // the first error counts
     throw error;
   }
+  if (mode === "everything") await forgetAnswers((await context.machine.openCloudPlaces()).answers);
   if (mode === "everything" || daemon.started) await quitDaemon(context, daemon);
   return 0;
 }

@@ -6,6 +6,7 @@ import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
 import { podPortPairs } from "./pod-ports.ts";
+import { previewPairs } from "./preview.ts";
 import { isReplacement } from "./replacement.ts";
 import { describeUnread } from "./unread-connections.ts";
 import { copyPairs, isWiretap } from "./wiretap.ts";
@@ -32,6 +33,7 @@ export function formatIntercept(info: InterceptInfo, detail: InterceptDetail): r
   if (detail.foreign) pairs.push({ key: "Client", value: info.client });
   if (detail.debug) pairs.push(...debugPairs(info));
   pairs.push(...portPairs(info), ...filterPairs(info));
+  pairs.push(...previewPairs(info));
   if (info.mountPoint !== undefined) pairs.push({ key: "Volume Mount Point", value: info.mountPoint });
   pairs.push(...podPortPairs(info.toPod), ...agentPairs(info));
   if (info.state !== "error" && info.message !== "") pairs.push({ key: "Message", value: info.message });

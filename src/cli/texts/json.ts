@@ -8,6 +8,7 @@ import { isReplacement } from "./replacement.ts";
 import { isWiretap } from "./wiretap.ts";
 import { ingestToJson } from "./ingest.ts";
 import { podPortsToJson } from "./pod-ports.ts";
+import { previewToJson } from "./preview.ts";
 import { proxyToJson } from "./proxy.ts";
 
 const allConnections = "all TCP connections";
@@ -60,6 +61,7 @@ export function interceptToJson(info: InterceptInfo): Readonly<Record<string, un
     unread_connections: info.unreadConnections,
     client_mount_point: info.mountPoint,
     to_pod: podPortsToJson(info.toPod),
+    ...previewToJson(info),
     modified_at: new Date(info.createdAtMs).toISOString(),
   };
 }
@@ -173,5 +175,6 @@ export function interceptDetailToJson(
     replace: isReplacement(info) ? true : undefined,
     replaced_pods: info.replacedPods,
     pod_ip: info.pods[0]?.ip,
+    ...previewToJson(info),
   };
 }

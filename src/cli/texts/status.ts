@@ -12,6 +12,7 @@ import type { KeyValue } from "./key-values.ts";
 import { formatKeyValues } from "./key-values.ts";
 import { countOlder } from "./older-connections.ts";
 import { describePodPorts, podPortsToJson } from "./pod-ports.ts";
+import { previewPairs, previewToJson } from "./preview.ts";
 import { proxyToJson } from "./proxy.ts";
 import { describeUnread } from "./unread-connections.ts";
 import { formatCopies, isWiretap } from "./wiretap.ts";
@@ -95,7 +96,8 @@ function parted({ intercepts: all }: DaemonStatus): Readonly<Record<"intercepts"
 
 function interceptLines(info: InterceptInfo): readonly string[] {
   const below = [...describeCallerPath(info), ...describeUnread(info)];
-  return [formatInterceptLine(info), ...below.map((text) => `  ${text}`)];
+  const preview = previewPairs(info).flatMap(({ key, value, below: more = [] }) => [`${key}: ${value}`, ...more]);
+  return [formatInterceptLine(info), ...[...preview, ...below].map((text) => `  ${text}`)];
 }
 
 const count = (times: number): string => (times === 1 ? "once" : `${times} times`);
@@ -298,6 +300,7 @@ function statusEntry(info: InterceptInfo): Readonly<Record<string, unknown>> {
     filter: info.spec.filter,
     to_pod: podPortsToJson(info.toPod),
     copies: info.copies,
+    ...previewToJson(info),
   };
 }
 

@@ -273,12 +273,4 @@ describe("usage", () => {
     expect(await runChild(argv, { env: home.env })).toEqual({ code: 2, stdout: "", stderr });
     expect(daemon.methods()).toEqual([]);
   });
-
-  test.each(["preview"])("%s is told to be missing", async (name) => {
-    expect(await runChild([name, "create", "--banner"], { env: home.env })).toEqual({
-      code: 1,
-      stdout: "",
-      stderr: `telepresence: error: ${name} is not available in this version\n`,
-    });
-  });
 });

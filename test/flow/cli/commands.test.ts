@@ -802,10 +802,6 @@ describe("intercept", () => {
 
   test("says clearly what other versions have and this one has not", async () => {
     await lab.start();
-    expect(await run("intercept", "hello", "--preview-url")).toMatchObject({
-      code: 1,
-      stderr: expect.stringMatching(/^telepresence: error: --preview-url is not available in this version; /) as string,
-    });
     expect(await run("intercept", "hello", "--mechanism=magic")).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/^telepresence intercept: --mechanism is "magic", expected tcp, or/) as string,
