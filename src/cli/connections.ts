@@ -9,10 +9,9 @@ import { namesPlace } from "./flags.ts";
 import type { Machine } from "./machine.ts";
 
 /** About all of them, or about none: they choose by themselves. */
-const aboutAll: readonly string[] = [
-  ...["status", "version", "quit", "login", "logout", "cloud", "helper", "help"],
-  ...["preview list", "preview share", "preview public", "preview private"],
-];
+const aboutAll: readonly string[] = ["status", "version", "quit", "login", "logout", "cloud", "helper", "help"];
+/** Between the command and a cloud server. */
+const aboutNone: readonly string[] = ["list", "share", "public", "private"].map((word) => `preview ${word}`);
 
 /** The machine, seen by the connection that the command's flags mean. */
 export async function chooseConnection(
@@ -25,7 +24,7 @@ export async function chooseConnection(
   if (name !== undefined) return byName(machine, name);
   if (use !== undefined) return pick(await runningConnections(machine), readExpression(use));
   // Whoever says a place and no name means the connection without one, and so does `connect`.
-  if (aboutAll.includes(command) || command === "connect" || namesPlace(flags)) return machine;
+  if ([...aboutAll, ...aboutNone].includes(command) || command === "connect" || namesPlace(flags)) return machine;
   return theOne(machine);
 }
 

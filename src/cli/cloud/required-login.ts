@@ -18,6 +18,6 @@ export async function requireLogin(context: CommandContext): Promise<void> {
       hint: "log in first: telepresence login",
     });
   }
-  const { runLogin } = await import("#cli/commands/login.ts");
-  await runLogin(context, {});
+  const { logIn } = await import("#cli/commands/login.ts");
+  await logIn(context, {});
 }

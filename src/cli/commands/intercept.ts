@@ -160,7 +160,7 @@ async function establish(context: CommandContext, connected: Connected, wish: Wi
       filter: wish.filter,
       allowOverlap: flags.allowOverlap,
       tls: readTls(flags),
-      inspect: flags.inspect,
+      inspect: flags.inspect === false ? false : undefined,
       ownedByConnection: owned,
       ...readPodWants(flags, context.environment.cwd, owned),
       service: flags.service,
