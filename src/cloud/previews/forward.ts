@@ -2,7 +2,8 @@
 // speed. A visitor who goes takes the request with him; an ingress that breaks off breaks the answer off.
 import { request as sendRequest } from "node:http";
 import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
-import type { Http2ServerRequest } from "node:http2";
+import { constants } from "node:http2";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Duplex } from "node:stream";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { answerHeaders, takesBanner } from "./answer-headers.ts";
@@ -52,7 +53,7 @@ export function forward(request: IncomingMessage, response: ServerResponse, pass
   outgoing.once("error", (error) => {
     response.off("close", onGone);
     if (response.destroyed || response.closed) return;
-    if (response.headersSent) response.destroy();
+    if (response.headersSent) breakOff(response);
     else if (mayRepeat(request, outgoing, hasBody) && attempt < maxAttempts)
       forward(request, response, passage, attempt + 1);
     else onFailure(error);
@@ -64,7 +65,7 @@ export function forward(request: IncomingMessage, response: ServerResponse, pass
       passAnswer(answer, request, response, { ...passage, banner });
     } catch (error) {
       outgoing.destroy();
-      if (response.headersSent) response.destroy();
+      if (response.headersSent) breakOff(response);
       else onFailure(error as Error);
     }
   });
@@ -108,11 +109,18 @@ function passAnswer(
     if (answer.rawTrailers.length > 0) response.addTrailers(answer.trailers as Record<string, string>);
     if (banner !== undefined) response.end(banner);
   });
-  answer.once("error", () => response.destroy());
+  answer.once("error", () => breakOff(response));
   answer.once("close", () => {
-    if (!answer.complete) response.destroy();
+    if (!answer.complete) breakOff(response);
   });
   answer.pipe(response, { end: banner === undefined });
+}
+
+/** So that nobody takes what there is of the answer for all of it. */
+function breakOff(response: ServerResponse): void {
+  const { stream } = response as unknown as Partial<Http2ServerResponse>;
+  if (stream === undefined) response.destroy();
+  else stream.close(constants.NGHTTP2_INTERNAL_ERROR);
 }
 
 /** A WebSocket: the two connections are one from the ingress's 101 on. */

@@ -94,7 +94,8 @@ export class IngressConnections extends Agent {
       return secure;
     } catch (cause) {
       socket.destroy();
-      throw new AppError("refused", `TLS with the ingress failed: ${(cause as Error).message}`, { cause });
+      const [why] = (cause as Error).message.split(";"); // behind it Node says how Node is run
+      throw new AppError("refused", `TLS with the ingress failed: ${why}`, { cause });
     }
   }
 }

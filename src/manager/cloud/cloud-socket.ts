@@ -62,7 +62,8 @@ async function secured(socket: Duplex, { hostname, host }: URL, more: readonly s
     await once(secure, "secureConnect");
     return secure;
   } catch (cause) {
-    throw new AppError("unreachable", `no safe connection to ${host}: ${(cause as Error).message}`, { cause });
+    const [why] = (cause as Error).message.split(";"); // behind it Node says how Node is run
+    throw new AppError("unreachable", `no safe connection to ${host}: ${why}`, { cause });
   }
 }
 

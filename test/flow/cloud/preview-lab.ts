@@ -1,9 +1,10 @@
 // A cloud server on loopback, a manager, and a laptop that is logged in: all that a preview needs but a cluster. The
 // manager reaches the server through the laptop, as with a server to try out.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { request } from "node:http";
 import type { IncomingMessage } from "node:http";
+import { request as requestSecurely } from "node:https";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { tmpdir } from "node:os";
@@ -20,6 +21,7 @@ import type { Database } from "#cloud/storage/database.ts";
 import { openDatabase } from "#cloud/storage/open.ts";
 import type { Manager } from "#manager/manager.ts";
 import { TestLaptop, anything, never, testManager, workload } from "#test/flow/manager/harness.ts";
+import { createIdentity } from "#tunnel/identity.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 import { clusterList, previewView, registerClusterAnswer } from "#wire/cloud-api.ts";
@@ -32,6 +34,11 @@ export interface LoggedIn {
   readonly personId: string;
   readonly token: string;
   readonly refreshToken: string;
+}
+
+interface ApiAnswer {
+  readonly status: number;
+  readonly json: () => Promise<unknown>;
 }
 
 interface Visit {
@@ -57,6 +64,8 @@ export class PreviewLab implements AsyncDisposable {
   readonly manager: Manager;
   readonly database: Database;
   readonly url: string;
+  /** Of the server, when it speaks TLS. */
+  readonly certificate: string | undefined;
   readonly #stack: AsyncDisposableStack;
   #previews = 0;
 
@@ -64,21 +73,30 @@ export class PreviewLab implements AsyncDisposable {
     readonly cloud: Cloud;
     readonly manager: Manager;
     readonly database: Database;
+    readonly certificate: string | undefined;
     readonly stack: AsyncDisposableStack;
   }) {
     this.cloud = parts.cloud;
     this.manager = parts.manager;
     this.database = parts.database;
-    this.url = `http://localhost:${parts.cloud.port}`;
+    this.certificate = parts.certificate;
+    this.url = `http${parts.certificate === undefined ? "" : "s"}://localhost:${parts.cloud.port}`;
     this.#stack = parts.stack;
   }
 
-  static async open(): Promise<PreviewLab> {
+  /** With `tls` the server has a certificate of its own, and speaks HTTP/2. */
+  static async open({ tls = false } = {}): Promise<PreviewLab> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), "telepresence-previews-"));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
     const path = join(folder, "cloud.sqlite");
     const words = ["serve", "--listen", "127.0.0.1:0", "--database", `sqlite:${path}`];
+    const { certificatePem, privateKeyPem } = createIdentity("localhost");
+    if (tls) {
+      writeFileSync(join(folder, "cert.pem"), certificatePem);
+      writeFileSync(join(folder, "key.pem"), privateKeyPem);
+      words.push("--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem"));
+    }
     const config = parseCloudConfig(words, () => undefined, {});
     const cloud = stack.use(await startCloud({ config, clock: systemClock, log: silentLogger }));
     const database = stack.use(await openDatabase({ kind: "sqlite", path }, { clock: systemClock, log: silentLogger }));
@@ -88,7 +106,8 @@ export class PreviewLab implements AsyncDisposable {
         lookup: (host) => Promise.resolve(host === "nowhere.shop" ? [] : ["127.0.0.1"]),
       }),
     );
-    return new PreviewLab({ cloud, manager, database, stack: stack.move() });
+    const certificate = tls ? certificatePem : undefined;
+    return new PreviewLab({ cloud, manager, database, certificate, stack: stack.move() });
   }
 
   async person(name: string, team = "ours", admin = false): Promise<LoggedIn> {
@@ -110,12 +129,29 @@ export class PreviewLab implements AsyncDisposable {
     return laptop;
   }
 
-  api(who: LoggedIn, method: string, path: string, body?: unknown): Promise<Response> {
-    return fetch(`${this.url}${path}`, {
+  async api(who: LoggedIn, method: string, path: string, body?: unknown): Promise<ApiAnswer> {
+    const content = body === undefined ? "" : JSON.stringify(body);
+    const { status, body: answered } = await this.#ask(path, {
+      host: `localhost:${this.cloud.port}`,
       method,
-      headers: { authorization: `Bearer ${who.token}`, "content-type": "application/json" },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      headers: {
+        authorization: `Bearer ${who.token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json", "content-length": String(content.length) }),
+      },
+      body: content,
     });
+    return { status, json: () => Promise.resolve(JSON.parse(answered) as unknown) };
+  }
+
+  async #ask(path: string, { host, method, headers, body }: Visit & { readonly host: string }): Promise<Visited> {
+    const options = { host: "127.0.0.1", port: this.cloud.port, path, method, agent: false } as const;
+    const sent =
+      this.certificate === undefined
+        ? request({ ...options, headers: { host, ...headers } })
+        : requestSecurely({ ...options, headers: { host, ...headers }, rejectUnauthorized: false });
+    sent.end(body);
+    const [answer] = (await once(sent, "response")) as [IncomingMessage];
+    return { status: answer.statusCode ?? 0, headers: answer.headers, body: await text(answer) };
   }
 
   async register(who: LoggedIn): Promise<RegisterClusterAnswer> {
@@ -133,7 +169,8 @@ export class PreviewLab implements AsyncDisposable {
       states.push(state);
       if (state !== "connecting") resolve();
     });
-    const wish = { url: this.url, clusterId, team: team.id, token };
+    const ca = this.certificate === undefined ? {} : { caCertificates: [this.certificate] };
+    const wish = { url: this.url, clusterId, team: team.id, token, ...ca };
     const { state } = await laptop.rpc.call("cloud.join", wish, never);
     if (state === "connecting") await promise;
     return registered;
@@ -180,39 +217,38 @@ export class PreviewLab implements AsyncDisposable {
   async visit(
     { host }: Pick<PreviewView, "host">,
     path = "/",
-    { method = "GET", headers = {}, body }: Visit = {},
+    { method = "GET", headers = {}, body = "" }: Visit = {},
   ): Promise<Visited> {
-    const sent = request({
-      host: "127.0.0.1",
-      port: this.cloud.port,
-      path,
-      method,
-      headers: { host: `${host}:${this.cloud.port}`, accept: "text/html", ...headers },
-      agent: false,
-    });
-    sent.end(body);
-    const [answer] = (await once(sent, "response")) as [IncomingMessage];
-    return { status: answer.statusCode ?? 0, headers: answer.headers, body: await text(answer) };
+    const named = `${host}:${this.cloud.port}`;
+    return this.#ask(path, { host: named, method, headers: { accept: "text/html", ...headers }, body });
   }
 
   /** A browser that is logged in as this person. */
   async session(who: LoggedIn): Promise<string> {
-    return `telepresence-session=${await openBrowserSession(this.database, who.personId, systemClock.wallMs())}`;
+    const prefix = this.certificate === undefined ? "" : "__Host-";
+    return `${prefix}telepresence-session=${await openBrowserSession(this.database, who.personId, systemClock.wallMs())}`;
   }
 
   /** From the preview's host to the login and back, as a browser goes; the cookie of the visit. */
   async enter(preview: Pick<PreviewView, "host">, session: string, path = "/"): Promise<string> {
     const away = await this.visit(preview, path);
-    const entering = cookieOf(away, "telepresence-entering");
+    const prefix = this.certificate === undefined ? "" : "__Host-";
+    const entering = cookieOf(away, `${prefix}telepresence-entering`);
     const back = await this.visitBack(away, session);
     const inside = await this.visit(preview, back, { headers: { cookie: entering } });
-    return cookieOf(inside, "telepresence-preview");
+    return cookieOf(inside, `${prefix}telepresence-preview`);
+  }
+
+  /** A page of the main host. */
+  ask(address: string, session: string): Promise<Visited> {
+    const { host, pathname, search } = new URL(address);
+    return this.#ask(pathname + search, { host, headers: { cookie: session, accept: "text/html" } });
   }
 
   /** The path with the code, from the page at the main host. */
   async visitBack(away: Visited, session: string): Promise<string> {
-    const page = await fetch(away.headers.location ?? "", { headers: { cookie: session, accept: "text/html" } });
-    const target = /url=(.*)$/.exec(page.headers.get("refresh") ?? "")?.[1];
+    const page = await this.ask(away.headers.location ?? "", session);
+    const target = /url=(.*)$/.exec(String(page.headers["refresh"]))?.[1];
     if (target === undefined) throw new Error(`no way back: ${page.status}`);
     const { pathname, search } = new URL(target);
     return pathname + search;

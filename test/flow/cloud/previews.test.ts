@@ -121,13 +121,8 @@ test("a code is good once, in one browser, for one preview, and the way back lea
 
 test("another team's people are told that it is not theirs", async () => {
   const away = await lab.visit(preview);
-  const page = await fetch(away.headers.location ?? "", {
-    headers: { cookie: await lab.session(eve), accept: "text/html" },
-  });
-  expect([page.status, await page.text()]).toEqual([
-    403,
-    expect.stringContaining("this preview is another team&#39;s"),
-  ]);
+  const page = await lab.ask(away.headers.location ?? "", await lab.session(eve));
+  expect([page.status, page.body]).toEqual([403, expect.stringContaining("this preview is another team&#39;s")]);
 });
 
 test("a share link lets in until it is revoked, and leaves the address", async () => {
