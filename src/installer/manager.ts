@@ -260,7 +260,7 @@ function isBeingRemoved(error: unknown): boolean {
   return (Array.isArray(causes) && causes.includes("NamespaceTerminating")) || /being terminated/.test(error.message);
 }
 
-async function createNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<void> {
+export async function createNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<void> {
   const namespace: Namespace & { readonly apiVersion: string; readonly kind: string } = {
     apiVersion: "v1",
     kind: "Namespace",
@@ -399,7 +399,8 @@ const ownedKinds: readonly (readonly [group: string, plural: string])[] = [
   ["batch", "cronjobs"],
 ];
 
-async function removeNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<string | undefined> {
+/** One that we made, when nobody else uses it; otherwise says why it was left. */
+export async function removeNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<string | undefined> {
   const namespace = await unlessForbidden(kube.find(namespaces, { name }, signal));
   if (namespace?.metadata.labels?.[createdNamespaceLabel] !== "true") return undefined;
   if (namespace.metadata.deletionTimestamp !== undefined) return undefined;

@@ -135,6 +135,17 @@ export class Kube {
   }
 
   /**
+   * Server-side apply: made, or brought to these fields, which are `manager`'s from then on. `conflict` when one of them
+   * is another's.
+   */
+  async apply<T extends KubeObject>(kind: Resource<T>, object: T, manager: string, signal: AbortSignal): Promise<T> {
+    const { namespace, name } = object.metadata;
+    const path = `${resourcePath(kind, namespace, name)}?${new URLSearchParams({ fieldManager: manager })}`;
+    const body = jsonBody("application/apply-patch+yaml", object); // JSON is YAML
+    return await this.#json<T>({ method: "PATCH", path, body }, actionOn("patch", kind, { namespace, name }), signal);
+  }
+
+  /**
    * Strategic merge patch of a part with an address of its own, such as a pod's ephemeral containers: lists are merged
    * by their items' names on the server, so that it needs no precondition.
    */

@@ -391,6 +391,7 @@ export const serviceCidrs = resource<ServiceCidr>("networking.k8s.io", "servicec
 export const configMaps = resource<ConfigMap>("", "configmaps", "ConfigMap");
 export const secrets = resource<Secret>("", "secrets", "Secret");
 export const ingresses = resource<Ingress>("networking.k8s.io", "ingresses", "Ingress");
+export const persistentVolumeClaims = resource<KubeObject>("", "persistentvolumeclaims", "PersistentVolumeClaim");
 export const events = resource<KubeEvent>("", "events", "Event");
 
 export const podMetrics: Resource<PodMetrics> = {

@@ -17,6 +17,7 @@ import {
 } from "./manager-api.ts";
 import { podPortSchema } from "./pod-port.ts";
 import { cloudStatusSchema, previewControlApi } from "./preview.ts";
+import { cloudInstallation } from "./cloud-install.ts";
 import { method } from "./rpc.ts";
 import { whyAnswerSchema, whyParamsSchema } from "./why.ts";
 
@@ -403,6 +404,15 @@ export const controlApi = {
       byHand: warnings,
       warnings,
     }),
+  ),
+  /** Brings the cloud server into the cluster, or only says as what objects. Needs no connection. */
+  cloudInstall: method(
+    z.object({ target: connectOptionsSchema, installation: cloudInstallation, onlyPrint: z.boolean() }),
+    z.object({ objects: z.array(z.unknown()), done: z.array(z.string()) }),
+  ),
+  cloudUninstall: method(
+    z.object({ target: connectOptionsSchema, namespace: name, deleteData: z.boolean() }),
+    z.object({ removed: z.array(z.string()), warnings }),
   ),
   /** Needs no connection: works with the user's credentials alone. */
   uninstall: method(

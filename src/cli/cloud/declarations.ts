@@ -2,6 +2,7 @@
 import { Option } from "commander";
 import type { Command } from "commander";
 import { addConnectFlags, addIngressFlags } from "#cli/flag-declarations.ts";
+import type { CloudInstallFlags, CloudUninstallFlags } from "#cli/commands/cloud-install.ts";
 import type { DashboardFlags } from "#cli/commands/dashboard.ts";
 import type { CreateFlags, ShareFlags } from "#cli/commands/preview.ts";
 import type { LoginFlags } from "#cli/commands/login.ts";
@@ -56,13 +57,14 @@ export function declareDashboard(program: Command, declare: Declare): void {
 export function declareCloud(program: Command, declare: Declare): void {
   const cloud = program
     .command("cloud")
-    .argument("<what>", "serve; see 'telepresence cloud serve --help'")
+    .argument("<what>", "serve, install or uninstall; see 'telepresence cloud serve --help'")
     .argument("[flags...]", "the server's own flags")
     .allowUnknownOption()
     .helpGroup(groups.other)
     .summary("Run the server behind login, previews and the dashboard")
     .description("Run the server behind login, previews and the dashboard, for a team, on one port.")
-    .usage("serve [flags]");
+    .usage("serve|install|uninstall [flags]");
+  declareCloudInstall(cloud, declare);
   declare(cloud, ([what, words]) => async (context) => {
     const { runCloud } = await import("#cli/commands/cloud.ts");
     return runCloud(context, what as string, words as readonly string[]);
@@ -119,3 +121,51 @@ const accessCommands = [
   ["public", "public", "Open a preview to anybody who has the address"],
   ["private", "team", "Open a preview to people of the team alone, who log in"],
 ] as const;
+
+function declareCloudInstall(cloud: Command, declare: Declare): void {
+  const namespace = "namespace of the server (default: telepresence-cloud)";
+  const install = cloud
+    .command("install")
+    .description(
+      "Put the cloud server into a cluster: Deployment, Service, Ingress, Secret, volume. Again to change it.",
+    )
+    .usage("--url <https://name> [flags]")
+    .option("--url <url>", "what people will type to come there")
+    .option("--preview-domain <domain>", "previews are *.DOMAIN, which leads to the same Ingress")
+    .option("--cloud-namespace <namespace>", namespace)
+    .option("--print", "print the manifests and change nothing")
+    .option("--ingress-class <name>", "class of the Ingress (default: the cluster's)")
+    .option("--tls-secret <name>", "Secret with the certificate for the URL's name")
+    .option("--preview-tls-secret <name>", "Secret with the certificate for *.DOMAIN")
+    .option("--no-ingress", "make none; something of yours leads to service telepresence-cloud")
+    .option("--trusted-proxies <ranges>", "addresses whose X-Forwarded-For counts (default: private ranges)")
+    .option("--storage-size <size>", "of the volume for SQLite (default: 1Gi)")
+    .option("--storage-class <name>", "of that volume (default: the cluster's)")
+    .option("--no-storage", "no volume: everything is forgotten when the pod ends")
+    .option("--database-url-file <file>", "file with postgres://USER:PASSWORD@HOST/NAME instead of SQLite")
+    .option("--oidc-issuer <url>", "OpenID Connect provider by which people log in (default: built-in accounts)")
+    .option("--oidc-client-id <id>", "the server's name at the provider")
+    .option("--oidc-client-secret-file <file>", "file with its secret there")
+    .option("--oidc-groups-claim <name>", "claim that lists a person's groups (default: groups)")
+    .option("--oidc-admin-group <name>", "group whose members are administrators")
+    .option("--metrics-token-file <file>", "file with the token by which Prometheus reads /metrics")
+    .option("--secret <name>", "a Secret of yours instead of one made of these files")
+    .option("--secret-keys <keys>", "what it has of database, oidc-client-secret, metrics-token (default: database)")
+    .option("--image <reference>", "image of the server")
+    .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
+  declare(install, () => async (context) => {
+    const { runCloudInstall } = await import("#cli/commands/cloud-install.ts");
+    return runCloudInstall(context, install.opts<CloudInstallFlags>());
+  });
+  const uninstall = cloud
+    .command("uninstall")
+    .description("Take the cloud server out of a cluster again; what people have stored stays unless told otherwise.")
+    .usage("[flags]")
+    .option("--cloud-namespace <namespace>", namespace)
+    .option("--delete-data", "the volume with the SQLite file, too")
+    .option("-y, --yes", "do not ask");
+  declare(uninstall, () => async (context) => {
+    const { runCloudUninstall } = await import("#cli/commands/cloud-install.ts");
+    return runCloudUninstall(context, uninstall.opts<CloudUninstallFlags>());
+  });
+}

@@ -6,7 +6,8 @@ import { exitCodeOf } from "#cli/foreground.ts";
 
 export async function runCloud(context: CommandContext, what: string, words: readonly string[]): Promise<number> {
   const { environment, interrupts, machine, output } = context;
-  if (what !== "serve") throw new AppError("usage", `unknown command 'cloud ${what}', expected serve`);
+  if (what !== "serve")
+    throw new AppError("usage", `unknown command 'cloud ${what}', expected serve, install or uninstall`);
   output.clearProgress();
   const [file = "", ...first] = machine.cloudCommand;
   const child = await machine.startForeground({ command: [file, ...first, "serve", ...words], env: environment.all });

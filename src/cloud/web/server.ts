@@ -7,6 +7,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createSecureServer } from "node:http2";
 import type { Http2SecureServer, Http2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
+import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { AppError } from "#base/error.ts";
@@ -41,6 +42,11 @@ const limits = {
   requestTimeout: 0,
   keepAliveTimeout: keepAliveMs,
 } as const;
+
+/** False where the kernel was told to have none: "::", which is every address, is none there. */
+function hasIpv6(): boolean {
+  return Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ family }) => family === "IPv6"));
+}
 
 function secureOptions({ cert, key }: TlsFiles): Parameters<typeof createSecureServer>[0] {
   try {
@@ -111,7 +117,8 @@ export class CloudServer implements AsyncDisposable {
 
   static async listen(config: CloudConfig): Promise<CloudServer> {
     const server = config.tls === undefined ? createServer(limits) : createSecureServer(secureOptions(config.tls));
-    server.listen(config.listen.port, config.listen.host);
+    const { port, host } = config.listen;
+    server.listen(port, host === "::" && !hasIpv6() ? "0.0.0.0" : host);
     await listening(server, config);
     return new CloudServer(server);
   }

@@ -2,6 +2,7 @@
 import type { Clock } from "#base/clock.ts";
 import { toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import { installCloud, uninstallCloud } from "#daemon/cloud-install.ts";
 import { genyaml } from "#daemon/genyaml.ts";
 import type { PrivateNetworks } from "#daemon/private-networks/door.ts";
 import type { Supervisor } from "#daemon/supervisor.ts";
@@ -71,6 +72,8 @@ export function createHandlers(
       inspect: ({ hide }) => supervisor.require().openInspector(hide),
       quit: () => supervisor.quit(),
       genyaml: (params) => genyaml(params, supervisor.session, caller, clock),
+      cloudInstall: (params) => installCloud(params, caller, clock),
+      cloudUninstall: (params) => uninstallCloud(params, caller, clock),
       uninstall: (params) => supervisor.uninstall(params, caller),
     };
   };

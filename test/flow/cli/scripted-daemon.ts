@@ -14,6 +14,7 @@ import { openRpc } from "#tunnel/rpc.ts";
 import type { DaemonStatus, ListedWorkload } from "#wire/control-api.ts";
 import { controlApi, controlCallerNotifications, controlNotifications } from "#wire/control-api.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
+import { buildCloud } from "#installer/cloud-manifest.ts";
 import type { InterceptInfo } from "#wire/manager-api.ts";
 
 type Api = typeof controlApi;
@@ -249,6 +250,11 @@ export class ScriptedDaemon implements AsyncDisposable {
       },
       why: () => ({ workloads: [], warnings: [] }),
       revoke: ({ name }) => ({ info: interceptInfo(name) }),
+      cloudInstall: ({ installation, onlyPrint }) => {
+        const objects = buildCloud(installation, { image: "registry/telepresence:1" });
+        return onlyPrint ? { objects: [...objects], done: [] } : { objects: [], done: objects.map(({ kind }) => kind) };
+      },
+      cloudUninstall: ({ namespace }) => ({ removed: [`Deployment in ${namespace}`], warnings: [] }),
       inspect: () => ({ url: "http://127.0.0.1:40000/#token" }),
       quit: () => {
         setImmediate(this.#onQuit);
