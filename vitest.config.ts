@@ -11,22 +11,22 @@ const serial = { fileParallelism: false, maxWorkers: 1 };
 /** Tests leave nothing behind, so files share modules, which are compiled once: half the time of the unit tests. */
 const shared = { isolate: false };
 
-/** Much that flows dies young: with room for it from the beginning, collecting it costs a tenth less of all. */
-const roomForTheYoung = ["--min-semi-space-size=16", "--max-semi-space-size=16"];
+/** With room from the beginning, for what dies young and for the modules of all files, collecting costs a fifth less. */
+const roomyHeap = ["--min-semi-space-size=16", "--max-semi-space-size=16", "--initial-old-space-size=512"];
 
 export default defineConfig({
   test: {
     projects: [
       tier("unit", ["src/**/*.test.ts", "testbed/**/*.test.ts", "scripts/**/*.test.ts"], {
         ...shared,
-        pool: "threads",
+        execArgv: roomyHeap,
       }),
       tier("architecture", ["test/architecture.test.ts"]),
       tier("flow", ["test/flow/**/*.test.ts"], {
         ...shared,
         testTimeout: 20_000,
         globalSetup: "test/flow/cli/programs.ts",
-        execArgv: roomForTheYoung,
+        execArgv: roomyHeap,
       }),
       tier("services", ["test/services/**/*.test.ts"], { testTimeout: 30_000, hookTimeout: 60_000, ...serial }),
       tier("netns", ["test/netns/**/*.test.ts"], { testTimeout: 60_000, hookTimeout: 60_000, ...serial }),
