@@ -2,6 +2,7 @@
 // two readers could take in two ways is refused (RFC 9112 §11), and nothing throws, hangs or grows.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { randomInputs } from "#base/random-inputs.fake.ts";
 import { maxHeadBytes } from "./head.ts";
 import { cutMessages } from "./messages.fake.ts";
 import type { Cut } from "./messages.fake.ts";
@@ -59,7 +60,7 @@ describe("messages", () => {
         expect(cut.messages).toEqual(list.map((item) => ({ ...item, complete: true })));
         expect(cut.rest).toBe("");
       }),
-      { numRuns: 2000 },
+      { numRuns: randomInputs(2000) },
     );
   });
 
@@ -88,7 +89,7 @@ describe("messages", () => {
         expect(singly.messages).toEqual(atOnce.messages);
         if (atOnce.unclear === undefined) expect(singly.unclear).toBe(undefined);
       }),
-      { numRuns: 20_000 },
+      { numRuns: randomInputs() },
     );
   }, 60_000);
 
