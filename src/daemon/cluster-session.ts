@@ -7,6 +7,7 @@ import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
 import { exec } from "#host/exec.ts";
+import { devicesHaveIpv6 } from "#host/ipv6.ts";
 import { ResolverWatch } from "#host/resolver-watch.ts";
 import { detectResolver, type HostResolver } from "#host/resolver.ts";
 import { ensureManager } from "#installer/manager.ts";
@@ -273,7 +274,7 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   const network =
     helper === undefined
       ? await RootlessNetwork.open({ ...common, proxy: options.rootless?.proxy }, signal)
-      : await LaptopNetwork.open({ ...common, helper, reached }, signal);
+      : await LaptopNetwork.open({ ...common, helper, reached, laptopHasIpv6: devicesHaveIpv6() }, signal);
   const isOwn = (device: string): boolean => device === network.deviceName;
   const onResolver = (changed: HostResolver): void =>
     scope.background("resolver", network.setResolver(withLocalAddresses(changed, wishes)));

@@ -13,7 +13,7 @@ import type { DaemonStatus } from "#wire/control-api.ts";
 import type { DnsHook } from "#wire/helper.ts";
 import type { Reached } from "#daemon/routing/already-reached.ts";
 import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
-import { planDeviceAddresses, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
+import { planDeviceAddresses, planIpv6, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
 import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.ts";
 import { defaultLookupTimeoutMs } from "./dns/cluster.ts";
 import {
@@ -47,6 +47,8 @@ export interface LaptopNetworkOptions {
   /** What this machine reaches by itself, and by which device. */
   readonly reached: Reached & { readonly by: string };
   readonly routing: RoutingWishes;
+  /** Whether this laptop's devices have IPv6. Default: true. */
+  readonly laptopHasIpv6?: boolean;
   /** Answered addresses that no range holds: perhaps a range has come. */
   readonly lookFor: (addresses: readonly string[]) => Promise<void>;
   readonly clock: Clock;
@@ -84,9 +86,9 @@ export class LaptopNetwork implements SessionNetwork {
     this.#resolveLost = resolve;
     const { helper, routing: wishes, ranges, reached, resolver, lookFor, log } = options;
     const { services, pods } = ranges;
-    this.#deviceAddresses = planDeviceAddresses(
-      [...services, ...pods, ...wishes.also].some((cidr) => cidr.includes(":")),
-    );
+    const { laptopHasIpv6 = true } = options;
+    const cluster = [...services, ...pods];
+    this.#deviceAddresses = planDeviceAddresses(planIpv6({ cluster, also: wishes.also, laptopHasIpv6 }));
     this.#routes = new DeviceRoutes({
       helper,
       wishes,
@@ -94,6 +96,7 @@ export class LaptopNetwork implements SessionNetwork {
       reached,
       nameservers: resolver.nameservers,
       families: this.#deviceAddresses.outbound.v6 === undefined ? [4] : [4, 16],
+      laptopHasIpv6,
       lookFor,
       onTranslation: (translation) => this.#dns?.change({ translation, subnets: this.#routes.ranges }),
       log,
@@ -219,7 +222,11 @@ export class LaptopNetwork implements SessionNetwork {
         { address: "::1", port: 0, optional: true },
       ],
       upstreams: upstreamsOf(this.#resolver),
-      config: { ...this.#options.names, subnets: this.#routes.ranges },
+      config: {
+        ...this.#options.names,
+        subnets: this.#routes.ranges,
+        withoutIpv6: !(this.#options.laptopHasIpv6 ?? true),
+      },
       exchange: this.#options.exchange,
       onAddresses: (answered) => this.#routes.cover(answered),
       lookupTimeoutMs: this.#options.lookupTimeoutMs,

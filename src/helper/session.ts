@@ -138,10 +138,14 @@ export class HelperSession implements AsyncDisposable {
       return openTun(name);
     } catch (error) {
       if (!isAppError(error) || error.fields["errno"] !== "EBUSY") throw error;
-      throw new AppError("tun_unavailable", `the network device ${name} exists: another connection of this user has it`, {
-        cause: error,
-        hint: "use this connection with `telepresence connect --proxy` or `telepresence run`, or end the other one first",
-      });
+      throw new AppError(
+        "tun_unavailable",
+        `the network device ${name} exists: another connection of this user has it`,
+        {
+          cause: error,
+          hint: "use this connection with `telepresence connect --proxy` or `telepresence run`, or end the other one first",
+        },
+      );
     }
   }
 

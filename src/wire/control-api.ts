@@ -151,8 +151,9 @@ export const daemonStatusSchema = z.object({
       translated: z
         .array(z.object({ subnet: z.string(), seenAs: z.string(), because: z.string().optional() }))
         .optional(),
-      /** Ranges of an address family that the cluster did not have at `connect`. */
+      /** Ranges of an address family that the cluster did not have at `connect`, or that this laptop has switched off. */
       unrouted: z.array(z.string()).optional(),
+      laptopHasIpv6: z.boolean().optional(),
       /** Ranges that this machine reaches by itself, so that they are not routed. */
       reached: z.array(z.string()).optional(),
     })

@@ -243,6 +243,31 @@ function triesOfSecond(): void {
     expect(status).toContain(`${layout.serviceRanges.find(isIpv6)} as fd74:656c:`);
     await two.quit();
   });
+  test("that has IPv6 switched off reaches what is left, or is told at once", async () => {
+    const off = (value: 0 | 1): Promise<string> =>
+      one.rootSh(`for name in all default; do echo ${value} > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done`);
+    await off(1);
+    const { code, stderr } = await one.cli(["connect", "-n", namespace]);
+    report(`IPv6 switched off, ${layout.family}`, stderr);
+    if (layout.family === "ipv6") {
+      expect({ code, stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringMatching(
+          /^telepresence: error: this laptop has IPv6 switched off, and fd10:.*\n$/,
+        ) as string,
+      });
+    } else {
+      expect(code).toBe(0);
+      expect(stderr).toMatch(
+        /^Warning: this laptop has IPv6 switched off: fd10:.* of the cluster cannot be reached\n$/,
+      );
+      expect(await curl(one, "http://hello/")).toContain(greeting);
+      expect((await one.sh("getent ahosts hello")).stdout).not.toContain("fd10:");
+      expect(await one.ok("status")).toContain("of IPv6, which this laptop has switched off");
+    }
+    await one.quit();
+    await off(0);
+  });
   test("goes by proxies as well, without a device", async () => {
     const said = await two.ok("connect", "-n", namespace, ...server, "--proxy");
     const proxy = /socks5h?:\/\/[^\s"]+/.exec(said)?.[0].replace("socks5:", "socks5h:") ?? "";

@@ -162,9 +162,13 @@ function rootDaemonBlock(status: DaemonStatus): readonly string[] {
   return [`${names.rootDaemon}: Running`, ...formatKeyValues(pairs, 2)];
 }
 
+const cameLate = "came while connected; quit and connect to reach it";
+const ipv6IsOff = "of IPv6, which this laptop has switched off";
+
 function translatedPairs({
   translated = [],
   unrouted = [],
+  laptopHasIpv6 = true,
   reached = [],
 }: NonNullable<DaemonStatus["routing"]>): KeyValue[] {
   const lines = translated.map(
@@ -175,7 +179,7 @@ function translatedPairs({
     ...(reached.length === 0 ? [] : [{ key: "Reached directly", value: bracket(reached) }]),
     ...(unrouted.length === 0
       ? []
-      : [{ key: "Not routed", value: `${bracket(unrouted)} came while connected; quit and connect to reach it` }]),
+      : [{ key: "Not routed", value: `${bracket(unrouted)} ${laptopHasIpv6 ? cameLate : ipv6IsOff}` }]),
   ];
 }
 

@@ -34,6 +34,8 @@ export interface DnsConfig {
   readonly subnets?: readonly Prefix[];
   /** Where the laptop sees addresses that are elsewhere in the cluster. */
   readonly translation?: Translation;
+  /** Addresses of IPv6 are left out of the cluster's answers: nothing here would reach them. */
+  readonly withoutIpv6?: boolean;
 }
 
 /** What of it changes with the cluster. */

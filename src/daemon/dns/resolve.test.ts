@@ -66,6 +66,17 @@ describe("Resolve", () => {
     expect(asked.slice(1)).toEqual(["9.0.96.10.in-addr.arpa", `9.${zeros}6.9.0.0.0.0.d.f.ip6.arpa`]);
   });
 
+  test("leaves IPv6 out where the laptop has none, as if there were no such record", async () => {
+    const answers = [{ owner: undefined, type: 28, class: 1, ttlSeconds: 3, data: parseAddress("fd00:96::9")! }];
+    const { resolve, forwarded } = setUp({ rcode: dnsRcodes.noError, answers });
+    expect(decode(await resolve.answer(query("hello.default", "AAAA"), "udp")).answers).toHaveLength(1);
+    resolve.setConfig({ ...config, withoutIpv6: true });
+    expect(decode(await resolve.answer(query("hello.default", "AAAA"), "udp"))).toMatchObject({
+      rcode: "NOERROR",
+      answers: [],
+    });
+    expect(forwarded).toEqual([]);
+  });
   test("forwards other classes and opcodes untouched", async () => {
     const { resolve, asked, forwarded } = setUp(undefined, query("x"));
     const chaos = query("hello.default");

@@ -63,6 +63,7 @@ export class Resolve {
   readonly #forwarder: Pick<Forwarder, "forward">;
   #names: Names;
   #translation: Translation | undefined;
+  #withoutIpv6: boolean;
   readonly stats: DnsStats = {
     queries: 0,
     fromCluster: 0,
@@ -79,6 +80,7 @@ export class Resolve {
   ) {
     this.#names = new Names(config);
     this.#translation = config.translation;
+    this.#withoutIpv6 = config.withoutIpv6 === true;
     this.#cluster = cluster;
     this.#forwarder = forwarder;
   }
@@ -86,6 +88,7 @@ export class Resolve {
   setConfig(config: DnsConfig): void {
     this.#names = new Names(config);
     this.#translation = config.translation;
+    this.#withoutIpv6 = config.withoutIpv6 === true;
   }
 
   /** The reply, or undefined when the message deserves none. Never rejects. */
@@ -110,7 +113,10 @@ export class Resolve {
   }
 
   /** Addresses as this laptop sees them. */
-  #seenHere(answer: DnsAnswer): DnsAnswer {
+  #seenHere(whole: DnsAnswer): DnsAnswer {
+    const answer = this.#withoutIpv6
+      ? { ...whole, answers: whole.answers.filter(({ type }) => type !== dnsTypes.aaaa) }
+      : whole;
     const translation = this.#translation;
     if (translation === undefined || translation.mappings.length === 0) return answer;
     const answers = answer.answers.map((record) => {

@@ -1,5 +1,6 @@
 // The device's own little networks. 246.246.0.0/16 is what the original uses by default: class E, so no real network
 // has it, and Linux routes it like any other. The IPv6 one is a unique local prefix (RFC 4193) of our own.
+import { AppError } from "#base/error.ts";
 import type { OutboundAddresses } from "#daemon/outbound/addresses.ts";
 
 export interface DeviceAddresses {
@@ -12,6 +13,27 @@ export interface DeviceAddresses {
 
 const v4 = { address: "246.246.0.1", peer: "246.246.0.2", probe: "246.246.0.3" } as const;
 const v6 = { address: "fd74:656c:6570::1", peer: "fd74:656c:6570::2", probe: "fd74:656c:6570::3" } as const;
+
+const isIpv6 = (cidr: string): boolean => cidr.includes(":");
+
+/**
+ * Whether the device is to have IPv6: where the cluster has it or the user wants it routed. On a laptop that has it
+ * switched off, a cluster of both families is reached by IPv4; throws where that would reach nothing of what is wanted.
+ */
+export function planIpv6(wanted: {
+  readonly cluster: readonly string[];
+  readonly also: readonly string[];
+  readonly laptopHasIpv6: boolean;
+}): boolean {
+  const { cluster, also, laptopHasIpv6 } = wanted;
+  if (![...cluster, ...also].some(isIpv6)) return false;
+  if (laptopHasIpv6) return true;
+  const hopeless = also.find(isIpv6) ?? (cluster.every(isIpv6) ? cluster[0] : undefined);
+  if (hopeless === undefined) return false;
+  throw new AppError("unsupported", `this laptop has IPv6 switched off, and ${hopeless} is to be reached`, {
+    hint: "switch it on: `sudo sysctl net.ipv6.conf.default.disable_ipv6=0`; or use `telepresence connect --proxy`",
+  });
+}
 
 /** IPv6 only when the cluster has addresses of that family: a laptop may have it switched off. */
 export function planDeviceAddresses(wantIpv6: boolean): DeviceAddresses {

@@ -154,6 +154,10 @@ describe("while connected", () => {
     await routes.setRanges({ ...ranges, pods: ["10.244.0.0/16", "fd00:244::/64"] });
     expect(host.routes).toEqual(["10.244.0.0/16", "10.96.0.0/16"]);
     expect(routes.status().unrouted).toEqual(["fd00:244::/64"]);
+    expect(routes.warnings).toEqual([]);
+    const off = setUp(host, {}, { laptopHasIpv6: false, ranges: { ...ranges, pods: ["fd00:244::/64"] } });
+    await off.apply();
+    expect(off.warnings).toEqual(["this laptop has IPv6 switched off: fd00:244::/64 of the cluster cannot be reached"]);
   });
   test("an answered address outside of the ranges is a reason to look again", async () => {
     const host = new Host();

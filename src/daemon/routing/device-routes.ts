@@ -34,6 +34,8 @@ export interface DeviceRoutesOptions {
   readonly nameservers: readonly string[];
   /** Families that the device has an address of, as bytes of an address. */
   readonly families: readonly number[];
+  /** False: what has no family here is not to be had by connecting again. Default: true. */
+  readonly laptopHasIpv6?: boolean;
   /** Answered addresses that no range holds: perhaps a range has come. */
   readonly lookFor: (addresses: readonly string[]) => Promise<void>;
   /** Where ranges are seen has changed. */
@@ -77,6 +79,7 @@ export class DeviceRoutes {
   get warnings(): readonly string[] {
     const reached = this.#reached();
     const by = this.#options.reached?.by ?? "";
+    const missing = this.#options.laptopHasIpv6 === false ? this.#unrouted() : [];
     return [
       ...this.#virtual.entries.flatMap(({ virtual, because }) =>
         because === undefined ? [] : [`${because}; here its addresses are seen at ${formatPrefix(virtual)}`],
@@ -84,6 +87,9 @@ export class DeviceRoutes {
       ...(reached.length === 0
         ? []
         : [`this machine reaches ${reached.join(" and ")} of the cluster by itself, by ${by}: not routed here`]),
+      ...(missing.length === 0
+        ? []
+        : [`this laptop has IPv6 switched off: ${missing.join(" and ")} of the cluster cannot be reached`]),
     ];
   }
 
@@ -114,7 +120,7 @@ export class DeviceRoutes {
 
   /** Addresses that a program is about to use; resolves when they are routed, as far as they can be. */
   async cover(answered: readonly string[]): Promise<void> {
-    const unknown = answered.filter((text) => !this.#isKnown(text) && isPrivate(text));
+    const unknown = answered.filter((text) => this.#hasFamily(text) && !this.#isKnown(text) && isPrivate(text));
     if (unknown.length === 0) return;
     await this.#options.lookFor(unknown);
     if (!this.#ranges.complete) await this.#single.cover(unknown.filter((text) => !this.#isKnown(text)));
@@ -127,16 +133,14 @@ export class DeviceRoutes {
       seenAs: formatPrefix(virtual),
       ...(because === undefined ? {} : { because }),
     }));
-    const unrouted = this.#all()
-      .filter(({ address }) => !this.#options.families.includes(address.length))
-      .map(formatPrefix);
+    const unrouted = this.#unrouted();
     const reached = this.#reached();
     return {
       subnets: this.#routes.map(formatPrefix),
       alsoProxy: [...also],
       neverProxy: [...never],
       ...(translated.length === 0 ? {} : { translated }),
-      ...(unrouted.length === 0 ? {} : { unrouted }),
+      ...(unrouted.length === 0 ? {} : { unrouted: [...unrouted], laptopHasIpv6: this.#options.laptopHasIpv6 ?? true }),
       ...(reached.length === 0 ? {} : { reached: [...reached] }),
     };
   }
@@ -152,6 +156,14 @@ export class DeviceRoutes {
   }
   #cluster(): readonly Prefix[] {
     return this.#all().filter(({ address }) => this.#options.families.includes(address.length));
+  }
+  #unrouted(): readonly string[] {
+    return this.#all()
+      .filter(({ address }) => !this.#options.families.includes(address.length))
+      .map(formatPrefix);
+  }
+  #hasFamily(text: string): boolean {
+    return this.#options.families.includes(parsePrefix(text)?.address.length ?? 0);
   }
   /** Left on this machine's own way, unless the user wants them elsewhere. */
   #reached(): readonly string[] {
