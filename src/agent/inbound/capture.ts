@@ -59,6 +59,8 @@ const refusedMs = 1000;
  */
 const silentProbeMs = 20;
 
+/** chosen: by then most requests are answered, and what their copies cost the agent delays nobody. */
+const copyLaterMs = 5;
 /** A copy goes on without its caller, who may have been answered and left. */
 const whoeverLeaves = new AbortController().signal;
 
@@ -332,7 +334,7 @@ export class TcpCapture implements AsyncDisposable {
       dialApplication: () => this.#dial(caller, signal),
       openLaptop: (taken) => this.#openLaptop(source, taken, signal),
       openTap: async (tap) => {
-        await nextTurn(); // what is copied goes on first
+        await this.#options.clock.sleep(copyLaterMs, whoeverLeaves);
         return await this.#openLaptop(source, tap, whoeverLeaves);
       },
     };
@@ -393,10 +395,6 @@ export class TcpCapture implements AsyncDisposable {
     if (port.takeover !== "redirect" || callers === undefined) return undefined;
     return { caller: sourceOf(caller), dialer: callers };
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => void setImmediate(resolve));
 }
 
 function sourceOf(caller: Socket): Endpoint {
