@@ -1,7 +1,7 @@
 // What the benchmarks of the product call in the cluster.
 import { images } from "#testbed/layout.ts";
 
-/** Services whose names are looked up. */
+/** Services whose names are looked up, and one more to begin with. */
 export const nameCount = 100;
 
 /** A web server with an echo for datagrams, a pod to call it from, and names to look up. */
@@ -56,7 +56,7 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers: [{ name: caller, image: ${images.tools}, command: [sleep, infinity] }]
-${Array.from({ length: nameCount }, (_, index) => nameOf(index)).join("")}`;
+${Array.from({ length: nameCount + 1 }, (_, index) => nameOf(index)).join("")}`;
 
 function nameOf(index: number): string {
   return `---

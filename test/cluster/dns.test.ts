@@ -2,7 +2,13 @@
 // the laptop's public resolver was asked is read from its own log. Traps 2 to 5, 7.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { clusterDnsAddress, laptopAddresses, nodeAddress, publicWebAddress } from "#testbed/layout.ts";
+import {
+  clusterDnsAddress,
+  laptopAddresses,
+  nodeAddress,
+  publicWebAddress,
+  routerNodeAddress,
+} from "#testbed/layout.ts";
 import { call, figure } from "./call.ts";
 import type { Answer, Question } from "./caller.ts";
 import { apply, field, freshNamespaces, Lab, removeNamespaces, rolledOut, service, until } from "./lab.ts";
@@ -114,6 +120,102 @@ describe("a name of the cluster", () => {
     const asked = (await publicQueries()).map(({ name }) => name);
     expect(asked.filter((name) => /names|hello|cluster/.test(name))).toEqual([]);
   });
+});
+
+// As kubeadm sets CoreDNS up: what it was asked it keeps for 30 s. And with records that Kubernetes itself has none of.
+describe("a resolver with a long memory and records of its own", () => {
+  let before = "";
+  const own = (type: string, name: string, data: string): string =>
+    `template IN ${type} cluster.local {
+        match ^${name}[.]names[.]svc[.]cluster[.]local[.]$
+        answer "{{ .Name }} 30 IN ${type} ${data}"
+        fallthrough
+    }`;
+  const useCorefile = async (corefile: string): Promise<void> => {
+    await cluster.kubectl(["apply", "-f", "-"], {
+      input: JSON.stringify({
+        apiVersion: "v1",
+        kind: "ConfigMap",
+        metadata: { name: "coredns", namespace: "kube-system" },
+        data: { Corefile: corefile },
+      }),
+    });
+    await cluster.kubectl(["rollout", "restart", "deployment/coredns", "-n", "kube-system"]);
+    await rolledOut("kube-system", "deployment/coredns");
+  };
+  beforeAll(async () => {
+    before = await field("kube-system", "configmap/coredns", ".data.Corefile");
+    const records = [
+      own("TXT", "text", '\\"one\\" \\"two\\"'),
+      own("MX", "mail", "10 hello.names.svc.cluster.local."),
+      own("CNAME", "other", "hello.names.svc.cluster.local."),
+    ];
+    await useCorefile(
+      before
+        .replace("pods insecure", "pods insecure\n       ttl 30")
+        .replace("errors", `errors\n    ${records.join("\n    ")}`),
+    );
+  });
+  afterAll(async () => {
+    await useCorefile(before);
+  });
+
+  test("answers with records of every type, over UDP and TCP", async () => {
+    const address = await field(namespace, "service/hello", ".spec.clusterIP");
+    const podAddress = await field(namespace, "pod/web-0", ".status.podIP");
+    const reverse = (text: string): string => `${text.split(".").toReversed().join(".")}.in-addr.arpa`;
+    for (const tcp of [false, true]) {
+      const answers = async (name: string, type: string): Promise<string> => {
+        const { rcode, answers: all } = await ask(name, type, { tcp });
+        return [rcode, ...all].join(" ");
+      };
+      await until("the text", async () => (await answers("text.names", "TXT")).startsWith("NOERROR"));
+      expect(await answers("mail.names", "MX")).toContain('"exchange":"hello.names.svc.cluster.local"');
+      expect(await answers("other.names", "CNAME")).toBe("NOERROR hello.names.svc.cluster.local");
+      expect(await answers("_http._tcp.hello.names", "SRV")).toContain('"port":80');
+      expect(await answers(reverse(address), "PTR")).toBe("NOERROR hello.names.svc.cluster.local");
+      expect(await answers(reverse(podAddress), "PTR")).toBe("NOERROR web-0.web.names.svc.cluster.local");
+      expect(await answers("hello.names", "TXT")).toBe("NOERROR");
+      expect(await answers("nothing.names", "TXT")).toBe("NXDOMAIN");
+    }
+  });
+  // Story: asked for before it was made, a service was not found for half a minute; made anew, at its old address.
+  test("a service of the connection's namespace is found at once all the same (trap 5)", async () => {
+    const resolves = async (clusterIP: string): Promise<number> => {
+      await apply(namespace, service("fresh", [{ port: 80, targetPort: 8000 }], { clusterIP }, "hello"));
+      const startMs = Date.now();
+      const question = { server: resolver, name: "fresh.names", answer: clusterIP, limitMs: 15_000 };
+      return (await call<{ readonly atMs: number }>(lab, "askUntil", question)).atMs - startMs;
+    };
+    expect(await ask("fresh.names")).toMatchObject({ rcode: "NXDOMAIN" });
+    figure("a service asked for before it was made resolves after", await resolves("10.96.7.3"));
+    await cluster.kubectl(["delete", "service", "fresh", "-n", namespace]);
+    const ms = await resolves("10.96.7.4");
+    figure("a service made anew resolves to its new address after", ms);
+    expect(ms).toBeLessThan(5000);
+  });
+});
+
+// Story: on another Wi-Fi the old network's nameserver was hooked still, and the new one's answers knew no cluster.
+test("a nameserver that the laptop gets while connected is asked, and leads to the cluster too", async () => {
+  const other = routerNodeAddress;
+  const askOther = async (name: string): Promise<string> => {
+    const { rcode, answers } = await ask(name, "A", { server: other });
+    return [rcode, ...answers].join(" ");
+  };
+  expect(await askOther("hello.names")).toBe("NXDOMAIN");
+  await lab.rootSh(`cp /etc/resolv.conf /run/resolv.keep; echo nameserver ${other} > /etc/resolv.conf`);
+  try {
+    const address = await field(namespace, "service/hello", ".spec.clusterIP");
+    await until("the cluster's answer", async () => (await askOther("hello.names")) === `NOERROR ${address}`);
+    expect(await askOther("example.com")).toBe(`NOERROR ${publicWebAddress}`);
+    expect((await lab.sh("getent ahostsv4 hello")).stdout).toContain(address);
+    expect(await lab.ok("status")).toContain(other);
+  } finally {
+    await lab.rootSh("cp /run/resolv.keep /etc/resolv.conf; rm /run/resolv.keep");
+  }
+  await until("the first nameserver again", async () => (await ask("hello.names")).rcode === "NOERROR");
+  expect(await askOther("hello.names")).toBe("NXDOMAIN");
 });
 
 describe("a name of the host's", () => {

@@ -142,12 +142,17 @@ export class ClusterLookup {
     return own && { rcode: dnsRcodes.noError, answers: own.map((data) => knownRecord(type, data)) };
   }
 
-  /** As a pod's resolver: on to the next only when the name does not exist. */
+  /**
+   * As a pod's resolver: on to the next only when the name does not exist. But all are asked at once: a name that is
+   * nowhere would cost a round trip for each, before the laptop's own nameservers are asked for it.
+   */
   async #firstThatExists(candidates: readonly string[], kind: LookupKind, signal: AbortSignal): Promise<DnsAnswer> {
+    const possible = candidates.filter((name) => encodeName(name).length <= maxNameBytes);
+    const asked = possible.map((name) => this.#ask(name, kind, signal));
+    for (const asking of asked) asking.catch(() => undefined); // perhaps nobody waits for it any more
     let answer: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
-    for (const name of candidates) {
-      if (encodeName(name).length > maxNameBytes) continue;
-      answer = await this.#ask(name, kind, signal);
+    for (const asking of asked) {
+      answer = await asking;
       if (answer.rcode !== dnsRcodes.nxDomain) return answer;
     }
     return answer;

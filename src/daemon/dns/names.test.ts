@@ -10,7 +10,7 @@ const config: DnsConfig = {
   namespace: "default",
   namespaces: ["default", "staging", "kube-system", "dev", "io"],
   services: ["web"],
-  includeSuffixes: [".corp.example.com", "intern"],
+  includeSuffixes: [".corp.example.com", "intern", ".cloud"],
   excludes: ["excluded.staging"],
   mappings: [
     { name: "Db.", aliasFor: "postgres.staging" },
@@ -59,6 +59,7 @@ test.each([
   ["corp.example.com", "corp.example.com | missing"],
   ["example.intern", "example.intern | missing"],
   ["excluded.staging", "host"],
+  ["example.cloud", "example.cloud | host"],
   // the user's own, before everything else
   ["db", "→ postgres.staging"],
   ["db.tel2-search", "→ postgres.staging"],
@@ -150,6 +151,7 @@ test("systemd-resolved is told plain domains, each once, and suffixes are not cr
     "svc",
     "corp.example.com",
     "intern",
+    "cloud",
     "db",
     "wpad.mapped.example",
     "default",

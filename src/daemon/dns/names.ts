@@ -22,7 +22,7 @@ export interface DnsConfig {
   readonly services?: readonly string[];
   /** Addresses that services of it certainly have now: nobody is asked for them. */
   readonly serviceAddresses?: Readonly<Record<string, readonly string[]>>;
-  /** Always the cluster's; the longer of include and exclude wins. With or without a leading dot. */
+  /** The cluster's, but for public ones its first; the longer of include and exclude wins. A leading dot is nothing. */
   readonly includeSuffixes?: readonly string[];
   /** Never the cluster's. Default: `defaultExcludeSuffixes`. */
   readonly excludeSuffixes?: readonly string[];
@@ -136,7 +136,10 @@ export class Names {
     const include = longestSuffix(name, this.#includes);
     const exclude = longestSuffix(name, this.#excludes);
     if (include === 0 && exclude === 0) return undefined;
-    return include > exclude ? { ...only(name), foreign: true } : host;
+    if (include <= exclude) return host;
+    // Also when the user says so, a public suffix belongs to the world as well.
+    const otherwise = isPublicSuffix(name.slice(-include)) ? "host" : "missing";
+    return { ...only(name), otherwise, foreign: true };
   }
 
   /** `hello`: what a pod's search path makes of it. */
