@@ -22,9 +22,9 @@ import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { managerAgentPort } from "#wire/manager-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
 import { restoreLeft } from "./replaced-containers.ts";
-import type { DnsConfig } from "./dns/names.ts";
+import type { ChangingNames, DnsConfig } from "./dns/names.ts";
 import { mergeWishes, withLocalAddresses } from "./dns/wishes.ts";
-import { ClusterNames } from "./cluster-names.ts";
+import { ClusterNames, type KnownNames } from "./cluster-names.ts";
 import { findReached, keepsOwnWay, nothingReached } from "#daemon/routing/already-reached.ts";
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
@@ -246,6 +246,9 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
   const via = await openVia(step);
   const wishes = mergeWishes(extension.dns, options.dns ?? {});
+  // A pod's own resolver may see other names than the connection's namespace has.
+  const servicesOf = ({ names, addresses }: KnownNames): ChangingNames =>
+    via === undefined ? { services: names, serviceAddresses: addresses } : { services: names };
   const common = {
     session: via?.session ?? first.session,
     exchange: (message: Uint8Array, exchangeSignal: AbortSignal) =>
@@ -255,7 +258,7 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
       namespace: kube.target.namespace,
       clusterDomain: dns.clusterDomain,
       namespaces: withOwn(known.namespaces.names),
-      services: known.services.names,
+      ...servicesOf(known.services),
     },
     lookupTimeoutMs: wishes.lookupTimeoutMs,
     resolver: withLocalAddresses(resolver, wishes),
@@ -285,10 +288,7 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   };
   scope.use(new WayChanges({ isOwn, onChange: onWayChange, clock, log }));
   allNamespaces.deliver(known.namespaces, ({ names }) => network.setNames({ namespaces: withOwn(names) }));
-  ownServices.deliver(known.services, ({ names, addresses }) =>
-    // A pod's own resolver may see other names than the connection's namespace has.
-    network.setNames({ services: names, ...(via === undefined ? { serviceAddresses: addresses } : {}) }),
-  );
+  ownServices.deliver(known.services, (services) => network.setNames(servicesOf(services)));
   ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
   return via === undefined ? network : networkVia(network, via);
 }

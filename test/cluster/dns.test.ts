@@ -149,6 +149,7 @@ describe("a resolver with a long memory and records of its own", () => {
       own("TXT", "text", '\\"one\\" \\"two\\"'),
       own("MX", "mail", "10 hello.names.svc.cluster.local."),
       own("CNAME", "other", "hello.names.svc.cluster.local."),
+      own("A", "hello", "192.0.2.1"),
     ];
     await useCorefile(
       before
@@ -187,6 +188,8 @@ describe("a resolver with a long memory and records of its own", () => {
       const question = { server: resolver, name: "fresh.names", answer: clusterIP, limitMs: 15_000 };
       return (await call<{ readonly atMs: number }>(lab, "askUntil", question)).atMs - startMs;
     };
+    const address = await field(namespace, "service/hello", ".spec.clusterIP");
+    expect((await ask("hello.names")).answers).toEqual([address]); // not what the resolver would say
     expect(await ask("fresh.names")).toMatchObject({ rcode: "NXDOMAIN" });
     figure("a service asked for before it was made resolves after", await resolves("10.96.7.3"));
     await cluster.kubectl(["delete", "service", "fresh", "-n", namespace]);
