@@ -271,13 +271,17 @@ describe("the telepresence.io extension", () => {
         manager: { namespace: "extension-manager" },
         "also-proxy": [`${publicWebAddress}/32`],
         routing: { neverProxySubnets: ["10.244.0.128/25"] },
-        dns: { "include-suffixes": [".corp.example"] },
+        dns: {
+          "include-suffixes": [".corp.example"],
+          mappings: [{ name: "api.corp", aliasFor: "kubernetes.default.svc" }],
+        },
       }),
     );
     expect(await connects(file)).toContain("Installed the traffic-manager in namespace extension-manager");
     expect(await field("extension-manager", "deployment/traffic-manager", ".metadata.name")).toBe("traffic-manager");
     expect((await lab.sh(`ip route get ${publicWebAddress}`)).stdout).toMatch(/dev tel/);
     expect((await lab.sh("ip route get 10.244.0.200")).stdout).toContain("dev eth0");
+    expect((await lab.sh("getent ahostsv4 api.corp")).stdout).toMatch(/^10\.96\.0\.1 /);
     await lab.sh("getent hosts host.corp.example");
     const queries = JSON.parse(await lab.rootSh(`curl -sS -m 10 http://${publicWebAddress}/queries`)) as {
       name: string;
