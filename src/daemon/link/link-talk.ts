@@ -3,6 +3,7 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import type { Logger } from "#base/log.ts";
 import type { CloudSide } from "#daemon/previews/cloud-side.ts";
+import { dialNearCloud } from "#daemon/previews/near-cloud.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { Inspector } from "#daemon/inspector/inspector.ts";
 import type { Intercepts } from "#daemon/intercepts/intercepts.ts";
@@ -25,7 +26,8 @@ export function listenTo({ session, rpc }: ManagerConnection, { intercepts, insp
   const findPort: typeof intercepts.findPort = (id, port, protocol) => intercepts.findPort(id, port, protocol);
   session.onIncoming((incoming) => {
     const { request } = incoming;
-    if (request.kind === "inspect") share(incoming, nameOf(request.interceptId), { intercepts, inspector });
+    if (request.kind === "cloud") void dialNearCloud(incoming, request.url, cloud.membership.joinedUrl);
+    else if (request.kind === "inspect") share(incoming, nameOf(request.interceptId), { intercepts, inspector });
     else acceptInbound(incoming, { findPort, recorder, log });
   });
   rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));

@@ -65,6 +65,11 @@ export class Membership {
     return this.#status;
   }
 
+  /** The server that the traffic-manager was told of. */
+  get joinedUrl(): string | undefined {
+    return this.#joinedUrl;
+  }
+
   /** The login or the session is another one. */
   again(loginChanged: boolean): void {
     if (loginChanged) this.#registered.clear();
@@ -188,9 +193,9 @@ export class Membership {
       );
       this.#registered.set(key, cluster);
     }
+    this.#joinedUrl = login.url; // before: the manager may come by this laptop at once
     using limit = deadline(clock, joinMs, "the traffic-manager's answer", signal);
     const { state, message = "" } = await current.rpc.call("cloud.join", joinRequest(login.url, cluster), limit.signal);
-    this.#joinedUrl = login.url;
     if (state === "refused") {
       this.#registered.delete(key);
       throw new AppError("denied", `${login.url} does not take the token that it gave for this cluster`);
