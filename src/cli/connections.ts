@@ -31,8 +31,12 @@ export async function chooseConnection(
 /** Those whose daemons run, the one without a name first. */
 export async function runningConnections(machine: Machine): Promise<readonly Machine[]> {
   const names = [undefined, ...machine.namedConnections().toSorted()];
-  const all = await Promise.all(names.map((name) => (name === machine.connection ? machine : machine.about(name))));
-  const running = await Promise.all(all.map(async (each) => ((await isRunning(each)) ? [each] : [])));
+  const running = await Promise.all(
+    names.map(async (name) => {
+      const each = name === machine.connection ? machine : await machine.about(name);
+      return (await isRunning(each)) ? [each] : [];
+    }),
+  );
   return running.flat();
 }
 

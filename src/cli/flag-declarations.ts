@@ -177,6 +177,12 @@ export function addConnectFlags(command: Command): void {
       ).argParser(appendList),
     )
     .option("--via <workload>", "connections and look-ups leave the cluster's end from a pod of this workload")
+    .addOption(
+      new Option(
+        "--proxy-via <subnet=workload>",
+        "connections to a subnet leave from a pod of that workload; service, pods, also and all too; repeatable",
+      ).argParser(appendList),
+    )
     .option(
       "--transport <way>",
       "auto (default: straight to the traffic-manager where that is possible), port-forward, or direct",

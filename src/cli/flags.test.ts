@@ -3,7 +3,7 @@ import { isAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import { parseCliEnvironment } from "./config.ts";
 import { emptyConfig } from "./config-file.ts";
-import { connectOptions, namesPlace, outputMode, progressMode } from "./flags.ts";
+import { connectOptions, namesPlace, outputMode, progressMode, type ConnectFlags } from "./flags.ts";
 
 const attempt = (run: () => unknown): unknown => {
   try {
@@ -82,6 +82,28 @@ describe("connectOptions()", () => {
     expect(connectOptions({ via: "sts/web" }, plain, emptyConfig).via).toEqual({ name: "web", kind: "StatefulSet" });
     expect(connectOptions({ via: "web" }, plain, emptyConfig).via).toEqual({ name: "web" });
     expect(connectOptions({ via: "" }, plain, emptyConfig).via).toBeUndefined();
+  });
+
+  test("takes workloads for subnets in both spellings", () => {
+    const of = (flags: ConnectFlags): object => {
+      const { via, proxyVia } = connectOptions(flags, plain, emptyConfig);
+      return { via, proxyVia };
+    };
+    const web = { name: "web" };
+    expect(of({ proxyVia: ["10.8.0.0/16=web", "pods=sts/db"] })).toEqual({
+      via: undefined,
+      proxyVia: [
+        { subnet: "10.8.0.0/16", workload: web },
+        { subnet: "pods", workload: { name: "db", kind: "StatefulSet" } },
+      ],
+    });
+    expect(of({ via: "127.0.0.0/8=web" })).toEqual({
+      via: undefined,
+      proxyVia: [{ subnet: "127.0.0.0/8", workload: web }],
+    });
+    for (const wrong of ["10.8.0.0/16", "10.8.0.0/16=", "10.8.0.0/99=web", "node=web", "=web", "10.8.0.0/16=a=b"]) {
+      expect(() => of({ proxyVia: [wrong] })).toThrow("--proxy-via has");
+    }
   });
 
   test("takes ranges and single addresses of both families", () => {

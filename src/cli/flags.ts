@@ -45,6 +45,7 @@ export interface ConnectFlags {
   readonly neverProxy?: readonly string[];
   readonly vnat?: readonly string[];
   readonly via?: string;
+  readonly proxyVia?: readonly string[];
   readonly transport?: string;
   readonly direct?: string;
   readonly image?: string;
@@ -80,6 +81,7 @@ export const connectFlagNames = [
   "neverProxy",
   "vnat",
   "via",
+  "proxyVia",
   "transport",
   "direct",
 ] as const;
@@ -107,7 +109,7 @@ export function connectOptions(
     vnat: copy(flags.vnat ?? config.vnat),
     virtualSubnet: config.virtualSubnet,
     dns: config.dns,
-    via: viaWorkload(flags.via),
+    ...viaWishes(flags),
     transport: transportWish(given(flags.transport)),
     direct: directWish(given(flags.direct)),
     image: imageReference(flags, environment, config),
@@ -116,9 +118,27 @@ export function connectOptions(
   };
 }
 
-function viaWorkload(text: string | undefined): ConnectOptions["via"] {
-  const given = text === undefined || text === "" ? undefined : readTargetName(text);
-  return given && { name: given.name, ...(given.kind === undefined ? {} : { kind: given.kind }) };
+/** `--via SUBNET=WORKLOAD` is `--proxy-via` of the original. */
+function viaWishes({ via = "", proxyVia = [] }: ConnectFlags): Pick<ConnectOptions, "via" | "proxyVia"> {
+  const some = via.includes("=") ? [...proxyVia, via] : proxyVia;
+  return {
+    via: via === "" || via.includes("=") ? undefined : workloadWish(via),
+    proxyVia: some.length === 0 ? undefined : some.map(viaWish),
+  };
+}
+
+function viaWish(text: string): NonNullable<ConnectOptions["proxyVia"]>[number] {
+  const [subnet = "", workload = "", ...rest] = text.split("=");
+  if (workload === "" || rest.length > 0) {
+    throw new AppError("usage", `--proxy-via has "${text}", expected SUBNET=WORKLOAD such as 10.8.0.0/16=web`);
+  }
+  if (!viaWords.includes(subnet)) checkRanges("--proxy-via", [subnet]);
+  return { subnet, workload: workloadWish(workload) };
+}
+
+function workloadWish(text: string): NonNullable<ConnectOptions["via"]> {
+  const { name, kind } = readTargetName(text);
+  return { name, ...(kind === undefined ? {} : { kind }) };
 }
 
 function transportWish(text: string | undefined): ConnectOptions["transport"] {
@@ -157,7 +177,8 @@ function proxyPort(flag: string, text = "0"): number {
 const isGiven = (value: unknown): boolean => value !== undefined && value !== "";
 const given = (text: string | undefined): string | undefined => (text === "" ? undefined : text);
 
-const vnatWords: readonly string[] = ["service", "pods", "also", "all", "off"];
+const viaWords: readonly string[] = ["service", "pods", "also", "all"];
+const vnatWords: readonly string[] = [...viaWords, "off"];
 
 /** What can be said before a daemon is started, or anything in the cluster touched. */
 function checkConnectFlags(flags: GlobalFlags & ConnectFlags): void {

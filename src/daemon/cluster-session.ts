@@ -24,8 +24,10 @@ import { KubeAccess } from "./cluster-access.ts";
 import { restoreLeft } from "./replaced-containers.ts";
 import type { ChangingNames, DnsConfig } from "./dns/names.ts";
 import { mergeWishes, withLocalAddresses } from "./dns/wishes.ts";
+import { openDetours, rangesOf } from "./detours.ts";
 import { ClusterNames, type KnownNames } from "./cluster-names.ts";
 import { findReached, keepsOwnWay, nothingReached } from "#daemon/routing/already-reached.ts";
+import type { RoutingWishes } from "#daemon/routing/device-routes.ts";
 import { ClusterRanges } from "#daemon/routing/cluster-ranges.ts";
 import type { Helper, HelperDoor } from "./helper-client.ts";
 import type { HelperFailures } from "./helper-failures.ts";
@@ -35,7 +37,7 @@ import { warnOfMissingNamespaces } from "./missing-namespaces.ts";
 import { RootlessNetwork } from "./rootless-network.ts";
 import { addressesOnTheWay } from "#daemon/link/server-addresses.ts";
 import { Session, type SessionNetwork } from "./session.ts";
-import { networkVia, Via } from "./via.ts";
+import { networkVia, Via, type ViaOptions } from "./via.ts";
 import { WayChanges } from "#daemon/link/way-changes.ts";
 import type { Progress } from "#daemon/intercepts/workload-access.ts";
 
@@ -70,7 +72,7 @@ const doorMs = 1000;
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
   const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
-  const { via, managerNamespace, virtualSubnet, rootless, transport, direct, dns } = options;
+  const { via, proxyVia, managerNamespace, virtualSubnet, rootless, transport, direct, dns } = options;
   const { contextName, server, namespace, impersonate } = target;
   const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
   return JSON.stringify([
@@ -82,6 +84,7 @@ export async function identifyTarget(options: ConnectOptions): Promise<string> {
     managerNamespace,
     virtualSubnet,
     via,
+    proxyVia,
     lists,
     rootless,
     transport,
@@ -138,6 +141,7 @@ export async function openClusterSession(
         mappedNamespaces,
         rootless: options.rootless,
         via: options.via?.name,
+        proxyVia: options.proxyVia?.map(({ subnet, workload }) => ({ subnet, workload: workload.name })),
         transport: options.transport,
         ...who,
         warnings: [...(await missing), ...manager.warnings, ...left],
@@ -228,8 +232,11 @@ async function lookAround({ options, kube, helper, first, scope, context, signal
     apiServer,
     reached: { ...reached, by },
     helper: readyHelper,
+    known: { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current },
   };
 }
+
+type Surroundings = Awaited<ReturnType<typeof lookAround>>;
 
 async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   const { options, kube, link, first, scope, context, signal } = step;
@@ -237,14 +244,19 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   const { extension } = kube.target;
   const { manager, dns } = first.arrival;
   const found = await lookAround(step);
-  const { own, resolver, ranges, allNamespaces, ownServices, apiServer, reached, helper } = found;
+  const { own, resolver, ranges, apiServer, reached, helper, known } = found;
   const onNodes: NodeListOptions["onNodes"] = (nodes) =>
     scope.background("the nodes' ranges", ranges.onNodes(nodes, scope.signal));
   const nodeList = keepNodeList(kube, { namespace: manager.namespace, onNodes, log }, scope.signal);
   scope.background("list of nodes", nodeList);
-  const known = { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current };
   const withOwn = (names: readonly string[]): readonly string[] => [...new Set([...names, ...own])];
-  const via = await openVia(step);
+  const via = options.via && (await openVia(step, options.via));
+  const detours = await openDetours({
+    wishes: options.proxyVia ?? [],
+    ranges: () => ranges.current,
+    also: alsoOf(step),
+    open: (workload) => openVia(step, workload),
+  });
   const wishes = mergeWishes(extension.dns, options.dns ?? {});
   // A pod's own resolver may see other names than the connection's namespace has.
   const servicesOf = ({ names, addresses }: KnownNames): ChangingNames =>
@@ -263,13 +275,8 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
     lookupTimeoutMs: wishes.lookupTimeoutMs,
     resolver: withLocalAddresses(resolver, wishes),
     ranges: known.ranges,
-    routing: {
-      also: [...(options.alsoProxy ?? []), ...extension.alsoProxy],
-      never: [...(options.neverProxy ?? []), ...extension.neverProxy],
-      apiServer,
-      vnat: [...(options.vnat ?? []), ...(via === undefined ? [] : [viaLoopback])],
-      virtualSubnet: options.virtualSubnet,
-    },
+    routing: { ...planRouting(step, helper !== undefined), apiServer },
+    detours,
     lookFor: (addresses: readonly string[]) => ranges.lookFor(addresses, scope.signal),
     clock,
     log,
@@ -278,6 +285,25 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
     helper === undefined
       ? await RootlessNetwork.open({ ...common, proxy: options.rootless?.proxy }, signal)
       : await LaptopNetwork.open({ ...common, helper, reached, laptopHasIpv6: devicesHaveIpv6() }, signal);
+  followChanges(step, found, { network, wishes, withOwn, servicesOf });
+  const ways = detours.map((detour) => detour.via);
+  return via === undefined && ways.length === 0 ? network : networkVia(network, via, ways);
+}
+
+interface Opened {
+  readonly network: LaptopNetwork | RootlessNetwork;
+  readonly wishes: DnsWishes;
+  readonly withOwn: (names: readonly string[]) => readonly string[];
+  readonly servicesOf: (services: KnownNames) => ChangingNames;
+}
+
+/** What was found when the network was opened changes while it stands. */
+function followChanges(
+  { link, scope, context }: NetworkStep,
+  { resolver, ranges, allNamespaces, ownServices, known }: Surroundings,
+  { network, wishes, withOwn, servicesOf }: Opened,
+): void {
+  const { clock, log } = context;
   const isOwn = (device: string): boolean => device === network.deviceName;
   const onResolver = (changed: HostResolver): void =>
     scope.background("resolver", network.setResolver(withLocalAddresses(changed, wishes)));
@@ -290,13 +316,31 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
   allNamespaces.deliver(known.namespaces, ({ names }) => network.setNames({ namespaces: withOwn(names) }));
   ownServices.deliver(known.services, (services) => network.setNames(servicesOf(services)));
   ranges.follow(known.ranges, (more) => network.setRanges(more), scope);
-  return via === undefined ? network : networkVia(network, via);
 }
 
-/** Undefined when connections leave from the manager's pod. */
-async function openVia({ options, access, kube, scope, context, progress, signal }: NetworkStep) {
-  const { via: workload } = options;
-  if (workload === undefined) return undefined;
+const alsoOf = ({ options, kube }: NetworkStep): readonly string[] => [
+  ...(options.alsoProxy ?? []),
+  ...kube.target.extension.alsoProxy,
+];
+
+/** Without a device nothing is seen elsewhere, and what is the cluster's is only what is asked of us. */
+function planRouting(step: NetworkStep, hasDevice: boolean): Omit<RoutingWishes, "apiServer"> {
+  const { options, kube } = step;
+  const { proxyVia = [] } = options;
+  const viaSubnets = proxyVia.map(({ subnet }) => subnet);
+  return {
+    also: hasDevice ? alsoOf(step) : [...alsoOf(step), ...withoutLoopback(rangesOf(proxyVia))],
+    never: [...(options.neverProxy ?? []), ...kube.target.extension.neverProxy],
+    vnat: [...(options.vnat ?? []), ...(options.via === undefined ? [] : [viaLoopback]), ...viaSubnets],
+    virtualSubnet: options.virtualSubnet,
+  };
+}
+
+const withoutLoopback = (cidrs: readonly string[]): readonly string[] =>
+  cidrs.filter((cidr) => !cidr.startsWith("127.") && !cidr.startsWith("::1"));
+
+async function openVia(step: NetworkStep, workload: ViaOptions["workload"]): Promise<Via> {
+  const { access, kube, scope, context, progress, signal } = step;
   const { clock, log } = context;
   const { namespace } = kube.target;
   return scope.use(await Via.open({ access, workload, namespace, clock, log }, progress, signal));

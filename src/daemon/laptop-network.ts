@@ -28,6 +28,7 @@ import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
 import type { Upstream } from "./dns/upstream.ts";
 import type { Helper } from "./helper-client.ts";
+import type { Detour } from "./outbound/open-stream.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
 import type { Ways } from "#daemon/private-networks/private-network.ts";
@@ -49,6 +50,8 @@ export interface LaptopNetworkOptions {
   readonly routing: RoutingWishes;
   /** Whether this laptop's devices have IPv6. Default: true. */
   readonly laptopHasIpv6?: boolean;
+  /** Where connections to some addresses go instead of the session. */
+  readonly detours?: readonly Detour[] | undefined;
   /** Answered addresses that no range holds: perhaps a range has come. */
   readonly lookFor: (addresses: readonly string[]) => Promise<void>;
   readonly clock: Clock;
@@ -208,6 +211,7 @@ export class LaptopNetwork implements SessionNetwork {
       device,
       addresses: addresses.outbound,
       realAddress: (address) => this.#routes.translation.toReal(address),
+      detours: this.#options.detours,
       session,
       clock,
       log,

@@ -44,7 +44,7 @@ export class RootlessNetwork implements SessionNetwork {
   private constructor(options: RootlessNetworkOptions) {
     this.#options = options;
     this.#scope = new Scope(options.log);
-    this.#opener = new StreamOpener(options.clock);
+    this.#opener = new StreamOpener(options.clock, options.detours);
     this.#opener.setSession(options.session);
     const { routing, ranges, resolver, lookFor, log } = options;
     this.#reach = new Reach({

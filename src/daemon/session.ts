@@ -67,6 +67,7 @@ export interface SessionOptions {
   readonly mappedNamespaces: readonly string[];
   readonly rootless?: Connection["rootless"];
   readonly via?: string | undefined;
+  readonly proxyVia?: Connection["proxyVia"];
   /** `user@host`. */
   readonly client: string;
   readonly installId: string;
@@ -138,6 +139,7 @@ export class Session implements AsyncDisposable {
       managerVersion: parts.first.arrival.manager.version,
       mappedNamespaces: [...options.mappedNamespaces],
       ...(options.via === undefined ? {} : { via: options.via }),
+      ...(options.proxyVia === undefined ? {} : { proxyVia: options.proxyVia }),
       ...(options.rootless === undefined ? {} : { rootless: options.rootless, proxy: parts.network.proxy }),
     };
   }

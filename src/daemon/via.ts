@@ -36,23 +36,31 @@ interface Way {
   readonly rpc: IntroductionRpc;
 }
 
-/** Its sessions come from the way through the workload, not from the link. */
-export function networkVia(network: SessionNetwork, via: Via): SessionNetwork {
+/** Its sessions come from the way through `via`, not from the link; what is wrong with that or with a detour is told. */
+export function networkVia(
+  network: SessionNetwork,
+  via: Via | undefined,
+  detours: readonly Via[] = [],
+): SessionNetwork {
   const { proxy, asSeenHere } = network;
-  via.follow((session) => network.setSession(session));
+  const ways = via === undefined ? detours : [via, ...detours];
+  via?.follow((session) => network.setSession(session));
   return {
     lost: network.lost,
-    warnings: [...via.warnings, ...network.warnings],
+    warnings: [...ways.flatMap(({ warnings }) => warnings), ...network.warnings],
     ...(proxy === undefined ? {} : { proxy }),
     ...(asSeenHere === undefined ? {} : { asSeenHere: asSeenHere.bind(network) }),
     get ways() {
       return network.ways;
     },
-    setSession: () => undefined,
+    setSession: (session) => {
+      if (via === undefined) network.setSession(session);
+    },
     setAlsoNamespaces: (namespaces) => network.setAlsoNamespaces(namespaces),
     status: async (signal) => {
       const status = await network.status(signal);
-      return via.problem === undefined ? status : { ...status, problem: via.problem };
+      const problem = ways.map((way) => way.problem).find((text) => text !== undefined);
+      return problem === undefined ? status : { ...status, problem };
     },
     [Symbol.asyncDispose]: () => network[Symbol.asyncDispose](),
   };

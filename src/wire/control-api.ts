@@ -39,6 +39,8 @@ const rootlessSchema = z.object({
 export const transportWishes = ["auto", "port-forward", "direct"] as const;
 export type TransportWish = (typeof transportWishes)[number];
 
+const workloadWishSchema = z.object({ name, kind: z.enum(workloadKinds).optional() });
+
 export const connectOptionsSchema = z.object({
   kube: kubeFlagsSchema,
   managerNamespace: namespace.optional(),
@@ -52,7 +54,12 @@ export const connectOptionsSchema = z.object({
   /** Of config.yml; the kubeconfig's extension goes before them. */
   dns: dnsWishesSchema.optional(),
   /** Connections and look-ups leave from a pod of this workload, of the connection's namespace. */
-  via: z.object({ name, kind: z.enum(workloadKinds).optional() }).optional(),
+  via: workloadWishSchema.optional(),
+  /** Connections to these addresses leave from a pod of that workload: ranges, `service`, `pods`, `also`, `all`. */
+  proxyVia: z
+    .array(z.object({ subnet: z.string().max(64), workload: workloadWishSchema }))
+    .max(64)
+    .optional(),
   /** Container image of manager and agents; the built-in reference when absent. */
   image: z.string().max(512).optional(),
   imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).optional(),
@@ -75,6 +82,8 @@ export const connectionSchema = z.object({
   mappedNamespaces: names,
   /** The workload from whose pods connections and look-ups leave. */
   via: z.string().optional(),
+  /** Subnets whose connections leave from other workloads' pods. */
+  proxyVia: z.array(z.object({ subnet: z.string(), workload: z.string() })).optional(),
   /** As it was asked for. */
   rootless: rootlessSchema.optional(),
   /** Where its proxies listen: `127.0.0.1:1080`. */

@@ -56,6 +56,10 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
       pairs.push({ key: "Mapped namespaces", value: bracket(connection.mappedNamespaces) });
     }
     if (connection.via !== undefined) pairs.push({ key: "Via", value: connection.via });
+    if (connection.proxyVia !== undefined) {
+      const below = connection.proxyVia.map(({ subnet, workload }) => `${subnet} by ${workload}`);
+      pairs.push({ key: "Proxied via", value: "", below });
+    }
     pairs.push(...rootlessPairs(status));
     if (status.programs !== undefined) pairs.push({ key: "Programs", value: `${status.programs} of telepresence run` });
     pairs.push(...linkPairs(status));
@@ -259,6 +263,7 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     namespace: connection?.namespace,
     manager_namespace: connection?.managerNamespace,
     via: connection?.via,
+    proxy_via: connection?.proxyVia,
     mapped_namespaces: omitEmpty(connection?.mappedNamespaces),
     proxy: connection && proxyToJson(connection),
     programs: status.programs,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { createSessionPair } from "#tunnel/session-pair.fake.ts";
-import { sessionHoldMs, StreamOpener } from "./open-stream.ts";
+import { sessionHoldMs, StreamOpener, type Detour } from "./open-stream.ts";
 
 const target = { address: "10.96.0.10", port: 80 };
 const never = new AbortController().signal;
@@ -27,6 +27,28 @@ describe("StreamOpener", () => {
     await expect(opener.open({ kind: "tcp", target: { ...target, port: 81 } }, never)).rejects.toMatchObject({
       code: "refused",
     });
+  });
+
+  test("takes another session for addresses that have one, and never the common one instead", async () => {
+    const clock = new FakeClock();
+    await using common = await acceptingPair(clock);
+    await using other = await createSessionPair(clock);
+    other.accepter.onIncoming((incoming) => incoming.reject("unreachable", "by the other way"));
+    let tell: Parameters<Detour["follow"]>[0] = () => undefined;
+    const detour: Detour = { covers: (address) => address === "127.0.0.1", follow: (onSession) => (tell = onSession) };
+    const opener = new StreamOpener(clock, [detour]);
+    opener.setSession(common.opener);
+    const inPod = { kind: "tcp", target: { address: "127.0.0.1", port: 80 } } as const;
+    const held = opener.open(inPod, never);
+    held.catch(() => undefined);
+    expect((await opener.open({ kind: "tcp", target }, never)).request).toEqual({ kind: "tcp", target });
+    tell(other.opener);
+    await expect(held).rejects.toMatchObject({ code: "unreachable" });
+    tell(undefined);
+    const late = opener.open(inPod, never);
+    late.catch(() => undefined);
+    await clock.advance(sessionHoldMs);
+    await expect(late).rejects.toMatchObject({ code: "link_lost" });
   });
 
   test("waits five seconds for a session and not longer", async () => {

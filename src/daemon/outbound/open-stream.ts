@@ -13,13 +13,26 @@ import type { OpenRequest } from "#wire/open.ts";
 /** chosen: how long a new flow waits for a session (DESIGN §5). */
 export const sessionHoldMs = 5000;
 
+/** Other sessions for some addresses. */
+export interface Detour {
+  readonly covers: (address: string) => boolean;
+  /** Each session that comes, and undefined while there is none. */
+  readonly follow: (onSession: (session: TunnelSession | undefined) => void) => void;
+}
+
 export class StreamOpener {
   readonly #clock: Clock;
+  readonly #detours: readonly { readonly covers: Detour["covers"]; readonly opener: StreamOpener }[];
   #session: TunnelSession | undefined;
   #arrival = Promise.withResolvers<void>();
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, detours: readonly Detour[] = []) {
     this.#clock = clock;
+    this.#detours = detours.map(({ covers, follow }) => {
+      const opener = new StreamOpener(clock);
+      follow((session) => opener.setSession(session));
+      return { covers, opener };
+    });
   }
 
   get connected(): boolean {
@@ -39,6 +52,8 @@ export class StreamOpener {
 
   /** Rejects with the far end's reason; with `link_lost` when no session came in time. */
   async open(request: OpenRequest, signal: AbortSignal): Promise<TunnelStream> {
+    const detour = this.#detourFor(request);
+    if (detour !== undefined) return detour.open(request, signal);
     using limit = deadline(this.#clock, openTimeoutMs, "opening a connection in the cluster", signal);
     const holdUntilMs = this.#clock.now() + sessionHoldMs;
     for (;;) {
@@ -51,6 +66,12 @@ export class StreamOpener {
           throw error;
       }
     }
+  }
+
+  #detourFor(request: OpenRequest): StreamOpener | undefined {
+    if (request.kind !== "tcp" && request.kind !== "udp") return undefined;
+    const { address } = request.target;
+    return this.#detours.find(({ covers }) => covers(address))?.opener;
   }
 
   /** Whether the session's end, and not the far end's answer, is why an open failed. */

@@ -11,7 +11,7 @@ import { Classify, type FamilyHops } from "./classify.ts";
 import { DeviceWriter, type OutboundDevice } from "./device-writer.ts";
 import { EchoFlows } from "./echo-flow.ts";
 import { IcmpHop } from "./icmp.ts";
-import { StreamOpener } from "./open-stream.ts";
+import { StreamOpener, type Detour } from "./open-stream.ts";
 import { createEcho } from "./self-test.ts";
 import { createStats, type OutboundStats } from "./stats.ts";
 import { TcpAccept } from "./tcp-accept.ts";
@@ -26,6 +26,8 @@ export interface OutboundOptions {
   readonly realAddress?: (address: IpAddress) => IpAddress | undefined;
   /** In place of the session: whoever has the device's packets decides where they go. */
   readonly dial?: Dial;
+  /** Where connections to some addresses go instead. */
+  readonly detours?: readonly Detour[] | undefined;
   /** The session at start; later ones come through setSession(). */
   readonly session?: TunnelSession | undefined;
   readonly clock: Clock;
@@ -59,7 +61,7 @@ const closePollMs = 10;
 
 export async function startOutbound(options: OutboundOptions): Promise<Outbound> {
   const stats = createStats();
-  const opener = new StreamOpener(options.clock);
+  const opener = new StreamOpener(options.clock, options.detours);
   opener.setSession(options.session);
   const dial = options.dial ?? dialCluster(opener, options);
   const writer = new DeviceWriter(options.device, stats);

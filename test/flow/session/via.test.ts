@@ -6,6 +6,8 @@ import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import { openLaptopSession } from "#daemon/link/laptop-session.ts";
+import { openDetours } from "#daemon/detours.ts";
+import { StreamOpener } from "#daemon/outbound/open-stream.ts";
 import type { SessionNetwork } from "#daemon/session.ts";
 import { networkVia, Via } from "#daemon/via.ts";
 import type { TunnelSession, TunnelStream } from "#tunnel/tunnel.ts";
@@ -108,5 +110,36 @@ describe("a way through a workload", () => {
     await expect.poll(() => network.status(never)).not.toHaveProperty("problem");
     const inPod = stack.use(await namedServer("in the pod"));
     expect(await say(next, inPod.port)).toBe("in the pod:hi");
+  });
+
+  test("is taken for its subnets alone, one way for all of a workload's", async () => {
+    const all = await lab();
+    const inPod = stack.use(await namedServer("in the pod"));
+    let opened = 0;
+    const detours = await openDetours({
+      wishes: ["127.0.0.0/8", "pods", "also"].map((subnet) => ({ subnet, workload: { name: "hello" } })),
+      ranges: () => ({ services: ["10.96.0.0/16"], pods: ["10.244.0.0/16"], complete: true }),
+      also: ["192.0.2.0/24"],
+      open: () => {
+        opened += 1;
+        return openVia(all);
+      },
+    });
+    expect(opened).toBe(1);
+    const [detour] = detours;
+    const covered = ["127.0.0.1", "10.244.7.1", "192.0.2.9", "10.96.0.10", "198.51.100.1", "::1"];
+    expect(covered.map((address) => detour?.covers(address))).toEqual([true, true, true, false, false, false]);
+    const opener = new StreamOpener(systemClock, detours);
+    const stream = await opener.open({ kind: "tcp", target: { address: "127.0.0.1", port: inPod.port } }, never);
+    stream.end("hi");
+    expect(Buffer.concat(await stream.toArray()).toString()).toBe("in the pod:hi");
+
+    const base = await (noNetwork as () => ReturnType<typeof noNetwork>)();
+    const seen: unknown[] = [];
+    const network = networkVia({ ...base, setSession: (session) => seen.push(session) }, undefined, [detour!.via]);
+    network.setSession(undefined); // of the link, which all other addresses have
+    expect(seen).toEqual([undefined]);
+    detour!.via.session.destroy();
+    await expect.poll(() => network.status(never)).toMatchObject({ problem: expect.stringContaining("hello") });
   });
 });
