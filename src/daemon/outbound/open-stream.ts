@@ -69,7 +69,7 @@ export class StreamOpener {
   }
 
   #detourFor(request: OpenRequest): StreamOpener | undefined {
-    if (request.kind !== "tcp" && request.kind !== "udp") return undefined;
+    if (request.kind !== "tcp" && request.kind !== "udp" && request.kind !== "echo") return undefined;
     const { address } = request.target;
     return this.#detours.find(({ covers }) => covers(address))?.opener;
   }
