@@ -2,6 +2,7 @@
 // is the application's to answer, never the laptop's.
 import { once } from "node:events";
 import { createServer } from "node:http";
+import type { ServerResponse } from "node:http";
 import { connect } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { setImmediate as turn } from "node:timers/promises";
@@ -414,6 +415,31 @@ describe("what is not understood", () => {
     caller.socket.write("P");
     await caller.says("laptop");
   });
+});
+
+test.each(["application", "laptop"])("events of a stream of the %s come one by one, as they are sent", async (who) => {
+  const { promise: answering, resolve } = Promise.withResolvers<ServerResponse>();
+  await using stack = new AsyncDisposableStack();
+  const server = stack.use(
+    await httpServer(who, (_request, response) => {
+      response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+      resolve(response);
+    }),
+  );
+  const manager = stack.use(await testManager());
+  const laptop = stack.use(await TestLaptop.connect(manager));
+  const agent = stack.use(await testAgent({ containerPort: server.port }));
+  await laptop.introduce(manager, agent);
+  laptop.serveWith(server.port);
+  if (who === "laptop") await laptop.intercept("hello", server.port);
+  using caller = new RawCaller(agent);
+  caller.socket.write(get("/events", "Accept: text/event-stream\r\n"));
+  const response = await answering;
+  for (const event of ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"]) {
+    response.write(event);
+    await caller.says(event); // the next one is sent only then
+  }
+  expect(laptop.arrived).toBe(who === "laptop" ? 1 : 0);
 });
 
 test("kubelet's probes go to the application, so that a breakpoint has no pod restarted", async () => {
