@@ -16,6 +16,7 @@ export function App(): JSX.Element {
       source={source}
       title="Requests to this laptop"
       mayAct
+      mayReveal
       stranger={<Stranger />}
       lost="The daemon does not answer: run telepresence connect, then telepresence dashboard --local"
     />
@@ -25,8 +26,10 @@ export function App(): JSX.Element {
 export interface InspectorProps {
   readonly source: FeedSource;
   readonly title: string;
-  /** Send again, clear, show secrets: the owner alone. */
+  /** Send again, clear: the owner alone. */
   readonly mayAct: boolean;
+  /** Show secrets: on this machine alone. */
+  readonly mayReveal?: boolean;
   /** Instead of the page, for who may not look. */
   readonly stranger: JSX.Element;
   /** Said when nobody answers. */
@@ -34,7 +37,8 @@ export interface InspectorProps {
   readonly children?: ComponentChildren;
 }
 
-export function Inspector({ source, title, mayAct, stranger, lost, children }: InspectorProps): JSX.Element {
+export function Inspector(props: InspectorProps): JSX.Element {
+  const { source, title, mayAct, mayReveal = false, stranger, lost, children } = props;
   const [snapshot, setSnapshot] = useState(nothingKnown);
   const feed = useMemo(() => new Feed(source, setSnapshot), [source]);
   useEffect(() => () => feed.close(), [feed]);
@@ -82,6 +86,7 @@ export function Inspector({ source, title, mayAct, stranger, lost, children }: I
             summary={detail}
             feed={feed}
             mayAct={mayAct}
+            mayReveal={mayReveal}
             onChoose={choose}
             onClose={() => choose(undefined)}
           />

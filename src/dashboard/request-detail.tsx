@@ -11,8 +11,8 @@ import { statusClass, statusText } from "./request-list.tsx";
 export interface RequestDetailProps {
   readonly summary: ExchangeSummary;
   readonly feed: Feed;
-  /** Send it again, show secrets: the owner alone. */
   readonly mayAct: boolean;
+  readonly mayReveal: boolean;
   readonly onChoose: (id: number) => void;
   readonly onClose: () => void;
 }
@@ -20,7 +20,8 @@ export interface RequestDetailProps {
 /** Asking for these again changes nothing (RFC 9110 §9.2.1). */
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
 
-export function RequestDetail({ summary, feed, mayAct, onChoose, onClose }: RequestDetailProps): JSX.Element {
+export function RequestDetail(props: RequestDetailProps): JSX.Element {
+  const { summary, feed, mayAct, mayReveal, onChoose, onClose } = props;
   const [view, setView] = useState<ExchangeView>();
   const [compared, setCompared] = useState<ExchangeView>();
   const [reveal, setReveal] = useState(false);
@@ -57,13 +58,16 @@ export function RequestDetail({ summary, feed, mayAct, onChoose, onClose }: Requ
           ✕
         </button>
       </div>
-      {mayAct ? (
-        <Actions send={send} curl={view === undefined ? "" : toCurl(view)} reveal={reveal} onReveal={setReveal} />
-      ) : (
-        <div class="actions">
-          <CopyButton text={view === undefined ? "" : toCurl(view)} />
-        </div>
-      )}
+      <div class="actions">
+        {mayAct && <SendButtons send={send} />}
+        <CopyButton text={view === undefined ? "" : toCurl(view)} />
+        {mayReveal && (
+          <label>
+            <input type="checkbox" checked={reveal} onInput={(event) => setReveal(event.currentTarget.checked)} /> Show
+            secrets
+          </label>
+        )}
+      </div>
       <p class="notice" role="status">
         {notice}
       </p>
@@ -74,16 +78,11 @@ export function RequestDetail({ summary, feed, mayAct, onChoose, onClose }: Requ
   );
 }
 
-interface ActionsProps {
-  readonly send: (to: "laptop" | "pod", compare: boolean) => Promise<void>;
-  readonly curl: string;
-  readonly reveal: boolean;
-  readonly onReveal: (reveal: boolean) => void;
-}
+type Send = (to: "laptop" | "pod", compare: boolean) => Promise<void>;
 
-function Actions({ send, curl, reveal, onReveal }: ActionsProps): JSX.Element {
+function SendButtons({ send }: { readonly send: Send }): JSX.Element {
   return (
-    <div class="actions">
+    <>
       <button type="button" onClick={() => void send("laptop", false)}>
         Send again
       </button>
@@ -93,12 +92,7 @@ function Actions({ send, curl, reveal, onReveal }: ActionsProps): JSX.Element {
       <button type="button" onClick={() => void send("pod", true)}>
         Compare with the pod
       </button>
-      <CopyButton text={curl} />
-      <label>
-        <input type="checkbox" checked={reveal} onInput={(event) => onReveal(event.currentTarget.checked)} /> Show
-        secrets
-      </label>
-    </div>
+    </>
   );
 }
 

@@ -101,6 +101,7 @@ function clusterOf(count: number): ClusterView {
     createdAtMs: 1_700_000_000_000,
     pods: 1,
     previewIds: at === 0 ? ["p1"] : [],
+    own: false,
   }));
   return clusterView.parse({ id: "c1", name: "staging", team, live: true, intercepts, more: 0 });
 }

@@ -44,7 +44,7 @@ function titleOf(row: Row): string {
 
 function InterceptDetail({ row: { cluster, intercept }, board, snapshot }: DetailProps<"intercepts">): JSX.Element {
   const { busy, notice, run } = useAction();
-  const { id, name, workload, client, state, message, filter, createdAtMs, pods, previewIds } = intercept;
+  const { id, name, workload, client, state, message, filter, createdAtMs, pods, previewIds, own } = intercept;
   const at = `/api/clusters/${encodeURIComponent(cluster.id)}/intercepts/${encodeURIComponent(id)}`;
   const end = (): void => {
     if (confirm(`End the intercept ${name} of ${client}? Its traffic goes to the pods again.`)) {
@@ -58,9 +58,11 @@ function InterceptDetail({ row: { cluster, intercept }, board, snapshot }: Detai
         <a class="button" href={`#inspect/${encodeURIComponent(cluster.id)}/${encodeURIComponent(id)}`}>
           Look at its requests
         </a>
-        <button type="button" disabled={busy} onClick={end}>
-          End the intercept
-        </button>
+        {(own || snapshot.me.admin) && (
+          <button type="button" disabled={busy} onClick={end}>
+            End the intercept
+          </button>
+        )}
       </div>
       <Notice text={notice} />
       <Facts

@@ -24,7 +24,7 @@ export function SharedInspector({ board, snapshot, cluster, intercept }: SharedI
     <Inspector
       source={source}
       title={title}
-      mayAct={isOwn(told)}
+      mayAct={told?.own === true}
       stranger={
         <main class="stranger">
           <h1>{title}</h1>
@@ -37,10 +37,6 @@ export function SharedInspector({ board, snapshot, cluster, intercept }: SharedI
       <Back />
     </Inspector>
   );
-}
-
-function isOwn(told: object | undefined): boolean {
-  return told !== undefined && "own" in told && told.own === true;
 }
 
 function Back(): JSX.Element {
