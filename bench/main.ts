@@ -3,6 +3,7 @@ import { benchAgent } from "./agent.ts";
 import { benchAttach } from "./attach.ts";
 import { benchFlame } from "./flame.ts";
 import { benchManager } from "./manager.ts";
+import { benchPreviews } from "./previews.ts";
 import { benchProduct } from "./product.ts";
 import { benchShaped } from "./shaped.ts";
 import { benchTunnel } from "./tunnel.ts";
@@ -13,6 +14,7 @@ const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   attach: benchAttach,
   manager: benchManager,
   tunnel: benchTunnel,
+  previews: benchPreviews,
   product: benchProduct,
   shaped: benchShaped,
 };

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { silentLogger } from "#base/log.ts";
 import { logInContract } from "#cloud/oauth/log-in-flows.contract.ts";
 import { databaseContract } from "#cloud/storage/database.contract.ts";
+import { previewsContract } from "#cloud/previews/previews.contract.ts";
 import type { Database } from "#cloud/storage/database.ts";
 import { migrate } from "#cloud/storage/migrate.ts";
 import { openPostgres } from "#cloud/storage/postgres.ts";
@@ -22,6 +23,12 @@ databaseContract("PostgreSQL", async () => {
 });
 
 logInContract("PostgreSQL", async () => {
+  const database = await open(server.newDatabase());
+  await migrate(database);
+  return database;
+});
+
+previewsContract("PostgreSQL", async () => {
   const database = await open(server.newDatabase());
   await migrate(database);
   return database;

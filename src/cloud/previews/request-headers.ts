@@ -102,7 +102,6 @@ function withoutOwnCookies(value: string): string {
 
 /** A path or an address, with everything else in it as it came. */
 export function withoutShareToken(target: string): string {
-  if (!target.includes(shareParameter)) return target;
   const at = target.indexOf("?");
   if (at === -1) return target;
   const [query = "", ...fragments] = target.slice(at + 1).split("#");

@@ -80,19 +80,21 @@ export class PreviewLab implements AsyncDisposable {
     this.manager = parts.manager;
     this.database = parts.database;
     this.certificate = parts.certificate;
-    this.url = `http${parts.certificate === undefined ? "" : "s"}://localhost:${parts.cloud.port}`;
+    const place = parts.certificate === undefined ? "http://localhost" : "https://cloud.test";
+    this.url = `${place}:${parts.cloud.port}`;
     this.#stack = parts.stack;
   }
 
-  /** With `tls` the server has a certificate of its own, and speaks HTTP/2. */
+  /** With `tls` the server has a name and a certificate of its own, speaks HTTP/2, and the manager goes straight to it. */
   static async open({ tls = false } = {}): Promise<PreviewLab> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), "telepresence-previews-"));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
     const path = join(folder, "cloud.sqlite");
     const words = ["serve", "--listen", "127.0.0.1:0", "--database", `sqlite:${path}`];
-    const { certificatePem, privateKeyPem } = createIdentity("localhost");
+    const { certificatePem, privateKeyPem } = createIdentity("cloud.test");
     if (tls) {
+      words.push("--url", "https://cloud.test:0", "--preview-domain", "preview.test");
       writeFileSync(join(folder, "cert.pem"), certificatePem);
       writeFileSync(join(folder, "key.pem"), privateKeyPem);
       words.push("--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem"));
@@ -132,7 +134,7 @@ export class PreviewLab implements AsyncDisposable {
   async api(who: LoggedIn, method: string, path: string, body?: unknown): Promise<ApiAnswer> {
     const content = body === undefined ? "" : JSON.stringify(body);
     const { status, body: answered } = await this.#ask(path, {
-      host: `localhost:${this.cloud.port}`,
+      host: new URL(this.url).host,
       method,
       headers: {
         authorization: `Bearer ${who.token}`,
