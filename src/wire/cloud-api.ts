@@ -88,7 +88,6 @@ export const registerClusterRequest = z.object({
   /** Name or id; the caller's only one when left out. */
   team: z.string().min(1).max(200).optional(),
 });
-export type RegisterClusterRequest = z.infer<typeof registerClusterRequest>;
 
 export const registerClusterAnswer = z.object({
   id,
