@@ -88,7 +88,7 @@ function parseCommandLine(options: RunOptions): Action | number {
 
 /** What is wrong with the words after `--`. */
 function describeCommand(name: string, [file]: readonly string[]): string | undefined {
-  if (!["connect", "run", "intercept", "ingest"].includes(name))
+  if (!["connect", "run", "intercept", "replace", "wiretap", "ingest"].includes(name))
     return file === undefined ? undefined : "takes no command after --";
   if (file === undefined) return "expected a command after --";
   return file === "" ? 'the command after -- is ""' : undefined;

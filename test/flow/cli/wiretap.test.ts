@@ -87,3 +87,9 @@ test("list and status tell wiretaps from intercepts", async () => {
   expect(status.user_daemon["wiretaps"]).toMatchObject([{ name: "copies", copies: { copied: 12 } }]);
   expect(status.user_daemon["intercepts"]).toHaveLength(1);
 });
+
+// Both were documented to take one, and refused it.
+test.each(["wiretap", "replace"])("%s takes a command after --, and ends with it", async (word) => {
+  expect((await lab.run([word, "hello", "--port", "8080", "--", "true"])).code).toBe(0);
+  expect(lab.daemon.methods().slice(-1)).toEqual(["leave"]);
+});
