@@ -52,7 +52,10 @@ function readVersion(): string | undefined {
 
 async function tryService(path: string, signal: AbortSignal): Promise<void> {
   using limit = deadline(systemClock, readyMs, "the answer of the root helper's service", signal);
-  const socket = await raceSignal(connectSocket(path), limit.signal);
+  const socket = await raceSignal(connectSocket(path), limit.signal).catch((cause: unknown) => {
+    limit.signal.throwIfAborted();
+    throw new AppError("denied", `${path} cannot be connected to; is it another user's?`, { cause });
+  });
   if (socket === undefined) throw new AppError("helper_failed", `nobody listens on ${path}`);
   try {
     const lines = createInterface({ input: socket });
