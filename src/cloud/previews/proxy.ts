@@ -211,6 +211,7 @@ export class PreviewProxy implements PreviewHandler {
   }
 
   async #known(request: IncomingMessage, preview: Preview): Promise<Visitor | undefined> {
+    if (isNeighbours(request, this.#previews.originOf(preview.host))) return undefined;
     for (const token of cookiesNamed(request.headers.cookie, this.#cookieName("preview")).slice(0, 3)) {
       const found = await this.#previews.visitor(preview, hashToken(token), () =>
         findVisitor(this.#parts.database, token, preview, this.#parts.clock.wallMs()),
@@ -303,6 +304,13 @@ function hostOf({ headers }: IncomingMessage): string {
   const authority = headers[":authority"];
   const host = typeof authority === "string" ? authority : (headers.host ?? "");
   return host.toLowerCase().replace(/:\d+$/, "");
+}
+
+/** All previews are one site for a browser, which sends this one's cookie with what another one's page asks. */
+function isNeighbours({ headers }: IncomingMessage, own: URL): boolean {
+  const { origin, "sec-fetch-site": site, "sec-fetch-mode": mode } = headers;
+  if (origin !== undefined && origin !== "null" && origin !== own.origin) return true;
+  return site === "same-site" && (mode !== "navigate" || origin === "null");
 }
 
 const isRead = ({ method }: IncomingMessage): boolean => method === "GET" || method === "HEAD";

@@ -119,6 +119,16 @@ test("a code is good once, in one browser, for one preview, and the way back lea
   expect((await lab.visit(preview, fresh, { headers: { cookie: entering } })).headers.location).toBe("/");
 });
 
+test("a cookie does not count for what another preview's page asks", async () => {
+  const own = `http://${preview.host}:${lab.cloud.port}`;
+  const ask = async (headers: Readonly<Record<string, string>>) =>
+    (await lab.visit(preview, "/", { method: "POST", headers: { cookie, accept: "*/*", ...headers } })).status;
+  expect(await ask({ origin: own, "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors" })).toBe(200);
+  expect(await ask({ origin: own.replace("http://", "http://another-") })).toBe(401);
+  expect(await ask({ origin: "https://evil.example" })).toBe(401);
+  expect(await ask({ "sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors" })).toBe(401);
+});
+
 test("another team's people are told that it is not theirs", async () => {
   const away = await lab.visit(preview);
   const page = await lab.ask(away.headers.location ?? "", await lab.session(eve));
