@@ -6,8 +6,8 @@ import { stage } from "./stage.ts";
 
 const namespace = "it-cloud-server";
 const lab = new Lab({ managerNamespace: "it-cloud-manager" });
-const install = (...more: readonly string[]): Promise<string> =>
-  lab.ok("cloud", "install", "--url", "https://telepresence.example.com", "--cloud-namespace", namespace, ...more);
+const command = ["cloud", "install", "--url", "https://telepresence.example.com", "--cloud-namespace", namespace];
+const install = (...more: readonly string[]): Promise<string> => lab.ok(...command, ...more);
 const kinds = "deployment,service,ingress,secret,persistentvolumeclaim";
 const names = async (): Promise<readonly string[]> =>
   (await kubectl("get", kinds, "-n", namespace, "-o", "name")).split("\n").filter((name) => name !== "");
@@ -46,10 +46,7 @@ test("is changed in place: what is not wanted goes, what others have set stays, 
   ];
   expect(await kubectl(...annotation)).toContain("shop");
   await kubectl("set", "image", "-n", namespace, "deployment/telepresence-cloud", "telepresence-cloud=mine:1");
-  const refused = await lab.cli([
-    ...["cloud", "install", "--url", "https://telepresence.example.com", "--cloud-namespace", namespace],
-    ...["--no-storage", "--no-ingress"],
-  ]);
+  const refused = await lab.cli([...command, "--no-storage", "--no-ingress"]);
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("conflict") as string]);
 });
 

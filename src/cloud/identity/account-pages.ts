@@ -77,6 +77,7 @@ async function accountPage(context: RequestContext, { config, database, key }: P
     </p>
     <p class="muted">On your laptop: <code>telepresence login --cloud-url ${config.url.origin}</code></p>
     <nav class="row" aria-label="More">
+      <a href="/dashboard">Dashboard</a>
       ${config.oidc === undefined ? html`<a href="/password">Change the password</a>` : ""}
       ${person.admin ? html`<a href="/people">People</a>` : ""}
       <a href="/audit">Audit log</a>
