@@ -3,7 +3,7 @@
 import { createServer } from "node:http";
 import type { Server } from "node:http";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -13,6 +13,7 @@ import { describe, expect, test } from "vitest";
 import type { Session } from "#daemon/session.ts";
 import { compileFlags } from "#filter/flags.ts";
 import type { LoginPlaces } from "#login/credentials.ts";
+import { runHere } from "#test/flow/cli/run-cli.ts";
 import { PreviewLab, type LoggedIn } from "#test/flow/cloud/preview-lab.ts";
 import { anything, never, testAgent, testManager } from "#test/flow/manager/harness.ts";
 import type { ExchangeView } from "#wire/inspector-api.ts";
@@ -133,6 +134,37 @@ describe("a preview of one's own intercept", () => {
     session.cloud.membership.again(true);
     await expect.poll(() => session.cloud.membership.status, { timeout: 5000 }).toBeUndefined();
   });
+});
+
+test("the commands that need no daemon agree with the server", async () => {
+  const { lab, session, login, ingress, wish } = await previewLab();
+  await joined(session);
+  await session.intercept(wish, quiet, never);
+  const made = await session.cloud.previews.create({ ...order(ingress), access: "team" }, never);
+  const host = new URL(made.url).hostname;
+  const home = mkdtempSync(join(tmpdir(), "telepresence-home-"));
+  stack.use({ [Symbol.dispose]: () => rmSync(home, { recursive: true, force: true }) });
+  mkdirSync(join(home, "telepresence"), { mode: 0o700 });
+  copyFileSync(login.file, join(home, "telepresence", "cloud.json"));
+  const env = { HOME: home, XDG_CONFIG_HOME: home, XDG_CACHE_HOME: home, XDG_RUNTIME_DIR: home, PATH: "/usr/bin:/bin" };
+  const run = async (...words: string[]): Promise<unknown> => {
+    const { stdout, stderr } = await runHere(["preview", ...words, "--format", "json"], { env });
+    return JSON.parse(stdout === "" ? JSON.stringify(stderr) : stdout) as unknown;
+  };
+  expect(await run("list")).toMatchObject([{ intercept: "hello", access: "team", owner: "Ann", state: "live" }]);
+  const { url } = (await run("share", "hello", "--expires", "1h")) as { readonly url: string };
+  const { search } = new URL(url);
+  const shared = (): Promise<number> =>
+    lab.visit({ host }, `/${search}`, { headers: { accept: "*/*" } }).then(({ status }) => status);
+  expect(await shared()).toBe(200);
+  expect(await run("share", "hello", "--list")).toMatchObject([{ by: "Ann" }]);
+  expect(await run("share", "hello", "--revoke")).toMatchObject({ revoked: [expect.any(String)] });
+  expect(await shared()).not.toBe(200);
+  expect(await run("public", "hello")).toMatchObject({ access: "public" });
+  expect(await lab.visit({ host })).toMatchObject({ status: 200, body: "laptop /" });
+  expect(await run("private", "hello")).toMatchObject({ access: "team" });
+  expect(await run("remove", "hello")).toMatchObject({ removed: { intercept: "hello" } });
+  expect(await run("list")).toEqual([]);
 });
 
 test("a cloud server that is away is told in status, and holds up nothing", async () => {
