@@ -100,10 +100,11 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   let closing: Promise<void> | undefined;
   const finish = async (): Promise<void> => {
     for (const accept of accepts) accept.close();
-    udp.close();
-    echo.close();
     for (const redirect of redirects) redirect.cutAll();
     await waitForResets(redirects, options.clock);
+    // Last: ending 10,000 flows keeps this process from the device for longer than resets are waited for.
+    udp.close();
+    echo.close();
     ticker[Symbol.dispose]();
     open = false;
   };

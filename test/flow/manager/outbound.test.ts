@@ -97,6 +97,36 @@ describe("a laptop's connection", () => {
     expect(await late).toMatchObject({ message: "over" });
   });
 
+  test("is asked for an echo from the manager's pod, within the guard, or told that the pod may not", async () => {
+    const echo = (address: string) => ({ kind: "echo", target: { address, port: 0 } }) as const;
+    await using strict = await testManager();
+    await using denied = await TestLaptop.connect(strict);
+    for (const address of ["127.0.0.1", "::1", "169.254.169.254", "224.0.0.1", "no address"]) {
+      await expect(denied.session.open(echo(address), never)).rejects.toMatchObject({ code: "denied" });
+    }
+    await using manager = await testManager({ guard: anything });
+    await using laptop = await TestLaptop.connect(manager);
+    for (const address of ["127.0.0.1", "::1"]) {
+      // whether this process may send echo requests is the machine's affair
+      const outcome = await laptop.session.open(echo(address), never).catch((error: unknown) => error);
+      if (outcome instanceof Error) {
+        expect(outcome).toMatchObject({
+          code: "denied",
+          message: expect.stringContaining("may not send echo requests") as string,
+        });
+        continue;
+      }
+      const stream = outcome as TunnelStream;
+      const answered = new Promise<string>((resolve) => {
+        stream.onDatagram((datagram) => resolve(Buffer.from(datagram).toString()));
+      });
+      stream.sendDatagram(Buffer.from("!")); // shorter than a sequence number: nothing is sent
+      stream.sendDatagram(Buffer.from("01echo"));
+      expect(await answered).toBe("01echo");
+      stream.destroy();
+    }
+  });
+
   test("by UDP goes both ways and ends when the target refuses", async () => {
     await using manager = await testManager({ guard: anything });
     const echo = createSocket("udp4");
