@@ -137,7 +137,7 @@ function emptyText(query: string, intercepts: number): string {
   if (query !== "") return "No request matches the search.";
   return intercepts === 0
     ? "Nothing is intercepted. Run telepresence intercept, and its requests appear here."
-    : "No request has come since this page was opened. Connections that were open before are not shown.";
+    : "No request has come since this page was opened. HTTP/2 connections that were open before are not shown.";
 }
 
 function Intercepts({ snapshot }: { readonly snapshot: Snapshot }): JSX.Element {

@@ -15,7 +15,7 @@ export interface InboundOptions {
   /** The port of one's own intercept, or undefined when there is no such intercept any more. */
   readonly findPort: (interceptId: string, containerPort: number, protocol: "tcp" | "udp") => InterceptPort | undefined;
   /** Reads along while somebody looks. */
-  readonly recorder: Pick<Recorder, "isOn" | "tap">;
+  readonly recorder: Pick<Recorder, "tap">;
   readonly log: Logger;
 }
 
@@ -34,7 +34,7 @@ export function acceptInbound(incoming: IncomingStream, options: InboundOptions)
   const log = options.log.child({ interceptId: request.interceptId, source: request.source.address });
   if (request.protocol === "tcp")
     void dialProcess(incoming, port, log, (stream, socket) => {
-      if (options.recorder.isOn) options.recorder.tap(routeOf(request, port), stream, socket);
+      options.recorder.tap(routeOf(request, port), stream, socket);
     });
   else relayDatagrams(incoming, port, log);
 }

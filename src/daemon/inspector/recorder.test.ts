@@ -294,3 +294,43 @@ describe("what is kept", () => {
     expect([...recorder.exchanges]).toEqual([]);
   });
 });
+
+// Ingresses keep their connections: whoever opened the page after the first request saw none of those that followed.
+describe("a connection that stood before anybody looked", () => {
+  async function standing(): Promise<{ recorder: Recorder; ask: (text: string) => Promise<string> }> {
+    const recorder = new Recorder(new FakeClock());
+    const server = createTcpServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.on("data", () => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    });
+    const socket = connect({ port: await intercepted(await listen(server), recorder), host: "127.0.0.1" });
+    stack.defer(() => void socket.destroy());
+    const ask = async (text: string): Promise<string> => {
+      socket.write(text);
+      return String((await once(socket, "data"))[0]);
+    };
+    expect(await ask("GET /before HTTP/1.1\r\nHost: a\r\n\r\n")).toContain("ok");
+    return { recorder, ask };
+  }
+
+  test("is read from its next request on", async () => {
+    const { recorder, ask } = await standing();
+    recorder.start();
+    await ask("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
+    await ask("GET /again HTTP/1.1\r\nHost: a\r\n\r\n");
+    const seen = await settled(recorder, 2);
+    expect(seen.map(({ line, status, state }) => [line.target, status, state])).toEqual([
+      ["/after", 200, "done"],
+      ["/again", 200, "done"],
+    ]);
+  });
+
+  test("is not taken for a request where it is a body that looks like one", async () => {
+    const { recorder, ask } = await standing();
+    recorder.start();
+    await ask("the rest of something older");
+    await ask("PUT what the server never asked for");
+    await ask("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect((await settled(recorder, 1)).map(({ line }) => line.target)).toEqual(["/after"]);
+  });
+});

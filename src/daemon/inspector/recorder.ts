@@ -24,6 +24,13 @@ interface Beginning {
   readonly origin: Origin;
 }
 
+/** A connection that nobody reads yet. */
+interface Unread {
+  readonly caller: Duplex;
+  readonly process: Duplex;
+  readonly sink: ExchangeSink;
+}
+
 interface Kept {
   readonly exchange: Exchange;
   /** By the monotonic clock. */
@@ -37,6 +44,7 @@ export class Recorder {
   readonly #limits: RecorderLimits;
   /** By id, in the order of their beginning. */
   readonly #kept = new Map<number, Kept>();
+  readonly #unread = new Set<Unread>();
   readonly #listeners = new Set<(exchange: Exchange) => void>();
   #bytes = 0;
   #lastId = 0;
@@ -47,9 +55,11 @@ export class Recorder {
     this.#limits = limits;
   }
 
-  /** From here on connections that begin are read along. */
+  /** From here on connections are read along, those that stand from their next request on. */
   start(): void {
     this.#isOn = true;
+    for (const { caller, process, sink } of this.#unread) readAlong(caller, process, sink, false);
+    this.#unread.clear();
   }
 
   /** Forgets everything; connections under way are read on into nothing. */
@@ -90,13 +100,18 @@ export class Recorder {
 
   /** Both are joined already; not one of their bytes has been read. */
   tap(route: Route, caller: Duplex, process: Duplex, origin: Origin = { answeredBy: "laptop" }): void {
-    if (!this.#isOn) return;
     const sink: ExchangeSink = {
       begin: (line, fields) => this.#begin({ route, line, fields, origin }),
       mark: (exchange, time) => this.#mark(exchange, time),
       changed: (exchange) => this.#changed(exchange),
     };
-    readAlong(caller, process, sink);
+    if (this.#isOn) {
+      readAlong(caller, process, sink);
+      return;
+    }
+    const unread = { caller, process, sink };
+    this.#unread.add(unread);
+    process.once("close", () => this.#unread.delete(unread));
   }
 
   #begin(known: Beginning): Exchange {

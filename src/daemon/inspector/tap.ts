@@ -1,5 +1,6 @@
 // Reads along on a connection to the local process. Both ends flow already (they are piped into each other); a second
-// listener sees the same chunks and delays nothing.
+// listener sees the same chunks and delays nothing. On one that somebody began to look at midway, HTTP/1.1 is read from
+// the next request on; HTTP/2 never is, since its headers refer to those before.
 import type { Duplex } from "node:stream";
 import { recogniseHttp } from "#http/recognise.ts";
 import type { HeaderField } from "#http/head.ts";
@@ -25,9 +26,9 @@ export interface ConnectionReader {
   gone(): void;
 }
 
-/** `caller` and `process` are joined, and not one of their bytes has been read yet. */
-export function readAlong(caller: Duplex, process: Duplex, sink: ExchangeSink): void {
-  const reader = new FirstBytes(sink);
+/** `caller` and `process` are joined; `fresh` when not one of their bytes has been read yet. */
+export function readAlong(caller: Duplex, process: Duplex, sink: ExchangeSink, fresh = true): void {
+  const reader = fresh ? new FirstBytes(sink) : new NextRequest(sink);
   caller.on("data", (chunk: Buffer) => reader.fromCaller(chunk));
   process.on("data", (chunk: Buffer) => reader.fromProcess(chunk));
   caller.once("end", () => reader.callerEnded());
@@ -38,6 +39,42 @@ export function readAlong(caller: Duplex, process: Duplex, sink: ExchangeSink): 
       open -= 1;
       if (open === 0) reader.gone();
     });
+  }
+}
+
+/** Waits for the beginning of a request: bytes that look like one, after the process has spoken or nobody has. */
+class NextRequest implements ConnectionReader {
+  readonly #sink: ExchangeSink;
+  #callerIsNext = true;
+  #reader: Http1Exchanges | undefined;
+
+  constructor(sink: ExchangeSink) {
+    this.#sink = sink;
+  }
+
+  fromCaller(bytes: Buffer): void {
+    if (this.#reader === undefined && this.#callerIsNext && recogniseHttp(bytes) === "http1") {
+      this.#reader = new Http1Exchanges(this.#sink);
+    }
+    this.#reader?.fromCaller(bytes);
+    this.#callerIsNext = false;
+  }
+
+  fromProcess(bytes: Buffer): void {
+    this.#reader?.fromProcess(bytes);
+    this.#callerIsNext = true;
+  }
+
+  callerEnded(): void {
+    this.#reader?.callerEnded();
+  }
+
+  processEnded(): void {
+    this.#reader?.processEnded();
+  }
+
+  gone(): void {
+    this.#reader?.gone();
   }
 }
 
