@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { randomInputs } from "#base/random-inputs.fake.ts";
+import { heldBytes } from "#test/held-memory.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
 import { TestLaptop, randomFrom, tcpServer, testAgent, testManager } from "./harness.ts";
 
@@ -115,13 +116,13 @@ describe("the connection ends of a caller that", () => {
     ["opens a window beyond what there is", () => frame(types.window, 0, 0, Buffer.from([0x7f, 0xff, 0xff, 0xff]))],
   ])("%s", async (name, more) => {
     const { port, others } = await pod();
-    const before = process.memoryUsage.rss();
+    const before = heldBytes();
     const unread = name.includes("without reading");
     const bytes = unread ? await floodUnread(port, more(0)) : await flood(port, hello, more);
     await others();
     process.stdout.write(`${name}: ended after ${bytes} bytes\n`);
     expect(bytes).toBeLessThan(32 * 1024 * 1024);
-    expect(process.memoryUsage.rss() - before).toBeLessThan(150 * 1024 * 1024);
+    expect(heldBytes() - before).toBeLessThan(50 * 1024 * 1024);
   });
 
   /** What a caller does not read is not piled up: the agent stops reading it, or ends the connection. */
@@ -245,7 +246,7 @@ describe("random frames", () => {
     const { port, others, app } = await pod();
     const random = randomFrom(seed);
     let left = inputs;
-    const before = process.memoryUsage.rss();
+    const before = heldBytes();
     const one = async (): Promise<void> => {
       while (left > 0) {
         left -= 1;
@@ -256,8 +257,8 @@ describe("random frames", () => {
     await Promise.all(Array.from({ length: parallel }, one));
     await others();
     while (app.sessions.size > 1) await new Promise(setImmediate);
-    const grownMiB = Math.round((process.memoryUsage.rss() - before) / 1024 / 1024);
+    const grownMiB = Math.round((heldBytes() - before) / 1024 / 1024);
     process.stdout.write(`${inputs} inputs of HTTP/2 (seed ${seed}), ${grownMiB} MiB more memory\n`);
-    expect(grownMiB).toBeLessThan(300);
+    expect(grownMiB).toBeLessThan(50);
   }, 300_000);
 });

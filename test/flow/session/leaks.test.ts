@@ -2,19 +2,16 @@
 // was closed twice; a far end that asked for more than was bounded. Daemon, manager, agent, application and the laptop's
 // process are all in this one process, so what any of them keeps is seen here.
 import { connect } from "node:net";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import { ask, never, tcpServer, tick } from "#test/flow/manager/harness.ts";
+import { collectGarbage } from "#test/held-memory.ts";
 import { countOf, patience } from "#test/rounds.ts";
 import { lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
 
 /** Connections each way, a multiple of 60, with a twentieth as many intercepts; `npm run check` makes fewer. */
 const cycles = Number(process.env["LEAK_CYCLES"] ?? countOf(1020, 20_040));
 const within = { timeout: 10_000 };
-setFlagsFromString("--expose-gc");
-const collect = runInNewContext("gc") as () => void;
 
 /** What the process holds when all that is under way has ended. */
 async function held(): Promise<{
@@ -23,9 +20,9 @@ async function held(): Promise<{
   readonly bufferBytes: number;
 }> {
   for (let turn = 0; turn < 20; turn += 1) await tick();
-  collect();
+  collectGarbage();
   for (let turn = 0; turn < 20; turn += 1) await tick();
-  collect();
+  collectGarbage();
   const handles: Record<string, number> = {};
   for (const name of process.getActiveResourcesInfo()) handles[name] = (handles[name] ?? 0) + 1;
   const { heapUsed, arrayBuffers } = process.memoryUsage();
