@@ -10,7 +10,7 @@ import { findProblem, isLive, isReady } from "#kube/workloads/pod-problems.ts";
 import type { Manifest } from "./cloud-manifest.ts";
 import { cloudName, cloudSelector } from "./cloud-manifest.ts";
 import { createNamespace, removeNamespace } from "./manager.ts";
-import type { Progress } from "./manager.ts";
+import type { IsGoing, Progress } from "./manager.ts";
 import { Patience, WaitLimit } from "./patience.ts";
 
 const fieldManager = "telepresence-cloud-install";
@@ -66,14 +66,14 @@ function kindOf(object: Manifest): Resource<KubeObject> {
   return kind;
 }
 
-function isCloud(meta: ObjectMeta): boolean {
-  return Object.entries(cloudSelector).every(([key, value]) => meta.labels?.[key] === value);
+function isCloud(labels: ObjectMeta["labels"]): boolean {
+  return Object.entries(cloudSelector).every(([key, value]) => labels?.[key] === value);
 }
 
 async function refuseStranger(kube: Kube, object: Manifest, signal: AbortSignal): Promise<void> {
   const { namespace, name } = object.metadata;
   const found = await unlessForbidden(kube.find(kindOf(object), { namespace, name }, signal));
-  if (found === undefined || isCloud(found.metadata)) return;
+  if (found === undefined || isCloud(found.metadata.labels)) return;
   throw new AppError("conflict", `${object.kind} ${name} in namespace ${namespace} is somebody else's`, {
     hint: "choose another namespace with --cloud-namespace",
   });
@@ -114,10 +114,12 @@ export async function removeCloud(kube: Kube, place: CloudPlace, deleteData: boo
   const { namespace, signal } = place;
   const removed: string[] = [];
   const notes: string[] = [];
+  let isDataKept = false;
   for (const kind of kinds) {
     if (kind === persistentVolumeClaims && !deleteData) {
       const kept = await unlessForbidden(kube.find(kind, { namespace, name: cloudName }, signal));
-      if (kept !== undefined && isCloud(kept.metadata)) {
+      if (kept !== undefined && isCloud(kept.metadata.labels)) {
+        isDataKept = true;
         notes.push(
           `PersistentVolumeClaim ${cloudName} was left with what people have stored; --delete-data removes it`,
         );
@@ -127,14 +129,17 @@ export async function removeCloud(kube: Kube, place: CloudPlace, deleteData: boo
     if (await removeOne(kube, kind, place)) removed.push(`${kind.kind} ${cloudName} in namespace ${namespace} removed`);
   }
   await waitForEnd(kube, place);
-  const note = await removeNamespace(kube, namespace, signal);
+  // with the namespace would go a traffic-manager that stands there too, and the volume
+  const isGoing: IsGoing = (labels, plural) =>
+    isCloud(labels) && (deleteData || plural !== persistentVolumeClaims.plural);
+  const note = isDataKept ? undefined : await removeNamespace(kube, namespace, isGoing, signal);
   if (note !== undefined) notes.push(note);
   return { removed, notes };
 }
 
 async function removeOne(kube: Kube, kind: Resource<KubeObject>, { namespace, signal }: CloudPlace): Promise<boolean> {
   const found = await unlessForbidden(kube.find(kind, { namespace, name: cloudName }, signal));
-  if (found === undefined || !isCloud(found.metadata)) return false;
+  if (found === undefined || !isCloud(found.metadata.labels)) return false;
   return kube.delete(kind, { namespace, name: cloudName, uid: found.metadata.uid }, signal);
 }
 

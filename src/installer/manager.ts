@@ -5,7 +5,7 @@ import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
-import type { Namespace, Pod, Workload } from "#kube/objects.ts";
+import type { Namespace, ObjectMeta, Pod, Workload } from "#kube/objects.ts";
 import { mayForward } from "#kube/streams/port-forward.ts";
 import { deployments, namespaces, pods } from "#kube/objects.ts";
 import { findProblem, isLive, isReady } from "#kube/workloads/pod-problems.ts";
@@ -361,7 +361,7 @@ export async function removeManager(
     }
     await removeNodeList(kube, namespace, signal);
     await removeDirectService(kube, namespace, signal);
-    const note = await removeNamespace(kube, namespace, signal);
+    const note = await removeNamespace(kube, namespace, isManagers, signal);
     if (note !== undefined) notes.push(note);
   }
   return { namespaces: removed, notes };
@@ -399,12 +399,20 @@ const ownedKinds: readonly (readonly [group: string, plural: string])[] = [
   ["batch", "cronjobs"],
 ];
 
+/** Whether an object is of what was just removed, and goes by itself. */
+export type IsGoing = (labels: ObjectMeta["labels"], plural: string) => boolean;
+
 /** One that we made, when nobody else uses it; otherwise says why it was left. */
-export async function removeNamespace(kube: Kube, name: string, signal: AbortSignal): Promise<string | undefined> {
+export async function removeNamespace(
+  kube: Kube,
+  name: string,
+  isGoing: IsGoing,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   const namespace = await unlessForbidden(kube.find(namespaces, { name }, signal));
   if (namespace?.metadata.labels?.[createdNamespaceLabel] !== "true") return undefined;
   if (namespace.metadata.deletionTimestamp !== undefined) return undefined;
-  const foreign = await findForeign(kube, name, signal);
+  const foreign = await findForeign(kube, name, isGoing, signal);
   if (foreign !== undefined) return `namespace ${name} was left: ${foreign}`;
   try {
     await kube.delete(namespaces, { name, uid: namespace.metadata.uid }, signal);
@@ -415,13 +423,18 @@ export async function removeNamespace(kube: Kube, name: string, signal: AbortSig
   }
 }
 
-async function findForeign(kube: Kube, namespace: string, signal: AbortSignal): Promise<string | undefined> {
+async function findForeign(
+  kube: Kube,
+  namespace: string,
+  isGoing: IsGoing,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   for (const [group, plural] of ownedKinds) {
     const kind = { group, version: "v1", plural, kind: plural, namespaced: true };
     try {
       const { items } = await kube.list(kind, { namespace }, signal);
       const other = items.find(
-        (item) => !isManagers(item.metadata.labels) && !isBuiltIn(plural, item.metadata.name ?? ""),
+        (item) => !isGoing(item.metadata.labels, plural) && !isBuiltIn(plural, item.metadata.name ?? ""),
       );
       if (other !== undefined)
         return `it holds ${plural.replace(/s$/, "")} ${other.metadata.name ?? ""}, which is not ours`;
@@ -433,7 +446,7 @@ async function findForeign(kube: Kube, namespace: string, signal: AbortSignal): 
   return undefined;
 }
 
-function isManagers(labels: Readonly<Record<string, string>> | undefined): boolean {
+function isManagers(labels: ObjectMeta["labels"]): boolean {
   return Object.entries(managerSelector).every(([key, value]) => labels?.[key] === value);
 }
 
