@@ -149,10 +149,10 @@ class InspectRelay {
   }
 }
 
-/** Lines that come as something happens are whole without an end; a page that sees one asks again. */
-function endedByCut(response: IncomingMessage): Readable {
+/** Lines that come as something happens are whole without an end, ours too; a page that sees one asks again. */
+export function endedByCut(response: Readable): Readable {
   const lines = new PassThrough();
-  response.once("error", () => lines.end());
+  response.once("close", () => lines.end()); // after an error as well
   lines.once("close", () => response.destroy());
   return response.pipe(lines);
 }
