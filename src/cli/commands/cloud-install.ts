@@ -64,7 +64,7 @@ export async function runCloudInstall(context: CommandContext, flags: CloudInsta
 
 async function printObjects({ output }: CommandContext, objects: readonly unknown[]): Promise<number> {
   const { stringify } = await import("#cli/yaml.ts");
-  const texts = objects.map((object) => stringify(object, { lineWidth: 0 }).trimEnd());
+  const texts = objects.map((object) => stringify(object).trimEnd());
   output.lines(texts.join("\n---\n").split("\n"));
   output.data(objects, { bare: true });
   return 0;

@@ -49,10 +49,9 @@ export async function runGenyaml(
   for (const warning of [...result.warnings, ...(part === "workload" ? [] : result.byHand)]) output.warn(warning);
   const objects = part === "workload" ? result.objects : [result.parts[part]];
   const { stringify } = await import("#cli/yaml.ts");
-  // Long lines stay whole: the agent's configuration is JSON in one of them.
   output.lines(
     objects
-      .map((object) => stringify(object, { lineWidth: 0 }).trimEnd())
+      .map((object) => stringify(object).trimEnd())
       .join("\n---\n")
       .split("\n"),
   );
@@ -80,8 +79,8 @@ async function readDocuments(file: string, cwd: string): Promise<NonNullable<Par
   const text = await readFile(file === "-" ? "/dev/stdin" : resolve(cwd, file), "utf8").catch((error: unknown) => {
     throw new AppError("usage", `--input ${file} cannot be read: ${toAppError(error).message}`, { cause: error });
   });
-  const { parseAllDocuments } = await import("#cli/yaml.ts");
-  return [...parseAllDocuments(text)].flatMap((document) => {
+  const { parseManifests } = await import("#cli/yaml.ts");
+  return parseManifests(text).flatMap((document) => {
     const [problem] = document.errors;
     if (problem !== undefined)
       throw new AppError("usage", `--input ${file} is not YAML: ${firstLine(problem.message)}`);
