@@ -7,7 +7,7 @@ import { isAgreed } from "#cli/agreement.ts";
 import { readConfig } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
-import { connectOptions } from "#cli/flags.ts";
+import { checkNamespaces, connectOptions } from "#cli/flags.ts";
 import { cloudInstallation, cloudSecretKeys } from "#wire/cloud-install.ts";
 import type { CloudInstallation, CloudSecretKey } from "#wire/cloud-install.ts";
 
@@ -86,6 +86,7 @@ function nextSteps({ namespace, url, oidc, ingress, storage, secret }: CloudInst
 async function readInstallation(flags: CloudInstallFlags, cwd: string): Promise<CloudInstallation> {
   const { oidcIssuer: issuer, oidcClientId: clientId } = flags;
   const url = readUrl(flags.url);
+  checkNamespaces("--cloud-namespace", [flags.cloudNamespace]);
   if ((issuer === undefined) !== (clientId === undefined)) {
     throw new AppError("usage", "--oidc-issuer and --oidc-client-id belong together, and one of them is missing");
   }
@@ -97,7 +98,7 @@ async function readInstallation(flags: CloudInstallFlags, cwd: string): Promise<
   const wish = {
     namespace: flags.cloudNamespace ?? defaultNamespace,
     url,
-    previewDomain: flags.previewDomain?.toLowerCase().replace(/^\*?\./, ""),
+    previewDomain: readDomain(flags.previewDomain),
     ingress: flags.ingress === false ? undefined : ingress,
     trustedProxies: flags.trustedProxies ?? privateRanges,
     storage: flags.storage === false ? "none" : { size: flags.storageSize ?? "1Gi", class: flags.storageClass },
@@ -109,11 +110,32 @@ async function readInstallation(flags: CloudInstallFlags, cwd: string): Promise<
   };
   const read = cloudInstallation.safeParse(wish);
   if (read.success) return read.data;
-  const [issue] = read.error.issues;
-  throw new AppError("usage", `what is to be installed has a wrong ${issue?.path.join(" ") ?? "part"}`, {
-    hint: "see `telepresence cloud install --help`",
-  });
+  const place = read.error.issues[0]?.path.join(".") ?? "";
+  throw new AppError("usage", `${flagOf[place] ?? place} has a value that is not possible`);
 }
+
+/** Of a part of the installation that its schema refuses. */
+const flagOf: Readonly<Record<string, string>> = {
+  "ingress.class": "--ingress-class",
+  "ingress.tlsSecret": "--tls-secret",
+  "ingress.previewTlsSecret": "--preview-tls-secret",
+  trustedProxies: "--trusted-proxies",
+  storage: "--storage-size or --storage-class",
+  secret: "--secret, or a file that its values are from,",
+  "oidc.issuer": "--oidc-issuer",
+  "oidc.clientId": "--oidc-client-id",
+  "oidc.groupsClaim": "--oidc-groups-claim",
+  "oidc.adminGroup": "--oidc-admin-group",
+};
+
+/** As an Ingress takes it. */
+function readDomain(text: string | undefined): string | undefined {
+  const domain = text?.toLowerCase().replace(/^\*?\./, "");
+  if (domain === undefined || (domain.length <= 250 && domain.split(".").every(isLabel))) return domain;
+  throw new AppError("usage", `--preview-domain is "${text}", expected a domain such as preview.example.net`);
+}
+
+const isLabel = (label: string): boolean => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(label);
 
 /** Logins go over it. */
 function readUrl(text: string | undefined): string {
@@ -151,11 +173,12 @@ function readKeys(text: string): CloudSecretKey[] {
 }
 
 async function readValue(file: string, cwd: string): Promise<string> {
-  try {
-    return (await readFile(file === "-" ? "/dev/stdin" : resolve(cwd, file), "utf8")).trim();
-  } catch (cause) {
+  const text = await readFile(file === "-" ? "/dev/stdin" : resolve(cwd, file), "utf8").catch((cause: unknown) => {
     throw new AppError("usage", `the file ${file} cannot be read: ${(cause as Error).message}`, { cause });
-  }
+  });
+  const value = text.trim();
+  if (value === "") throw new AppError("usage", `the file ${file} is empty, expected a secret in it`);
+  return value;
 }
 
 export interface CloudUninstallFlags {
@@ -168,6 +191,7 @@ export interface CloudUninstallFlags {
 export async function runCloudUninstall(context: CommandContext, flags: CloudUninstallFlags): Promise<number> {
   const { output, environment } = context;
   const namespace = flags.cloudNamespace ?? defaultNamespace;
+  checkNamespaces("--cloud-namespace", [namespace]);
   const target = connectOptions(context.flags, environment, await readConfig(context));
   const deleteData = flags.deleteData === true;
   const ending = `the cloud server of namespace ${namespace}, with all that people have stored there`;

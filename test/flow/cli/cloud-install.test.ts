@@ -35,6 +35,7 @@ test("prints the manifests and changes nothing", async () => {
   expect(objects.map(({ kind }) => kind)).toEqual(["Secret", "Service", "Deployment", "Ingress"]);
   expect(objects[0]?.stringData).toEqual({ database: "postgres://x:pw@db/cloud" });
   expect(stdout).toContain('host: "*.preview.example.net"');
+  expect(stdout).toContain('proxy-buffering: "off"'); // without quotes kubectl takes it for a boolean, and refuses it
   expect(lab.daemon.paramsOf("cloudInstall")).toMatchObject({ onlyPrint: true });
 });
 
@@ -52,6 +53,11 @@ test.each([
   [["install", "--url", url, "--secret", "s", "--metrics-token-file", "x"], 2, "--secret excludes"],
   [["install", "--url", url, "--secret", "s", "--secret-keys", "password"], 2, '--secret-keys has "password"'],
   [["install", "--url", url, "--metrics-token-file", "nowhere"], 2, "nowhere cannot be read"],
+  [["install", "--url", url, "--metrics-token-file", "/dev/null"], 2, "/dev/null is empty"],
+  [["install", "--url", url, "--cloud-namespace", "a.b"], 2, '--cloud-namespace is "a.b", expected lower-case'],
+  [["uninstall", "--cloud-namespace", "a.b"], 2, '--cloud-namespace is "a.b", expected lower-case'],
+  [["install", "--url", url, "--preview-domain", "a b"], 2, '--preview-domain is "a b", expected a domain'],
+  [["install", "--url", url, "--tls-secret", "A"], 2, "--tls-secret has a value that is not possible"],
   [["dance"], 2, "unknown command 'cloud dance', expected serve, install or uninstall"],
 ])("refuses %j", async (words, code, text) => {
   expect(await run(...words)).toMatchObject({ code, stderr: expect.stringContaining(text) as string });
