@@ -10,14 +10,17 @@ import type { Machine } from "./machine.ts";
 
 /** About all of them, or about none: they choose by themselves. */
 const aboutAll: readonly string[] = ["status", "version", "quit", "login", "logout", "cloud", "helper", "help"];
-/** Between the command and a cloud server. */
-const aboutNone: readonly string[] = ["list", "share", "public", "private"].map((word) => `preview ${word}`);
+/** Between the command and a cloud server, or a cluster that it names itself. */
+const aboutNone: readonly string[] = [
+  ...["list", "share", "public", "private"].map((word) => `preview ${word}`),
+  ...["cloud install", "cloud uninstall"],
+];
 
 /** The machine, seen by the connection that the command's flags mean. */
 export async function chooseConnection(
   machine: Machine,
   command: string,
-  flags: GlobalFlags & ConnectFlags,
+  flags: GlobalFlags & ConnectFlags & { readonly local?: boolean },
 ): Promise<Machine> {
   const { name, use } = flags;
   if (name !== undefined && use !== undefined) throw new AppError("usage", "--name and --use exclude each other");
@@ -25,6 +28,7 @@ export async function chooseConnection(
   if (use !== undefined) return pick(await runningConnections(machine), readExpression(use));
   // Whoever says a place and no name means the connection without one, and so does `connect`.
   if ([...aboutAll, ...aboutNone].includes(command) || command === "connect" || namesPlace(flags)) return machine;
+  if (command === "dashboard" && flags.local !== true) return machine; // the team's, on its server
   return theOne(machine);
 }
 

@@ -44,8 +44,8 @@ export async function runPreviewCreate(context: CommandContext, name: string, fl
   readIngressFlags(flags); // before anything is started
   readAddedHeaders(flags);
   await requireLogin(context);
+  const info = await findOwn(context, name);
   using connected = await connectIfNeeded(context);
-  const info = await findOwn(context, connected.daemon.client, name);
   const { workload, ports } = info.spec;
   const target = {
     name,
@@ -64,14 +64,12 @@ export async function runPreviewCreate(context: CommandContext, name: string, fl
   return 0;
 }
 
-async function findOwn(
-  { flags }: CommandContext,
-  client: Awaited<ReturnType<typeof connectIfNeeded>>["daemon"]["client"],
-  name: string,
-): Promise<InterceptInfo> {
-  const { intercepts } = await client.call("status", {}, statusLimitMs);
-  const { namespace } = flags;
-  const found = intercepts.find(
+/** Nothing is connected for it: who is not has no intercept. */
+async function findOwn(context: CommandContext, name: string): Promise<InterceptInfo> {
+  using daemon = await openDaemon(context);
+  const status = await daemon?.client.call("status", {}, statusLimitMs);
+  const { namespace } = context.flags;
+  const found = status?.intercepts.find(
     ({ spec }) => spec.name === name && (namespace === undefined || spec.workload.namespace === namespace),
   );
   if (found !== undefined) return found;

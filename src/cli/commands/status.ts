@@ -22,7 +22,8 @@ export async function runStatus(context: CommandContext): Promise<number> {
   const cloud = loginToJson(login, reached);
   const [only] = statuses;
   const all = statuses.map(({ name, status }) => ({ name, ...statusToJson(status) }));
-  output.data(several ? { connections: all, cloud } : { ...statusToJson(only?.status), cloud }, { bare: true });
+  // a script that knows of one connection goes on reading the first
+  output.data({ ...statusToJson(only?.status), ...(several ? { connections: all } : {}), cloud }, { bare: true });
   return 0;
 }
 

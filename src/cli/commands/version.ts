@@ -13,7 +13,7 @@ export async function runVersion(context: CommandContext): Promise<number> {
     output.lines(
       statuses.flatMap(({ name, status }) => [`Connection ${name}`, ...formatVersion(softwareVersion, status)]),
     );
-    output.data({ client: all[0]?.[1]["client"], connections: Object.fromEntries(all) });
+    output.data({ ...all[0]?.[1], connections: Object.fromEntries(all) });
     return 0;
   }
   output.lines(formatVersion(softwareVersion, only?.status));

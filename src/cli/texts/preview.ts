@@ -31,7 +31,7 @@ export function formatPreviews(views: readonly PreviewView[]): readonly string[]
     const visitors = `${requests} requests of ${view.visitors.map(({ who }) => printable(who)).join(", ")}`;
     const pairs = [
       { key: "Preview URL", value: printable(view.url) },
-      { key: "Intercept", value: `${printable(view.intercept)}, ${kind} ${name} in namespace ${namespace}` },
+      { key: "Intercept", value: printable(`${view.intercept}, ${kind} ${name} in namespace ${namespace}`) },
       { key: "Cluster", value: printable(view.cluster) },
       { key: "Owner", value: `${printable(view.owner.name)}, team ${printable(view.team.name)}` },
       { key: "Open to", value: accessTexts[view.access] },
@@ -68,5 +68,5 @@ export function shareToJson({ id, url, by, expiresMs }: ShareView): Readonly<Rec
 }
 
 export function formatShare({ id, by, expiresMs }: ShareView): string {
-  return `${id}: by ${printable(by)}, until ${new Date(expiresMs).toISOString()}`;
+  return `${printable(id)}: by ${printable(by)}, until ${new Date(expiresMs).toISOString()}`;
 }

@@ -56,6 +56,9 @@ describe("the connection that a command is about", () => {
       code: 1,
       stderr: "telepresence: error: there are several connections: dev, staging; say which with --use NAME\n",
     });
+    for (const words of [["dashboard"], ["cloud", "install"], ["preview", "list"]]) {
+      expect((await run(...words)).stderr).not.toContain("several connections"); // about none
+    }
     expect((await run("list", "--use", "stag")).code).toBe(0);
     expect((await run("intercept", "hello", "--use", "^dev$")).code).toBe(0);
     expect(asked()).toEqual([["intercept"], ["list"]]);
@@ -98,13 +101,14 @@ describe("all connections", () => {
     const { stdout } = await run("status");
     expect(stdout.match(/^Connection .*$/gm)).toEqual(["Connection default", "Connection dev"]);
     expect(await jsonOf("status")).toMatchObject({
+      user_daemon: { kubernetes_context: connection.context }, // as it was with one
       connections: [
         { name: "default", user_daemon: { kubernetes_context: connection.context } },
         { name: "dev", user_daemon: { connection_name: "dev" } },
       ],
     });
     expect(await jsonOf("status", "--use", "dev")).toMatchObject({ user_daemon: { connection_name: "dev" } });
-    expect(await jsonOf("version")).toMatchObject({ connections: { default: {}, dev: {} } });
+    expect(await jsonOf("version")).toMatchObject({ user_daemon: {}, connections: { default: {}, dev: {} } });
   });
 
   test("end with quit, or the one that --use means", async () => {

@@ -195,6 +195,10 @@ test("a preview that cannot be made fails no intercept", async () => {
 describe("preview", () => {
   test("create is for an intercept that is there", async () => {
     logIn();
+    await lab.start();
+    expect((await run("preview", "create", "hello")).stderr).toContain("you have no intercept named hello");
+    expect(lab.daemon.methods()).not.toContain("connect");
+    await lab.daemon[Symbol.asyncDispose]();
     await lab.startConnected(finding(edge));
     expect((await run("preview", "create", "hello")).stderr).toContain("you have no intercept named hello");
     await run("intercept", "hello");
