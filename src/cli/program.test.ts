@@ -34,4 +34,9 @@ describe("help", () => {
     expect(text).toMatchSnapshot();
     expect(await helpOf(name, "--help")).toBe(text);
   });
+
+  test("of a command's command", async () => {
+    expect(await helpOf("help", "preview", "create")).toBe(await helpOf("preview", "create", "--help"));
+    expect(await helpOf("help", "helper", "install")).toBe(await helpOf("helper", "--help"));
+  });
 });

@@ -348,10 +348,10 @@ function declareOther(program: Command, options: ProgramOptions): void {
   declareHelper(program, (command, run) => action(command, options, run));
   const help = program
     .command("help")
-    .argument("[command]")
+    .argument("[command...]")
     .helpGroup(groups.other)
     .description("Show help for a command")
-    .action((name: string | undefined) => showHelp(program, help, name));
+    .action((words: readonly string[]) => showHelp(program, help, words));
 }
 
 function declareGenyaml(program: Command, options: ProgramOptions): void {
@@ -373,11 +373,21 @@ function declareGenyaml(program: Command, options: ProgramOptions): void {
   });
 }
 
-function showHelp(program: Command, help: Command, name: string | undefined): void {
-  const shown = name === undefined ? program : program.commands.find((command) => matches(command, name));
-  if (shown !== undefined) shown.help();
-  const names = program.commands.map((command) => command.name());
-  const nearest = nearestName(name ?? "", names);
+/** `preview create` too; what a command takes for a word of its own (`helper install`) is its page. */
+function showHelp(program: Command, help: Command, words: readonly string[]): void {
+  let shown = program;
+  for (const name of words) {
+    const found = shown.commands.find((command) => matches(command, name));
+    if (found === undefined && shown.registeredArguments.length > 0) break;
+    if (found === undefined) failUnknown(shown, help, name);
+    else shown = found;
+  }
+  shown.help();
+}
+
+function failUnknown(within: Command, help: Command, name: string): void {
+  const names = within.commands.map((command) => command.name());
+  const nearest = nearestName(name, names);
   help.error(`unknown command '${name}'${nearest === undefined ? "" : `, did you mean ${nearest}?`}`, { exitCode: 2 });
 }
 
