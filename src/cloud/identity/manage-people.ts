@@ -21,12 +21,13 @@ type PersonRow = Omit<ListedPerson, "admin" | "teams"> & { readonly admin: numbe
 
 /** By name; one more than are listed when there are more. */
 export async function listPeople(queries: Queries, search: string): Promise<readonly ListedPerson[]> {
-  const pattern = `%${search.toLowerCase().replace(/[\\%_]/g, "\\$&")}%`;
+  // SQLite knows capitals of ASCII only: Ömer is found as he is written, too
+  const patterns = [search.toLowerCase(), search].map((text) => `%${text.replace(/[\\%_]/g, "\\$&")}%`);
   const found = await queries.all<PersonRow>(
     `SELECT id, name, email, admin FROM people
-     WHERE lower(name) LIKE $1 ESCAPE '\\' OR lower(COALESCE(email, '')) LIKE $1 ESCAPE '\\'
+     WHERE lower(name) LIKE $1 ESCAPE '\\' OR name LIKE $2 ESCAPE '\\' OR lower(COALESCE(email, '')) LIKE $1 ESCAPE '\\'
      ORDER BY lower(name), id LIMIT ${maxListed + 1}`,
-    [pattern],
+    patterns,
   );
   const places = found.map((_, at) => `$${at + 1}`).join(", ");
   const members = await queries.all<{ person: string; team: string }>(

@@ -80,6 +80,8 @@ describe("an administrator", () => {
     const found = (await browser.get("/people?q=R%25C")).text;
     expect(found).toContain(">per%cent</a>");
     expect(found).not.toContain(">percent</a>");
+    await cloud.person("Ömer");
+    expect((await browser.get(`/people?q=${encodeURIComponent("Öme")}`)).text).toContain(">Ömer</a>");
   });
 
   test("takes an invitation back", async () => {

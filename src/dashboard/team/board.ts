@@ -55,6 +55,8 @@ export class Board {
       try {
         const answer = (await ask(path, { signal: this.#asking.signal })) as DashboardSnapshot;
         this.#set({ snapshot: answer, isLost: false });
+        // the same at once: the server lets no more pages wait
+        if (answer.revision === revision) await rest(this.#asking.signal);
       } catch {
         if (this.#gone.signal.aborted) return;
         if (this.#asking.signal.aborted) {
@@ -62,7 +64,7 @@ export class Board {
           continue;
         }
         this.#set({ ...this.#known, isLost: true });
-        await new Promise((resolve) => setTimeout(resolve, retryMs));
+        await rest(this.#gone.signal);
       }
     }
   }
@@ -71,6 +73,14 @@ export class Board {
     this.#known = known;
     this.#onChange(known);
   }
+}
+
+function rest(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, retryMs);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    if (signal.aborted) resolve();
+  });
 }
 
 async function ask(path: string, init: RequestInit): Promise<unknown> {
