@@ -33,23 +33,23 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const nothing = async (): Promise<void> => {};
 
 const tiers: readonly Tier[] = [
-  { name: "unit", what: "each file by itself (usually 10 s)", prepare: nothing },
+  { name: "unit", what: "each file by itself (usually 45 s)", prepare: nothing },
   { name: "architecture", what: "the import ladder and the style budgets (usually 3 s)", prepare: nothing },
-  { name: "flow", what: "both ends in one process (usually 10 s)", prepare: nothing },
+  { name: "flow", what: "both ends in one process (usually 2 to 4 min)", prepare: nothing },
   {
     name: "services",
     what: "servers that Debian has: PostgreSQL (usually 20 s)",
     prepare: () => installPackages(say, servicePackages),
   },
-  { name: "netns", what: "real devices, routes and resolvers (usually 1 min)", prepare: prepareMachine },
+  { name: "netns", what: "real devices, routes and resolvers (usually 2 min)", prepare: prepareMachine },
   {
     name: "browser",
-    what: "pages in a real browser (usually 30 s)",
+    what: "pages in a real browser (usually 40 s)",
     prepare: () => installPackages(say, browserPackages),
   },
   {
     name: "cluster",
-    what: "a real Kubernetes node (usually 10 min; the first time on a machine 6 min more, to build it)",
+    what: "a real Kubernetes node (usually 45 min; the first time on a machine 6 min more, to build it)",
     prepare: prepareCluster,
     cleanUp: removeCluster,
   },
