@@ -73,9 +73,7 @@ export async function runIntercept(
   const [file, ...args] = command;
   if (file !== undefined) await requireCommand(file, context.environment);
   using connected = await connectIfNeeded(context);
-  const ingress = preview.url
-    ? await settleIngress(context, connected, targetOf(name, flags, context), flags)
-    : undefined;
+  const ingress = preview.url ? await planIngress(context, connected, { name, flags, preview }) : undefined;
   const wish = { name, flags, filter, owned: command.length > 0 };
   const begun = await establish(context, connected, wish).catch(async (error: unknown) => {
     const sought = { name: flags.workload ?? flags.deployment ?? name, namespace: context.flags.namespace };
@@ -104,6 +102,22 @@ export async function runIntercept(
 async function planPreview(context: CommandContext, flags: InterceptFlags): Promise<PreviewChoice> {
   if (flags.previewUrl === true) await requireLogin(context);
   return choosePreview(flags, { loggedIn: await isLoggedIn(context), canAsk: canAsk(context) });
+}
+
+/** What nobody has asked for by a flag keeps nobody from an intercept. */
+async function planIngress(
+  context: CommandContext,
+  connected: Connected,
+  { name, flags, preview }: { readonly name: string; readonly flags: InterceptFlags; readonly preview: PreviewChoice },
+): Promise<PreviewIngress | undefined> {
+  try {
+    return await settleIngress(context, connected, targetOf(name, flags, context), flags);
+  } catch (error) {
+    const { code, message } = toAppError(error);
+    if (!preview.byLogin || code === "cancelled" || code === "usage") throw error;
+    context.output.warn(`${name} gets no preview URL: ${message}`);
+    return undefined;
+  }
 }
 
 function targetOf(name: string, flags: InterceptFlags, { flags: { namespace } }: CommandContext) {

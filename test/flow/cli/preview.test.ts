@@ -192,6 +192,20 @@ test("a preview that cannot be made fails no intercept", async () => {
   expect(lab.daemon.methods()).not.toContain("leave");
 });
 
+// A daemon of before an update refused what it did not know, and with it every intercept of whoever was logged in.
+test("a preview that nobody asked for keeps nobody from an intercept", async () => {
+  logIn();
+  await lab.startConnected({
+    findIngress: () => {
+      throw new AppError("unsupported", "the daemon does not know findIngress");
+    },
+  });
+  const { code, stderr } = await lab.run(["intercept", "hello"], typing());
+  expect([code, lab.daemon.methods().includes("intercept")]).toEqual([0, true]);
+  expect(stderr).toContain("Warning: hello gets no preview URL: the daemon does not know findIngress");
+  expect((await lab.run(["intercept", "other", "--preview-url"], typing())).code).toBe(1);
+});
+
 describe("preview", () => {
   test("create is for an intercept that is there", async () => {
     logIn();
