@@ -13,7 +13,8 @@ const aboutAll: readonly string[] = ["status", "version", "quit", "login", "logo
 /** Between the command and a cloud server, or a cluster that it names itself. */
 const aboutNone: readonly string[] = [
   ...["list", "share", "public", "private"].map((word) => `preview ${word}`),
-  ...["cloud install", "cloud uninstall"],
+  "cloud install",
+  "cloud uninstall",
 ];
 
 /** The machine, seen by the connection that the command's flags mean. */
