@@ -1,8 +1,8 @@
 // `cloud install` and `cloud uninstall`: with the user's own credentials, without a connection.
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { applyCloud, removeCloud, waitForCloud } from "#installer/cloud.ts";
-import { buildCloud } from "#installer/cloud-manifest.ts";
+import { applyCloud, refuseToForget, removeCloud, waitForCloud } from "#installer/cloud.ts";
+import { buildCloud, keepsFile } from "#installer/cloud-manifest.ts";
 import { loadTarget } from "#kube/config.ts";
 import type { controlApi } from "#wire/control-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
@@ -24,6 +24,7 @@ export async function installCloud(
   using limit = deadline(clock, limitMs, "installing the cloud server", caller.gone);
   const { namespace } = installation;
   const place = { namespace, onProgress: caller.progress, signal: limit.signal };
+  if (keepsFile(installation)) await refuseToForget(kube, place);
   const done = [...(await applyCloud(kube, objects, place))];
   await waitForCloud(kube, place);
   return { objects: [], done };

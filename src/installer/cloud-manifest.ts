@@ -1,6 +1,6 @@
 // Pure: the cloud server as Kubernetes has it. It fits pod security level `restricted`, has no permission and no
 // ServiceAccount token. One replica: managers' tunnels and previews' counts are in its memory.
-import type { KubeObject } from "#kube/objects.ts";
+import type { Container, KubeObject } from "#kube/objects.ts";
 import type { CloudInstallation, CloudSecretKey } from "#wire/cloud-install.ts";
 import type { ImageChoice } from "./agent-container.ts";
 
@@ -140,6 +140,11 @@ function buildContainer(
 }
 
 const variable = (flag: string): string => `TELEPRESENCE_CLOUD_${flag.toUpperCase().replaceAll("-", "_")}`;
+
+/** Of a container: its database is named in a Secret, so it is not SQLite's file. */
+export function namesDatabase({ env = [] }: Pick<Container, "env">): boolean {
+  return env.some(({ name, valueFrom }) => name === variable("database") && valueFrom !== undefined);
+}
 
 /** By the server's flags. */
 function settingsOf(wish: CloudInstallation, files: readonly CloudSecretKey[]): Readonly<Record<string, string>> {

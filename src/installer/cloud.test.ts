@@ -3,13 +3,33 @@
 import { expect, test } from "vitest";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import { cloudName, cloudSelector } from "./cloud-manifest.ts";
-import { removeCloud } from "./cloud.ts";
+import { refuseToForget, removeCloud } from "./cloud.ts";
 import { createdNamespaceLabel, managerSelector } from "./marks.ts";
 
 const namespace = "telepresence";
 const { signal } = new AbortController();
 const cloud = { name: cloudName, labels: cloudSelector };
 const manager = { name: "traffic-manager", labels: managerSelector };
+
+// A later `cloud install`, to change a flag, that did not name the database again took an empty one, and removed the
+// Secret with the address of the other.
+test.each([
+  [
+    "a Secret of ours, or of the user's",
+    { valueFrom: { secretKeyRef: { name: "any", key: "database" } } },
+    "names none",
+  ],
+  ["no Secret", { value: "sqlite:/data/cloud.sqlite" }, undefined],
+])("a server whose database is named in %s", async (_, how, refusal) => {
+  await using server = await new FakeApiServer().listen();
+  const containers = [{ name: cloudName, env: [{ name: "TELEPRESENCE_CLOUD_DATABASE", ...how }] }];
+  server.answer = (_request, response) =>
+    sendJson(response, { metadata: cloud, spec: { template: { spec: { containers } } } });
+  const kube = server.open({ namespace: "own" });
+  const asked = refuseToForget(kube, { namespace, onProgress: () => undefined, signal });
+  if (refusal === undefined) await asked;
+  else await expect(asked).rejects.toThrow(refusal);
+});
 
 /** A namespace that we made with these objects, by their plural, which are slow to go. */
 async function remove(objects: Readonly<Record<string, readonly object[]>>, deleteData: boolean) {

@@ -8,7 +8,7 @@ import type { KubeObject, ObjectMeta, Pod, Resource } from "#kube/objects.ts";
 import { isMissingPermission } from "#kube/status.ts";
 import { findProblem, isLive, isReady } from "#kube/workloads/pod-problems.ts";
 import type { Manifest } from "./cloud-manifest.ts";
-import { cloudName, cloudSelector } from "./cloud-manifest.ts";
+import { cloudName, cloudSelector, namesDatabase } from "./cloud-manifest.ts";
 import { createNamespace, removeNamespace } from "./manager.ts";
 import type { IsGoing, Progress } from "./manager.ts";
 import { Patience, WaitLimit } from "./patience.ts";
@@ -68,6 +68,17 @@ function kindOf(object: Manifest): Resource<KubeObject> {
 
 function isCloud(labels: ObjectMeta["labels"]): boolean {
   return Object.entries(cloudSelector).every(([key, value]) => labels?.[key] === value);
+}
+
+/** Without its people and previews a server would come up, and the Secret with the way to them would go. */
+export async function refuseToForget(kube: Kube, { namespace, signal }: CloudPlace): Promise<void> {
+  const found = await unlessForbidden(kube.find(deployments, { namespace, name: cloudName }, signal));
+  if (found === undefined || !isCloud(found.metadata.labels)) return;
+  const containers = found.spec?.template.spec.containers ?? [];
+  if (!containers.some(namesDatabase)) return;
+  throw new AppError("conflict", `the cloud server in namespace ${namespace} has a database, and this names none`, {
+    hint: "name it again, with --database-url-file or --secret; or begin anew after `telepresence cloud uninstall`",
+  });
 }
 
 async function refuseStranger(kube: Kube, object: Manifest, signal: AbortSignal): Promise<void> {
