@@ -6,10 +6,11 @@ import type { ClientConfig } from "./config-file.ts";
 import { readConfigFile } from "./config-file.ts";
 import type { CommandContext } from "./context.ts";
 import { refuseSecondDevice } from "./connections.ts";
-import { openOrStartDaemon, quitDaemon } from "./daemon-socket.ts";
+import { openDaemon, openOrStartDaemon, quitDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
 import type { ConnectFlags } from "./flags.ts";
 import { connectFlagNames, connectOptions, namesPlace } from "./flags.ts";
+import { Interrupts } from "./interrupts.ts";
 import type { HelperAttempt } from "./helper-start.ts";
 import { callService, claimHelper, startHelper } from "./helper-start.ts";
 import { connectionToJson } from "./texts/json.ts";
@@ -79,11 +80,20 @@ export async function connectIfNeeded(
   }
 }
 
-/** A name that came to nothing is no connection: without its daemon no later command meets it. */
+/**
+ * A name that came to nothing is no connection: without its daemon no later command meets it. Also when this command was
+ * interrupted; but another command may have made a connection of it meanwhile.
+ */
 async function giveUp(context: CommandContext, daemon: OpenedDaemon): Promise<void> {
-  using _daemon = daemon;
-  if (daemon.started && context.machine.connection !== undefined)
-    await quitDaemon(context, daemon).catch(() => undefined); // the first error counts
+  daemon[Symbol.dispose]();
+  if (!daemon.started || context.machine.connection === undefined) return;
+  const calm = { ...context, interrupts: new Interrupts() };
+  try {
+    using running = await openDaemon(calm);
+    if (running?.hello.connected === false) await quitDaemon(calm, running);
+  } catch {
+    // the first error counts
+  }
 }
 
 /** Before a password is asked for: a connection without a device is no other one's. Ports left out are those it has. */

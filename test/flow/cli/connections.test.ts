@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { Interrupts } from "#cli/interrupts.ts";
 import { runHere } from "./run-cli.ts";
 import type { Outcome } from "./run-cli.ts";
 import { connection, makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
@@ -144,6 +145,18 @@ test("a second connection with a device is refused before a password is asked fo
   });
   expect(existsSync(join(home.path, "helper-starts"))).toBe(false);
   expect((await run("status")).stdout).not.toContain("Connection dev");
+});
+
+test("a connection with a name that is interrupted before it stands leaves no daemon", async () => {
+  const commandOf = (program: string): readonly string[] => [process.execPath, programFile, program];
+  const interrupts = new Interrupts();
+  const onStdout = (piece: string): void => {
+    if (piece.includes("Root Daemon")) interrupts.raise("SIGINT");
+  };
+  const options = { env: home.env, cwd: home.path, commandOf, interrupts, onStdout };
+  const outcome = await runHere(["connect", "--name", "dev"], options);
+  expect(outcome).toMatchObject({ code: 130, stdout: expect.stringContaining("User Daemon") });
+  expect((await run("status")).stdout).toContain("User Daemon: Not running");
 });
 
 test("connect --name starts a daemon of that name beside the others", async () => {
