@@ -1,7 +1,6 @@
 // ICMP echo (RFC 792, RFC 4443 §4): reading a request, building a request or a reply.
-import { finishSum, sumWords } from "./checksum.ts";
 import { isIcmp } from "./icmp.ts";
-import { createPacket, transportChecksum, writeUint16 } from "./ip.ts";
+import { createPacket, icmpChecksum, writeUint16 } from "./ip.ts";
 import { protocols, type PacketView } from "./packet-view.ts";
 
 const types = { request: { 4: 8, 6: 128 }, reply: { 4: 0, 6: 129 } } as const;
@@ -44,10 +43,6 @@ export function buildEcho(kind: keyof typeof types, echo: Echo): Uint8Array {
   writeUint16(packet, transportOffset + 4, echo.identifier);
   writeUint16(packet, transportOffset + 6, echo.sequence);
   packet.set(payload, transportOffset + headerBytes);
-  const checksum =
-    version === 4
-      ? finishSum(sumWords(packet, transportOffset, packet.length))
-      : transportChecksum(packet, transportOffset, protocol);
-  writeUint16(packet, transportOffset + 2, checksum);
+  writeUint16(packet, transportOffset + 2, icmpChecksum(packet, transportOffset));
   return packet;
 }

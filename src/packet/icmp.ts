@@ -1,7 +1,6 @@
 // ICMP errors (RFC 792, RFC 4443): building one about a packet, and reading what a received one quotes.
 // `IcmpErrorReason` is the meaning; types and codes of the two versions stay in this file.
-import { finishSum, sumWords } from "./checksum.ts";
-import { createPacket, transportChecksum, writeUint16 } from "./ip.ts";
+import { createPacket, icmpChecksum, writeUint16 } from "./ip.ts";
 import type { PacketView } from "./packet-view.ts";
 import { protocols } from "./packet-view.ts";
 
@@ -38,11 +37,7 @@ export function buildIcmpError(view: PacketView, reason: IcmpErrorReason): Uint8
   if (reason === "tooBig") writeUint16(packet, transportOffset + 6, largestMtu);
   if (reason === "protocol" && version === 6) writeUint16(packet, transportOffset + 6, view.protocolOffset);
   packet.set(view.bytes.subarray(0, quotedBytes), transportOffset + icmpHeaderBytes);
-  const checksum =
-    version === 4
-      ? finishSum(sumWords(packet, transportOffset, packet.length))
-      : transportChecksum(packet, transportOffset, protocol);
-  writeUint16(packet, transportOffset + 2, checksum);
+  writeUint16(packet, transportOffset + 2, icmpChecksum(packet, transportOffset));
   return packet;
 }
 

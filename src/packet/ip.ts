@@ -1,5 +1,6 @@
 // IP headers for packets of our own (RFC 791 §3.1, RFC 8200 §3): no options, no fragments, hop limit 64.
 import { finishSum, sumPseudoHeader, sumWords } from "./checksum.ts";
+import { protocols } from "./packet-view.ts";
 
 const hopLimit = 64;
 const doNotFragment = 0x4000;
@@ -62,6 +63,13 @@ export function transportChecksum(
   const byteLength = end - transportOffset;
   const pseudo = sumPseudoHeader(packet, version === 4 ? 12 : 8, version === 4 ? 4 : 16, { protocol, byteLength });
   return finishSum(sumWords(packet, transportOffset, end, pseudo));
+}
+
+/** Only ICMPv6 sums a pseudo header (RFC 4443 §2.3). */
+export function icmpChecksum(packet: Uint8Array, icmpOffset: number): number {
+  const version = (packet[0] as number) >>> 4;
+  if (version === 4) return finishSum(sumWords(packet, icmpOffset, packet.length));
+  return transportChecksum(packet, icmpOffset, protocols.icmpv6);
 }
 
 export function writeUint16(target: Uint8Array, offset: number, value: number): void {

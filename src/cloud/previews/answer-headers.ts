@@ -1,21 +1,12 @@
 // What becomes of an answer's headers (pure): the ingress's name gives way to the preview's wherever a browser acts upon
 // it, and cookies become the preview host's own. Policies of the application are left as they are.
+import { hopFields } from "#http/hop-fields.ts";
 import { ingressName, pairsOf } from "./request-headers.ts";
 import type { Headers, RawHeaders } from "./request-headers.ts";
 import type { Preview } from "./previews.ts";
 
-const dropped: ReadonlySet<string> = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "proxy-authenticate",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  // names another way to the ingress
-  "alt-svc",
-]);
+/** `alt-svc` names another way to the ingress. */
+const isDropped = (name: string): boolean => hopFields.has(name) || name === "alt-svc";
 const addresses: ReadonlySet<string> = new Set(["location", "content-location", "access-control-allow-origin"]);
 
 /** `origin` is the preview's. */
@@ -26,7 +17,7 @@ export function answerHeaders(rawHeaders: RawHeaders, preview: Preview, origin: 
     .flatMap(([, value]) => value.split(",").map((token) => token.trim().toLowerCase()));
   const rewrite = (address: string): string => rewriteAddress(address, preview.ingress, origin);
   for (const [name, value] of pairsOf(rawHeaders)) {
-    if (dropped.has(name) || named.includes(name)) continue;
+    if (isDropped(name) || named.includes(name)) continue;
     const rewritten = rewriteValue(name, value, rewrite);
     if (rewritten === undefined) continue;
     const before = headers[name];

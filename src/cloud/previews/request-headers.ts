@@ -2,6 +2,7 @@
 // visitor may pretend to be by headers that proxies and this server write. The intercept's mark is put in.
 // Invariants: nothing that frames a message is passed on, so the sender frames anew; a header that a visitor names in
 // Connection never takes away one of ours.
+import { hopFields } from "#http/hop-fields.ts";
 import type { Preview } from "./previews.ts";
 
 /** A query parameter with the secret of a share link. */
@@ -11,27 +12,17 @@ export const interceptIdHeader = "x-telepresence-intercept-id";
 /** Names and values in turn, as Node has them. */
 export type RawHeaders = readonly string[];
 
-const hopByHop: ReadonlySet<string> = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "http2-settings",
-  "expect",
-]);
+/** What asks this server for something. */
+const asked: ReadonlySet<string> = new Set(["http2-settings", "expect"]);
 /** Written anew, or by nobody but a proxy. */
 const ours = /^(host|content-length|forwarded|x-forwarded-.*|x-real-ip|x-telepresence-.*)$/;
+const isDropped = (name: string): boolean => hopFields.has(name) || asked.has(name);
 const ownCookie = /^(__Host-)?telepresence-/;
 
 /** Headers that a preview may add. */
 export function mayAdd(name: string): boolean {
   const lower = name.toLowerCase();
-  return !hopByHop.has(lower) && !ours.test(lower) && lower !== "cookie" && lower !== "baggage";
+  return !isDropped(lower) && !ours.test(lower) && lower !== "cookie" && lower !== "baggage";
 }
 
 export interface Incoming {
@@ -52,7 +43,7 @@ export function requestHeaders(preview: Preview, incoming: Incoming): Headers {
   const named = connectionTokens(incoming.rawHeaders);
   const baggage: string[] = [];
   for (const [name, value] of pairsOf(incoming.rawHeaders)) {
-    if (name.startsWith(":") || hopByHop.has(name) || ours.test(name) || named.has(name)) continue;
+    if (name.startsWith(":") || isDropped(name) || ours.test(name) || named.has(name)) continue;
     if (name === "baggage") baggage.push(value);
     else if (name === "cookie") add(headers, name, withoutOwnCookies(value), "; ");
     else if (name === "referer") add(headers, name, withoutShareToken(value), ", ");

@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { finished, pipeline } from "node:stream";
 import { AppError, toAppError } from "#base/error.ts";
+import { hopFields } from "#http/hop-fields.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { openDoor, type Door } from "./listener.ts";
 import type { Target } from "./reach.ts";
@@ -152,19 +153,6 @@ function parseAuthority(text: string, usualPort: number | undefined): Target {
   }
   throw new AppError("usage", `"${text.slice(0, 300)}" is no host and port`);
 }
-
-/** Fields of one hop (RFC 9110 §7.6.1); the body's own framing is made anew. */
-const hopFields: ReadonlySet<string> = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
 
 /** Names and values in turn, as they were spelled. */
 function endToEnd(raw: readonly string[], without: readonly string[]): string[] {
