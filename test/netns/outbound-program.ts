@@ -7,6 +7,8 @@ import { carryEcho, connectEcho } from "#egress/echo.ts";
 import { answerCalls } from "./process-calls.ts";
 
 const open = new Map<number, { readonly socket: Socket; readonly errors: string[] }>();
+/** How those of `openMany` ended. */
+const many: string[] = [];
 let lastHandle = 0;
 
 const digest = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
@@ -81,6 +83,14 @@ const handlers = {
     open.set(++lastHandle, { socket, errors });
     return lastHandle;
   },
+  /** So many more connections; how many of them are reset is `countResets`. */
+  openMany: async (target: Target, count: number): Promise<void> => {
+    for (let left = count; left > 0; left -= 100) {
+      const dialled = await Promise.all(Array.from({ length: Math.min(left, 100) }, () => dial(target)));
+      for (const socket of dialled) socket.on("error", (error) => many.push(codeOf(error)));
+    }
+  },
+  countResets: (): number => many.filter((code) => code === "ECONNRESET").length,
   write: (handle: number, text: string): void => void open.get(handle)?.socket.write(text),
   reset: (handle: number): void => void open.get(handle)?.socket.resetAndDestroy(),
   /** Reads until so many bytes came. */

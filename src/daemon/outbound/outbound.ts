@@ -55,9 +55,14 @@ export interface Outbound extends AsyncDisposable {
 
 const noEcho = "echo requests are not carried here";
 const tickMs = 1000;
-/** chosen: how long close() waits for the resets to pass the device. */
-const closeGraceMs = 200;
+/** chosen: how often close() looks whether resets have passed the device, and how often in vain before it goes on, or ends. */
 const closePollMs = 10;
+const cutPatience = 5;
+const closePatience = 20;
+/** chosen: close() then cuts what is left. 10,000 connections take 5 s on a busy machine; the daemon has 10 s to end. */
+const closeLimitMs = 7000;
+/** chosen: connections that are cut before their resets are waited for: the device's queue holds 500 by default. */
+const cutsAtOnce = 250;
 
 export async function startOutbound(options: OutboundOptions): Promise<Outbound> {
   const stats = createStats();
@@ -100,8 +105,7 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   let closing: Promise<void> | undefined;
   const finish = async (): Promise<void> => {
     for (const accept of accepts) accept.close();
-    for (const redirect of redirects) redirect.cutAll();
-    await waitForResets(redirects, options.clock);
+    await cutAll(redirects, options.clock);
     // Last: ending 10,000 flows keeps this process from the device for longer than resets are waited for.
     udp.close();
     echo.close();
@@ -163,11 +167,25 @@ async function startFamily(
   return { own, tcp };
 }
 
-/** The kernel sends a reset for each cut connection through the device; they take microseconds. */
-async function waitForResets(redirects: readonly TcpRedirect[], clock: Clock): Promise<void> {
+/** The kernel sends a reset for each cut connection through the device; they take microseconds, of thousands longer. */
+async function cutAll(redirects: readonly TcpRedirect[], clock: Clock): Promise<void> {
   const never = new AbortController().signal;
-  const untilMs = clock.now() + closeGraceMs;
-  while (redirects.some((redirect) => redirect.unfinished > 0) && clock.now() < untilMs) {
-    await clock.sleep(closePollMs, never);
+  const untilMs = clock.now() + closeLimitMs;
+  const countUnfinished = (): number => redirects.reduce((sum, redirect) => sum + redirect.unfinished, 0);
+  /** Counted in looks and not by the time: a process that was busy has not read the device yet, and timers may come first. */
+  const waitForResets = async (goal: number, patience: number): Promise<void> => {
+    let left = countUnfinished();
+    for (let inVain = 0; left > goal && inVain < patience && clock.now() < untilMs; inVain++) {
+      await clock.sleep(closePollMs, never);
+      for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
+      const before = left;
+      left = countUnfinished();
+      if (left < before) inVain = -1;
+    }
+  };
+  for (const redirect of redirects) {
+    let goal = countUnfinished() - cutsAtOnce;
+    for (; redirect.cut(cutsAtOnce); goal = countUnfinished() - cutsAtOnce) await waitForResets(goal, cutPatience);
   }
+  await waitForResets(0, closePatience);
 }

@@ -68,6 +68,8 @@ export class TcpRedirect {
   #listenPort = 0;
   #tick = 0;
   #closed = false;
+  /** Once closed: those whose turn is to come. */
+  #uncut: TcpFlow[] | undefined;
 
   constructor(options: TcpRedirectOptions) {
     this.#options = options;
@@ -250,10 +252,15 @@ export class TcpRedirect {
     }
   }
 
-  /** No new connections; those that stand are reset, which their programs see. */
-  cutAll(): void {
+  /**
+   * No new connections; so many of those that stand are reset, which their programs see. True while there are more: the
+   * device has room for some resets at once, and what it drops the kernel does not send again.
+   */
+  cut(count: number): boolean {
     this.#closed = true;
-    for (const flow of this.#flows.values()) {
+    const left = (this.#uncut ??= [...this.#flows.values()]);
+    for (const flow of left.splice(0, count)) {
+      if (this.#byPort[flow.natPort] !== flow) continue; // gone meanwhile
       if (flow.state === "held") {
         if (this.#own.load(flow.syn) === undefined) this.#options.writer.write(buildReset(this.#own));
         this.#discard(flow);
@@ -261,6 +268,7 @@ export class TcpRedirect {
         this.#cut(flow);
       }
     }
+    return left.length > 0;
   }
   /** Flows whose programs have not seen their end yet. */
   get unfinished(): number {
