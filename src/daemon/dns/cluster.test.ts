@@ -14,13 +14,15 @@ type Records = Readonly<Record<string, dnsPacket.Answer[] | "nxdomain" | "servfa
 function setUp(records: Records, options: { onAddresses?: OnAddresses } = {}) {
   const clock = new FakeClock();
   const asked: string[] = [];
+  const signals: AbortSignal[] = [];
   const state = { records, away: false, silent: false, soaSeconds: undefined as number | undefined };
   const cluster = new ClusterLookup({
     clock,
     log: silentLogger,
     signal: new AbortController().signal,
     onAddresses: options.onAddresses,
-    exchange: async (message) => {
+    exchange: async (message, signal) => {
+      signals.push(signal);
       if (state.away) throw new AppError("link_lost", "no manager");
       if (state.silent) return new Promise(() => undefined);
       const query = dnsPacket.decode(Buffer.from(message));
@@ -30,7 +32,7 @@ function setUp(records: Records, options: { onAddresses?: OnAddresses } = {}) {
       return respond(query, state.records[name] ?? "nxdomain", state.soaSeconds);
     },
   });
-  return { clock, asked, state, cluster };
+  return { clock, asked, signals, state, cluster };
 }
 
 function respond(query: dnsPacket.DecodedPacket, records: Records[string], soaSeconds?: number): Buffer {
@@ -63,6 +65,12 @@ describe("lookUp()", () => {
     const lookUp = cluster.lookUp([first, second, third], dnsTypes.a);
     expect(asked).toEqual([first, second, third]);
     expect((await lookUp).answers.map(({ data }) => formatAddress(data))).toEqual(["10.0.0.1"]);
+  });
+
+  test("gives up the questions after a name that exists: the far end answers so many at once", async () => {
+    const { cluster, signals } = setUp({ [first]: [a(first, "10.0.0.1")] });
+    await cluster.lookUp([first, second], dnsTypes.a);
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
   });
 
   test("stops at a name without such records, and at a failure", async () => {

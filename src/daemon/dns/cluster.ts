@@ -4,8 +4,9 @@
 // @from daemon/dns/resolve.ts
 // @to egress/resolve.ts
 import { randomInt } from "node:crypto";
-import { deadline, raceSignal } from "#base/abort.ts";
+import { deadline, linkSignals, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
+import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { formatAddress, parseAddress, type IpAddress } from "#packet/address.ts";
 import {
@@ -148,14 +149,20 @@ export class ClusterLookup {
    */
   async #firstThatExists(candidates: readonly string[], kind: LookupKind, signal: AbortSignal): Promise<DnsAnswer> {
     const possible = candidates.filter((name) => encodeName(name).length <= maxNameBytes);
-    const asked = possible.map((name) => this.#ask(name, kind, signal));
+    const settled = new AbortController();
+    using linked = linkSignals(signal, settled.signal);
+    const asked = possible.map((name) => this.#ask(name, kind, linked.signal));
     for (const asking of asked) asking.catch(() => undefined); // perhaps nobody waits for it any more
     let answer: DnsAnswer = { rcode: dnsRcodes.nxDomain, answers: [] };
-    for (const asking of asked) {
-      answer = await asking;
-      if (answer.rcode !== dnsRcodes.nxDomain) return answer;
+    try {
+      for (const asking of asked) {
+        answer = await asking;
+        if (answer.rcode !== dnsRcodes.nxDomain) break;
+      }
+      return answer;
+    } finally {
+      settled.abort(new AppError("cancelled", "another name has answered"));
     }
-    return answer;
   }
 
   /**
