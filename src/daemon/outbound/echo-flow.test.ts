@@ -7,7 +7,7 @@ import { buildEcho, readEcho } from "#packet/icmp-echo.ts";
 import { PacketView } from "#packet/packet-view.ts";
 import { checksumsHold } from "#packet/packet.fake.ts";
 import { createSessionPair } from "#tunnel/session-pair.fake.ts";
-import type { IncomingStream } from "#tunnel/tunnel.ts";
+import type { IncomingStream, TunnelStream } from "#tunnel/tunnel.ts";
 import { DeviceWriter } from "./device-writer.ts";
 import { EchoFlows, maxEchoFlows, type EchoFlowsOptions } from "./echo-flow.ts";
 import { createStats } from "./stats.ts";
@@ -122,6 +122,26 @@ test("a target that becomes unreachable is told, and flows end when they are idl
   flows.close();
   send(4, 9);
   expect(stats.echoFlows).toBe(0);
+});
+
+test("a stream that comes when its flow is over takes nothing from the flow that came after", async () => {
+  const { pair, flows, incoming, stats, open, send, settle, target } = await setUp("v4");
+  await using _ = pair;
+  const late = Promise.withResolvers<TunnelStream>();
+  open.mockImplementationOnce(() => late.promise);
+  send(1);
+  for (let second = 0; second <= 30; second++) flows.tick();
+  expect(stats.echoFlows).toBe(0);
+  send(2);
+  await settle();
+  incoming[0]!.accept();
+  const opened = pair.opener.open({ kind: "echo", target: { address: target, port: 0 } }, new AbortController().signal);
+  await settle();
+  incoming[1]!.accept();
+  late.resolve(await opened);
+  await settle();
+  expect((await opened).destroyed).toBe(true);
+  expect(stats.echoFlows).toBe(1);
 });
 
 test("flows, and what waits for one, are bounded", async () => {

@@ -159,7 +159,8 @@ export class EchoFlows {
   }
 
   #remove(flow: EchoFlow): void {
-    if (!this.#flows.delete(flow.key)) return;
+    if (this.#flows.get(flow.key) !== flow) return; // one that came later has its place
+    this.#flows.delete(flow.key);
     this.#options.stats.echoFlows--;
     flow.abort.abort(new AppError("cancelled", "the flow ended"));
     flow.stream?.destroy();
