@@ -1,5 +1,5 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -109,6 +109,29 @@ test("no program of root's comes to be where others can write, or by a link", as
   await expect(installService(place, source, [1000])).rejects.toThrow(/opt can be written to by others than root/);
   expect(existsSync(inside(program))).toBe(false);
   expect(calls).toEqual([]);
+});
+
+test("a link on the way is followed to where it leads", async () => {
+  const elsewhere = join(base, "elsewhere/opt");
+  mkdirSync(elsewhere, { recursive: true, mode: 0o755 });
+  symlinkSync(elsewhere, inside("/opt"));
+  chmodSync(join(base, "elsewhere"), 0o777);
+  await expect(installService(place, source, [1000])).rejects.toThrow(
+    /elsewhere can be written to by others than root/,
+  );
+  expect(readdirSync(elsewhere)).toEqual([]);
+});
+
+test("what a killed installation left is never taken for what was there before", async () => {
+  await installService(place, source, [1000]);
+  mkdirSync(inside(`${program}.old/helper`), { recursive: true });
+  writeFileSync(inside(`${program}.old/helper/start.js`), "stale");
+  symlinkSync("/nowhere", join(source, "helper/link"));
+  await expect(installService(place, source, [1000])).rejects.toThrow("neither a file nor a folder");
+  expect(readFileSync(inside(`${program}/helper/start.js`), "utf8")).toBe("helper/start.js");
+  renameSync(inside(program), inside(`${program}.old`));
+  await expect(installService(place, source, [1000])).rejects.toThrow("neither a file nor a folder");
+  expect(readFileSync(inside(`${program}/helper/start.js`), "utf8")).toBe("helper/start.js");
 });
 
 test("a checkout is not copied", async () => {

@@ -1,7 +1,7 @@
 // Setting the helper up as a service, and removing it: root's own copy of the program in a folder that nobody else can
 // write to, and systemd's units for the users who may use it. Either all of it is there afterwards, or what was there
 // before.
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { chmodSync, constants, copyFileSync, existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { AppError } from "#base/error.ts";
@@ -34,9 +34,11 @@ export async function installService(place: ServicePlace, source: string, uids: 
   const program = join(place.root, helperServiceProgram);
   const [fresh, old] = [`${program}.new`, `${program}.old`];
   checkFolder(place, dirname(program));
+  // An installation that was killed left both, or the former one alone.
+  if (existsSync(program)) remove(old);
+  else if (existsSync(old)) renameSync(old, program);
   try {
     copyProgram(source, fresh);
-    remove(old);
     if (existsSync(program)) renameSync(program, old);
     renameSync(fresh, program);
     writeUnits(place, uids);
@@ -103,10 +105,15 @@ async function removeUnits(place: ServicePlace, uids: readonly number[]): Promis
 
 const remove = (path: string): void => rmSync(path, { recursive: true, force: true });
 
-/** Who may write to a folder on the way to the program may put another one in its place. */
-function checkFolder({ root, ownerUid }: ServicePlace, folder: string): void {
+/** Who may write to a folder on the way to the program may put another one in its place; so it is where links lead. */
+function checkFolder(place: ServicePlace, folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o755 });
-  for (let path = folder; path.length >= root.length; path = dirname(path)) {
+  checkWay(place, folder, place.root);
+  checkWay(place, realpathSync(folder), realpathSync(place.root));
+}
+
+function checkWay({ ownerUid }: ServicePlace, folder: string, top: string): void {
+  for (let path = folder; ; path = dirname(path)) {
     const { uid, mode } = statSync(path);
     if (uid !== ownerUid || (mode & 0o022) !== 0) {
       throw new AppError(
@@ -117,7 +124,7 @@ function checkFolder({ root, ownerUid }: ServicePlace, folder: string): void {
         },
       );
     }
-    if (path === dirname(path)) break;
+    if (path === top || path === dirname(path)) return;
   }
 }
 
