@@ -7,7 +7,7 @@ import { libc } from "#kernel/ffi.ts";
 import { RouteSocket } from "#kernel/rtnetlink.ts";
 import { routeTable } from "#kernel/rtnetlink-messages.ts";
 import { openTun } from "#kernel/tun.ts";
-import { formatPrefix, parseAddress, parsePrefix } from "#packet/address.ts";
+import { formatPrefix, parseAddress, parsePrefix, sameAddress } from "#packet/address.ts";
 import type { IpAddress, Prefix } from "#packet/address.ts";
 import type { DnsHook, HelperParams, HelperResult } from "#wire/helper.ts";
 import { openDnsHook } from "./dns-hook.ts";
@@ -53,6 +53,7 @@ export class HelperSession implements AsyncDisposable {
   } {
     if (this.#device !== undefined) throw new AppError("protocol", `the device ${this.#device.name} is open already`);
     const addresses = params.addresses.map(parseDeviceAddress);
+    this.#checkAlone(addresses);
     checkRoutes(
       addresses.map(({ network }) => network),
       this.#hostNetwork([]),
@@ -132,20 +133,25 @@ export class HelperSession implements AsyncDisposable {
     this.#netlink[Symbol.dispose]();
   }
 
+  /** Every session's device has the same addresses, so one user of this machine at a time has room. */
+  #checkAlone(wanted: readonly DeviceAddress[]): void {
+    for (const { address, ifIndex } of this.#netlink.addresses()) {
+      const isWanted = wanted.some((own) => own.address.length === address.length && sameAddress(own.address, address));
+      const name = isWanted ? this.#linkName(ifIndex) : "";
+      if (/^tel\d+$/.test(name)) throw deviceTaken(name, name === this.#deviceName ? "connection" : "user");
+    }
+  }
+
+  get #deviceName(): string {
+    return `tel${this.#uid}`;
+  }
+
   #makeDevice(): { readonly fd: number; readonly name: string } {
-    const name = `tel${this.#uid}`;
     try {
-      return openTun(name);
+      return openTun(this.#deviceName);
     } catch (error) {
       if (!isAppError(error) || error.fields["errno"] !== "EBUSY") throw error;
-      throw new AppError(
-        "tun_unavailable",
-        `the network device ${name} exists: another connection of this user has it`,
-        {
-          cause: error,
-          hint: "use this connection with `telepresence connect --proxy` or `telepresence run`, or end the other one first",
-        },
-      );
+      throw deviceTaken(this.#deviceName, "connection", error);
     }
   }
 
@@ -230,6 +236,17 @@ export class HelperSession implements AsyncDisposable {
     if (this.#device !== undefined) return this.#device;
     throw new AppError("protocol", "there is no device yet; expected `device.open` first");
   }
+}
+
+function deviceTaken(name: string, by: "connection" | "user", cause?: unknown): AppError {
+  const who = by === "user" ? "another user of this machine is connected" : "another connection of this user has it";
+  return new AppError("tun_unavailable", `the network device ${name} exists: ${who}`, {
+    cause,
+    hint:
+      by === "user"
+        ? "use `telepresence connect --proxy` or `telepresence run`, or wait until that user has quit"
+        : "use this connection with `telepresence connect --proxy` or `telepresence run`, or end the other one first",
+  });
 }
 
 /** `246.246.0.1/30`: an address in a network, neither of them the other's. */

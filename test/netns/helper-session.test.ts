@@ -136,17 +136,28 @@ describe("device and routes", () => {
 });
 
 describe("sessions", () => {
+  // Story: every daemon asks for the same addresses, and a second one was told of a range of the cluster's.
   test("a second session of the same user is refused", async () => {
     const { device } = await helper.openDevice({ addresses, mtu: 1500 });
     const path = `${laptop.directory}/second.sock`;
     const second = await openHelperDoor({ path, clock: systemClock, log: silentLogger });
     await laptop.startHelper(path);
     const other = await second.wait(signal);
-    await expect(other.openDevice({ addresses: ["246.246.1.1/29"], mtu: 1500 })).rejects.toThrow(
-      "another connection of this user has it",
-    );
+    for (const wanted of [addresses, ["246.246.1.1/29"]]) {
+      await expect(other.openDevice({ addresses: wanted, mtu: 1500 })).rejects.toThrow(
+        "another connection of this user has it",
+      );
+    }
     await second[Symbol.asyncDispose]();
     device.close();
+  });
+
+  test("a session beside another user's is refused", async () => {
+    laptop.ip("link", "add", "tel1234", "type", "veth", "peer", "name", "peer");
+    laptop.ip("address", "add", addresses[0]!, "dev", "tel1234");
+    await expect(helper.openDevice({ addresses, mtu: 1500 })).rejects.toThrow(
+      "the network device tel1234 exists: another user of this machine is connected",
+    );
   });
 
   test("a device, routes and hooks have an order", async () => {
