@@ -5,8 +5,9 @@ import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders, ServerRespons
 import { constants } from "node:http2";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Duplex } from "node:stream";
+import { AppError } from "#base/error.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
-import { answerHeaders, takesBanner } from "./answer-headers.ts";
+import { answerHeaders, answerTrailers, takesBanner } from "./answer-headers.ts";
 import { bannerOf } from "./banner.ts";
 import type { IngressConnections } from "./ingress-connections.ts";
 import type { Preview } from "./previews.ts";
@@ -47,26 +48,35 @@ export function forward(request: IncomingMessage, response: ServerResponse, pass
     setHost: false,
   });
   const onGone = (): void => {
-    if (!response.writableFinished) outgoing.destroy();
+    // an answer that ended before its request did ends that, too
+    if (response.writableFinished && request.complete) return;
+    outgoing.destroy();
+    request.resume();
   };
   response.once("close", onGone);
-  outgoing.once("error", (error) => {
+  let isOver = false;
+  const fail = (error: Error): void => {
+    if (isOver) return;
+    isOver = true;
     response.off("close", onGone);
     if (response.destroyed || response.closed) return;
     if (response.headersSent) breakOff(response);
     else if (mayRepeat(request, outgoing, hasBody) && attempt < maxAttempts)
       forward(request, response, passage, attempt + 1);
     else onFailure(error);
+  };
+  outgoing.on("error", fail);
+  outgoing.once("upgrade", (_answer, socket: Duplex) => {
+    socket.destroy();
+    fail(new AppError("protocol", "it changes to a protocol that nobody asked for"));
   });
-  outgoing.once("upgrade", (_answer, socket: Duplex) => socket.destroy());
   outgoing.once("response", (answer) => {
     passage.onAnswer?.();
     try {
       passAnswer(answer, request, response, { ...passage, banner });
     } catch (error) {
+      fail(error as Error);
       outgoing.destroy();
-      if (response.headersSent) breakOff(response);
-      else onFailure(error as Error);
     }
   });
   if (hasBody) request.pipe(outgoing);
@@ -102,11 +112,13 @@ function passAnswer(
   if (banner !== undefined && headers["content-length"] !== undefined) {
     headers["content-length"] = String(Number(headers["content-length"]) + banner.length);
   }
+  // a part of a head that is refused would stand in the answer that says so
+  if (status < 200 || status > 599) throw new AppError("protocol", `its answer's status is ${status}`);
   if (request.httpVersionMajor >= 2) response.writeHead(status, headers as OutgoingHttpHeaders);
-  else response.writeHead(status, answer.statusMessage, headers as OutgoingHttpHeaders);
+  else response.writeHead(status, withoutControls(answer.statusMessage), headers as OutgoingHttpHeaders);
   response.flushHeaders();
   answer.once("end", () => {
-    if (answer.rawTrailers.length > 0) response.addTrailers(answer.trailers as Record<string, string>);
+    if (answer.rawTrailers.length > 0) response.addTrailers(answerTrailers(answer.rawTrailers));
     if (banner !== undefined) response.end(banner);
   });
   answer.once("error", () => breakOff(response));
@@ -116,8 +128,12 @@ function passAnswer(
   answer.pipe(response, { end: banner === undefined });
 }
 
+/** Node's parser lets them stand in a reason, and its writer throws for them. */
+// eslint-disable-next-line no-control-regex -- these are what is looked for
+const withoutControls = (reason = ""): string => reason.replace(/[\x00-\x1f\x7f]/g, "");
+
 /** So that nobody takes what there is of the answer for all of it. */
-function breakOff(response: ServerResponse): void {
+export function breakOff(response: ServerResponse): void {
   const { stream } = response as unknown as Partial<Http2ServerResponse>;
   if (stream === undefined) response.destroy();
   else stream.close(constants.NGHTTP2_INTERNAL_ERROR);
@@ -136,10 +152,14 @@ export function forwardUpgrade(request: IncomingMessage, socket: Duplex, head: B
   });
   const onGone = (): void => void outgoing.destroy();
   socket.once("close", onGone);
-  outgoing.once("error", (error) => {
-    if (!socket.destroyed) onFailure(error);
+  let isAnswered = false;
+  outgoing.on("error", (error) => {
+    if (isAnswered) socket.destroy();
+    else if (!socket.destroyed) onFailure(error);
+    isAnswered = true;
   });
   outgoing.once("upgrade", (answer, stream: Duplex, first: Buffer) => {
+    isAnswered = true;
     socket.off("close", onGone);
     const { "content-length": _length, ...passed } = answerHeaders(answer.rawHeaders, preview, origin);
     socket.write(formatHead(101, "Switching Protocols", { ...passed, connection: "Upgrade", upgrade: "websocket" }));
@@ -148,8 +168,11 @@ export function forwardUpgrade(request: IncomingMessage, socket: Duplex, head: B
     joinDuplex(socket, stream);
   });
   outgoing.once("response", (answer) => {
+    isAnswered = true;
     const passed = answerHeaders(answer.rawHeaders, preview, origin);
-    socket.write(formatHead(answer.statusCode ?? 502, answer.statusMessage ?? "", { ...passed, connection: "close" }));
+    socket.write(
+      formatHead(answer.statusCode ?? 502, withoutControls(answer.statusMessage), { ...passed, connection: "close" }),
+    );
     answer.pipe(socket);
     answer.once("error", () => socket.destroy());
   });

@@ -45,6 +45,45 @@ test("cookies of ours go, of HTTP/2's many fields too, and an empty one is none"
   expect(sent("Cookie", "telepresence-session=x")["cookie"]).toBeUndefined();
 });
 
+test("what a visitor pretends with an underscore, which many servers read as a dash, goes as well", () => {
+  const headers = sent(
+    "X_Forwarded_For",
+    "203.0.113.9",
+    "x_telepresence_intercept_id",
+    "other",
+    "a_b",
+    "c",
+    "constructor",
+    "d",
+  );
+  expect(Object.keys(headers).filter((name) => name.includes("_"))).toEqual(["a_b"]);
+  expect(headers["constructor"]).toBe("d");
+});
+
+test.each([
+  ['"cookies"', undefined],
+  ['"cache", "cookies"', '"cache"'],
+  ['"*"', '"cache", "storage"'],
+])("an application's wish to clear %s leaves the site's cookies alone", (value, passed) => {
+  expect(answerHeaders(["Clear-Site-Data", value], preview, origin)["clear-site-data"]).toBe(passed);
+});
+
+test("of headers that stand once the first counts, and what is for the proxy before goes no further", () => {
+  const raw = [
+    "Location",
+    "/a",
+    "Location",
+    "/b",
+    "Set-Cookie",
+    "a=b",
+    "set-cookie",
+    "c=d",
+    "X-Accel-Redirect",
+    "/secret",
+  ];
+  expect({ ...answerHeaders(raw, preview, origin) }).toEqual({ location: "/a", "set-cookie": ["a=b", "c=d"] });
+});
+
 test.each(["Host", "connection", "X-Forwarded-For", "Content-Length", "Cookie", "x-telepresence-intercept-id", "TE"])(
   "a preview cannot add %s",
   (name) => expect([mayAdd(name), mayAdd(`x-${name.toLowerCase()}-x`)]).toEqual([false, true]),

@@ -19,10 +19,13 @@ const ours = /^(host|content-length|forwarded|x-forwarded-.*|x-real-ip|x-telepre
 const isDropped = (name: string): boolean => hopFields.has(name) || asked.has(name);
 const ownCookie = /^(__Host-)?telepresence-/;
 
+/** Many servers read an underscore as a dash. */
+const isOurs = (name: string): boolean => ours.test(name.replaceAll("_", "-"));
+
 /** Headers that a preview may add. */
 export function mayAdd(name: string): boolean {
   const lower = name.toLowerCase();
-  return !isDropped(lower) && !ours.test(lower) && lower !== "cookie" && lower !== "baggage";
+  return !isDropped(lower) && !isOurs(lower) && lower !== "cookie" && lower !== "baggage";
 }
 
 export interface Incoming {
@@ -37,13 +40,16 @@ export interface Incoming {
 
 export type Headers = Record<string, string | string[]>;
 
+/** Without a prototype: "constructor" and "__proto__" are names as others are. */
+export const emptyHeaders = (): Headers => Object.create(null) as Headers;
+
 /** Framing headers are the sender's business. */
 export function requestHeaders(preview: Preview, incoming: Incoming): Headers {
-  const headers: Headers = {};
+  const headers = emptyHeaders();
   const named = connectionTokens(incoming.rawHeaders);
   const baggage: string[] = [];
   for (const [name, value] of pairsOf(incoming.rawHeaders)) {
-    if (name.startsWith(":") || isDropped(name) || ours.test(name) || named.has(name)) continue;
+    if (name.startsWith(":") || isDropped(name) || isOurs(name) || named.has(name)) continue;
     if (name === "baggage") baggage.push(value);
     else if (name === "cookie") add(headers, name, withoutOwnCookies(value), "; ");
     else if (name === "referer") add(headers, name, withoutShareToken(value), ", ");
