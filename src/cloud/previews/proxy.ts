@@ -13,9 +13,10 @@ import { localPath } from "#cloud/web/browser.ts";
 import { RateLimit } from "#cloud/web/rate-limits.ts";
 import type { Parts } from "#cloud/web/route.ts";
 import type { PreviewHandler } from "#cloud/web/server.ts";
-import { forward, forwardUpgrade } from "./forward.ts";
+import { breakOff, forward, forwardUpgrade } from "./forward.ts";
 import type { Passage } from "./forward.ts";
 import type { LivePreviews } from "./live-previews.ts";
+import { OpenVisits } from "./open-visits.ts";
 import { refuseUpgrade, sayPlainly, wantsPage } from "./plain-page.ts";
 import type { Refusal } from "./plain-page.ts";
 import type { Preview, RemovedWhy } from "./previews.ts";
@@ -25,8 +26,11 @@ import type { Visitor } from "./visitors.ts";
 
 /** On each preview's host: where the login sends the browser back to. */
 export const returnPath = "/.telepresence/enter";
-/** chosen: requests without a visit that counts, by address; public ones; what one preview has at once. */
-const [strangerRate, publicRate, maxAtOnce] = [{ burst: 100, perSecond: 5 }, { burst: 2000, perSecond: 500 }, 512];
+/** chosen: requests without a visit that counts, by address; public ones. */
+const [strangerRate, publicRate] = [
+  { burst: 100, perSecond: 5 },
+  { burst: 2000, perSecond: 500 },
+];
 /** chosen: a browser that is on its way to the login and back. */
 const enteringSeconds = 600;
 const visitSeconds = 12 * 3600;
@@ -61,7 +65,7 @@ export class PreviewProxy implements PreviewHandler {
   readonly #addresses: Addresses;
   readonly #strangers: RateLimit;
   readonly #public: RateLimit;
-  readonly #atOnce = new Map<string, number>();
+  readonly #open: OpenVisits;
   readonly #secure: boolean;
   readonly #count: (labels?: Readonly<Record<string, string>>) => void;
 
@@ -71,14 +75,15 @@ export class PreviewProxy implements PreviewHandler {
     this.#addresses = addresses;
     this.#strangers = new RateLimit(strangerRate, parts.clock);
     this.#public = new RateLimit(publicRate, parts.clock);
+    this.#open = new OpenVisits(parts.clock, parts.log);
     this.#secure = parts.config.url.protocol === "https:";
     this.#count = parts.metrics.counter("telepresence_cloud_preview_requests", "Requests to previews");
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
     response.on("error", () => undefined);
-    this.#decideSafely(request).then(
-      (decision) => {
+    this.#decideSafely(request)
+      .then((decision) => {
         this.#count({ outcome: decision.kind });
         if (decision.kind === "pass") this.#pass(request, response, decision);
         else if (decision.kind === "refuse") sayPlainly(request, response, decision.refusal);
@@ -93,27 +98,32 @@ export class PreviewProxy implements PreviewHandler {
           response.writeHead(303, { ...headers, ...(cookies.length === 0 ? {} : { "set-cookie": [...cookies] }) });
           response.end();
         }
-      },
-      () => response.destroy(),
-    );
+      })
+      .catch((error: unknown) => {
+        this.#logFailure(error);
+        breakOff(response);
+      });
   }
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    this.#decideSafely(request).then(
-      (decision) => {
+    this.#decideSafely(request)
+      .then((decision) => {
         this.#count({ outcome: decision.kind });
         if (decision.kind === "pass") this.#passUpgrade(request, socket, head, decision);
         else refuseUpgrade(socket, decision.kind === "refuse" ? decision.refusal : unauthorized.refusal);
-      },
-      () => socket.destroy(),
-    );
+      })
+      .catch((error: unknown) => {
+        this.#logFailure(error);
+        socket.destroy();
+      });
   }
 
   #pass(request: IncomingMessage, response: ServerResponse, { preview, visitor }: Decision & { kind: "pass" }): void {
     if (response.destroyed || response.closed) return;
     const startedMs = this.#parts.clock.now();
+    const visit = { may: () => this.#mayStill(request), cut: () => breakOff(response) };
+    if (!this.#open.hold(preview.id, visit, response)) return sayPlainly(request, response, busy);
     this.#previews.visits.note(preview.id, visitor.who, this.#parts.clock.wallMs());
-    this.#hold(preview.id, response);
     const onFailure = (error: Error): void => sayPlainly(request, response, this.#explain(error, preview));
     const onAnswer = (): void => this.#parts.traffic.note(preview.id, this.#parts.clock.now() - startedMs);
     forward(request, response, { ...this.#passage(request, preview), onFailure, onAnswer });
@@ -130,8 +140,9 @@ export class PreviewProxy implements PreviewHandler {
       refuseUpgrade(socket, { status: 400, title: "Bad Request", sentence: "Only WebSockets are upgraded to here." });
       return;
     }
+    const visit = { may: () => this.#mayStill(request), cut: () => void socket.destroy() };
+    if (!this.#open.hold(preview.id, visit, socket)) return refuseUpgrade(socket, busy);
     this.#previews.visits.note(preview.id, visitor.who, this.#parts.clock.wallMs());
-    this.#hold(preview.id, socket);
     const onFailure = (error: Error): void => refuseUpgrade(socket, this.#explain(error, preview));
     forwardUpgrade(request, socket, head, { ...this.#passage(request, preview), onFailure });
   }
@@ -146,22 +157,27 @@ export class PreviewProxy implements PreviewHandler {
     };
   }
 
-  #hold(previewId: string, of: { once(event: "close", listener: () => void): unknown }): void {
-    this.#atOnce.set(previewId, (this.#atOnce.get(previewId) ?? 0) + 1);
-    of.once("close", () => {
-      const left = (this.#atOnce.get(previewId) ?? 1) - 1;
-      if (left === 0) this.#atOnce.delete(previewId);
-      else this.#atOnce.set(previewId, left);
-    });
+  /** Whether what let a request in still stands; another server may have changed it. */
+  async #mayStill(request: IncomingMessage): Promise<boolean> {
+    const preview = await this.#previews.byHost(hostOf(request));
+    if (preview === undefined || preview.removedWhy !== undefined) return false;
+    if (preview.access === "public" || (await this.#known(request, preview)) !== undefined) return true;
+    const share = shareTokenOf(request.url ?? "");
+    const { database, clock } = this.#parts;
+    return share !== undefined && (await findShare(database, share, preview.id, clock.wallMs())) !== undefined;
   }
 
   async #decideSafely(request: IncomingMessage): Promise<Decision> {
     try {
       return await this.#decide(request);
     } catch (error) {
-      this.#parts.log.error("a request to a preview failed", { error: toAppError(error).message });
+      this.#logFailure(error);
       return refuse(503, "Not now", "The server failed; its log says why.");
     }
+  }
+
+  #logFailure(error: unknown): void {
+    this.#parts.log.error("a request to a preview failed", { error: toAppError(error).message });
   }
 
   async #decide(request: IncomingMessage): Promise<Decision> {
@@ -177,9 +193,6 @@ export class PreviewProxy implements PreviewHandler {
     if (visitor === undefined) return this.#forStranger(request, this.#admit(request, preview));
     if ("kind" in visitor) return visitor;
     if (!this.#previews.isAwake(preview)) return asleep;
-    if ((this.#atOnce.get(preview.id) ?? 0) >= maxAtOnce) {
-      return refuse(503, "Busy", "This preview has too many requests at once; try again.");
-    }
     return { kind: "pass", preview, visitor };
   }
 
@@ -285,6 +298,11 @@ export class PreviewProxy implements PreviewHandler {
 
 const expiredLink = refuse(403, "This link counts no more", "The share link has expired or was revoked.");
 const noPreview = refuse(404, "No such preview", "There is no preview of this name.");
+const busy = {
+  status: 503,
+  title: "Busy",
+  sentence: "This preview has too many requests at once; try again.",
+} as const;
 const tooMany = refuse(429, "Too many requests", "There were too many requests; wait a moment and try again.");
 const asleep = {
   kind: "refuse",
@@ -306,11 +324,15 @@ function hostOf({ headers }: IncomingMessage): string {
   return host.toLowerCase().replace(/:\d+$/, "");
 }
 
-/** All previews are one site for a browser, which sends this one's cookie with what another one's page asks. */
+/**
+ * All previews are one site for a browser, which sends this one's cookie with what another one's page asks, and into a
+ * frame of that page, where a visitor may be led to click upon what is not seen.
+ */
 function isNeighbours({ headers }: IncomingMessage, own: URL): boolean {
-  const { origin, "sec-fetch-site": site, "sec-fetch-mode": mode } = headers;
+  const { origin, "sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": destination } = headers;
   if (origin !== undefined && origin !== "null" && origin !== own.origin) return true;
-  return site === "same-site" && (mode !== "navigate" || origin === "null");
+  const isVisit = mode === "navigate" && (destination === undefined || destination === "document");
+  return site === "same-site" && (!isVisit || origin === "null");
 }
 
 const isRead = ({ method }: IncomingMessage): boolean => method === "GET" || method === "HEAD";

@@ -10,6 +10,7 @@ import { text } from "node:stream/consumers";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#base/clock.ts";
+import type { Clock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import type { Cloud } from "#cloud/cloud.ts";
 import { startCloud } from "#cloud/cloud.ts";
@@ -86,7 +87,7 @@ export class PreviewLab implements AsyncDisposable {
   }
 
   /** With `tls` the server has a name and a certificate of its own, speaks HTTP/2, and the manager goes straight to it. */
-  static async open({ tls = false } = {}): Promise<PreviewLab> {
+  static async open({ tls = false, clock = systemClock as Clock } = {}): Promise<PreviewLab> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), "telepresence-previews-"));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
@@ -100,7 +101,7 @@ export class PreviewLab implements AsyncDisposable {
       words.push("--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem"));
     }
     const config = parseCloudConfig(words, () => undefined, {});
-    const cloud = stack.use(await startCloud({ config, clock: systemClock, log: silentLogger }));
+    const cloud = stack.use(await startCloud({ config, clock, log: silentLogger }));
     const database = stack.use(await openDatabase({ kind: "sqlite", path }, { clock: systemClock, log: silentLogger }));
     const manager = stack.use(
       await testManager({

@@ -8,6 +8,8 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
+import { systemClock } from "#base/clock.ts";
+import type { Clock } from "#base/clock.ts";
 import type { TestLaptop } from "#test/flow/manager/harness.ts";
 import type { PreviewView } from "#wire/cloud-api.ts";
 import { PreviewLab } from "./preview-lab.ts";
@@ -22,8 +24,20 @@ let connections = 0;
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let preview: PreviewView;
 
+/** What the server does every ten seconds, for the test to do at once; and what has passed that did not. */
+const checks: (() => void)[] = [];
+let skewMs = 0;
+const clock: Clock = {
+  ...systemClock,
+  now: () => systemClock.now() + skewMs,
+  every: (periodMs, callback) => {
+    if (periodMs === 10_000) checks.push(callback);
+    return systemClock.every(periodMs, callback);
+  },
+};
+
 beforeAll(async () => {
-  lab = await PreviewLab.open();
+  lab = await PreviewLab.open({ clock });
   ann = await lab.person("ann");
   laptop = await lab.laptop();
   await lab.join(laptop, ann);
@@ -67,6 +81,35 @@ test("events come when they are sent, and a visitor who goes takes the request w
   expect(String((await once(stream, "data"))[0])).toBe("data: 1\n\n");
   sent.destroy();
   await gone;
+});
+
+test("what lasts ends within seconds of the login that it came by, and a public preview's does not", async () => {
+  const own = await lab.preview(laptop, ann, { port });
+  const cookie = await lab.enter(own, await lab.session(ann));
+  const sending: ServerResponse[] = [];
+  answer = (_request, response) => {
+    sending.push(response.writeHead(200, { "content-type": "text/event-stream" }));
+    response.write("1");
+  };
+  const listen = async (host: string, headers: Readonly<Record<string, string>>): Promise<IncomingMessage> => {
+    const [stream] = (await once(
+      send("/events", { headers: { host: `${host}:${lab.cloud.port}`, ...headers } }).end(),
+      "response",
+    )) as [IncomingMessage];
+    await once(stream, "data");
+    return stream.on("error", () => undefined);
+  };
+  const [theirs, anybodys] = [await listen(own.host, { cookie }), await listen(preview.host, {})];
+  for (const check of checks) check();
+  sending[0]?.write("2");
+  expect(String((await once(theirs, "data"))[0])).toBe("2");
+  await lab.database.run("DELETE FROM browser_sessions");
+  skewMs += 4000;
+  const ended = new Promise((resolve) => theirs.once("close", resolve));
+  for (const check of checks) check();
+  await ended;
+  expect(anybodys.destroyed).toBe(false);
+  anybodys.destroy();
 });
 
 test("an upload flows with back-pressure, and comes whole", async () => {

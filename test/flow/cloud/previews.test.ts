@@ -127,6 +127,9 @@ test("a cookie does not count for what another preview's page asks", async () =>
   expect(await ask({ origin: own.replace("http://", "http://another-") })).toBe(401);
   expect(await ask({ origin: "https://evil.example" })).toBe(401);
   expect(await ask({ "sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors" })).toBe(401);
+  const led = { "sec-fetch-site": "same-site", "sec-fetch-mode": "navigate" };
+  expect(await ask({ ...led, "sec-fetch-dest": "iframe" })).toBe(401);
+  expect(await ask({ ...led, "sec-fetch-dest": "document" })).toBe(200);
 });
 
 test("another team's people are told that it is not theirs", async () => {
