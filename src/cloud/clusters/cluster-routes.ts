@@ -91,14 +91,16 @@ async function endIntercept(context: RequestContext, parts: Parts): Promise<Resp
     )
   ).filter((cluster) => cluster.uid === uid);
   for (const cluster of clusters) {
-    const intercept = live.intercepts(cluster.id).find(({ id }) => id === interceptId);
-    if (intercept === undefined) continue;
-    const owner = (await joinedPeople(database, cluster.id)).get(intercept.joinedBy);
+    const people = await joinedPeople(database, cluster.id);
+    const found = live.find(cluster.id, interceptId, (joinedBy) => people.get(joinedBy)?.id === person.id);
+    if (found === undefined) continue;
+    const { intercept, tunnel } = found;
+    const owner = people.get(intercept.joinedBy);
     if (owner?.id !== person.id && !person.admin) {
       throw new AppError("denied", `the intercept is ${owner?.name ?? "somebody else"}'s; an administrator may end it`);
     }
     using limit = deadline(clock, endMs, "the manager's answer");
-    await live.endIntercept(cluster.id, interceptId, `${person.name} (at the cloud server)`, limit.signal);
+    await tunnel.endIntercept(interceptId, `${person.name} (at the cloud server)`, limit.signal);
     const entry = { action: "intercept.ended", teamId: cluster.teamId, person, subject: intercept.name } as const;
     await audit(database, entry, clock.wallMs());
     return context.json({});

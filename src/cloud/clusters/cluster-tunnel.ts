@@ -34,6 +34,9 @@ export interface TunnelOptions {
   /** It is known which manager it is. */
   readonly onArrived: (tunnel: ClusterTunnel) => void;
   readonly onReport: (tunnel: ClusterTunnel) => void;
+  /** Leaves of what was told what counts. */
+  readonly vet: (intercepts: readonly ReportedIntercept[]) => Promise<readonly ReportedIntercept[]>;
+  /** Of one that has counted. */
   readonly onPreviewGone: (tunnel: ClusterTunnel, previewId: string) => void;
 }
 
@@ -51,6 +54,13 @@ export async function acceptTunnel(
   return new ClusterTunnel(await openSession({ transport, ...ends, limits, clock, log, signal }), options);
 }
 
+interface Told {
+  /** Counts reports. */
+  readonly turn: number;
+  readonly intercepts: readonly ReportedIntercept[];
+  readonly more: number;
+}
+
 export class ClusterTunnel {
   readonly cluster: Cluster;
   readonly tokenHash: string;
@@ -61,8 +71,11 @@ export class ClusterTunnel {
   #rpc: TunnelRpc | undefined;
   #instance: string | undefined;
   #version: string | undefined;
-  #intercepts: readonly ReportedIntercept[] = [];
-  #more = 0;
+  #told: Told = { turn: 0, intercepts: [], more: 0 };
+  /** Of what was told, what counts. */
+  #counted: Told = this.#told;
+  /** Previews that have counted at some time. */
+  readonly #previewIds = new Set<string>();
 
   constructor(session: TunnelSession, options: TunnelOptions) {
     const { cluster, tokenHash, clock } = options;
@@ -86,11 +99,20 @@ export class ClusterTunnel {
     return this.#version;
   }
   get intercepts(): readonly ReportedIntercept[] {
-    return this.#intercepts;
+    return this.#counted.intercepts;
   }
   /** Intercepts that a report left out. */
   get more(): number {
-    return this.#more;
+    return this.#counted.more;
+  }
+
+  /** Judges what was told last, again: tokens and previews may have changed. */
+  async vet(): Promise<void> {
+    const told = this.#told;
+    const intercepts = await this.#options.vet(told.intercepts);
+    if (told.turn < this.#counted.turn) return; // a later one was quicker
+    this.#counted = { ...told, intercepts };
+    for (const id of intercepts.flatMap(({ previewIds }) => previewIds)) this.#previewIds.add(id);
   }
 
   /** A connection to the ingress of a preview, or to the inspector of whose intercept it is. */
@@ -137,11 +159,11 @@ export class ClusterTunnel {
             this.#options.onArrived(this);
             return {};
           },
-          report: ({ intercepts, more }) => {
+          report: async ({ intercepts, more }) => {
             if (this.#instance === undefined) throw new AppError("denied", "this manager has not arrived");
             this.#reports.take("");
-            this.#intercepts = intercepts;
-            this.#more = more;
+            this.#told = { turn: this.#told.turn + 1, intercepts, more };
+            await this.vet();
             this.#options.onReport(this);
             return {};
           },
@@ -152,7 +174,9 @@ export class ClusterTunnel {
       maxMessageBytes,
     });
     this.#rpc = rpc;
-    rpc.onNotification("preview.gone", ({ previewId }) => this.#options.onPreviewGone(this, previewId));
+    rpc.onNotification("preview.gone", ({ previewId }) => {
+      if (this.#previewIds.delete(previewId)) this.#options.onPreviewGone(this, previewId);
+    });
     void rpc.closed.then((reason) => {
       if (reason === undefined) void this.drain();
       else this.#session.destroy(reason);

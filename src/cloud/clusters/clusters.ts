@@ -137,14 +137,17 @@ export async function clusterOfToken(queries: Queries, hash: string, nowMs: numb
   );
 }
 
-/** By the hash of their tokens: who has laptops that joined this cluster. */
+/** By the hash of their tokens: who of its team has laptops that joined this cluster. */
 export async function joinedPeople(
   queries: Queries,
   clusterId: string,
 ): Promise<ReadonlyMap<string, { readonly id: string; readonly name: string }>> {
   const rows = await queries.all<{ hash: string; id: string; name: string }>(
     `SELECT cluster_tokens.hash, people.id, people.name FROM cluster_tokens
-     JOIN people ON people.id = cluster_tokens.person_id WHERE cluster_tokens.cluster_id = $1`,
+       JOIN people ON people.id = cluster_tokens.person_id
+       JOIN clusters ON clusters.id = cluster_tokens.cluster_id
+       JOIN members ON members.team_id = clusters.team_id AND members.person_id = people.id
+     WHERE cluster_tokens.cluster_id = $1`,
     [clusterId],
   );
   return new Map(rows.map(({ hash, id, name }) => [hash, { id, name }]));

@@ -1,5 +1,5 @@
 // The tunnels that stand, by cluster, and what they tell. Nothing of it is kept: it is true as long as they stand.
-// Invariants: a tunnel serves its token's cluster only; of one manager the newest serves and older ones drain; a token
+// Invariants: a tunnel serves its token's cluster only, and previews of people who have joined by it; of one manager the newest serves and older ones drain; a token
 // that does not count any more ends its tunnel within seconds.
 import type { Duplex } from "node:stream";
 import type { Clock, Timer } from "#base/clock.ts";
@@ -10,7 +10,7 @@ import type { ReportedIntercept } from "#wire/cloud-api.ts";
 import { acceptTunnel } from "./cluster-tunnel.ts";
 import type { ClusterTunnel } from "./cluster-tunnel.ts";
 import type { Cluster } from "./clusters.ts";
-import { clusterOfToken } from "./clusters.ts";
+import { clusterOfToken, joinedPeople } from "./clusters.ts";
 
 /** chosen: managers of one cluster, tunnels of one team, tunnels in all. */
 const [maxOfCluster, maxOfTeam, maxInAll] = [4, 32, 2000];
@@ -23,11 +23,18 @@ export interface LiveOptions {
   readonly log: Logger;
 }
 
-/** Hears what managers tell of previews. */
+/** Hears what managers tell of previews, and knows whose they are. */
 export interface PreviewNews {
+  /** Person by preview. */
+  ownersOf(clusterId: string): Promise<ReadonlyMap<string, string>>;
   /** Their manager has them, now. */
   live(clusterId: string, previewIds: readonly string[]): void;
   gone(clusterId: string, previewId: string): void;
+}
+
+export interface FoundIntercept {
+  readonly intercept: ReportedIntercept;
+  readonly tunnel: ClusterTunnel;
 }
 
 export class LiveClusters implements AsyncDisposable {
@@ -72,6 +79,7 @@ export class LiveClusters implements AsyncDisposable {
             cluster.id,
             one.intercepts.flatMap(({ previewIds }) => previewIds),
           ),
+        vet: (intercepts) => this.#vet(cluster.id, intercepts),
         onPreviewGone: (_one, previewId) => this.#news?.gone(cluster.id, previewId),
       },
       this.#over.signal,
@@ -97,12 +105,11 @@ export class LiveClusters implements AsyncDisposable {
     return this.intercepts(clusterId).findLast(({ previewIds }) => previewIds.includes(previewId));
   }
 
-  /** A connection to the preview's ingress; `not_found` when no manager that is here knows of it. */
+  /** A connection to the preview's ingress; `not_found` when no manager that is here has it from its owner's laptop. */
   async openPreview(clusterId: string, previewId: string, signal?: AbortSignal): Promise<Duplex> {
-    const knows = (tunnel: ClusterTunnel): boolean =>
-      tunnel.intercepts.some(({ previewIds }) => previewIds.includes(previewId));
-    const all = (this.#tunnels.get(clusterId) ?? []).toReversed();
-    for (const tunnel of [...all.filter(knows), ...all.filter((one) => !knows(one))]) {
+    const knows = ({ intercepts }: ClusterTunnel): boolean =>
+      intercepts.some(({ previewIds }) => previewIds.includes(previewId));
+    for (const tunnel of (this.#tunnels.get(clusterId) ?? []).filter(knows).toReversed()) {
       try {
         return await tunnel.open({ kind: "preview", previewId }, signal);
       } catch (error) {
@@ -112,12 +119,15 @@ export class LiveClusters implements AsyncDisposable {
     throw new AppError("not_found", "no manager that is connected has this preview");
   }
 
-  /** HTTP/1.1 of the inspector of whose intercept it is. */
-  openInspector(clusterId: string, interceptId: string, signal: AbortSignal): Promise<Duplex> {
-    return this.#tunnelOf(clusterId, interceptId).open({ kind: "inspect", interceptId }, signal);
-  }
-  endIntercept(clusterId: string, interceptId: string, by: string, signal: AbortSignal): Promise<void> {
-    return this.#tunnelOf(clusterId, interceptId).endIntercept(interceptId, by, signal);
+  /**
+   * An intercept with the tunnel that tells of it, by which alone it is asked for: several managers may tell of one id.
+   * The caller's own counts first, then what the newest tunnel tells.
+   */
+  find(clusterId: string, interceptId: string, isOwn: (joinedBy: string) => boolean): FoundIntercept | undefined {
+    const found = (this.#tunnels.get(clusterId) ?? []).flatMap((tunnel) =>
+      tunnel.intercepts.filter(({ id }) => id === interceptId).map((intercept) => ({ intercept, tunnel })),
+    );
+    return found.findLast(({ intercept }) => isOwn(intercept.joinedBy)) ?? found.at(-1);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -128,11 +138,16 @@ export class LiveClusters implements AsyncDisposable {
     await Promise.all(all.map((tunnel) => tunnel.closed));
   }
 
-  #tunnelOf(clusterId: string, interceptId: string): ClusterTunnel {
-    const has = (tunnel: ClusterTunnel): boolean => tunnel.intercepts.some(({ id }) => id === interceptId);
-    const tunnel = this.#tunnels.get(clusterId)?.findLast(has);
-    if (tunnel === undefined) throw new AppError("not_found", "there is no such intercept");
-    return tunnel;
+  /** A preview counts where its owner's laptop has joined: of others who name it a visitor would know nothing. */
+  async #vet(clusterId: string, intercepts: readonly ReportedIntercept[]): Promise<readonly ReportedIntercept[]> {
+    if (intercepts.every(({ previewIds }) => previewIds.length === 0)) return intercepts;
+    const people = await joinedPeople(this.#options.database, clusterId);
+    const owners = await this.#news?.ownersOf(clusterId);
+    return intercepts.map((intercept) => {
+      const person = people.get(intercept.joinedBy)?.id;
+      const counts = (id: string): boolean => person !== undefined && owners?.get(id) === person;
+      return { ...intercept, previewIds: intercept.previewIds.filter(counts) };
+    });
   }
 
   #add(tunnel: ClusterTunnel): void {
@@ -166,6 +181,7 @@ export class LiveClusters implements AsyncDisposable {
       for (const tunnel of [...this.#tunnels.values()].flat()) {
         const cluster = await clusterOfToken(database, tunnel.tokenHash, clock.wallMs());
         if (cluster === undefined) tunnel.destroy(new AppError("unauthorized", "the login of this tunnel is over"));
+        else await tunnel.vet();
       }
     } catch (error) {
       log.warn("tokens of tunnels not checked", { error: String(error) });

@@ -10,6 +10,7 @@ import type { Timer } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { audit } from "#cloud/audit.ts";
 import { clustersOf, joinedPeople } from "#cloud/clusters/clusters.ts";
+import type { ClusterTunnel } from "#cloud/clusters/cluster-tunnel.ts";
 import type { Cluster } from "#cloud/clusters/clusters.ts";
 import { findPerson } from "#cloud/identity/people.ts";
 import type { Person } from "#cloud/identity/people.ts";
@@ -49,6 +50,7 @@ export function inspectRoutes(parts: Parts): readonly Route[] {
 
 interface Looked {
   readonly cluster: Cluster;
+  readonly tunnel: ClusterTunnel;
   readonly interceptId: string;
   readonly name: string;
   readonly isOwner: boolean;
@@ -74,7 +76,7 @@ class InspectRelay {
     const { signal } = context.req.raw;
     const { pathname, search } = new URL(context.req.url);
     const path = pathname.slice(pathname.indexOf("/inspect/") + "/inspect".length) + search;
-    const stream = await this.#parts.live.openInspector(looked.cluster.id, interceptId, signal);
+    const stream = await looked.tunnel.open({ kind: "inspect", interceptId }, signal);
     const viewer = looked.isOwner ? "owner" : "team";
     const response = await exchange(stream, { method: context.req.method, path, viewer, signal });
     if (isLook && response.statusCode === 200) await this.#note(person, looked);
@@ -95,10 +97,12 @@ class InspectRelay {
     const teams = person.teams.map(({ id }) => id);
     for (const cluster of await clustersOf(database, teams)) {
       if (cluster.uid !== uid) continue;
-      const intercept = live.intercepts(cluster.id).find(({ id }) => id === interceptId);
-      if (intercept === undefined) continue;
-      const owner = (await joinedPeople(database, cluster.id)).get(intercept.joinedBy);
-      return { cluster, interceptId, name: intercept.name, isOwner: owner?.id === person.id };
+      const people = await joinedPeople(database, cluster.id);
+      const isOwn = (joinedBy: string): boolean => people.get(joinedBy)?.id === person.id;
+      const found = live.find(cluster.id, interceptId, isOwn);
+      if (found === undefined) continue;
+      const { intercept, tunnel } = found;
+      return { cluster, tunnel, interceptId, name: intercept.name, isOwner: isOwn(intercept.joinedBy) };
     }
     throw new AppError("not_found", "there is no such intercept in a team of yours");
   }

@@ -7,7 +7,7 @@ import { audit } from "#cloud/audit.ts";
 import type { Database } from "#cloud/storage/database.ts";
 import { IngressConnections } from "./ingress-connections.ts";
 import type { Preview } from "./previews.ts";
-import { findPreview, findPreviewByHost, noteLive, removePreview, tidyPreviews } from "./previews.ts";
+import { findPreview, findPreviewByHost, noteLive, ownersOf, removePreview, tidyPreviews } from "./previews.ts";
 import { Recent } from "./recent.ts";
 import type { Visitor } from "./visitors.ts";
 import { Visits } from "./visits.ts";
@@ -38,6 +38,7 @@ export class LivePreviews implements Disposable {
     this.#byHost = new Recent(previewHoldsMs, options.clock);
     this.#visitors = new Recent(visitorHoldsMs, options.clock);
     options.live.onPreviews({
+      ownersOf: (clusterId) => ownersOf(options.database, clusterId),
       live: (clusterId, ids) => this.#logged(this.#noteLive(clusterId, ids)),
       gone: (clusterId, id) => this.#logged(this.#gone(clusterId, id)),
     });

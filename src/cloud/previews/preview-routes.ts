@@ -86,13 +86,14 @@ async function create(context: RequestContext, parts: Parts): Promise<Response> 
   const refused = wish.headers?.find(({ name }) => !mayAdd(name));
   if (refused !== undefined) throw new AppError("usage", `a preview cannot add the header ${refused.name}`);
   const nowMs = clock.wallMs();
-  const { preview, isNew } = await providePreview(
+  const { preview, isNew, before } = await providePreview(
     database,
     { ...wish, personId: person.id, teamId: team.id, clusterId: cluster.id },
     nowMs,
   );
   previews.changed(preview);
   if (isNew) await note(parts, preview, person, "preview.created");
+  if (preview.access !== before) await noteAccess(parts, preview, person);
   return context.json(viewOf(preview, parts));
 }
 
@@ -110,8 +111,12 @@ async function changeAccess(context: RequestContext, parts: Parts): Promise<Resp
   const { access } = await readJson(context, previewAccessRequest);
   await setAccess(parts.database, preview.id, access);
   parts.previews.changed(preview);
-  await note(parts, preview, person, access === "public" ? "preview.public" : "preview.private");
+  await noteAccess(parts, { ...preview, access }, person);
   return context.json(viewOf({ ...preview, access }, parts));
+}
+
+function noteAccess(parts: Parts, preview: Preview, person: Person): Promise<void> {
+  return note(parts, preview, person, preview.access === "public" ? "preview.public" : "preview.private");
 }
 
 async function shares(context: RequestContext, parts: Parts): Promise<Response> {

@@ -82,7 +82,7 @@ export async function providePreview(
   database: Database,
   wish: NewPreview,
   nowMs: number,
-): Promise<{ readonly preview: Preview; readonly isNew: boolean }> {
+): Promise<{ readonly preview: Preview; readonly isNew: boolean; readonly before: PreviewAccess }> {
   const values = [
     wish.interceptId,
     wish.intercept,
@@ -118,7 +118,7 @@ export async function providePreview(
     }
     const preview = await findPreview(queries, id);
     if (preview === undefined) throw new AppError("internal", "a preview that was just made is not there");
-    return { preview, isNew: known === undefined };
+    return { preview, isNew: known === undefined, before: known?.access ?? "team" };
   });
 }
 
@@ -141,6 +141,15 @@ export async function findPreview(queries: Queries, id: string): Promise<Preview
 export async function findPreviewByHost(queries: Queries, host: string): Promise<Preview | undefined> {
   const row = await one<Row>(queries, `${select} WHERE previews.host = $1`, [host]);
   return row && toPreview(row);
+}
+
+/** Person by preview, of those that are not removed. */
+export async function ownersOf(queries: Queries, clusterId: string): Promise<ReadonlyMap<string, string>> {
+  const rows = await queries.all<{ id: string; person_id: string }>(
+    "SELECT id, person_id FROM previews WHERE cluster_id = $1 AND removed_ms IS NULL",
+    [clusterId],
+  );
+  return new Map(rows.map(({ id, person_id: personId }) => [id, personId]));
 }
 
 /** Those that are not removed. */

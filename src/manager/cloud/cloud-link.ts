@@ -19,7 +19,6 @@ import { helloOf } from "#wire/hello.ts";
 import { managerBudgetBytes, maxStreams } from "#wire/limits.ts";
 import type { CloudLinkState } from "#wire/manager-api.ts";
 import { openCloudSocket } from "./cloud-socket.ts";
-import type { CloudPlace } from "./cloud-socket.ts";
 
 /** chosen: between attempts. */
 const [firstPauseMs, longestPauseMs] = [500, 30_000];
@@ -38,17 +37,19 @@ export interface Report {
 export interface Member {
   readonly session: SessionRecord;
   readonly token: string;
+  /** PEM; what its laptop trusts beside the system's. */
+  readonly caCertificates: readonly string[];
   tell(state: CloudLinkState, message: string): void;
 }
 
 export interface CloudLinkOptions {
-  readonly place: CloudPlace;
+  readonly url: URL;
   /** One for each start of this program. */
   readonly instance: string;
   readonly clock: Clock;
   readonly log: Logger;
-  /** To the server's port; some member may be the way. */
-  readonly dial: (link: CloudLink, signal: AbortSignal) => Promise<Duplex>;
+  /** To the server's port; the member whose token is tried may be the way. */
+  readonly dial: (member: Member, signal: AbortSignal) => Promise<Duplex>;
   readonly report: (link: CloudLink) => Report;
   readonly onIncoming: (incoming: IncomingStream, link: CloudLink) => void;
   readonly endIntercept: (link: CloudLink, id: string, by: string, signal: AbortSignal) => Promise<void>;
@@ -125,39 +126,44 @@ export class CloudLink {
   }
 
   async #run(): Promise<void> {
-    const { log, place } = this.#options;
+    const { log, url } = this.#options;
     const { signal } = this.#over;
     let pauseMs = firstPauseMs;
+    let failures = 0;
     while (!signal.aborted) {
-      const token = [...this.#members.values()]
-        .map((member) => member.token)
-        .findLast((one) => !this.#refused.has(one));
-      if (token === undefined) {
+      // the newest first; then another, because a laptop may stand in the way, or not know the server's authority
+      const usable = [...this.#members.values()].filter(({ token }) => !this.#refused.has(token)).toReversed();
+      const member = usable[failures % usable.length];
+      if (member === undefined) {
         this.#become("refused", "the cloud server does not take this login any more");
         await this.#pause(undefined);
         continue;
       }
       try {
-        const reason = await this.#serveOnce(token, () => (pauseMs = firstPauseMs));
+        const reason = await this.#serveOnce(member, () => {
+          pauseMs = firstPauseMs;
+          failures = 0;
+        });
         if (signal.aborted) return;
         this.#become("connecting", reason?.message ?? "the cloud server has ended the tunnel");
       } catch (error) {
         if (signal.aborted) return;
         const { code, message } = toAppError(error);
         if (code === "unauthorized") {
-          this.#refused.add(token);
+          this.#refused.add(member.token);
           continue;
         }
+        failures++;
         this.#become("connecting", message);
-        log.info("no tunnel to the cloud server", { url: place.url.origin, reason: message });
+        log.info("no tunnel to the cloud server", { url: url.origin, reason: message });
       }
       await this.#pause(pauseMs * (0.75 + Math.random() / 2));
       pauseMs = Math.min(pauseMs * 2, longestPauseMs);
     }
   }
 
-  async #serveOnce(token: string, onStands: () => void): Promise<AppError | undefined> {
-    const session = await this.#connect(token);
+  async #serveOnce(member: Member, onStands: () => void): Promise<AppError | undefined> {
+    const session = await this.#connect(member);
     using over = linkSignals(this.#over.signal);
     const cut = (): void => session.destroy(toAppError(over.signal.reason));
     over.signal.addEventListener("abort", cut, { once: true });
@@ -166,17 +172,20 @@ export class CloudLink {
     this.#lastReport = "";
     onStands();
     this.#become("connected", "");
-    this.#options.log.info("tunnel to a cloud server", { url: this.#options.place.url.origin });
+    this.#options.log.info("tunnel to a cloud server", { url: this.#options.url.origin });
     this.reportSoon();
     const reason = await session.closed;
     this.#rpc = undefined;
     return reason;
   }
 
-  async #connect(token: string): Promise<TunnelSession> {
-    const { place, clock, log, dial } = this.#options;
-    using limit = deadline(clock, attemptMs, `the way to ${place.url.host}`, this.#over.signal);
-    const transport = await openCloudSocket(place, token, () => dial(this, limit.signal), limit.signal);
+  /** As this laptop would go there: with its token, by its authorities, through itself where the server is on it. */
+  async #connect(member: Member): Promise<TunnelSession> {
+    const { url, clock, log, dial } = this.#options;
+    const { token, caCertificates } = member;
+    using limit = deadline(clock, attemptMs, `the way to ${url.host}`, this.#over.signal);
+    const way = { url, caCertificates };
+    const transport = await openCloudSocket(way, token, () => dial(member, limit.signal), limit.signal);
     const limits = { maxStreams, budgetBytes: managerBudgetBytes };
     const ends = { role: "opener", expectRole: "cloud", hello: helloOf("manager") } as const;
     const session = await openSession({ transport, ...ends, limits, clock, log, signal: limit.signal });

@@ -20,12 +20,12 @@ import { maxReported } from "#wire/cloud-tunnel-api.ts";
 import type { CloudLinkState, managerApi } from "#wire/manager-api.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { CloudLink, hashOfToken } from "./cloud-link.ts";
-import type { Report } from "./cloud-link.ts";
+import type { Member, Report } from "./cloud-link.ts";
 import { dialName } from "./dial-name.ts";
 import type { NameDialer } from "./dial-name.ts";
 
-/** chosen: tunnels in all; previews of one session. */
-const [maxLinks, maxPreviews] = [8, 100];
+/** chosen: tunnels in all, those of one session (one for each team); previews of one session. */
+const [maxLinks, maxOfSession, maxPreviews] = [16, 4, 100];
 /** chosen: of a filter, which may have 4 KiB; and of all of a report. */
 const [maxFilterLength, maxReportBytes] = [500, 512 * 1024];
 
@@ -62,26 +62,29 @@ export class Clouds implements AsyncDisposable {
   ): { state: CloudLinkState; message?: string } {
     const url = readUrl(wish.url);
     const key = JSON.stringify([url.origin, wish.clusterId, wish.team]);
-    for (const [other, link] of this.#links) if (other !== key && isOf(other, url)) this.#leave(link, session);
     const member = {
       session,
       token: wish.token,
+      caCertificates: wish.caCertificates ?? [],
       tell: (state: CloudLinkState, message: string) => tell(wish.url, state, message),
     };
     const known = this.#links.get(key);
+    const joined = [...this.#links.values()].filter((link) => link !== known && link.has(session));
+    if (joined.length >= maxOfSession) {
+      throw new AppError("busy", `this laptop has ${maxOfSession} tunnels to cloud servers, expected fewer`);
+    }
     if (known === undefined) {
       if (this.#links.size >= maxLinks) {
         throw new AppError("busy", `this traffic-manager has ${maxLinks} tunnels to cloud servers, expected fewer`);
       }
-      const place = { url, caCertificates: wish.caCertificates ?? [] };
       const { clock, log } = this.#options;
       const link = new CloudLink(
         {
-          place,
+          url,
           instance: this.#instance,
           clock,
           log,
-          dial: (of, signal) => this.#dialCloud(of, url, signal),
+          dial: (by, signal) => this.#dialCloud(by, url, signal),
           report: (of) => this.#report(of),
           onIncoming: (incoming, of) => void this.#accept(incoming, of),
           endIntercept: (of, id, by, signal) => this.#endIntercept(of, id, by, signal),
@@ -173,24 +176,27 @@ export class Clouds implements AsyncDisposable {
     throw new AppError("not_found", "there is no such intercept here");
   }
 
-  /** A server on a laptop's loopback is reached through one that has joined it. */
-  async #dialCloud(link: CloudLink, url: URL, signal: AbortSignal): Promise<Duplex> {
+  /** A server on a laptop's loopback is reached through that laptop: another one would see its token. */
+  async #dialCloud({ session }: Member, url: URL, signal: AbortSignal): Promise<Duplex> {
     if (!isLoopback(url)) {
       const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
       return dialName({ host: url.hostname.replace(/^\[|\]$/g, ""), port }, this.#options, signal);
     }
-    const near = [...link.members].findLast(({ session }) => session.link !== undefined)?.session.link;
-    if (near === undefined) throw new AppError("link_lost", "no laptop that has the server is connected");
-    return near.openInbound({ kind: "cloud", url: url.origin }, false, signal);
+    if (session.link === undefined) throw new AppError("link_lost", "the laptop that has the server is not connected");
+    return session.link.openInbound({ kind: "cloud", url: url.origin }, false, signal);
   }
 
   #report(link: CloudLink): Report {
     const hashes = new Map([...link.members].map(({ session, token }) => [session.id, hashOfToken(token)]));
-    const all = this.#options.registry.list().filter(({ sessionId }) => hashes.has(sessionId));
+    const byIntercept = Map.groupBy(this.#previews, ([, { interceptId }]) => interceptId);
+    const all = this.#options.registry
+      .list()
+      .filter(({ sessionId }) => hashes.has(sessionId))
+      .toSorted((a, b) => Number(byIntercept.has(b.id)) - Number(byIntercept.has(a.id))); // what is left out is not served
     const intercepts: ReportedIntercept[] = [];
     let bytes = 0;
     for (const { id, spec, client, state, message, createdAtMs, pods, sessionId } of all.slice(0, maxReported)) {
-      const previewIds = [...this.#previews].flatMap(([key, preview]) => (preview.interceptId === id ? [key] : []));
+      const previewIds = (byIntercept.get(id) ?? []).map(([previewId]) => previewId);
       const { filter } = spec;
       const told = {
         id,
@@ -259,4 +265,4 @@ function readUrl(text: string): URL {
 
 const isOf = (key: string, url: URL): boolean => (JSON.parse(key) as string[])[0] === url.origin;
 const isLoopback = ({ hostname }: URL): boolean =>
-  hostname === "localhost" || hostname.endsWith(".localhost") || /^127\.|^\[::1\]$/.test(hostname);
+  hostname === "localhost" || hostname.endsWith(".localhost") || /^127(\.\d+){3}$|^\[::1\]$/.test(hostname);

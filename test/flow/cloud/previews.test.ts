@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TestLaptop } from "#test/flow/manager/harness.ts";
 import type { PreviewView } from "#wire/cloud-api.ts";
-import { PreviewLab, cookieOf } from "./preview-lab.ts";
+import { PreviewLab, clusterId, cookieOf } from "./preview-lab.ts";
 import type { LoggedIn } from "./preview-lab.ts";
 
 let lab: PreviewLab;
@@ -161,6 +161,15 @@ test("a public preview is everybody's until it is not", async () => {
   expect((await lab.visit(preview)).status).toBe(200);
   await lab.api(ann, "POST", `/api/previews/${preview.id}/access`, { access: "team" });
   expect((await lab.visit(preview)).status).toBe(303);
+});
+
+test("the audit log has it when a preview is made public, also where it is made anew", async () => {
+  const { id, interceptId, intercept, workload, ingress } = await lab.preview(laptop, ann, { port });
+  const wish = { clusterId, interceptId, intercept, workload, ingress, banner: false, access: "public" };
+  const again = (await (await lab.api(ann, "POST", "/api/previews", wish)).json()) as PreviewView;
+  expect([again.id, again.access]).toEqual([id, "public"]);
+  const [last] = await lab.database.all<{ action: string }>("SELECT action FROM audit ORDER BY at_ms DESC LIMIT 1");
+  expect(last?.action).toBe("preview.public");
 });
 
 test("an answer speaks of the preview's host, and its cookies are that host's", async () => {
