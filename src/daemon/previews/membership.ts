@@ -55,6 +55,8 @@ export class Membership {
   #joinedUrl: string | undefined;
   #asked = Promise.withResolvers<void>();
   #refusals = 0;
+  /** Somebody else may be logged in by now, at the same server. */
+  #isAnother = false;
 
   constructor(options: MembershipOptions) {
     this.#options = options;
@@ -72,7 +74,7 @@ export class Membership {
 
   /** The login or the session is another one. */
   again(loginChanged: boolean): void {
-    if (loginChanged) this.#registered.clear();
+    if (loginChanged) this.#isAnother = true;
     this.#asked.resolve();
   }
 
@@ -124,15 +126,36 @@ export class Membership {
 
   async #joinAll(signal: AbortSignal): Promise<void> {
     const login = await this.#login(signal);
-    if (login?.url !== this.#joinedUrl) await this.#leave(signal);
+    if (login?.url !== this.#joinedUrl || this.#isAnother) await this.#leave(signal);
+    this.#isAnother = false;
     if (login === undefined) {
       this.#status = undefined;
       return;
     }
     if (this.#status === undefined) this.#tell(login.url, "connecting", "");
     if (this.#options.manager() === undefined) return; // asked again when it is back
-    for (const team of this.#teams) await this.#join(login, team, signal);
+    const failure = await this.#joinTeams(login, signal);
     await this.#options.onJoined(signal);
+    if (failure !== undefined) throw failure;
+  }
+
+  /** What keeps one team out does not keep the others; throws when it keeps out all. */
+  async #joinTeams(login: CurrentLogin, signal: AbortSignal): Promise<AppError | undefined> {
+    let failure: AppError | undefined;
+    let joined = 0;
+    for (const team of this.#teams) {
+      try {
+        await this.#join(login, team, signal);
+        joined++;
+      } catch (error) {
+        signal.throwIfAborted();
+        failure ??= toAppError(error);
+        if (team !== undefined && isAppError(error, "not_found")) this.#teams.delete(team); // it was left meanwhile
+      }
+    }
+    if (this.#teams.size === 0) this.#teams.add(undefined);
+    if (failure !== undefined && joined === 0) throw failure;
+    return failure;
   }
 
   /** Joins with this team, whose preview is about to be made. */

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
 import type { Session } from "#daemon/session.ts";
+import { joinTeam, provideTeam } from "#cloud/identity/people.ts";
 import { compileFlags } from "#filter/flags.ts";
 import type { LoginPlaces } from "#login/credentials.ts";
 import { runHere } from "#test/flow/cli/run-cli.ts";
@@ -118,6 +119,24 @@ describe("a preview of one's own intercept", () => {
     expect((await lab.api(ann, "DELETE", `/api/previews/${id}`)).status).toBeLessThan(300);
     session.cloud.membership.again(false);
     await expect.poll(() => session.intercepts[0]?.preview, { timeout: 5000 }).toBeUndefined();
+  });
+
+  test("is its team's, and one of another team is served beside it, until that team is left", async () => {
+    const { lab, session, ann, ingress, wish } = await previewLab();
+    const second = await provideTeam(lab.database, "second", 0);
+    await joinTeam(lab.database, ann.personId, second.id);
+    const live = async (): Promise<readonly string[]> =>
+      (await lab.clusters(ann)).filter((cluster) => cluster.live).map(({ team }) => team.name);
+    await session.intercept(wish, quiet, never);
+    await session.cloud.membership.join("second", never);
+    const made = await session.cloud.previews.create({ ...order(ingress), team: "ours" }, never);
+    await expect.poll(live, { timeout: 5000 }).toEqual(["ours", "second"]);
+    const visited = async () => (await lab.visit({ host: new URL(made.url).hostname }, "/")).body;
+    expect(await visited()).toBe("laptop /");
+    await lab.database.run("DELETE FROM members WHERE team_id = $1", [second.id]);
+    session.cloud.membership.again(true);
+    await expect.poll(live, { timeout: 15_000 }).toEqual(["ours"]);
+    await expect.poll(visited, { timeout: 5000 }).toBe("laptop /");
   });
 
   test("is no wiretap's, and needs an intercept and a login", async () => {
