@@ -1,4 +1,5 @@
 // What holds for every route of our own host: its size, its headers, who may call it, what an error looks like.
+import type { Http2Bindings, HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { deadline, raceSignal } from "#base/abort.ts";
@@ -40,9 +41,11 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
   });
   app.use((context, next) => {
     // Hono would make a request of its own out of one without a length, which Node's adapter does not stand
-    if (context.req.header("transfer-encoding") !== undefined) {
+    const length = lengthOf(context);
+    if (length === "unknown") {
       return Promise.resolve(failure(context, 411, "the request does not say how long it is"));
     }
+    if (length === "none") return next();
     return context.req.method === "POST" ? limited(context, next) : next(); // nobody reads a body of others
   });
   const admission = new Admission(parts);
@@ -59,6 +62,14 @@ export function buildApp(parts: Parts, routes: readonly Route[], addressOf: Addr
     return failure(context, 500, "the server failed; its log says why");
   });
   return app;
+}
+
+/** By HTTP/1 a request that names neither length nor coding has no body, by HTTP/2 it may have one. */
+function lengthOf(context: RequestContext): "none" | "unknown" | "said" {
+  if (context.req.header("transfer-encoding") !== undefined) return "unknown";
+  const { incoming } = (context.env ?? {}) as Partial<HttpBindings | Http2Bindings>; // a test may ask without a port
+  if (incoming === undefined || context.req.header("content-length") !== undefined) return "said";
+  return "stream" in incoming && !incoming.stream.endAfterHeaders ? "unknown" : "none";
 }
 
 type FailureStatus = 400 | 401 | 403 | 404 | 408 | 409 | 411 | 413 | 429 | 500 | 502 | 503;

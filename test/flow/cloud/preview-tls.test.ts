@@ -101,6 +101,25 @@ test.each([
   if (status === 303) expect(new URL(answer.location ?? "").searchParams.get("to")).toBe("/");
 });
 
+test.each([
+  ["nothing", undefined, 401],
+  ["a body of unknown length", "grant_type=x", 411],
+])("our own pages are asked by HTTP/2 with %s", async (_what, body, status) => {
+  const stream = visitor.request(
+    {
+      ":authority": new URL(lab.url).host,
+      ":path": "/oauth/token",
+      ":method": "POST",
+      "content-type": "application/x-www-form-urlencoded",
+    },
+    { endStream: body === undefined },
+  );
+  if (body !== undefined) stream.end(body);
+  const [headers] = (await once(stream, "response")) as [IncomingHttpHeaders];
+  expect(headers[":status"]).toBe(status);
+  stream.close();
+});
+
 test("an ingress whose certificate does not hold is not spoken to", async () => {
   const verified = await makePreview(false);
   const cookie = await lab.enter(verified, await lab.session(ann));
