@@ -38,10 +38,7 @@ export class IngressConnections extends Agent {
     const { clusterId, id, ingress } = this.#preview;
     using limit = deadline(this.#clock, connectMs, "the cluster's ingress");
     const stream = await this.#live.openPreview(clusterId, id, limit.signal);
-    const cut = (): void => void stream.destroy();
-    limit.signal.addEventListener("abort", cut, { once: true });
-    const connection = ingress.tls ? await this.#secured(stream) : stream;
-    limit.signal.removeEventListener("abort", cut);
+    const connection = ingress.tls ? await this.#secured(stream, limit.signal) : stream;
     connection.on("error", () => connection.destroy());
     connection.once("end", () => connection.destroy()); // whoever reads it has all of it by then
     (connection as { ref?: () => void }).ref ??= () => undefined; // Node's agent asks for it
@@ -84,16 +81,19 @@ export class IngressConnections extends Agent {
     done(null, stream);
   }
 
-  async #secured(socket: Duplex): Promise<Duplex> {
+  async #secured(socket: Duplex, signal: AbortSignal): Promise<Duplex> {
     const host = ingressName(this.#preview.ingress);
     const named = isIP(host) === 0 ? { servername: host } : {};
     const options = { rejectUnauthorized: !this.#preview.insecure, ALPNProtocols: ["http/1.1"] };
     const secure = connectTls({ socket, host, ...named, ...options });
+    secure.on("error", () => undefined); // also when nobody waits any more
     try {
-      await once(secure, "secureConnect");
+      await once(secure, "secureConnect", { signal }); // it is told nothing when the stream below it is cut
       return secure;
     } catch (cause) {
+      secure.destroy();
       socket.destroy();
+      signal.throwIfAborted();
       const [why] = (cause as Error).message.split(";"); // behind it Node says how Node is run
       throw new AppError("refused", `TLS with the ingress failed: ${why}`, { cause });
     }

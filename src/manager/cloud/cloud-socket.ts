@@ -31,7 +31,7 @@ export async function openCloudSocket(
   try {
     signal.throwIfAborted();
     const encrypted = url.protocol === "https:";
-    const connection = encrypted ? await secured(plain, url, caCertificates) : plain;
+    const connection = encrypted ? await secured(plain, { url, caCertificates }, signal) : plain;
     const target = new URL(cloudPaths.tunnel, url);
     target.protocol = encrypted ? "wss:" : "ws:";
     const socket = new WebSocket(target, [tunnelProtocol], {
@@ -53,15 +53,22 @@ export async function openCloudSocket(
   }
 }
 
-async function secured(socket: Duplex, { hostname, host }: URL, more: readonly string[]): Promise<Duplex> {
+async function secured(
+  socket: Duplex,
+  { url: { hostname, host }, caCertificates: more }: CloudPlace,
+  signal: AbortSignal,
+): Promise<Duplex> {
   const servername = hostname.replace(/^\[|\]$/g, "");
   const ca = more.length === 0 ? {} : { ca: [...getCACertificates("default"), ...more] };
   const named = /^[\d.]+$|:/.test(servername) ? {} : { servername };
   const secure = connectTls({ socket, host: servername, ...named, ...ca, ALPNProtocols: ["http/1.1"] });
+  secure.on("error", () => undefined); // also when nobody waits any more
   try {
-    await once(secure, "secureConnect");
+    await once(secure, "secureConnect", { signal }); // it is told nothing when the connection below it is cut
     return secure;
   } catch (cause) {
+    secure.destroy();
+    signal.throwIfAborted();
     const [why] = (cause as Error).message.split(";"); // behind it Node says how Node is run
     throw new AppError("unreachable", `no safe connection to ${host}: ${why}`, { cause });
   }
