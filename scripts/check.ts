@@ -1,6 +1,8 @@
 // `npm run check`: everything that can be known without root, in about a minute, with one verdict at the end. What
 // passes is one line; what fails shows what it said.
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { projectRoot } from "./bundle.ts";
 import { runCaptured } from "./process.ts";
 
 interface Task {
@@ -42,6 +44,8 @@ const fewer = {
   ATTACH_CYCLES: "3",
   LINK_CUTS: "3",
   LEAK_CYCLES: "240",
+  // each worker compiles what it loads, and so does each program that a test starts
+  NODE_COMPILE_CACHE: join(projectRoot, "node_modules", ".cache", "compiled"),
 };
 /** Types and lint are programs of Go that end soon: not collecting before there is a need takes a fifth off them. */
 const collectingLate = { GOGC: "off", GOMEMLIMIT: "1500MiB" };
