@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createSecureServer } from "node:http2";
 import type { Http2SecureServer, Http2Session } from "node:http2";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
@@ -102,7 +102,8 @@ export class CloudServer implements AsyncDisposable {
   private constructor(server: Server | Http2SecureServer) {
     this.#server = server;
     this.port = (server.address() as AddressInfo).port;
-    server.on("connection", (socket: Duplex) => {
+    server.on("connection", (socket: Socket) => {
+      socket.setNoDelay(true); // Node does so for HTTP/1.1 alone; a head and its body would wait 40 ms for an ACK
       this.#sockets.add(socket);
       socket.once("close", () => {
         this.#sockets.delete(socket);
