@@ -25,18 +25,20 @@ while True:
     data, peer = udp.recvfrom(4096)
     udp.sendto(b"app " + data + b" " + peer[0].encode(), peer)
 `;
-/** Sends COUNT datagrams, one after the other, and prints each answer on a line; on one socket or one each. */
+/** Sends COUNT datagrams, one after the other, and prints each answer on a line; on one socket, or one each from a port
+ * that the kernel chooses, or from ports that were used before. */
 const caller = `
 import socket, sys
-host, port, count, keep = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "keep"
-def fresh():
+host, port, count, how = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+def fresh(number):
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.settimeout(3)
-    if keep: made.bind(("", 40000))
+    if how == "keep": made.bind(("", 40000))
+    if how == "used": made.bind(("", 41000 + number))
     return made
-one = fresh()
+one = fresh(0)
 for number in range(count):
-    if number and not keep: one = fresh()
+    if number and how != "keep": one = fresh(number)
     one.sendto(str(number).encode(), (host, port))
     try: print(one.recv(4096).decode())
     except TimeoutError: print("lost")
@@ -67,7 +69,7 @@ afterAll(async () => {
   await lab.cli(["uninstall", "--everything"]);
 });
 
-async function send(name: string, count: number, how: "keep" | "fresh"): Promise<readonly string[]> {
+async function send(name: string, count: number, how: "keep" | "fresh" | "used"): Promise<readonly string[]> {
   const host = await field(namespace, `service/${name}`, ".spec.clusterIP");
   const argv = ["exec", "-n", namespace, "caller", "--", "python3", "-c", caller, host, "53", String(count), how];
   return (await cluster.kubectl(argv, { timeoutMs: 120_000 })).stdout.trim().split("\n");
@@ -106,12 +108,13 @@ describe.each(["number", "named"])("service with a %s as target", (name) => {
     }
     const fresh = count(await send(name, 20, "fresh"));
     const kept = count(await send(name, 20, "keep"));
-    expect([fresh, kept]).toEqual([{ laptop: 20 }, { laptop: 20 }]);
+    const used = count(await send(name, 20, "used"));
+    expect([fresh, kept, used]).toEqual([{ laptop: 20 }, { laptop: 20 }, { laptop: 20 }]);
     expect(await tcpAnswer(name)).toBe("app tcp"); // of the same number, and nobody's wish
     process.kill("SIGKILL");
     await process.ends();
-    const away = await send(name, 20, "fresh");
-    expect(count(away)).toEqual({ app: 20 });
+    const away = [count(await send(name, 20, "used")), count(await send(name, 20, "fresh"))];
+    expect(away).toEqual([{ app: 20 }, { app: 20 }]);
     const status = await lab.ok("list");
     expect(status).toMatch(/Caller address +: the pod's own while passed through/);
     await using again = lab.spawn(fixture("laptop-datagrams.mjs", "18730"));
@@ -120,7 +123,7 @@ describe.each(["number", "named"])("service with a %s as target", (name) => {
     await lab.ok("leave", name);
     const after = [count(await send(name, 20, "fresh")), count(await send(name, 20, "keep"))];
     expect(after).toEqual([{ app: 20 }, { app: 20 }]);
-    report(`UDP, ${name}, ${agent}`, { fresh, kept, processAway: count(away), after });
+    report(`UDP, ${name}, ${agent}`, { fresh, kept, processAway: away, after });
     expect(await lab.ok("uninstall", "--agent", name)).toMatch(/traffic-agent (removed|ends in)/);
     expect(await send(name, 1, "fresh")).toEqual([`app 0 ${callerIp}`]);
   });

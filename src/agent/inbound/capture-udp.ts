@@ -1,9 +1,8 @@
 // Datagrams to a taken-over UDP port, one flow for each caller's address: to the laptop when the port has an active
 // intercept, else to the application. A flow has no connection to keep, so each change of what is intercepted lets the
-// flows of this port choose anew with their next datagram. What the laptop refuses before it has answered anything goes
-// to the application, unless its callers are to see the failure.
-// @to agent/inbound/tap-udp.ts
-// Invariants: while a flow's end is being opened at most `maxWaitingBytes` wait; what is over is dropped, as on a wire.
+// flows of this port choose anew with their next datagram, while answers that are on their way still arrive. What the
+// laptop refuses goes to the application, unless its callers are to see the failure.
+// @to agent/inbound/tap-udp.ts, agent/inbound/unanswered.ts
 import { createSocket } from "node:dgram";
 import type { RemoteInfo, Socket } from "node:dgram";
 import { once } from "node:events";
@@ -18,14 +17,15 @@ import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import { openInbound } from "./open-stream.ts";
 import { plainAddress } from "./pass.ts";
 import { UdpTaps } from "./tap-udp.ts";
+import { Unanswered } from "./unanswered.ts";
 
 /** chosen: a flow that is silent both ways for this long ends. */
 const idleMs = 60_000;
 const sweepMs = 10_000;
 /** chosen: flows of one port; the longest silent one makes room. */
 const maxFlows = 4096;
-/** chosen: datagrams that wait for a decision, bytes a flow. */
-const maxWaitingBytes = 64 * 1024;
+/** chosen: an answer, or a refusal, comes within this time, or is of another datagram. */
+const answerMs = 2000;
 /** chosen: for so long after a refusal of the laptop's process flows go to the application at once; then it is asked again. */
 const refusedMs = 2000;
 /** chosen: bytes in a socket's send queue before datagrams are dropped. */
@@ -57,8 +57,7 @@ interface Flow {
   readonly outcome: Outcome;
   end: FlowEnd | undefined;
   /** Not yet sent to anybody; once the laptop has the flow, sent and not answered. */
-  waiting: Uint8Array[];
-  waitingBytes: number;
+  readonly unanswered: Unanswered;
   lastMs: number;
   /** When the laptop's process is asked again, which has refused. */
   readonly againMs: number;
@@ -68,6 +67,9 @@ export class UdpCapture implements AsyncDisposable {
   readonly #options: UdpCaptureOptions;
   readonly #socket: Socket;
   readonly #flows = new Map<string, Flow>();
+  /** Those that get no datagrams any more, until their last answers have come. */
+  readonly #ending = new Set<Flow>();
+  readonly #held = { bytes: 0 };
   readonly #taps: UdpTaps;
   readonly #sweeper: Timer;
   /** The application answered ICMP "port unreachable" on the pod's address: it listens on loopback only. */
@@ -99,7 +101,7 @@ export class UdpCapture implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sweeper[Symbol.dispose]();
     this.#taps[Symbol.dispose]();
-    for (const flow of this.#flows.values()) this.#drop(flow);
+    for (const flow of [...this.#flows.values(), ...this.#ending]) this.#drop(flow);
     await new Promise<void>((resolve) => this.#socket.close(() => resolve()));
   }
 
@@ -117,12 +119,11 @@ export class UdpCapture implements AsyncDisposable {
       this.#flows.set(key, flow);
     }
     flow.lastMs = this.#options.clock.now();
-    if (flow.end !== undefined) flow.end.send(datagram);
-    else hold(flow, datagram);
+    pass(flow, datagram);
     this.#taps.copy(datagram, caller);
   }
 
-  #start(key: string, caller: RemoteInfo, waiting: Uint8Array[] = []): Flow {
+  #start(key: string, caller: RemoteInfo, first: readonly Uint8Array[] = []): Flow {
     if (this.#flows.size >= maxFlows) {
       const oldest = this.#flows.values().next().value;
       if (oldest !== undefined) this.#drop(oldest);
@@ -132,7 +133,8 @@ export class UdpCapture implements AsyncDisposable {
     const source = plainAddress(caller.address);
     const { containerPort } = port;
     const outcome = decisions.add({ containerPort, source, asked: served.of(port), taken, isUdp: true });
-    const waitingBytes = waiting.reduce((sum, datagram) => sum + datagram.length, 0);
+    const unanswered = new Unanswered(clock, this.#held);
+    for (const datagram of first) unanswered.add(datagram);
     const lastMs = clock.now();
     const flow: Flow = {
       key,
@@ -141,8 +143,7 @@ export class UdpCapture implements AsyncDisposable {
       gone: new AbortController(),
       outcome,
       end: undefined,
-      waiting,
-      waitingBytes,
+      unanswered,
       lastMs,
       againMs: this.#isRefused(taken) ? (this.#refused?.untilMs ?? 0) : Number.POSITIVE_INFINITY,
     };
@@ -159,9 +160,7 @@ export class UdpCapture implements AsyncDisposable {
         return;
       }
       flow.end = end;
-      const { waiting } = flow;
-      forget(flow);
-      for (const datagram of waiting) end.send(datagram);
+      for (const datagram of flow.unanswered.take()) end.send(datagram);
     } catch (error) {
       const reason = toAppError(error).message;
       flow.outcome.cut(reason);
@@ -182,21 +181,19 @@ export class UdpCapture implements AsyncDisposable {
     try {
       const request = { protocol: "udp", containerPort: port.containerPort, source, podName } as const;
       const stream = await openInbound({ taken, request, clock, signal: gone.signal });
-      let answered = false;
       let refused = false;
       stream.onDatagram((datagram) => {
-        answered = true;
-        forget(flow);
+        flow.unanswered.forget();
         this.#answer(flow, Buffer.from(datagram));
       });
       stream.on("error", (error) => (refused = isAppError(error, "refused"))); // 'close' follows
       stream.on("end", () => this.#drop(flow));
       stream.on("close", () => {
-        if (refused && !answered) this.#leaveToApplication(flow, taken);
+        if (refused) this.#leaveToApplication(flow, taken);
         else this.#drop(flow);
       });
       const send = (datagram: Uint8Array): void => {
-        if (!answered) hold(flow, datagram);
+        flow.unanswered.add(datagram);
         stream.sendDatagram(datagram);
       };
       return { send, close: () => stream.destroy() };
@@ -215,13 +212,15 @@ export class UdpCapture implements AsyncDisposable {
 
   /** ICMP said that no process on the laptop has the port: what was sent there nobody has got. */
   #leaveToApplication(flow: Flow, taken: Taken): void {
+    const unanswered = flow.unanswered.take(answerMs);
     flow.outcome.cut(refusedText);
     this.#drop(flow);
     taken.opener.countRefused(taken.interceptId);
     if (taken.onRefused === "fail") return;
     this.#refused = { taken, untilMs: this.#options.clock.now() + refusedMs };
-    // A flow of the same caller that began meanwhile goes on by itself.
-    if (!this.#flows.has(flow.key) && flow.waiting.length > 0) this.#start(flow.key, flow.caller, flow.waiting);
+    const next = this.#flows.get(flow.key); // of the same caller, begun meanwhile
+    if (next !== undefined) for (const datagram of unanswered) pass(next, datagram);
+    else if (unanswered.length > 0) this.#start(flow.key, flow.caller, unanswered);
   }
 
   async #toApplication(flow: Flow): Promise<FlowEnd> {
@@ -263,9 +262,25 @@ export class UdpCapture implements AsyncDisposable {
     for (const flow of this.#flows.values()) {
       const same = flow.taken?.interceptId === taken?.interceptId && flow.taken?.opener === taken?.opener;
       if (same) continue;
-      this.#drop(flow);
-      if (flow.end === undefined) this.#start(flow.key, flow.caller, flow.waiting); // nobody has got these yet
+      if (flow.end === undefined) {
+        const first = flow.unanswered.take(); // nobody has got these yet
+        this.#drop(flow);
+        this.#start(flow.key, flow.caller, first);
+      } else {
+        this.#endSoon(flow);
+      }
     }
+  }
+
+  /** Nothing more goes this way; what was asked may still be answered, or refused. */
+  #endSoon(flow: Flow): void {
+    this.#flows.delete(flow.key);
+    this.#ending.add(flow);
+    flow.outcome.answered(undefined);
+    this.#options.clock.after(answerMs, () => this.#drop(flow)).unref();
+    if (this.#ending.size <= maxFlows) return;
+    const [oldest] = this.#ending;
+    if (oldest !== undefined) this.#drop(oldest);
   }
 
   #sweep(): void {
@@ -276,6 +291,8 @@ export class UdpCapture implements AsyncDisposable {
 
   #drop(flow: Flow): void {
     if (this.#flows.get(flow.key) === flow) this.#flows.delete(flow.key);
+    this.#ending.delete(flow);
+    flow.unanswered.forget();
     if (flow.gone.signal.aborted) return;
     flow.outcome.answered(undefined);
     flow.gone.abort(new AppError("cancelled", "the flow has ended"));
@@ -283,15 +300,9 @@ export class UdpCapture implements AsyncDisposable {
   }
 }
 
-function hold(flow: Flow, datagram: Uint8Array): void {
-  if (flow.waitingBytes + datagram.length > maxWaitingBytes) return;
-  flow.waiting.push(datagram);
-  flow.waitingBytes += datagram.length;
-}
-
-function forget(flow: Flow): void {
-  flow.waiting = [];
-  flow.waitingBytes = 0;
+function pass(flow: Flow, datagram: Uint8Array): void {
+  if (flow.end !== undefined) flow.end.send(datagram);
+  else flow.unanswered.add(datagram);
 }
 
 async function bindAnywhere(port: number): Promise<Socket> {

@@ -55,7 +55,13 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
     socket.removeAllListeners("error");
     socket.on("error", (error) => stream.destroy(error)); // ICMP refusal of a later datagram
     socket.on("message", (datagram) => stream.sendDatagram(datagram));
-    stream.onDatagram((datagram) => socket.send(datagram, () => undefined)); // lost like any datagram
+    stream.onDatagram((datagram) =>
+      // Copied: the socket may send later, and the stream's bytes are only lent.
+      socket.send(Buffer.from(datagram), (error) => {
+        // The kernel tells a refusal once: to what reads, or to what sends next. Others are lost like any datagram.
+        if ((error as NodeJS.ErrnoException | null)?.code === "ECONNREFUSED") stream.destroy(error ?? undefined);
+      }),
+    );
     stream.on("error", () => undefined); // 'close' follows and is handled
     stream.on("end", () => stream.destroy());
     stream.once("close", () => socket.close());

@@ -97,6 +97,55 @@ describe("a UDP port", () => {
     await laptop.until(([info]) => info?.refusedByLaptop === 1);
   });
 
+  // A process that ends leaves its flows behind: their callers may ask again, and a new caller may get an old one's port.
+  test("goes to the application when the process has ended that answered this caller before", async () => {
+    await using manager = await testManager();
+    await using app = await application("app");
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    await using laptop = await TestLaptop.connect(manager);
+    let alive = true;
+    laptop.onIncoming = (incoming) => {
+      const stream = incoming.accept();
+      stream.onDatagram((datagram) => {
+        if (alive) stream.sendDatagram(Buffer.from(`laptop:${Buffer.from(datagram).toString()}`));
+        else stream.destroy(Object.assign(new Error("ECONNREFUSED"), { code: "ECONNREFUSED" }));
+      });
+    };
+    await laptop.introduce(manager, agent);
+    await laptop.intercept("hello", app.port, "udp");
+    await using caller = await udpEnd();
+    expect(await exchange(caller, agent, "1")).toBe("laptop:1");
+    alive = false;
+    expect(await exchange(caller, agent, "2")).toBe("app:2");
+  });
+
+  test("gets the answers that are on their way when an intercept begins or ends", async () => {
+    await using manager = await testManager();
+    await using app = await udpEnd();
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp" });
+    await using laptop = await TestLaptop.connect(manager);
+    const asked = Promise.withResolvers<(answer: string) => void>();
+    laptop.onIncoming = (incoming) => {
+      const stream = incoming.accept();
+      stream.onDatagram(() => asked.resolve((answer) => stream.sendDatagram(Buffer.from(answer))));
+    };
+    await laptop.introduce(manager, agent);
+    await using caller = await udpEnd();
+    const toApp = once(app.socket, "message") as Promise<[Buffer, { port: number }]>;
+    caller.socket.send("1", agent.agentPorts[0]!, "127.0.0.1");
+    const [, from] = await toApp;
+    const { id } = await laptop.intercept("hello", app.port, "udp");
+    const ofApp = once(caller.socket, "message") as Promise<[Buffer]>;
+    app.socket.send("app:1", from.port, "127.0.0.1");
+    expect(String((await ofApp)[0])).toBe("app:1");
+    caller.socket.send("2", agent.agentPorts[0]!, "127.0.0.1");
+    const answerOfLaptop = await asked.promise;
+    await laptop.remove(id);
+    const ofLaptop = once(caller.socket, "message") as Promise<[Buffer]>;
+    answerOfLaptop("laptop:2");
+    expect(String((await ofLaptop)[0])).toBe("laptop:2");
+  });
+
   test("is copied for wiretaps, whoever answers, and what they answer is thrown away", async () => {
     await using manager = await testManager();
     await using app = await application("app");
