@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { AppError } from "#base/error.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
-import { agentModes, type AgentMode } from "#wire/control-api.ts";
+import { agentModes, type AgentMode } from "#wire/connect-choices.ts";
 import { nearestName } from "./nearest.ts";
 
 export interface ClientConfig {

@@ -2,7 +2,8 @@
 import { isIP } from "node:net";
 import { AppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
-import { transportWishes, type ConnectOptions } from "#wire/control-api.ts";
+import { transportWishes } from "#wire/connect-choices.ts";
+import type { ConnectOptions } from "#wire/control-api.ts";
 import type { CliEnvironment } from "./config.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { parsePullPolicy } from "./config-file.ts";

@@ -7,7 +7,7 @@ import { refusePreview } from "./cloud/preview-choice.ts";
 import { readAddedHeaders, readIngressFlags, type PreviewFlags } from "./cloud/preview-flags.ts";
 import { checkBelongingsFlags, type BelongingsFlags } from "./pod-belongings.ts";
 import { readTargetName, type TargetName } from "./target-name.ts";
-import { agentModes, type AgentMode } from "#wire/control-api.ts";
+import { agentModes, type AgentMode } from "#wire/connect-choices.ts";
 import { parseCertificateChoice, type InterceptTls } from "#wire/intercept-tls.ts";
 import {
   existingModes,

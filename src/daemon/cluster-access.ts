@@ -40,7 +40,8 @@ import {
 } from "#kube/workloads/workloads.ts";
 import { agentIntroductionPort, type AgentPort, type AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
-import type { AgentMode, ListedWorkload } from "#wire/control-api.ts";
+import type { AgentMode } from "#wire/connect-choices.ts";
+import type { ListedWorkload } from "#wire/control-api.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import { managerLaptopPort, type WorkloadRef } from "#wire/manager-api.ts";
 import type { FoundIngress } from "#wire/preview.ts";

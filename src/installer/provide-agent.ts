@@ -12,7 +12,7 @@ import { findContainerProblem, isLive, isReady } from "#kube/workloads/pod-probl
 import { listWorkloadPods, podQuery } from "#kube/workloads/workload-pods.ts";
 import type { FoundWorkload } from "#kube/workloads/workloads.ts";
 import { describeWorkload, findWorkload, isTemplated } from "#kube/workloads/workloads.ts";
-import type { AgentMode } from "#wire/control-api.ts";
+import type { AgentMode } from "#wire/connect-choices.ts";
 import type { AgentKind } from "#wire/manager-api.ts";
 import { findAgent } from "./agent.ts";
 import { attachPod, requireFit, tryAttach } from "./attach.ts";

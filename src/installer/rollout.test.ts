@@ -6,7 +6,7 @@ import { FakeClock } from "#base/clock.fake.ts";
 import type { FakeRequest } from "#kube/api-server.fake.ts";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
-import type { AgentMode } from "#wire/control-api.ts";
+import type { AgentMode } from "#wire/connect-choices.ts";
 import { findAgent } from "./agent.ts";
 import { planManifest } from "./manifest-agent.ts";
 import { provideAgent } from "./provide-agent.ts";

@@ -1,6 +1,7 @@
 // CLI ↔ user daemon (PROTOCOL §8.4): JSON-RPC over a Unix socket 0600 whose peer is checked by SO_PEERCRED.
 // A command is one connection; progress arrives as notifications while its call is open.
 import { z } from "zod";
+import { agentModes, transportWishes } from "./connect-choices.ts";
 import { dnsWishesSchema } from "./dns-wishes.ts";
 import { ingestInfoSchema } from "./ingest.ts";
 import { interceptTlsSchema } from "./intercept-tls.ts";
@@ -35,10 +36,6 @@ const rootlessSchema = z.object({
 });
 
 /** How to reach, and if missing install, the manager. Shared by every call that may connect. */
-/** `auto`: straight to the manager where that has been made possible, and by port-forward meanwhile and otherwise. */
-export const transportWishes = ["auto", "port-forward", "direct"] as const;
-export type TransportWish = (typeof transportWishes)[number];
-
 const workloadWishSchema = z.object({ name, kind: z.enum(workloadKinds).optional() });
 
 export const connectOptionsSchema = z.object({
@@ -90,10 +87,6 @@ export const connectionSchema = z.object({
   proxy: z.object({ socks: z.string(), http: z.string() }).optional(),
 });
 export type Connection = z.infer<typeof connectionSchema>;
-
-/** `auto`: the one that is there, else ephemeral where the cluster allows it, else by a rollout. */
-export const agentModes = ["auto", "ephemeral", "sidecar"] as const;
-export type AgentMode = (typeof agentModes)[number];
 
 /** An intercept without traffic (`--local-only`): the short names of its namespace resolve. */
 const localOnlySchema = z.object({ name, namespace });

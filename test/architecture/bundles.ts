@@ -53,7 +53,7 @@ export function checkBundle(program: Program, content: BundleContent): readonly 
 const startRules: Readonly<Partial<Record<Program, { readonly from: string } & BundleRule>>> = {
   cli: {
     from: "src/cli/main.ts",
-    denied: /^src\/(filter|host)\/|\/node_modules\/|^node_modules\/(?!zod\/|commander\/)/,
+    denied: /^src\/(filter|host)\/|\/node_modules\/|^node_modules\/(?!commander\/)/,
     because: "a command loads what it needs itself",
   },
   agent: { from: "src/agent/agent.ts", denied: /^src\/kernel\/nft/, because: "most agents redirect nothing" },

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AppError } from "#base/error.ts";
-import type { AgentMode } from "#wire/control-api.ts";
+import type { AgentMode } from "#wire/connect-choices.ts";
 import { build } from "#scripts/build.ts";
 import { imageFile } from "#scripts/image.ts";
 import * as cluster from "#testbed/cluster.ts";

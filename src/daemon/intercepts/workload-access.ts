@@ -5,7 +5,7 @@ import type { ContainerQuery } from "#kube/workloads/resolve-container.ts";
 import type { InterceptQuery } from "#kube/workloads/resolve-workload.ts";
 import type { AgentPort, AppPort } from "#wire/agent-api.ts";
 import type { Revocation } from "#wire/agent-door.ts";
-import type { AgentMode } from "#wire/control-api.ts";
+import type { AgentMode } from "#wire/connect-choices.ts";
 import type { InterceptTls } from "#wire/intercept-tls.ts";
 import type {
   AgentKind,

@@ -11,7 +11,8 @@ import { toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Scope } from "#base/scope.ts";
 import { connectPinned, createIdentity } from "#tunnel/identity.ts";
-import type { DaemonStatus, TransportWish } from "#wire/control-api.ts";
+import type { TransportWish } from "#wire/connect-choices.ts";
+import type { DaemonStatus } from "#wire/control-api.ts";
 import type { ManagerLink } from "./manager-link.ts";
 
 export interface DirectPlace {

@@ -9,7 +9,7 @@ import type { ManagerLink } from "#daemon/link/manager-link.ts";
 import type { Session } from "#daemon/session.ts";
 import { connectPinned, createIdentity, listenPinned } from "#tunnel/identity.ts";
 import { openSession as openTunnel } from "#tunnel/session.ts";
-import type { TransportWish } from "#wire/control-api.ts";
+import type { TransportWish } from "#wire/connect-choices.ts";
 import { encodeHello } from "#wire/hello-codec.ts";
 import { helloOf } from "#wire/hello.ts";
 import { anything, never, tcpServer, testManager } from "#test/flow/manager/harness.ts";
