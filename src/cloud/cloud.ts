@@ -47,6 +47,7 @@ export async function startCloud({ config: given, clock, log, pageFolder }: Clou
   const database = stack.use(await openDatabase(given.database, { clock, log }));
   const key = await signingKey(database);
   const live = stack.use(new LiveClusters({ database, clock, log }));
+  const heldWhileServing = stack.use(new DisposableStack());
   let serving = true;
   const server = await CloudServer.listen(given);
   stack.defer(async () => {
@@ -58,7 +59,7 @@ export async function startCloud({ config: given, clock, log, pageFolder }: Clou
   const config = withPort(given, server.port);
   const metrics = new Metrics();
   const traffic = new Traffic(clock);
-  const previews = stack.use(new LivePreviews({ config, database, live, clock, log }));
+  const previews = heldWhileServing.use(new LivePreviews({ config, database, live, clock, log }));
   const parts: Parts = { config, clock, log, database, metrics, traffic, live, previews, key };
   const forwarded = trustProxies(config.trustedProxies);
   const addressOf = (context: RequestContext): string =>

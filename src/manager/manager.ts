@@ -10,6 +10,7 @@ import { toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { Scope } from "#base/scope.ts";
 import { softwareVersion } from "#base/version.ts";
+import { everyAddress } from "#tunnel/every-address.ts";
 import { createIdentity, listenPinned } from "#tunnel/identity.ts";
 import type { Identity, PinnedListener } from "#tunnel/identity.ts";
 import { ReceivePool } from "#tunnel/receive-window.ts";
@@ -144,7 +145,7 @@ async function openAgentDoor(shared: Shared, config: ManagerConfig): Promise<Pin
   return await listenPinned({
     identity: shared.identity,
     port: config.ports.agent,
-    host: (await hasIpv6()) ? "::" : "0.0.0.0",
+    host: await everyAddress(),
     isTrusted: (fingerprint) => registry.isTrusted(fingerprint),
     onConnection: (socket, fingerprint) => {
       void links.keep(acceptAgent(socket, fingerprint, shared, signal), (reason) =>
@@ -180,7 +181,7 @@ async function openDirectDoor(shared: Shared, config: ManagerConfig, door: Lapto
   return await listenPinned({
     identity: shared.identity,
     port: config.ports.direct,
-    host: (await hasIpv6()) ? "::" : "0.0.0.0",
+    host: await everyAddress(),
     isTrusted: (fingerprint) => door.direct.isAdmitted(fingerprint),
     onConnection: (socket, fingerprint) => {
       const sessionId = door.direct.take(socket, fingerprint);
@@ -274,18 +275,4 @@ async function listenOnLoopback(port: number, onConnection: (socket: Socket) => 
         resolve();
       }),
   };
-}
-
-/** Whether this pod can listen on IPv6 at all. */
-async function hasIpv6(): Promise<boolean> {
-  const probe = createServer();
-  try {
-    probe.listen(0, "::");
-    await once(probe, "listening");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    probe.close();
-  }
 }

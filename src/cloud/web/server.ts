@@ -7,11 +7,11 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createSecureServer } from "node:http2";
 import type { Http2SecureServer, Http2Session } from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
-import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { AppError } from "#base/error.ts";
 import type { CloudConfig, TlsFiles } from "#cloud/config.ts";
+import { everyAddress } from "#tunnel/every-address.ts";
 import type { App } from "./app.ts";
 import { podPaths } from "./health.ts";
 
@@ -42,11 +42,6 @@ const limits = {
   requestTimeout: 0,
   keepAliveTimeout: keepAliveMs,
 } as const;
-
-/** False where the kernel was told to have none: "::", which is every address, is none there. */
-function hasIpv6(): boolean {
-  return Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ family }) => family === "IPv6"));
-}
 
 function secureOptions({ cert, key }: TlsFiles): Parameters<typeof createSecureServer>[0] {
   try {
@@ -88,27 +83,34 @@ function refuse(response: ServerResponse, { url }: CloudConfig): void {
   response.end(text);
 }
 
+const speaksHttp2 = (socket: Duplex): boolean => "alpnProtocol" in socket && socket.alpnProtocol === "h2";
+
 /** Listens from the start, so that its port is known; serves from `serve` on, which follows in the same turn. */
 export class CloudServer implements AsyncDisposable {
   readonly port: number;
   readonly #server: Server | Http2SecureServer;
   readonly #sessions = new Set<Http2Session>();
-  /** Also those without a request yet, and those that were upgraded. */
-  readonly #sockets = new Set<Duplex>();
-  /** Of them, those that were upgraded: they end when they are told to, and nobody waits for them. */
-  #upgraded = 0;
-  #onlyUpgraded: (() => void) | undefined;
+  /** All, as TCP has them. */
+  readonly #sockets = new Set<Socket>();
+  /**
+   * Those that may have a request, as HTTP has them (with TLS another object, which closes a turn later), with how many of
+   * HTTP/1.1 are not answered yet.
+   */
+  readonly #serving = new Map<Duplex, number>();
+  /** Upgraded ones end when they are told to: nobody waits for them. */
+  #onNoneServing: (() => void) | undefined;
 
-  private constructor(server: Server | Http2SecureServer) {
+  private constructor(server: Server | Http2SecureServer, isSecure: boolean) {
     this.#server = server;
     this.port = (server.address() as AddressInfo).port;
     server.on("connection", (socket: Socket) => {
       socket.setNoDelay(true); // Node does so for HTTP/1.1 alone; a head and its body would wait 40 ms for an ACK
       this.#sockets.add(socket);
-      socket.once("close", () => {
-        this.#sockets.delete(socket);
-        if (this.#sockets.size === this.#upgraded) this.#onlyUpgraded?.();
-      });
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
+    server.on(isSecure ? "secureConnection" : "connection", (socket: Duplex) => {
+      this.#serving.set(socket, 0);
+      socket.once("close", () => this.#servesNoMore(socket));
     });
     server.on("session", (session: Http2Session) => {
       this.#sessions.add(session);
@@ -119,14 +121,15 @@ export class CloudServer implements AsyncDisposable {
   static async listen(config: CloudConfig): Promise<CloudServer> {
     const server = config.tls === undefined ? createServer(limits) : createSecureServer(secureOptions(config.tls));
     const { port, host } = config.listen;
-    server.listen(port, host === "::" && !hasIpv6() ? "0.0.0.0" : host);
+    server.listen(port, host === "::" ? await everyAddress() : host);
     await listening(server, config);
-    return new CloudServer(server);
+    return new CloudServer(server, config.tls !== undefined);
   }
 
   serve(config: CloudConfig, { app, previews, upgrades }: Handlers): void {
     const own = getRequestListener(app.fetch, { overrideGlobalObjects: false });
     this.#server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+      if (request.httpVersionMajor < 2) this.#countUntilAnswered(request, response);
       const place = placeOf(request, config);
       if (place === "own") void own(request, response);
       else if (place === "preview" && previews !== undefined) previews.request(request, response);
@@ -134,8 +137,7 @@ export class CloudServer implements AsyncDisposable {
     });
     this.#server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on("error", () => socket.destroy());
-      this.#upgraded++;
-      socket.once("close", () => this.#upgraded--);
+      this.#servesNoMore(socket);
       const place = placeOf(request, config);
       const path = (request.url ?? "").split("?")[0] ?? "";
       const handler = place === "own" ? upgrades.get(path) : place === "preview" ? previews : undefined;
@@ -147,13 +149,31 @@ export class CloudServer implements AsyncDisposable {
   /** Takes no more connections; those with a request have until `expired`. */
   async close(expired: Promise<unknown>): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    if ("closeIdleConnections" in this.#server) this.#server.closeIdleConnections();
     for (const session of this.#sessions) session.close();
-    const onlyUpgraded = new Promise<void>((resolve) => (this.#onlyUpgraded = resolve));
-    if (this.#sockets.size === this.#upgraded) this.#onlyUpgraded?.();
-    await Promise.race([closed, onlyUpgraded, expired]);
+    for (const [socket, requests] of this.#serving) if (requests === 0 && !speaksHttp2(socket)) socket.destroy();
+    const noneServing = new Promise<void>((resolve) => (this.#onNoneServing = resolve));
+    if (this.#serving.size === 0) this.#onNoneServing?.();
+    await Promise.race([closed, noneServing, expired]);
     for (const socket of this.#sockets) socket.destroy();
     await closed;
+  }
+
+  /** Node would keep the connection for its next request, at the end, too; and knows of idle ones without TLS only. */
+  #countUntilAnswered({ socket }: IncomingMessage, response: ServerResponse): void {
+    const count = (by: 1 | -1): number => {
+      const requests = (this.#serving.get(socket) ?? 0) + by;
+      if (this.#serving.has(socket)) this.#serving.set(socket, requests);
+      return requests;
+    };
+    count(1);
+    response.once("close", () => {
+      if (count(-1) === 0 && this.#onNoneServing !== undefined) socket.destroySoon();
+    });
+  }
+
+  #servesNoMore(socket: Duplex): void {
+    this.#serving.delete(socket);
+    if (this.#serving.size === 0) this.#onNoneServing?.();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

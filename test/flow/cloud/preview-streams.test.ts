@@ -290,3 +290,25 @@ test("a preview sleeps with its laptop, and is over with its intercept", async (
   expect((await lab.visit(sleeper)).body).toContain("This preview was removed.");
   expect((await lab.visit({ host: "no-such.preview.localhost" })).status).toBe(404);
 });
+
+test("what is being answered when the server is told to end comes whole", async () => {
+  await using ending = await PreviewLab.open();
+  const bea = await ending.person("bea");
+  const theirs = await ending.laptop();
+  await ending.join(theirs, bea);
+  const own = await ending.preview(theirs, bea, { port, access: "public" });
+  const begun = Promise.withResolvers<ServerResponse>();
+  answer = (_request, response) => {
+    response.write("first,");
+    begun.resolve(response);
+  };
+  const headers = { host: `${own.host}:${ending.cloud.port}` };
+  const sent = request({ host: "127.0.0.1", port: ending.cloud.port, headers, agent: false }).end();
+  const [stream] = (await once(sent, "response")) as [IncomingMessage];
+  await once(stream, "data");
+  const ended = ending.cloud[Symbol.asyncDispose]();
+  const rest = text(stream);
+  (await begun.promise).end("last");
+  expect(await rest).toBe("last");
+  await ended;
+});

@@ -8,7 +8,9 @@ import type { IncomingMessage } from "node:http";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
+import { setImmediate as turn } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
@@ -18,6 +20,7 @@ import { startCloud } from "#cloud/cloud.ts";
 import type { CloudConfig } from "#cloud/config.ts";
 import { parseCloudConfig } from "#cloud/config.ts";
 import { CloudServer } from "#cloud/web/server.ts";
+import type { Handlers } from "#cloud/web/server.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { runHere } from "#test/flow/cli/run-cli.ts";
 
@@ -90,6 +93,49 @@ test("a caller that says nothing does not hold up its end", async () => {
   await server[Symbol.asyncDispose]();
   await ended;
 });
+
+/** A server whose `/slow` is answered when the test says so, and whose `/live` is upgraded. */
+async function openSlow(tls: CloudConfig["tls"]) {
+  const { tls: _tls, ...plain } = config;
+  const own = { ...plain, tls, url: new URL("http://cloud.test") };
+  const server = await CloudServer.listen(own);
+  const asked = Promise.withResolvers<(text: string) => void>();
+  const fetchSlow = () => new Promise<Response>((resolve) => asked.resolve((said) => resolve(new Response(said))));
+  const upgrade = (_request: IncomingMessage, socket: Duplex) => {
+    upgraded.push(socket);
+    socket.write("HTTP/1.1 101 x\r\n\r\n");
+  };
+  const upgraded: Duplex[] = [];
+  const app = { fetch: fetchSlow } as unknown as Handlers["app"];
+  server.serve(own, { app, previews: undefined, upgrades: new Map([["/live", { upgrade }]]) });
+  const dial = () =>
+    tls === undefined
+      ? connectTcp(server.port, "127.0.0.1")
+      : connectTls({ port: server.port, host: "127.0.0.1", rejectUnauthorized: false });
+  return { server, asked: asked.promise, upgraded, dial };
+}
+
+test.each(["TLS", "plain HTTP"])(
+  "a request at shutdown is answered whole, also when an upgraded connection ends, and no idle one is waited for, by %s",
+  async (by) => {
+    const { server, asked, upgraded, dial } = await openSlow(by === "TLS" ? config.tls : undefined);
+    const [slow, live, idle] = [dial(), dial(), dial()];
+    idle.write("GET /another HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    await once(idle, "data");
+    slow.write("GET /slow HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+    live.write("GET /live HTTP/1.1\r\nHost: cloud.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    const answerIt = await asked;
+    await once(live, "data");
+    const ended = server.close(new Promise(() => undefined));
+    const gone = once(live, "close");
+    upgraded[0]?.destroy();
+    await gone;
+    await turn(); // whoever cuts would have done so
+    answerIt("whole");
+    expect(await text(slow)).toMatch(/^HTTP\/1.1 200[^]*whole/);
+    await ended;
+  },
+);
 
 test("a certificate that is not trusted is told in one sentence", async () => {
   const env = { HOME: folder, XDG_RUNTIME_DIR: folder };
