@@ -7,7 +7,7 @@ import type { PodProblem } from "#kube/workloads/pod-problems.ts";
 
 /**
  * Chosen. Unschedulable: cluster-autoscaler looks every 10 s by default, Karpenter sooner; whether one acts shows by
- * then. Gated: somebody's controller opens it. The others: retried by the kubelet. A registry that does not answer gives no `ErrImagePull` before the runtime's
+ * then. Gated: somebody's controller opens it. Restarted: when it ends once more, that is told by itself. The others: retried by the kubelet. A registry that does not answer gives no `ErrImagePull` before the runtime's
  * own time-out, 22 to 24 s: until then nobody can tell it from a slow one, so the wait only says what is being pulled.
  */
 const graceMs: Readonly<Record<string, number>> = {
@@ -15,6 +15,7 @@ const graceMs: Readonly<Record<string, number>> = {
   SchedulingGated: 30_000,
   ErrImagePull: 10_000,
   FailedCreate: 5000,
+  Restarted: 60_000,
 };
 const otherGraceMs = 8000;
 /** Chosen: clouds take one to three minutes to bring a node up; what takes longer has failed. */

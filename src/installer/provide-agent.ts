@@ -245,7 +245,7 @@ function judgeStart(kube: Kube, pod: Pod, patience: Patience): string | undefine
   if (agent === undefined || problem === undefined) return undefined;
   const ended = agent.state === "terminated"; // nothing starts an ephemeral container again
   if (!ended && !patience.isOver(problem, kube.clock.now())) return problem.text;
-  const text = problem.text.replace(" ends again and again ", ended ? " ended at once " : "$&");
+  const text = problem.text.replace(" ended ", ended ? " ended at once " : "$&");
   throw new AppError("injection_failed", `the traffic-agent does not start: ${text}`, {
     hint: `kubectl describe pod ${problem.pod} -n ${pod.metadata.namespace ?? ""}`,
     fields: { reason: problem.reason, container: problem.container },

@@ -174,6 +174,17 @@ describe("findProblem()", () => {
     expect(of({ terminated: { exitCode: 137, reason: "OOMKilled" } })?.text).toContain("out of memory");
     expect(of({ terminated: { exitCode: 0 } })).toBeUndefined();
   });
+  // On a busy node a liveness probe killed an application that was slow to start, and its intercept failed 8 s later,
+  // although the second start went well.
+  test("one end of what runs again is borne for longer than one that stays ended", () => {
+    const lastState = { terminated: { exitCode: 137, reason: "Error" } };
+    const again = of({ running: { startedAt: "" } }, { lastState, restartCount: 1 })!;
+    expect(again.text).toBe("container traffic-agent of pod p ended (exit code 137) and was started again");
+    const patience = new Patience();
+    expect([0, 30_000, 60_000].map((nowMs) => patience.isOver(again, nowMs))).toEqual([false, false, true]);
+    expect(of({ running: { startedAt: "" } }, { lastState, restartCount: 2 })).toMatchObject({ reason: "Error" });
+    expect(of(lastState)?.text).toBe("container traffic-agent of pod p ended (exit code 137)");
+  });
   test("a pod without a node, which may find one", () => {
     const conditions = [
       {

@@ -92,17 +92,24 @@ function createProblem(pod: string, { name, state }: ContainerStatus): PodProble
   return { severity: "waiting", pod, container: name, reason, text };
 }
 
+/** One end is not the last word: a probe may have killed what a busy node was slow to start, and it runs again. */
 function crashProblem(pod: string, status: ContainerStatus): PodProblem | undefined {
-  const { name, state, lastState, ready } = status;
-  const looping = state?.waiting?.reason === "CrashLoopBackOff";
+  const { name, state, lastState, ready, restartCount } = status;
   const ended = state?.terminated ?? lastState?.terminated;
-  const failed = ended !== undefined && ended.exitCode !== 0 && !ready;
-  if (!looping && !failed) return undefined;
-  const text = `container ${name} of pod ${pod} ends again and again${describeExit(ended)}`;
-  const common = { pod, container: name, text };
-  return looping
-    ? { ...common, severity: "fatal", reason: "CrashLoopBackOff" }
-    : { ...common, severity: "waiting", reason: "Error" };
+  const what = `container ${name} of pod ${pod}`;
+  const common = { pod, container: name, text: `${what} ends again and again${describeExit(ended)}` };
+  if (state?.waiting?.reason === "CrashLoopBackOff") {
+    return { ...common, severity: "fatal", reason: "CrashLoopBackOff" };
+  }
+  if (ended === undefined || ended.exitCode === 0 || ready) return undefined;
+  return { ...common, severity: "waiting", ...(restartCount > 1 ? { reason: "Error" } : describeOneEnd(what, status)) };
+}
+
+function describeOneEnd(what: string, { state, lastState }: ContainerStatus): Pick<PodProblem, "reason" | "text"> {
+  const text = `${what} ended${describeExit(state?.terminated ?? lastState?.terminated)}`;
+  return state?.running === undefined
+    ? { reason: "Error", text }
+    : { reason: "Restarted", text: `${text} and was started again` };
 }
 
 function describeExit(ended: ContainerState["terminated"]): string {
