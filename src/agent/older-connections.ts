@@ -17,7 +17,7 @@ import type { SocketEnd, TcpConnection } from "#kernel/sock-diag-messages.ts";
 import type { AgentPort, OlderConnectionsOfPort } from "#wire/agent-api.ts";
 import type { ExistingMode } from "#wire/manager-api.ts";
 import { isIdle } from "./connection-idle.ts";
-import { plainAddress } from "./inbound/pass.ts";
+import { plainAddress } from "./inbound/app-addresses.ts";
 import type { PassedConnection, PassedConnections } from "./passed-connections.ts";
 
 /** The kernel's socket table; a fake in tests. */

@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import type { Canary } from "#agent/canary.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { FirstMove } from "./first-move.ts";
-import { plainAddress } from "./pass.ts";
+import { plainAddress } from "./app-addresses.ts";
 
 /** chosen: a canary speaks, or leaves, as soon as it is connected: one round trip between laptop and manager. */
 const waitMs = 1000;

@@ -2,7 +2,7 @@
 // intercept, else to the application. A flow has no connection to keep, so each change of what is intercepted lets the
 // flows of this port choose anew with their next datagram, while answers that are on their way still arrive. What the
 // laptop refuses goes to the application, unless its callers are to see the failure.
-// @to agent/inbound/tap-udp.ts, agent/inbound/unanswered.ts
+// @to agent/inbound/pass-udp.ts, agent/inbound/tap-udp.ts, agent/inbound/unanswered.ts
 import { createSocket } from "node:dgram";
 import type { RemoteInfo, Socket } from "node:dgram";
 import { once } from "node:events";
@@ -14,10 +14,11 @@ import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { Decisions, Outcome } from "#agent/decisions.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
+import { AppAddresses, plainAddress } from "./app-addresses.ts";
 import { openInbound } from "./open-stream.ts";
-import { plainAddress } from "./pass.ts";
+import { PassedUdp, maxSendQueueBytes } from "./pass-udp.ts";
 import { UdpTaps } from "./tap-udp.ts";
-import { Unanswered } from "./unanswered.ts";
+import { HeldDatagrams, Unanswered } from "./unanswered.ts";
 
 /** chosen: a flow that is silent both ways for this long ends. */
 const idleMs = 60_000;
@@ -28,8 +29,6 @@ const maxFlows = 4096;
 const answerMs = 2000;
 /** chosen: for so long after a refusal of the laptop's process flows go to the application at once; then it is asked again. */
 const refusedMs = 2000;
-/** chosen: bytes in a socket's send queue before datagrams are dropped. */
-const maxSendQueueBytes = 1024 * 1024;
 
 export interface UdpCaptureOptions {
   readonly port: AgentPort;
@@ -56,7 +55,7 @@ interface Flow {
   readonly gone: AbortController;
   readonly outcome: Outcome;
   end: FlowEnd | undefined;
-  /** Not yet sent to anybody; once the laptop has the flow, sent and not answered. */
+  /** Not yet sent to anybody; once somebody has the flow, sent and not answered. */
   readonly unanswered: Unanswered;
   lastMs: number;
   /** When the laptop's process is asked again, which has refused. */
@@ -69,11 +68,10 @@ export class UdpCapture implements AsyncDisposable {
   readonly #flows = new Map<string, Flow>();
   /** Those that get no datagrams any more, until their last answers have come. */
   readonly #ending = new Set<Flow>();
-  readonly #held = { bytes: 0 };
+  readonly #held = new HeldDatagrams();
   readonly #taps: UdpTaps;
   readonly #sweeper: Timer;
-  /** The application answered ICMP "port unreachable" on the pod's address: it listens on loopback only. */
-  #useLoopback = false;
+  readonly #addresses: AppAddresses;
   /** The laptop's process has refused a flow, so that others need not try. */
   #refused: { readonly taken: Taken; readonly untilMs: number } | undefined;
 
@@ -81,6 +79,7 @@ export class UdpCapture implements AsyncDisposable {
     this.#options = options;
     this.#socket = socket;
     this.#taps = new UdpTaps(options);
+    this.#addresses = new AppAddresses(options.podIps, options.clock);
     this.#sweeper = options.clock.every(sweepMs, () => this.#sweep()).unref();
     options.served.onChange(() => this.#chooseAnew());
     socket.on("message", (datagram, caller) => this.#receive(datagram, caller));
@@ -224,29 +223,19 @@ export class UdpCapture implements AsyncDisposable {
   }
 
   async #toApplication(flow: Flow): Promise<FlowEnd> {
-    const address = this.#applicationAddress(flow.caller);
-    const socket = createSocket(isIPv6(address) ? "udp6" : "udp4");
-    socket.on("message", (datagram) => this.#answer(flow, datagram));
-    socket.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNREFUSED") this.#useLoopback = !this.#useLoopback;
-      this.#drop(flow);
-    });
-    socket.connect(this.#options.port.containerPort, address);
-    await once(socket, "connect");
-    return {
-      send: (datagram) => {
-        // An error of sending is the socket's 'error' as well.
-        if (socket.getSendQueueSize() < maxSendQueueBytes) socket.send(datagram, () => undefined);
+    const { podIps, port } = this.#options;
+    const isV6 = isIPv6(plainAddress(flow.caller.address));
+    return await PassedUdp.open({
+      addresses: this.#addresses,
+      reached: podIps.find((ip) => isIPv6(ip) === isV6) ?? podIps[0],
+      containerPort: port.containerPort,
+      unanswered: flow.unanswered,
+      onAnswer: (datagram) => this.#answer(flow, datagram),
+      onEnd: (reason) => {
+        flow.outcome.cut(reason);
+        this.#drop(flow);
       },
-      close: () => socket.close(),
-    };
-  }
-
-  #applicationAddress(caller: RemoteInfo): string {
-    const v6 = isIPv6(plainAddress(caller.address));
-    const loopback = v6 ? "::1" : "127.0.0.1";
-    if (this.#useLoopback) return loopback;
-    return this.#options.podIps.find((ip) => isIPv6(ip) === v6) ?? this.#options.podIps[0] ?? loopback;
+    });
   }
 
   #answer(flow: Flow, datagram: Uint8Array): void {

@@ -4,7 +4,8 @@ import type { AddressInfo, Server } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import type { CallerDialer } from "#agent/kept-callers.ts";
-import { AppDialer, plainAddress } from "./pass.ts";
+import { AppAddresses, plainAddress } from "./app-addresses.ts";
+import { AppDialer } from "./pass.ts";
 
 const never = new AbortController().signal;
 const open: Server[] = [];
@@ -20,11 +21,11 @@ async function listen(host: string, port = 0): Promise<number> {
 
 describe("AppDialer", () => {
   test("prefers the address that the caller reached, then the pod's others, loopback last", () => {
-    const dialer = new AppDialer({ podIps: ["10.0.0.1", "fd00::1"], containerPort: 80, clock: new FakeClock() });
-    expect(dialer.candidates("::ffff:10.0.0.1")).toEqual(["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
-    expect(dialer.candidates("fd00::1")).toEqual(["fd00::1", "10.0.0.1", "127.0.0.1", "::1"]);
-    expect(dialer.candidates("127.0.0.1")).toEqual(["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
-    expect(dialer.candidates(undefined)).toEqual(["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
+    const addresses = new AppAddresses(["10.0.0.1", "fd00::1"], new FakeClock());
+    expect(addresses.candidates("::ffff:10.0.0.1")).toEqual(["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
+    expect(addresses.candidates("fd00::1")).toEqual(["fd00::1", "10.0.0.1", "127.0.0.1", "::1"]);
+    expect(addresses.candidates("127.0.0.1")).toEqual(["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
+    expect(addresses.candidates(undefined)).toEqual(["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
   });
 
   test("dials loopback only when the pod's address refuses, and looks again after a while", async () => {
@@ -35,7 +36,12 @@ describe("AppDialer", () => {
     expect(first.remoteAddress).toBe("127.0.0.1");
     first.destroy();
     await listen("127.0.0.5", port);
-    await clock.advance(6000);
+    // Callers that keep coming must not have it dialled there for ever.
+    await clock.advance(3000);
+    const between = await dialer.dial(undefined, never);
+    expect(between.remoteAddress).toBe("127.0.0.1");
+    between.destroy();
+    await clock.advance(3000);
     const second = await dialer.dial(undefined, never);
     expect(second.remoteAddress).toBe("127.0.0.5");
     second.destroy();

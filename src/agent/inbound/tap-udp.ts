@@ -10,7 +10,7 @@ import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import { sameIntercept } from "./http-decision.ts";
 import { openInbound } from "./open-stream.ts";
-import { plainAddress } from "./pass.ts";
+import { plainAddress } from "./app-addresses.ts";
 
 /** chosen: flows of one port, of all wiretaps. */
 const maxFlows = 1024;

@@ -10,6 +10,9 @@ import type { IncomingStream } from "#tunnel/tunnel.ts";
 import type { InterceptPort } from "#wire/manager-api.ts";
 import { formatEndpoint } from "#wire/open.ts";
 
+/** chosen: bytes that may wait in a UDP socket's send queue; more is dropped. */
+const maxSendQueueBytes = 1024 * 1024;
+
 /** Dials the process and joins both connections; accepts the stream only once the process has. Never rejects. */
 export async function dialProcess(
   incoming: IncomingStream,
@@ -55,13 +58,14 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
     socket.removeAllListeners("error");
     socket.on("error", (error) => stream.destroy(error)); // ICMP refusal of a later datagram
     socket.on("message", (datagram) => stream.sendDatagram(datagram));
-    stream.onDatagram((datagram) =>
+    stream.onDatagram((datagram) => {
+      if (stream.destroyed || socket.getSendQueueSize() > maxSendQueueBytes) return;
       // Copied: the socket may send later, and the stream's bytes are only lent.
       socket.send(Buffer.from(datagram), (error) => {
         // The kernel tells a refusal once: to what reads, or to what sends next. Others are lost like any datagram.
         if ((error as NodeJS.ErrnoException | null)?.code === "ECONNREFUSED") stream.destroy(error ?? undefined);
-      }),
-    );
+      });
+    });
     stream.on("error", () => undefined); // 'close' follows and is handled
     stream.on("end", () => stream.destroy());
     stream.once("close", () => socket.close());
