@@ -161,6 +161,25 @@ describe("messages", () => {
     deaf.close();
   });
 
+  test.each(["app", "laptop"])("of events of the %s come one by one, as they are sent", async (who) => {
+    const { promise: answering, resolve } = Promise.withResolvers<ServerHttp2Stream>();
+    const events: OnStream = (stream) => {
+      stream.respond({ ":status": 200, "content-type": "text/event-stream" });
+      resolve(stream);
+    };
+    const { caller } = await pod({ ...(who === "laptop" ? { filter: forAnn } : {}), app: events, process: events });
+    const stream = caller.stream({ headers: ann });
+    const answer = await answering;
+    for (const event of ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"]) {
+      const heard = once(stream, "data") as Promise<[Buffer]>;
+      answer.write(event);
+      expect(String((await heard)[0])).toBe(event); // the next one is sent only then
+    }
+    stream.close(NGHTTP2_CANCEL); // as a browser leaves a page
+    if (!answer.closed) await once(answer, "close");
+    expect(answer.rstCode).toBe(NGHTTP2_CANCEL);
+  });
+
   test("are reset with the code of whoever reset them, both ways", async () => {
     const codes: number[] = [];
     const { caller } = await pod({
