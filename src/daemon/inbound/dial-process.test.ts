@@ -1,12 +1,13 @@
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { silentLogger } from "#base/log.ts";
-import type { IncomingStream } from "#tunnel/tunnel.ts";
+import type { IncomingStream, TunnelStream } from "#tunnel/tunnel.ts";
 import { relayDatagrams } from "./dial-process.ts";
 
-// A failed connect went for a connected one: the agent was told that the laptop has the flow, and it was lost.
-test("a UDP flow whose process cannot be reached is rejected, so that the application gets it", async () => {
-  const answered = Promise.withResolvers<string>();
-  const incoming: IncomingStream = {
+function incomingWith(accept: () => TunnelStream, reject: IncomingStream["reject"] = () => undefined): IncomingStream {
+  return {
     request: {
       kind: "inbound",
       protocol: "udp",
@@ -16,14 +17,51 @@ test("a UDP flow whose process cannot be reached is rejected, so that the applic
       podName: "hello-1",
     },
     signal: new AbortController().signal,
-    accept: () => {
-      answered.resolve("accepted");
-      throw new Error("accepted");
-    },
-    reject: (reason) => answered.resolve(reason),
+    accept,
+    reject,
   };
+}
+
+// A failed connect went for a connected one: the agent was told that the laptop has the flow, and it was lost.
+test("a UDP flow whose process cannot be reached is rejected, so that the application gets it", async () => {
+  const answered = Promise.withResolvers<string>();
+  const accept = (): TunnelStream => {
+    answered.resolve("accepted");
+    throw new Error("accepted");
+  };
+  const incoming = incomingWith(accept, (reason) => answered.resolve(reason));
   // Broadcast needs a socket option that nobody sets, so the kernel refuses at once.
   const target = { containerPort: 53, protocol: "udp", targetHost: "255.255.255.255", targetPort: 53 } as const;
   relayDatagrams(incoming, target, silentLogger);
   expect(await answered.promise).toBe("internal");
 });
+
+// The kernel tells a refusal once; it was dropped when the next datagram's send had it, and the agent waited in vain.
+test.each(["127.0.0.1", "::1"])(
+  "a UDP flow is told that its process on %s has gone, by whichever send",
+  async (host) => {
+    const gone = createSocket(host === "::1" ? "udp6" : "udp4").bind(0, host);
+    await once(gone, "listening");
+    const { port: targetPort } = gone.address();
+    await new Promise<void>((resolve) => gone.close(() => resolve()));
+    const accepted = Promise.withResolvers<void>();
+    let deliver: (datagram: Uint8Array) => void = () => undefined;
+    const stream = Object.assign(new PassThrough(), {
+      sendDatagram: () => true,
+      onDatagram: (handler: typeof deliver) => (deliver = handler),
+    });
+    const accept = (): TunnelStream => {
+      accepted.resolve();
+      return stream as unknown as TunnelStream;
+    };
+    const target = { containerPort: 53, protocol: "udp", targetHost: host, targetPort } as const;
+    relayDatagrams(incomingWith(accept), target, silentLogger);
+    await accepted.promise;
+    const told = once(stream, "error");
+    const ended = new Promise<void>((resolve) => stream.once("close", () => resolve()));
+    for (const text of ["1", "2"]) deliver(Buffer.from(text));
+    expect(await told).toMatchObject([{ code: "ECONNREFUSED" }]);
+    await ended;
+    deliver(Buffer.from("late")); // its socket is closed
+  },
+);
