@@ -142,6 +142,11 @@ describe("provideAgent()", () => {
     await expect(provideAgent(server.open(), wanted({ ...job, mode: "sidecar" }))).rejects.toThrow(
       "job hello takes no sidecar: the pod template of a Job cannot be changed",
     );
+    const replace = { containerName: "hello", by: "ann", installId: "1" };
+    await expect(provideAgent(server.open(), wanted({ ...job, mode: "sidecar", replace }))).rejects.toMatchObject({
+      message: "job hello cannot be replaced: the pod template of a Job cannot be changed",
+      hint: expect.stringContaining("`telepresence intercept`") as string, // not the ephemeral agent, which replaces nothing
+    });
     cluster.pods.clear();
     cluster.pods.set("hello-9", makePod("hello-9"));
     cluster.refuse = (_request, response) => {

@@ -62,6 +62,7 @@ const maxConflicts = 10;
 /** Makes sure that all pods of the workload have an agent that takes the ports; waits for them. */
 export async function injectAgent(kube: Kube, request: InjectRequest): Promise<InjectResult> {
   const { workload: ref, signal } = request;
+  if (request.replace !== undefined) requireReplaceable(ref);
   const server = await kube.serverVersion(signal);
   const namespaceLabels = await readNamespaceLabels(kube, ref.namespace, signal);
   const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
@@ -197,6 +198,14 @@ function requireTemplated(ref: WorkloadRef): TemplatedName {
   if (isTemplated(ref.kind)) return { ...ref, kind: ref.kind };
   throw new AppError("not_interceptable", `${describeWorkload(ref)} takes no sidecar: ${whyNoSidecar(ref.kind)}`, {
     hint: "take --agent ephemeral, or make the agent part of its manifest with `telepresence genyaml`",
+  });
+}
+
+/** Throws why no container of the workload can make way: unlike an agent, a stand-in comes by the template alone. */
+function requireReplaceable(ref: WorkloadRef): void {
+  if (isTemplated(ref.kind)) return;
+  throw new AppError("not_interceptable", `${describeWorkload(ref)} cannot be replaced: ${whyNoSidecar(ref.kind)}`, {
+    hint: "`telepresence intercept` takes its traffic while its container goes on",
   });
 }
 

@@ -147,7 +147,9 @@ describe("replace", () => {
     await apply(namespace, { apiVersion: "v1", kind: "Pod", ...loose, metadata: { name: "loose" } });
     const refused = await lab.cli(["replace", "pod/loose", "--port", "18746:8000"]);
     report("replace pod/loose", refused.stderr.trim());
-    expect(refused.stderr).toContain("pod loose takes no sidecar");
+    expect(refused.stderr).toContain(
+      "pod loose cannot be replaced: the containers of a pod that runs cannot be changed",
+    );
     await kubectl("delete", "-n", namespace, "pod/loose", "--wait=false");
   });
 
