@@ -95,9 +95,16 @@ program=cli
 case \${1-} in
   helper)
     case \${2-} in
-      "" | enter | service | setup)
+      enter | service | setup)
         program=helper
         shift
+        ;;
+      "")
+        # the daemon's connection is its standard input; at a terminal a person asks what there is
+        if [ ! -t 0 ]; then
+          program=helper
+          shift
+        fi
         ;;
     esac
     ;;

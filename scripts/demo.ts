@@ -1,6 +1,7 @@
 // `npm run demo [-- --keep]`: the product's main job on a real cluster, step by step, with each command as a person
 // would type it on the laptop: connect, call services by name, intercept with the documentation's own example, leave,
-// uninstall, and the proof that nothing is left. A step that does not show what it says ends the demo with exit code 1.
+// uninstall, and the proof that nothing is left. A step that does not show what it says ends the demo with exit code 1;
+// however it ends, also by Ctrl-C, the cluster goes with it unless it is to stay.
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { AppError, formatError, toAppError } from "#base/error.ts";
@@ -8,22 +9,37 @@ import * as cluster from "#testbed/cluster.ts";
 import { instanceSuffix } from "#testbed/layout.ts";
 import { build } from "./build.ts";
 import { imageFile } from "./image.ts";
+import { Interruption } from "./interruption.ts";
 
 const keep = process.argv.includes("--keep");
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const page = "<h1>Hello from the laptop</h1>\n";
 /** The documentation's own words. */
-const example = ["telepresence", "intercept", "hello", "--port", "8000", "--", "python3", "-m", "http.server", "8000"];
+const exampleCommand = [
+  "telepresence",
+  "intercept",
+  "hello",
+  "--port",
+  "8000",
+  "--",
+  "python3",
+  "-m",
+  "http.server",
+  "8000",
+];
 /** A datagram to echo and back. */
 const udpClient =
   "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); " +
   's.sendto(b"udp works too", ("echo", 7000)); print(s.recv(100).decode())';
 
+const interruption = new Interruption();
+let example: ChildProcess | undefined;
+
 try {
   await run();
 } catch (error) {
-  say(`\nThe demo failed: ${formatError(toAppError(error))}`);
-  process.exitCode = 1;
+  say(interruption.came ? "\nInterrupted." : `\nThe demo failed: ${formatError(toAppError(error))}`);
+  process.exitCode = interruption.came ? 130 : 1;
 } finally {
   await finish();
 }
@@ -52,9 +68,9 @@ async function run(): Promise<void> {
   heading("Intercepted, hello's callers in the cluster are answered from the laptop");
   await quietly("curl -sS --max-time 10 -X POST http://visitor/reset"); // counts from here, not from the cluster's start
   await cluster.onLaptop(["tee", "index.html"], { input: page });
-  say(`$ ${example.join(" ")}`);
-  const intercept = startExample();
-  await untilVisitorsMeet("SimpleHTTP", intercept);
+  say(`$ ${exampleCommand.join(" ")}`);
+  example = startExample();
+  await untilVisitorsMeet("SimpleHTTP", example);
   await pause(2000);
   await expectOutput("kubectl exec deploy/visitor -- curl -sS --max-time 10 http://hello/", "Hello from the laptop");
   say("The visitor's new connections come to the laptop too; those it already had stay where they were:");
@@ -66,7 +82,7 @@ async function run(): Promise<void> {
   await untilVisitorsMeet("hello-");
   await pause(2000);
   await expectOutput("curl -sS --max-time 10 http://visitor/", " 0 failed");
-  await ended(intercept);
+  await ended(example);
 
   heading("Uninstalled, nothing is left, in the cluster or on the laptop");
   await shell("telepresence uninstall --everything");
@@ -78,6 +94,7 @@ async function run(): Promise<void> {
 
 async function finish(): Promise<void> {
   if (keep) {
+    if (example !== undefined) await ended(example);
     // Elsewhere the same words would be about another cluster (testbed/README.md).
     const which = instanceSuffix === "" ? "" : `TELEPRESENCE_TESTBED=${instanceSuffix.replace(/^-/, "")} `;
     const npm = `${which}npm run cluster --`;
@@ -90,6 +107,7 @@ async function finish(): Promise<void> {
 }
 
 function heading(text: string): void {
+  interruption.check();
   say(`\n== ${text}`);
 }
 
@@ -117,15 +135,19 @@ async function quietly(line: string): Promise<void> {
 async function attempt(
   line: string,
 ): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+  interruption.check();
   say(`$ ${line}`);
-  const result = await cluster.onLaptop(["sh", "-c", line], { allowFailure: true, timeoutMs: 180_000 });
-  const said = `${result.stdout}${result.stderr}`.trimEnd();
-  if (said !== "") say(said.replace(/^/gm, "  "));
+  const onLine = (said: string): void => say(`  ${said}`);
+  const result = await cluster.onLaptop(["sh", "-c", line], { allowFailure: true, timeoutMs: 180_000, onLine });
+  for (const text of [result.stdout, result.stderr]) {
+    const unended = text.slice(text.lastIndexOf("\n") + 1);
+    if (unended !== "") onLine(unended);
+  }
   return result;
 }
 
 function startExample(): ChildProcess {
-  const spec = cluster.laptop(example);
+  const spec = cluster.laptop(exampleCommand);
   const child = spawn(spec.file, [...spec.args], { stdio: ["ignore", "pipe", "pipe"] });
   const show = (chunk: Buffer): void => {
     // the web server's own log has a line for each of the visitor's calls
@@ -140,6 +162,7 @@ function startExample(): ChildProcess {
 async function untilVisitorsMeet(who: string, while_?: ChildProcess): Promise<void> {
   const endMs = performance.now() + 90_000;
   for (;;) {
+    interruption.check();
     const { stdout } = await cluster.onLaptop(["curl", "-sS", "--max-time", "5", "http://visitor/stats"], {
       allowFailure: true,
     });

@@ -142,7 +142,8 @@ function findNpm() {
 
 function runScript(script, args) {
   const path = [join(root, "node_modules", ".bin"), process.env.PATH ?? "/usr/bin:/bin"].join(":");
-  const child = spawn(node26, [script, ...args], {
+  // without the dashes Node would take --env-file of a laptop's command for its own
+  const child = spawn(node26, ["--", script, ...args], {
     stdio: "inherit",
     // Scripts act on the project wherever they are called from; INIT_CWD is npm's name for where that was.
     env: { INIT_CWD: process.cwd(), ...process.env, PATH: path },

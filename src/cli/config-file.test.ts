@@ -83,6 +83,7 @@ describe("parseClientConfig()", () => {
     [{ images: { toString: "x" } }, "c.yml has the unknown key images.toString", expect.any(String)],
     [{ images: [] }, "c.yml: images is a list, expected a mapping of keys", undefined],
     [[], "c.yml holds a list, expected a mapping of keys", undefined],
+    ["root:x:0:0 ".repeat(9), "c.yml holds a long text, expected a mapping of keys", undefined], // of another file
     [
       { routing: { virtualSubnet: "fd00::/8" } },
       'c.yml: routing.virtualSubnet is "fd00::/8", expected an IPv4 range such as 240.0.0.0/4',

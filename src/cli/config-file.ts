@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { agentModes, type AgentMode } from "#wire/connect-choices.ts";
 import { nearestName } from "./nearest.ts";
@@ -122,7 +123,7 @@ export async function readConfigFile(path: string, required: boolean): Promise<C
   } catch (error) {
     const absent = ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "");
     if (absent && !required) return emptyConfig;
-    throw invalid(`${path} cannot be read: ${(error as Error).message}`, "check the path and its permissions", error);
+    throw invalid(`${path} cannot be read: ${describeFileError(error)}`, "check the path and its permissions", error);
   }
   if (text.trim() === "") return emptyConfig;
   const { parse } = await import("./yaml.ts");
@@ -233,7 +234,12 @@ function invalid(message: string, hint?: string, cause?: unknown): AppError {
 const isFields = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-const describe = (value: unknown): string => (Array.isArray(value) ? "a list" : JSON.stringify(value));
+/** A value that is long is another file's text, most of the time: nobody wants to read it here. */
+function describe(value: unknown): string {
+  if (Array.isArray(value)) return "a list";
+  const text = JSON.stringify(value);
+  return text.length <= 60 ? text : "a long text";
+}
 
 function readText(value: unknown, key: string): string {
   if (typeof value === "string" && value !== "") return value;

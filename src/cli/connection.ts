@@ -14,7 +14,6 @@ import { Interrupts } from "./interrupts.ts";
 import type { HelperAttempt } from "./helper-start.ts";
 import { callService, claimHelper, startHelper } from "./helper-start.ts";
 import { connectionToJson } from "./texts/json.ts";
-import { formatProxy } from "./texts/proxy.ts";
 
 /** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
 const connectLimitMs = 300_000;
@@ -193,7 +192,6 @@ function sayConnected(context: CommandContext, telling: Telling, answer: ResultO
   // A connection that stood may have lost its traffic-manager.
   if (installedManager) tell(context, telling, `Installed the traffic-manager in namespace ${managerNamespace}`);
   if (fresh) tell(context, telling, `Connected to context ${name}, namespace ${namespace} (${server})`);
-  if (telling === "result") for (const line of formatProxy(connection)) context.output.line(line);
 }
 
 const never = new Promise<never>(() => undefined);

@@ -95,7 +95,7 @@ function pick(running: readonly Machine[], { text, expression }: ReturnType<type
   if (found !== undefined && other === undefined) return found;
   const what = found === undefined ? "no connection" : `several connections: ${matching.map(nameOf).join(", ")}`;
   throw new AppError(found === undefined ? "not_connected" : "ambiguous", `--use "${text}" matches ${what}`, {
-    hint: running.length === 0 ? "there is none now" : `there are ${running.map(nameOf).join(", ")}`,
+    hint: running.length === 0 ? "there is none now" : `running now: ${running.map(nameOf).join(", ")}`,
   });
 }
 

@@ -2,6 +2,7 @@
 // there before. The user has asked for it by name, so it stays when the intercept ends.
 import { open } from "node:fs/promises";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 
 /** Overwrites in place: the path may be a pipe or a mounted file that cannot be replaced. */
 export async function writePrivateFile(path: string, text: string): Promise<void> {
@@ -11,7 +12,7 @@ export async function writePrivateFile(path: string, text: string): Promise<void
     if (isFile) await file.chmod(0o600);
     await file.writeFile(text);
   } catch (error) {
-    throw new AppError("command_failed", `${path} cannot be written: ${(error as Error).message}`, {
+    throw new AppError("command_failed", `${path} cannot be written: ${describeFileError(error)}`, {
       cause: error,
       hint: "name a file in a directory that you may write to",
     });

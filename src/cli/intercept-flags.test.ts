@@ -21,8 +21,8 @@ describe("checkInterceptFlags()", () => {
     const wiretap = { previewUrl: true, attachment: "wiretap" } as const;
     expect(() => checkInterceptFlags(wiretap)).toThrow(expect.objectContaining({ code: "usage" }));
   });
-  test("tells that gRPC over HTTP/2 is not chosen yet", () => {
-    expect(checkInterceptFlags({ grpcMethod: ["shop.Cart/*"] })).toEqual([expect.stringContaining("HTTP/2")]);
+  test("has nothing to say against --grpc-method, which chooses calls over HTTP/2 as well", () => {
+    expect(checkInterceptFlags({ grpcMethod: ["shop.Cart/*"] })).toEqual([]);
   });
   test.each([{ mount: "false", copyVolume: ["data"] }, { copyLimit: "much" }, { envSyntax: "fish" }])(
     "refuses %j",

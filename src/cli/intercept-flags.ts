@@ -62,7 +62,7 @@ export function checkInterceptFlags(flags: InterceptFlags): readonly string[] {
   readIngressFlags(flags);
   readAddedHeaders(flags);
   const warnings = checkBelongingsFlags(flags, flags.port);
-  return [...warnings, ...warnOfGrpc(flags), ...warnOfProbes(readProbes(flags.probes))];
+  return [...warnings, ...warnOfProbes(readProbes(flags.probes))];
 }
 
 /** A host name or an address, by its letters; whether somebody listens there is seen when a caller comes. */
@@ -156,12 +156,6 @@ function checkMechanism(flags: InterceptFlags): void {
       hint: "give --http-header auto, say, or leave --mechanism out",
     });
   }
-}
-
-/** Its protocol is HTTP/2, which is passed as a whole: better said than waited for. */
-function warnOfGrpc({ grpcMethod }: InterceptFlags): readonly string[] {
-  if (grpcMethod === undefined) return [];
-  return ["HTTP/2 connections go to the application in this version: --grpc-method sees gRPC over HTTP/1.1 only"];
 }
 
 function warnOfProbes(probes: ProbeMode | undefined): readonly string[] {

@@ -2,10 +2,11 @@
 import { describe, expect, test } from "vitest";
 import { parseCloudConfig } from "./config.ts";
 
+const said: string[] = [];
 const parse = (words: readonly string[], env: Readonly<Record<string, string>> = { HOME: "/home/ann" }) =>
   parseCloudConfig(
     ["serve", ...words],
-    (command) => command.exitOverride().configureOutput({ writeErr: () => {} }),
+    (command) => command.exitOverride().configureOutput({ writeErr: (text) => void said.push(text) }),
     env,
   );
 
@@ -69,4 +70,12 @@ describe("refuses, naming what was given,", () => {
   ])("%j", (words, complaint) => {
     expect(() => parse(words)).toThrow(complaint);
   });
+});
+
+test("a mistake is told as the program's other ones are", () => {
+  said.length = 0;
+  expect(() => parse(["--nonsense"])).toThrow();
+  expect(said.join("")).toBe(
+    "telepresence cloud serve: unknown option '--nonsense'\nSee 'telepresence cloud serve --help'.\n",
+  );
 });

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import type { LogLevel } from "#base/log.ts";
 
 export type DatabaseChoice =
@@ -79,6 +80,10 @@ export function parseCloudConfig(
   env: NodeJS.ProcessEnv = process.env,
 ): CloudConfig {
   const command = new Command("telepresence cloud");
+  command.configureOutput({
+    outputError: (text, write) =>
+      write(`telepresence cloud serve: ${text.replace(/^error: /, "")}See 'telepresence cloud serve --help'.\n`),
+  });
   prepare(command);
   const serve = command.command("serve").description("Serve login, previews and the dashboard for a team, on one port");
   for (const [flag, [value, text]] of Object.entries(flags)) {
@@ -195,7 +200,7 @@ function readSecret(path: string): string {
   try {
     return readFileSync(path, "utf8").trim();
   } catch (cause) {
-    throw new AppError("invalid_config", `the file ${path} cannot be read: ${(cause as Error).message}`, { cause });
+    throw new AppError("invalid_config", `the file ${path} cannot be read: ${describeFileError(cause)}`, { cause });
   }
 }
 

@@ -191,7 +191,11 @@ export class KubeAccess implements ClusterAccess {
   }
 
   async resolve(request: InterceptRequest, signal: AbortSignal): Promise<ResolvedIntercept> {
-    const resolved = await resolveWorkload(this.#kube, request, { signal, withoutAgent: planRemoval });
+    const found = resolveWorkload(this.#kube, request, { signal, withoutAgent: planRemoval });
+    const resolved = await found.catch(async (error: unknown) => {
+      if (isAppError(error, "workload_not_found")) await requireNamespace(this.#kube, request.namespace, signal);
+      throw error;
+    });
     const { kind, name, namespace } = resolved.workload;
     // A wiretap has TLS read where it can be, also without a filter.
     const isRead = request.filter !== undefined || (request.attachment === "wiretap" && request.tls !== undefined);

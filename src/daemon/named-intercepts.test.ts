@@ -76,7 +76,13 @@ describe("chooseWorkloads()", () => {
       }),
     );
     expect(() => chooseWorkloads({ infos: [], own: new Set() }, undefined, namespace)).toThrow(
-      expect.objectContaining({ message: "you have no intercept, so a name is needed" }),
+      expect.objectContaining({ message: "nothing is intercepted now, so every application gets its own requests" }),
+    );
+    expect(() => chooseWorkloads({ infos, own: new Set() }, undefined, namespace)).toThrow(
+      expect.objectContaining({
+        message: "you have no intercept, so a name is needed",
+        hint: expect.stringContaining("cart (Deployment cart in namespace shop) by ann@laptop"),
+      }),
     );
   });
 });

@@ -53,8 +53,14 @@ export function chooseWorkloads(
   const mine = infos.filter(({ id }) => own.has(id));
   if (name === undefined) {
     if (mine.length > 0) return distinct(mine);
+    if (infos.length === 0) {
+      throw new AppError(
+        "intercept_not_found",
+        "nothing is intercepted now, so every application gets its own requests",
+      );
+    }
     throw new AppError("intercept_not_found", "you have no intercept, so a name is needed", {
-      hint: `name what is intercepted: ${describeAll(infos)}`,
+      hint: `name one that is intercepted: ${describeAll(infos)}`,
     });
   }
   const candidates = [

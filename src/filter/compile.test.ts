@@ -206,7 +206,7 @@ describe("a wrong expression", () => {
     ["null == null", 1, "filters know texts"],
     ['{"a": true}["a"]', 1, "not a part of filters"],
     ["request.path.matches(request.method)", 22, "matches() takes its expression as a text in quotes"],
-    ['request.path.matches("^/a(b")', 23, "missing closing )"],
+    ['request.path.matches("^/a(b")', 23, "no closing )"],
     ['request.path.matches("x(?=y)")', 24, "look-ahead and look-behind"],
     [String.raw`request.path.matches("(a)\\1")`, 27, "back-references"],
     [String.raw`request.path.matches(r"(a)\1")`, 27, "back-references"],

@@ -149,10 +149,7 @@ describe("flags", () => {
     [{ httpHeader: ["x=(?!a)"] }, "--http-header is wrong at column 3: look-ahead and look-behind cannot be matched"],
     [{ httpPathEqual: "api" }, '--http-path-equal is "api"; expected a path beginning with "/"'],
     [{ httpPathPrefix: "/a?b=c" }, '--http-path-prefix is "/a?b=c"; expected a path without a query; see --http-query'],
-    [
-      { httpPathRegex: "/a(b" },
-      "--http-path-regex is wrong at column 1: the regular expression has a missing closing )",
-    ],
+    [{ httpPathRegex: "/a(b" }, "--http-path-regex is wrong at column 1: the regular expression has no closing )"],
     [{ httpMethod: ["GET POST"] }, '--http-method is "GET POST"; expected a method such as GET'],
     [{ httpQuery: ["=x"] }, '--http-query is "=x"; expected NAME=REGEX'],
     [{ httpQuery: ["a=[z-a]"] }, "--http-query is wrong at column 4: the regular expression has an invalid character"],

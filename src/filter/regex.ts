@@ -214,7 +214,7 @@ function parse(pattern: string): RE2JS {
     if (!(error instanceof RE2JSSyntaxException)) throw error;
     const part = error.input ?? "";
     const at = part === "" ? pattern.length : Math.max(0, pattern.indexOf(part));
-    throw new FilterProblem(at, `${explain(part, error.error)}${part === "" ? "" : ` (${part.slice(0, 40)})`}`);
+    throw new FilterProblem(at, `${explain(part, error.error)}${part === "" ? "" : `: ${part.slice(0, 40)}`}`);
   }
 }
 
@@ -222,6 +222,8 @@ function explain(part: string, said: string): string {
   if (/^\(\?<?[=!]/.test(part)) return "look-ahead and look-behind cannot be matched in linear time";
   if (/^\\[1-9k]/.test(part)) return "back-references cannot be matched in linear time";
   if (part.startsWith("(?>") || /^[*+?}]\+$/.test(part)) return "atomic groups and possessive repeats are not in RE2";
+  const [, lacking] = /^missing (closing \S|argument to repetition operator)/.exec(said) ?? [];
+  if (lacking !== undefined) return `the regular expression has no ${lacking}`;
   return `the regular expression has ${/^[aeiou]/.test(said) ? "an" : "a"} ${said}`;
 }
 

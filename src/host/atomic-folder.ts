@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 
 export interface FileContent {
   readonly data: Buffer;
@@ -79,7 +80,7 @@ const versionName = (number: number): string => `..version_${number}`;
 export const modeOf = (executable: boolean): number => (executable ? 0o700 : 0o600);
 
 export const cannotWrite = (path: string, cause: unknown, hint = "choose another place with --mount"): AppError =>
-  new AppError("command_failed", `${path} cannot be written: ${(cause as Error).message}`, { cause, hint });
+  new AppError("command_failed", `${path} cannot be written: ${describeFileError(cause)}`, { cause, hint });
 
 /** chosen: a draft this much older than one's own is of a process that was killed. */
 const abandonedMs = 60_000;

@@ -70,10 +70,12 @@ describe("ensureDirectory()", () => {
   // With HOME=/proc the command ran for ever and took no signal.
   test("says why it cannot, where nothing can be made at all", () => {
     expect(() => ensureDirectory("/proc/of-nobody/telepresence")).toThrow(
-      /^the directory \/proc\/of-nobody\/telepresence cannot be made: ENOENT/,
+      /^the directory \/proc\/of-nobody\/telepresence cannot be made: there is no such/,
     );
     writeFileSync(join(directory, "file"), "");
-    expect(() => ensureDirectory(join(directory, "file", "x"))).toThrow("cannot be made: EEXIST");
+    expect(() => ensureDirectory(join(directory, "file", "x"))).toThrow(
+      "cannot be made: a file of that name is in the way",
+    );
   });
 });
 

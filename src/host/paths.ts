@@ -4,6 +4,7 @@ import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import envPaths from "env-paths";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import { currentUser } from "./user.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -82,13 +83,16 @@ function ensureOwn(directory: string, uid: number): void {
 }
 
 /** Config, cache or log directory, made when missing. */
-export function ensureDirectory(directory: string): void {
+export function ensureDirectory(
+  directory: string,
+  hint = "set HOME, or the XDG variables, to directories that you may write to",
+): void {
   try {
     makeWithParents(directory);
   } catch (cause) {
-    throw new AppError("invalid_config", `the directory ${directory} cannot be made: ${(cause as Error).message}`, {
+    throw new AppError("invalid_config", `the directory ${directory} cannot be made: ${describeFileError(cause)}`, {
       cause,
-      hint: "set HOME, or the XDG variables, to directories that you may write to",
+      hint,
     });
   }
 }

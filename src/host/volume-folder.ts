@@ -58,7 +58,7 @@ export async function openVolumeFolder(wish: FolderWish): Promise<VolumeFolder> 
       if (path === record) ensureDirectory(record);
       else await symlink(path, record);
     });
-    if (!wasThere) ensureDirectory(path);
+    if (!wasThere) ensureDirectory(path, path === record ? undefined : "choose another place with --mount");
     if (path !== record) await writeFile(join(path, markFile), record, { mode: 0o600, flag: "wx" });
     return folder;
   } catch (error) {

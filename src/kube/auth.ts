@@ -6,6 +6,7 @@ import type { ConnectionOptions } from "node:tls";
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import { isFields, text } from "./kubeconfig.ts";
 import { refreshOidc } from "./oidc.ts";
 import { trustSystemAuthorities } from "./proxy.ts";
@@ -271,7 +272,7 @@ async function readNamed(path: string, what: string): Promise<string> {
   } catch (error) {
     throw new AppError(
       "kubeconfig_invalid",
-      `${what} ${path} of the kubeconfig cannot be read: ${(error as Error).message}`,
+      `${what} ${path} of the kubeconfig cannot be read: ${describeFileError(error)}`,
       {
         cause: error,
         hint: "mend the path in the kubeconfig",

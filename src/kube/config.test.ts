@@ -129,6 +129,9 @@ describe("planTarget()", () => {
     });
   });
   test("refuses in one sentence", () => {
+    expect(() => plan(main, { server: "ftp://files" })).toThrow(
+      'server "ftp://files" is of ftp, expected https://HOST',
+    );
     expect(() => plan(main, { context: "nope" })).toThrow(
       `context was not found for specified context: nope (there are: ${arn}, kind/kind)`,
     );

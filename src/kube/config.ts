@@ -1,6 +1,7 @@
 // From kubectl's flags and the command's environment to one KubeTarget. The daemon calls it with what the command
 // sent: this process's own environment and directory play no part.
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import { readFile } from "node:fs/promises";
 import { delimiter, isAbsolute, join, resolve } from "node:path";
 import { parseDurationMs } from "./duration.ts";
@@ -73,7 +74,7 @@ async function readOptional(path: string): Promise<ConfigFile | undefined> {
     return { path, text: await readFile(path, "utf8") };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new AppError("kubeconfig_invalid", `kubeconfig ${path} cannot be read: ${(error as Error).message}`, {
+    throw new AppError("kubeconfig_invalid", `kubeconfig ${path} cannot be read: ${describeFileError(error)}`, {
       cause: error,
       hint: "check the path and its permissions",
     });
@@ -148,6 +149,13 @@ function normalizeServer(server: string | undefined, clusterName: string): strin
     throw new AppError("kubeconfig_invalid", `cluster ${JSON.stringify(clusterName)} of the kubeconfig has no server`, {
       hint: "add its `server` or pass --server",
     });
+  }
+  const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(server) ?? [];
+  if (scheme !== undefined && !/^https?$/i.test(scheme)) {
+    throw new AppError(
+      "kubeconfig_invalid",
+      `server ${JSON.stringify(server)} is of ${scheme}, expected https://HOST:PORT`,
+    );
   }
   const withScheme = /^https?:\/\//i.test(server) ? server : `https://${server}`;
   let url: URL;

@@ -4,6 +4,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { z } from "zod";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import type { Keyring } from "#host/keyring.ts";
 import type { TokenAnswer } from "#wire/cloud-api.ts";
 
@@ -86,7 +87,7 @@ export async function readLogin({ file }: Pick<CredentialPlaces, "file">): Promi
     text = await readFile(file, "utf8");
   } catch (cause) {
     if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return undefined;
-    throw new AppError("invalid_config", `${file} cannot be read: ${(cause as Error).message}`, { cause });
+    throw new AppError("invalid_config", `${file} cannot be read: ${describeFileError(cause)}`, { cause });
   }
   const parsed = fileSchema.safeParse(toJson(text));
   if (parsed.success) return { ...parsed.data, secret: parsed.data.secret };

@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import { isAgreed } from "#cli/agreement.ts";
 import { readConfig } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
@@ -174,7 +175,7 @@ function readKeys(text: string): CloudSecretKey[] {
 
 async function readValue(file: string, cwd: string): Promise<string> {
   const text = await readFile(file === "-" ? "/dev/stdin" : resolve(cwd, file), "utf8").catch((cause: unknown) => {
-    throw new AppError("usage", `the file ${file} cannot be read: ${(cause as Error).message}`, { cause });
+    throw new AppError("usage", `the file ${file} cannot be read: ${describeFileError(cause)}`, { cause });
   });
   const value = text.trim();
   if (value === "") throw new AppError("usage", `the file ${file} is empty, expected a secret in it`);

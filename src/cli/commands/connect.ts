@@ -7,7 +7,7 @@ import { connect } from "#cli/connection.ts";
 import { quitDaemon } from "#cli/daemon-socket.ts";
 import { runForeground } from "#cli/foreground.ts";
 import { requireCommand } from "#cli/own-command.ts";
-import { proxyEnvironment } from "#cli/texts/proxy.ts";
+import { formatProxy, proxyEnvironment } from "#cli/texts/proxy.ts";
 
 /** chosen: disconnecting drains intercepts first. */
 const undoLimitMs = 60_000;
@@ -17,7 +17,10 @@ export async function runConnect(context: CommandContext, command: readonly stri
   if (file !== undefined) await requireCommand(file, context.environment);
   using connected = await connect(context, "result");
   const { client, started } = connected.daemon;
-  if (file === undefined) return 0;
+  if (file === undefined) {
+    for (const line of formatProxy(connected.connection)) context.output.line(line);
+    return 0;
+  }
   try {
     const undone = started ? "quit" : connected.fresh ? "disconnect" : "nothing";
     return await runForeground(

@@ -2,7 +2,8 @@
 // elsewhere (GitOps). From a file or from the cluster; nothing is changed. Needs no connection.
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import { readConfig } from "#cli/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
@@ -77,7 +78,7 @@ function readWorkload({ workload, input }: GenyamlFlags): Pick<Params, "workload
 /** `-` is standard input. */
 async function readDocuments(file: string, cwd: string): Promise<NonNullable<Params["input"]>> {
   const text = await readFile(file === "-" ? "/dev/stdin" : resolve(cwd, file), "utf8").catch((error: unknown) => {
-    throw new AppError("usage", `--input ${file} cannot be read: ${toAppError(error).message}`, { cause: error });
+    throw new AppError("usage", `--input ${file} cannot be read: ${describeFileError(error)}`, { cause: error });
   });
   const { parseManifests } = await import("#cli/yaml.ts");
   return parseManifests(text).flatMap((document) => {

@@ -21,8 +21,8 @@ export function proxyEnvironment(connection: Connection | undefined): Readonly<R
 }
 
 /** For people: lines to put into a shell. */
-export function formatProxy(connection: Connection): readonly string[] {
-  if (connection.proxy === undefined) return [];
+export function formatProxy(connection: Connection | undefined): readonly string[] {
+  if (connection?.proxy === undefined) return [];
   const { socks, http } = connection.proxy;
   const variables = Object.entries(proxyEnvironment(connection));
   return [

@@ -275,13 +275,16 @@ function userDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
   };
 }
 
+/** Finer than that the clock is not. */
+const toMicroseconds = (ms: number): number => Math.round(ms * 1000) / 1000;
+
 function linkToJson({ transport, roundTrip, linkChanges }: DaemonStatus): Readonly<Record<string, unknown>> {
   return {
     transport: transport?.name,
     transport_protocol: transport?.protocol,
     transport_note: transport?.note,
-    round_trip_ms: roundTrip?.value,
-    round_trip_age_ms: roundTrip?.ageMs,
+    round_trip_ms: roundTrip && toMicroseconds(roundTrip.value),
+    round_trip_age_ms: roundTrip && toMicroseconds(roundTrip.ageMs),
     link_lost: linkChanges?.lost,
     link_renewed: linkChanges?.renewed,
     link_moved: linkChanges?.replaced,

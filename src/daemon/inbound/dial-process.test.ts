@@ -4,7 +4,7 @@ import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { silentLogger } from "#base/log.ts";
 import type { IncomingStream, TunnelStream } from "#tunnel/tunnel.ts";
-import { relayDatagrams } from "./dial-process.ts";
+import { dialProcess, relayDatagrams } from "./dial-process.ts";
 
 function incomingWith(accept: () => TunnelStream, reject: IncomingStream["reject"] = () => undefined): IncomingStream {
   return {
@@ -65,3 +65,15 @@ test.each(["127.0.0.1", "::1"])(
     deliver(Buffer.from("late")); // its socket is closed
   },
 );
+
+// `why` said "… did not take the connection: connect ECONNREFUSED" and the address a second time, for each request.
+test("a connection that nothing takes is rejected in words for people", async () => {
+  const said: string[] = [];
+  const accept = (): TunnelStream => {
+    throw new Error("accepted");
+  };
+  const incoming = incomingWith(accept, (...words) => void said.push(...words));
+  const target = { containerPort: 80, protocol: "tcp", targetHost: "127.0.0.1", targetPort: 1 } as const;
+  await dialProcess(incoming, target, silentLogger, () => undefined);
+  expect(said).toEqual(["refused", "127.0.0.1:1 on the laptop did not take the connection: nothing listens there"]);
+});

@@ -37,7 +37,8 @@ export async function dialProcess(
 function refuse(incoming: IncomingStream, port: InterceptPort, error: NodeJS.ErrnoException, log: Logger): void {
   const target = formatTarget(port);
   log.info("process did not take the connection", { target, error: error.code ?? error.message });
-  incoming.reject(resetReasonOf(error), `${target} on the laptop did not take the connection: ${error.message}`);
+  const why = error.code === "ECONNREFUSED" ? "nothing listens there" : error.message;
+  incoming.reject(resetReasonOf(error), `${target} on the laptop did not take the connection: ${why}`);
 }
 
 /** One UDP flow: a connected socket of its own, so that answers find their caller. Ends with the stream. */

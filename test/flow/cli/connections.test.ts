@@ -75,7 +75,7 @@ describe("the connection that a command is about", () => {
     });
     expect(await run("leave", "hello", "--use", "prod")).toMatchObject({
       code: 1,
-      stderr: 'telepresence: error: --use "prod" matches no connection; there are dev, dev-2\n',
+      stderr: 'telepresence: error: --use "prod" matches no connection; running now: dev, dev-2\n',
     });
   });
 
