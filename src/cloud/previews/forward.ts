@@ -79,8 +79,18 @@ export function forward(request: IncomingMessage, response: ServerResponse, pass
       outgoing.destroy();
     }
   });
-  if (hasBody) request.pipe(outgoing);
-  else outgoing.end();
+  if (!hasBody) {
+    outgoing.end();
+    return;
+  }
+  request.pipe(outgoing, { end: false });
+  request.once("end", () => (isWhole(request) ? outgoing.end() : outgoing.destroy()));
+}
+
+/** Node ends what is read of a stream of HTTP/2, too, when the visitor has reset it without an error. */
+function isWhole(request: IncomingMessage): boolean {
+  if (request.httpVersionMajor < 2) return request.complete;
+  return !(request as unknown as Http2ServerRequest).stream.closed;
 }
 
 function mayRepeat({ method = "" }: IncomingMessage, outgoing: ClientRequest, hasBody: boolean): boolean {
