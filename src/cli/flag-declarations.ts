@@ -117,7 +117,7 @@ function addFilterFlags(command: Command): void {
 
 /** Of a copy of the traffic there is no preview. */
 export const previewFlagNames: readonly string[] =
-  "--preview-url --preview-url-banner --ingress-host --ingress-port --ingress-tls --ingress-l5 --ingress-insecure --add-request-headers --team".split(
+  "--preview-url --preview-url-banner --ingress-host --ingress-port --ingress-tls --ingress-l5 --ingress-insecure --ingress-ca --add-request-headers --team".split(
     " ",
   );
 
@@ -143,6 +143,7 @@ export function addIngressFlags(command: Command): void {
     .option("--ingress-tls", "that port speaks TLS")
     .addOption(new Option("--no-ingress-tls").hideHelp())
     .option("--ingress-l5 <host>", "host name that it expects, in TLS and in the Host header")
+    .option("--ingress-ca <file>", "PEM file of who else may have signed the ingress's certificate")
     .option("--ingress-insecure", "do not check the ingress's certificate")
     .addOption(
       new Option("--add-request-headers <list>", "NAME=VALUE,…: added to each request of the preview").argParser(

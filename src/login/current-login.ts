@@ -5,6 +5,7 @@ import { AppError } from "#base/error.ts";
 import { CloudClient } from "./cloud-client.ts";
 import { markEnded, readLogin, readSecret, saveLogin, toSecret } from "./credentials.ts";
 import type { CloudSecret, LoginPlaces, StoredLogin } from "./credentials.ts";
+import type { OAuthError } from "#wire/cloud-api.ts";
 
 /** chosen: what is left of a token that is handed on; the wait for another program. */
 const [marginMs, lockMs, lockStepMs] = [120_000, 20_000, 50];
@@ -52,15 +53,27 @@ async function refresh({ places, clock, signal }: LoginUse): Promise<CurrentLogi
   const client = new CloudClient({ url: login.url, clock, signal });
   const answer = await client.token({ grant_type: "refresh_token", refresh_token: secret.refreshToken });
   if ("error" in answer) {
-    if (answer.error === "invalid_grant") await markEnded(places, login);
-    throw ended(login);
+    if (answer.error !== "invalid_grant") throw notRenewed(login, answer);
+    await markEnded(places, login);
+    throw ended(login, answer.error_description);
   }
   await saveLogin(places, login, toSecret(answer, clock.wallMs()));
   return { url: login.url, name: login.name, token: answer.access_token };
 }
 
-function ended({ url }: StoredLogin): AppError {
-  return new AppError("unauthorized", `the login at ${url} has expired`, { hint: "log in again: telepresence login" });
+/** With the server's own words, when they say more (it was used in two places). */
+function ended({ url }: StoredLogin, why = "the login has ended"): AppError {
+  const more = why === "the login has ended" ? "" : `: ${why}`;
+  return new AppError("unauthorized", `the login at ${url} has expired${more}`, {
+    hint: "log in again: telepresence login",
+  });
+}
+
+/** The login may be good still: the server, or what stands before it, did not take the question. */
+function notRenewed({ url }: StoredLogin, { error, error_description: why = error }: OAuthError): AppError {
+  return new AppError("denied", `${url} did not renew the login: ${why}`, {
+    hint: "try again; if it stays so, log in again: telepresence login",
+  });
 }
 
 function keyringShut({ url }: StoredLogin): AppError {

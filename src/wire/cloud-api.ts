@@ -136,6 +136,8 @@ export const createPreviewRequest = z.object({
   ingress: previewIngress,
   /** The ingress's certificate is not verified. */
   insecure: z.boolean().optional(),
+  /** PEM: whoever else may have signed the ingress's certificate. A server that does not know this refuses such an ingress. */
+  ingressCa: z.string().max(32_000).optional(),
   /** Added to each request. */
   headers: z.array(previewHeader).max(50).optional(),
   banner: z.boolean(),

@@ -13,7 +13,7 @@ export const ingressSources = ["load-balancer", "controller", "service"] as cons
 export const foundIngressSchema = previewIngress.extend({ source: z.enum(ingressSources) });
 export type FoundIngress = z.infer<typeof foundIngressSchema>;
 
-const { team, ingress, insecure, headers, access, banner } = createPreviewRequest.shape;
+const { team, ingress, insecure, ingressCa, headers, access, banner } = createPreviewRequest.shape;
 
 const createdPreviewSchema = z.object({
   id: z.string(),
@@ -45,7 +45,17 @@ export const previewControlApi = {
   ),
   /** Of one's own intercept. Makes the one there is anew. */
   createPreview: method(
-    z.object({ intercept: name, namespace: namespace.optional(), team, ingress, insecure, headers, access, banner }),
+    z.object({
+      intercept: name,
+      namespace: namespace.optional(),
+      team,
+      ingress,
+      insecure,
+      ingressCa,
+      headers,
+      access,
+      banner,
+    }),
     createdPreviewSchema,
   ),
   removePreview: method(z.object({ intercept: name }), z.object({})),

@@ -4,8 +4,9 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
+import axe from "axe-core";
 import { chromium, type Browser, type Page } from "playwright-core";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { startCloud, type Cloud } from "#cloud/cloud.ts";
@@ -36,6 +37,27 @@ const ask = async (path: string, fields: Readonly<Record<string, string>>): Prom
   const body = new URLSearchParams({ client_id: cloudClientId, ...fields });
   return (await fetch(`${url}${path}`, { method: "POST", body })).json();
 };
+
+/** As the page's browser would. */
+async function fetchAs(path: string): Promise<Response> {
+  const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+  return fetch(`${url}${path}`, { headers: { cookie } });
+}
+
+/** Rules of accessibility that the page breaks. */
+async function violations(look: Page): Promise<string[]> {
+  await look.evaluate(axe.source);
+  const { violations: found } = await look.evaluate<{ violations: { id: string }[] }>("axe.run()");
+  return found.map(({ id }) => id);
+}
+
+const overflow = (look: Page): Promise<number> =>
+  look.evaluate<number>("Math.max(0, document.documentElement.scrollWidth - innerWidth)");
+
+/** What a mouse could use and the Tab key does not come to. */
+const unreachable = (look: Page): Promise<string[]> =>
+  look.evaluate<string[]>(`[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select")]
+    .filter((part) => part.tabIndex < 0 || part.disabled).map((part) => part.outerHTML)`);
 
 test("the first administrator comes in by the printed link", async () => {
   await page.goto(/http\S+\/invite\/\S+/.exec(cloud.greeting.join("\n"))?.[0] ?? "");
@@ -74,5 +96,32 @@ test("a code that is typed logs a device in", async () => {
   await page.getByText("The device is logged in.").waitFor();
   expect(await ask("/oauth/token", { grant_type: deviceGrantType, device_code })).toMatchObject({
     token_type: "Bearer",
+  });
+});
+
+describe.each([
+  ["light", 1280],
+  ["dark", 400],
+  ["light", 400],
+] as const)("everybody can use the pages, %s at %i pixels", (colorScheme, width) => {
+  test("of people, of oneself, of logins, and those that say no", async () => {
+    const cookies = await page.context().cookies();
+    const me = (await (await fetchAs("/api/dashboard")).json()) as { readonly me: { readonly id: string } };
+    const ours = ["/", "/people", `/people/${me.me.id}`, "/audit", "/password", "/device", "/device?code=AAAA-AAAA"];
+    const anybodys = ["/login", "/invite/unknown", "/people/unknown"];
+    for (const [paths, jar] of [
+      [ours, cookies],
+      [anybodys, []],
+    ] as const) {
+      await using context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme });
+      await context.addCookies([...jar]);
+      const look = await context.newPage();
+      for (const path of paths) {
+        await look.goto(`${url}${path}`);
+        expect([path, await violations(look)]).toEqual([path, []]);
+        expect([path, await overflow(look)]).toEqual([path, 0]);
+        expect([path, await unreachable(look)]).toEqual([path, []]);
+      }
+    }
   });
 });

@@ -6,7 +6,7 @@ import type { controlApi } from "#wire/control-api.ts";
 import type { CreatedPreview } from "#wire/preview.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { chooseIngress } from "./ingress-questions.ts";
-import { readAddedHeaders, readIngressFlags } from "./preview-flags.ts";
+import { readAddedHeaders, readIngressCa, readIngressFlags } from "./preview-flags.ts";
 import type { PreviewFlags } from "./preview-flags.ts";
 
 /** chosen: what may be listed of a large cluster; the cloud server and the traffic-manager answer. */
@@ -32,7 +32,7 @@ export interface PreviewOrder {
 }
 
 export async function makePreview(
-  { output }: CommandContext,
+  { output, environment }: CommandContext,
   { daemon }: Connected,
   { intercept, namespace, ingress, access }: PreviewOrder,
   flags: PreviewFlags,
@@ -49,6 +49,7 @@ export async function makePreview(
       headers,
       team: flags.team,
       insecure: flags.ingressInsecure,
+      ingressCa: readIngressCa(flags, environment.cwd),
       banner: flags.banner !== false && flags.previewUrlBanner !== false,
     },
     createLimitMs,

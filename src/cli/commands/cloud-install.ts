@@ -53,7 +53,10 @@ export async function runCloudInstall(context: CommandContext, flags: CloudInsta
   try {
     const params = { target, installation, onlyPrint };
     const { objects, done } = await daemon.client.call("cloudInstall", params, installLimitMs);
-    if (onlyPrint) return await printObjects(context, objects);
+    if (onlyPrint) {
+      warnOfSecrets(context, installation);
+      return await printObjects(context, objects);
+    }
     output.lines(done);
     output.lines(nextSteps(installation));
     output.data({ url: installation.url, namespace: installation.namespace, done });
@@ -61,6 +64,14 @@ export async function runCloudInstall(context: CommandContext, flags: CloudInsta
   } finally {
     if (daemon.started) await quitDaemon(context, daemon).catch(() => undefined); // what was done counts
   }
+}
+
+/** It may be on its way into a repository. */
+function warnOfSecrets({ output }: CommandContext, { secret }: CloudInstallation): void {
+  if ("name" in secret || Object.keys(secret.values).length === 0) return;
+  output.warn(
+    `the Secret in these manifests has ${Object.keys(secret.values).join(", ")} in plain text; to keep it elsewhere, make it yourself and name it with --secret`,
+  );
 }
 
 async function printObjects({ output }: CommandContext, objects: readonly unknown[]): Promise<number> {

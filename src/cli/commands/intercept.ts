@@ -4,6 +4,7 @@
 import { AppError, toAppError } from "#base/error.ts";
 import { canAsk } from "#cli/cloud/ingress-questions.ts";
 import { choosePreview, type PreviewChoice } from "#cli/cloud/preview-choice.ts";
+import { readIngressCa } from "#cli/cloud/preview-flags.ts";
 import { makePreview, settleIngress } from "#cli/cloud/preview-making.ts";
 import { isLoggedIn, requireLogin } from "#cli/cloud/required-login.ts";
 import type { Connected } from "#cli/connection.ts";
@@ -68,6 +69,7 @@ export async function runIntercept(
   const { name } = target;
   const flags = applyTarget(target, given);
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
+  readIngressCa(flags, context.environment.cwd);
   const preview = await planPreview(context, flags);
   const filter = await readFilter(name, preview.personal ? { ...flags, httpHeader: ["auto"] } : flags);
   const [file, ...args] = command;

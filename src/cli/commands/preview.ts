@@ -2,7 +2,13 @@
 // `remove` go by the daemon, which tells the traffic-manager; the others are between this command and the server.
 import { AppError } from "#base/error.ts";
 import { loginUse } from "#cli/cloud/login-use.ts";
-import { readAddedHeaders, readExpiry, readIngressFlags, type PreviewFlags } from "#cli/cloud/preview-flags.ts";
+import {
+  readAddedHeaders,
+  readExpiry,
+  readIngressCa,
+  readIngressFlags,
+  type PreviewFlags,
+} from "#cli/cloud/preview-flags.ts";
 import { makePreview, settleIngress } from "#cli/cloud/preview-making.ts";
 import { requireLogin } from "#cli/cloud/required-login.ts";
 import { connectIfNeeded, statusLimitMs } from "#cli/connection.ts";
@@ -43,6 +49,7 @@ const defaultExpiry = "24h";
 export async function runPreviewCreate(context: CommandContext, name: string, flags: CreateFlags): Promise<number> {
   readIngressFlags(flags); // before anything is started
   readAddedHeaders(flags);
+  readIngressCa(flags, context.environment.cwd);
   await requireLogin(context);
   const info = await findOwn(context, name);
   using connected = await connectIfNeeded(context);

@@ -5,7 +5,8 @@ import { Agent } from "node:http";
 import type { ClientRequest } from "node:http";
 import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, createSecureContext, getCACertificates } from "node:tls";
+import type { SecureContext } from "node:tls";
 import type { Clock, Timer } from "#base/clock.ts";
 import { deadline } from "#base/abort.ts";
 import { AppError } from "#base/error.ts";
@@ -26,6 +27,8 @@ export class IngressConnections extends Agent {
   readonly #clock: Clock;
   readonly #all = new Set<Duplex>();
   readonly #idle = new Map<Duplex, Timer>();
+  /** Made once: it reads all authorities. */
+  #trusted: SecureContext | undefined;
 
   constructor(preview: Preview, live: Pick<LiveClusters, "openPreview">, clock: Clock) {
     super({ keepAlive: true, maxFreeSockets: maxIdle, scheduling: "lifo" });
@@ -82,10 +85,13 @@ export class IngressConnections extends Agent {
   }
 
   async #secured(socket: Duplex, signal: AbortSignal): Promise<Duplex> {
-    const host = ingressName(this.#preview.ingress);
+    const { ingress, insecure, ingressCa } = this.#preview;
+    const host = ingressName(ingress);
     const named = isIP(host) === 0 ? { servername: host } : {};
-    const options = { rejectUnauthorized: !this.#preview.insecure, ALPNProtocols: ["http/1.1"] };
-    const secure = connectTls({ socket, host, ...named, ...options });
+    const options = { rejectUnauthorized: !insecure, ALPNProtocols: ["http/1.1"] };
+    if (ingressCa !== undefined) this.#trusted ??= createSecureContext({ ca: [...getCACertificates(), ingressCa] });
+    const trusted = this.#trusted === undefined ? {} : { secureContext: this.#trusted };
+    const secure = connectTls({ socket, host, ...named, ...options, ...trusted });
     secure.on("error", () => undefined); // also when nobody waits any more
     try {
       await once(secure, "secureConnect", { signal }); // it is told nothing when the stream below it is cut

@@ -77,7 +77,7 @@ export class LivePreviews implements Disposable {
   }
 
   connections(preview: Preview): IngressConnections {
-    const of = JSON.stringify([preview.ingress, preview.insecure, preview.clusterId]);
+    const of = JSON.stringify([preview.ingress, preview.insecure, preview.ingressCa, preview.clusterId]);
     const known = this.#connections.get(preview.id);
     if (known?.of === of) return known.agent;
     known?.agent.cut();

@@ -30,6 +30,8 @@ export interface Preview {
   readonly workload: CreatePreviewRequest["workload"];
   readonly ingress: CreatePreviewRequest["ingress"];
   readonly insecure: boolean;
+  /** PEM. */
+  readonly ingressCa: string | undefined;
   readonly headers: NonNullable<CreatePreviewRequest["headers"]>;
   readonly banner: boolean;
   readonly access: PreviewAccess;
@@ -38,11 +40,15 @@ export interface Preview {
   readonly removedWhy: RemovedWhy | undefined;
 }
 
-interface Row extends Omit<Preview, "workload" | "ingress" | "headers" | "insecure" | "banner" | "removedWhy"> {
+interface Row extends Omit<
+  Preview,
+  "workload" | "ingress" | "headers" | "insecure" | "ingressCa" | "banner" | "removedWhy"
+> {
   readonly workload: string;
   readonly ingress: string;
   readonly headers: string;
   readonly insecure: number;
+  readonly ingressCa: string | null;
   readonly banner: number;
   readonly removedMs: number | null;
   readonly removedWhy: RemovedWhy | null;
@@ -51,7 +57,7 @@ interface Row extends Omit<Preview, "workload" | "ingress" | "headers" | "insecu
 const select = `SELECT previews.id, previews.host, previews.team_id AS "teamId", teams.name AS "teamName",
     previews.cluster_id AS "clusterId", clusters.uid AS "clusterUid", clusters.name AS "clusterName",
     previews.person_id AS "personId", people.name AS "personName", previews.intercept_id AS "interceptId",
-    previews.intercept, previews.workload, previews.ingress, previews.insecure, previews.headers, previews.banner,
+    previews.intercept, previews.workload, previews.ingress, previews.insecure, previews.ingress_ca AS "ingressCa", previews.headers, previews.banner,
     previews.access, previews.created_ms AS "createdMs", previews.removed_ms AS "removedMs",
     previews.removed_why AS "removedWhy"
   FROM previews JOIN teams ON teams.id = previews.team_id JOIN clusters ON clusters.id = previews.cluster_id
@@ -65,6 +71,7 @@ function toPreview(row: Row): Preview {
     ingress: JSON.parse(row.ingress) as Preview["ingress"],
     headers: JSON.parse(row.headers) as Preview["headers"],
     insecure: row.insecure !== 0,
+    ingressCa: row.ingressCa ?? undefined,
     banner: row.banner !== 0,
     removedWhy: removedMs === null ? undefined : (removedWhy ?? "removed"),
   };
@@ -91,6 +98,7 @@ export async function providePreview(
     wish.insecure === true ? 1 : 0,
     JSON.stringify(wish.headers ?? []),
     wish.banner ? 1 : 0,
+    wish.ingressCa ?? null,
   ];
   return database.transaction(async (queries) => {
     const known = await one<{ id: string; access: PreviewAccess }>(
@@ -104,15 +112,15 @@ export async function providePreview(
     if (known === undefined) {
       await checkCount(queries, wish.personId);
       await queries.run(
-        `INSERT INTO previews (intercept_id, intercept, workload, ingress, insecure, headers, banner, access, live_ms,
+        `INSERT INTO previews (intercept_id, intercept, workload, ingress, insecure, headers, banner, ingress_ca, access, live_ms,
            created_ms, id, host, team_id, cluster_id, person_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14)`,
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15)`,
         [...values, access, nowMs, id, newHostName(), wish.teamId, wish.clusterId, wish.personId],
       );
     } else {
       await queries.run(
         `UPDATE previews SET intercept_id = $1, intercept = $2, workload = $3, ingress = $4, insecure = $5, headers = $6,
-           banner = $7, access = $8, live_ms = $9 WHERE id = $10`,
+           banner = $7, ingress_ca = $8, access = $9, live_ms = $10 WHERE id = $11`,
         [...values, access, nowMs, id],
       );
     }

@@ -99,4 +99,6 @@ export const migrations: readonly (readonly string[])[] = [
       share_id TEXT REFERENCES preview_shares ON DELETE CASCADE, expires_ms BIGINT NOT NULL)`,
     `CREATE INDEX preview_visitors_of_preview ON preview_visitors (preview_id)`,
   ],
+  // PEM of who may have signed the ingress's certificate, beside everybody whom the server trusts
+  [`ALTER TABLE previews ADD COLUMN ingress_ca TEXT`],
 ];

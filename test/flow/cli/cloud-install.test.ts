@@ -30,13 +30,16 @@ test("says what was put there, and what is to be done then", async () => {
 test("prints the manifests and changes nothing", async () => {
   writeFileSync(join(lab.home.path, "database"), "postgres://x:pw@db/cloud\n");
   const more = ["--preview-domain", "*.preview.example.net", "--database-url-file", "database"];
-  const { stdout } = await run("install", "--url", url, "--print", ...more);
+  const { stdout, stderr } = await run("install", "--url", url, "--print", ...more);
   const objects = parseAllDocuments(stdout).map((document) => document.toJS() as { kind: string; stringData?: object });
   expect(objects.map(({ kind }) => kind)).toEqual(["Secret", "Service", "Deployment", "Ingress"]);
   expect(objects[0]?.stringData).toEqual({ database: "postgres://x:pw@db/cloud" });
   expect(stdout).toContain('host: "*.preview.example.net"');
   expect(stdout).toContain('proxy-buffering: "off"'); // without quotes kubectl takes it for a boolean, and refuses it
   expect(lab.daemon.paramsOf("cloudInstall")).toMatchObject({ onlyPrint: true });
+  expect(stderr).toContain("the Secret in these manifests has database in plain text; to keep it elsewhere");
+  const referred = await run("install", "--url", url, "--print", "--secret", "mine");
+  expect([referred.stderr, referred.stdout.includes("kind: Secret")]).toEqual(["", false]);
 });
 
 test("removes it again, and its data only when told", async () => {

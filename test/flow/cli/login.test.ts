@@ -354,8 +354,25 @@ describe("the token of a command", () => {
     const { refreshToken } = (JSON.parse(readFileSync(file(), "utf8")) as { secret: { refreshToken: string } }).secret;
     await fetch(`${url}/oauth/revoke`, { method: "POST", body: new URLSearchParams({ token: refreshToken }) });
     expire();
-    await expect(currentLogin(await loginUse(await contextOf()))).rejects.toThrow(`the login at ${url} has expired`);
+    await expect(currentLogin(await loginUse(await contextOf()))).rejects.toMatchObject({
+      message: `the login at ${url} has expired`,
+    });
     expect((await runHere(["status"], { env })).stdout).toContain(`Cloud: Login expired (Ann at ${url})`);
+  });
+  test("may be good still when the server says something else, and is kept", async () => {
+    const refusing = createHttpServer((_request, response) => {
+      response.writeHead(400).end(JSON.stringify({ error: "temporarily_unavailable", error_description: "not now" }));
+    }).listen(0, "127.0.0.1");
+    await once(refusing, "listening");
+    mkdirSync(dirname(file()), { recursive: true });
+    const secret = { accessToken: "tpa_old", refreshToken: "tpr_old", expiresMs: 0 };
+    const where = `http://127.0.0.1:${(refusing.address() as AddressInfo).port}`;
+    writeFileSync(file(), JSON.stringify({ url: where, name: "Ann", secret }));
+    const asking = currentLogin(await loginUse(await contextOf()));
+    await expect(asking).rejects.toMatchObject({ message: `${where} did not renew the login: not now` });
+    expect(JSON.parse(readFileSync(file(), "utf8"))).toMatchObject({ secret });
+    refusing.close();
+    refusing.closeAllConnections();
   });
   test("nobody is nobody", async () => {
     expect(await currentLogin(await loginUse(await contextOf()))).toBeUndefined();

@@ -11,6 +11,7 @@ import { AppError } from "#base/error.ts";
 import type { Machine } from "#cli/machine.ts";
 import type { PreviewView } from "#wire/cloud-api.ts";
 import type { FoundIngress } from "#wire/preview.ts";
+import { createIdentity } from "#tunnel/identity.ts";
 import { CliLab } from "./cli-lab.ts";
 import type { Outcome } from "./run-cli.ts";
 
@@ -126,11 +127,19 @@ describe("the questions", () => {
   test("are answered by flags; the workload's own service is not remembered for others", async () => {
     logIn();
     await lab.startConnected(finding(own));
-    const flags = ["--ingress-host", "hello.default", "--ingress-port", "80", "--ingress-insecure", "-b=false"];
+    const { certificatePem } = createIdentity("ca");
+    writeFileSync(join(lab.home.path, "ca.pem"), `words\n${certificatePem}-----BEGIN PRIVATE KEY-----\nx`);
+    const more = ["--ingress-insecure", "--ingress-ca", "ca.pem", "-b=false"];
+    const flags = ["--ingress-host", "hello.default", "--ingress-port", "80", ...more];
     const { code, stderr } = await lab.run(["intercept", "hello", ...flags], typing());
     expect([code, stderr.includes("/4")]).toEqual([0, false]);
     const ingress = { host: "hello.default", port: 80, tls: false };
-    expect(paramsOf("createPreview")).toMatchObject({ ingress, insecure: true, banner: false });
+    expect(paramsOf("createPreview")).toMatchObject({
+      ingress,
+      insecure: true,
+      ingressCa: certificatePem.trim(),
+      banner: false,
+    });
     expect(() => remembered()).toThrow("ENOENT");
   });
 });

@@ -22,13 +22,16 @@ let ingress: Server;
 let visitor: ClientHttp2Session;
 let preview: PreviewView;
 let port: number;
+/** Of the ingress, signed by nobody else. */
+let cert: string;
 
 beforeAll(async () => {
   lab = await PreviewLab.open({ tls: true });
   ann = await lab.person("ann");
   laptop = await lab.laptop();
   await lab.join(laptop, ann);
-  const { certificatePem: cert, privateKeyPem: key } = createIdentity("ingress");
+  const { certificatePem, privateKeyPem: key } = createIdentity("hello.example.com");
+  cert = certificatePem;
   ingress = createServer({ cert, key }, (request, response) => {
     const { servername } = request.socket as TLSSocket & { servername?: string };
     response.writeHead(200, { "x-sni": String(servername), "x-host": String(request.headers.host) });
@@ -49,11 +52,12 @@ afterAll(async () => {
   ingress.close();
 });
 
-const makePreview = (insecure: boolean): Promise<PreviewView> =>
+const makePreview = (insecure: boolean, ingressCa?: string, l5host = "hello.example.com"): Promise<PreviewView> =>
   lab.preview(laptop, ann, {
     port,
-    ingress: { host: "ingress.shop", port, tls: true, l5host: "hello.example.com" },
+    ingress: { host: "ingress.shop", port, tls: true, l5host },
     insecure,
+    ...(ingressCa === undefined ? {} : { ingressCa }),
   });
 
 async function visit(
@@ -128,4 +132,18 @@ test("an ingress whose certificate does not hold is not spoken to", async () => 
     502,
     "The cluster's ingress did not answer: TLS with the ingress failed: self-signed certificate.\n",
   ]);
+});
+
+test.each([
+  ["the one that was named, of the name that was asked for", "own", "hello.example.com", 200, "first,"],
+  ["another one than was named", "another", "hello.example.com", 502, "self-signed certificate"],
+  ["the one that was named, of another name", "own", "other.example.com", 502, "does not match certificate's altnames"],
+])("an ingress with a certificate of an authority of its own is judged: %s", async (_what, ca, name, status, said) => {
+  const named = ca === "own" ? cert : createIdentity("hello.example.com").certificatePem;
+  const verified = await makePreview(false, named, name);
+  const cookie = await lab.enter(verified, await lab.session(ann));
+  const answer = await lab.visit(verified, "/", { headers: { cookie, accept: "*/*" } });
+  expect([answer.status, answer.body]).toEqual([status, expect.stringContaining(said)]);
+  if (status === 200) expect(answer.headers).toMatchObject({ "x-sni": name, "x-host": name });
+  expect(JSON.stringify(verified)).not.toContain("BEGIN CERTIFICATE"); // not in each dashboard
 });
