@@ -135,10 +135,10 @@ test("an ingress whose certificate does not hold is not spoken to", async () => 
 });
 
 test.each([
-  ["the one that was named, of the name that was asked for", "own", "hello.example.com", 200, "first,"],
-  ["another one than was named", "another", "hello.example.com", 502, "self-signed certificate"],
-  ["the one that was named, of another name", "own", "other.example.com", 502, "does not match certificate's altnames"],
-])("an ingress with a certificate of an authority of its own is judged: %s", async (_what, ca, name, status, said) => {
+  { what: "the one that was named", ca: "own", name: "hello.example.com", status: 200, said: "first," },
+  { what: "another one", ca: "another", name: "hello.example.com", status: 502, said: "self-signed certificate" },
+  { what: "another host's", ca: "own", name: "other.example.com", status: 502, said: "match certificate's altnames" },
+])("an ingress with a certificate of an authority of its own is judged: $what", async ({ ca, name, status, said }) => {
   const named = ca === "own" ? cert : createIdentity("hello.example.com").certificatePem;
   const verified = await makePreview(false, named, name);
   const cookie = await lab.enter(verified, await lab.session(ann));

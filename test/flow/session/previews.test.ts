@@ -132,7 +132,7 @@ describe("a preview of one's own intercept", () => {
     const made = await session.cloud.previews.create({ ...order(ingress), team: "ours" }, never);
     await expect.poll(live, { timeout: 5000 }).toEqual(["ours", "second"]);
     const visited = async () => (await lab.visit({ host: new URL(made.url).hostname }, "/")).body;
-    expect(await visited()).toBe("laptop /");
+    await expect.poll(visited, { timeout: 5000 }).toBe("laptop /"); // a report may come later than the tunnel
     await lab.database.run("DELETE FROM members WHERE team_id = $1", [second.id]);
     session.cloud.membership.again(true);
     await expect.poll(live, { timeout: 15_000 }).toEqual(["ours"]);
