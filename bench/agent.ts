@@ -45,6 +45,7 @@ export async function benchAgent(report: Report): Promise<void> {
   using ends = await startEnds();
   await using manager = await testManager();
   await using laptop = await TestLaptop.connect(manager);
+  await results.begin();
   await benchShipped(results.add, ends, { manager, laptop });
   await benchRecord(results.add, ends, { manager, laptop });
   results.write();

@@ -59,6 +59,7 @@ export async function benchAttach(report: Report): Promise<void> {
   const laptop = startOnLaptop();
   try {
     await onLaptop("telepresence", "connect", "-n", namespace);
+    await results.begin();
     const entering = await medianOf(() => timed(() => onLaptop("true")));
     const status = (await medianOf(() => timed(() => onLaptop("telepresence", "status")))) - entering;
     const asking = await medianOf(() => timed(() => cluster.kubectl(["get", "--raw", "/readyz"])));

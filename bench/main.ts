@@ -1,11 +1,13 @@
 // `npm run bench`: prints figures, checks none. Part names as arguments choose; without any, all run but flame graphs.
 import { benchAgent } from "./agent.ts";
 import { benchAttach } from "./attach.ts";
+import { benchBulk, benchDirect } from "./bulk.ts";
+import { benchCommands } from "./commands.ts";
 import { benchFlame } from "./flame.ts";
 import { benchManager } from "./manager.ts";
 import { benchPreviews } from "./previews.ts";
-import { benchProduct } from "./product.ts";
 import { benchShaped } from "./shaped.ts";
+import { benchTraffic } from "./traffic.ts";
 import { benchTunnel } from "./tunnel.ts";
 import type { Report } from "./results.ts";
 
@@ -15,7 +17,10 @@ const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   manager: benchManager,
   tunnel: benchTunnel,
   previews: benchPreviews,
-  product: benchProduct,
+  commands: benchCommands,
+  bulk: benchBulk,
+  direct: benchDirect,
+  traffic: benchTraffic,
   shaped: benchShaped,
 };
 

@@ -39,6 +39,7 @@ export async function benchManager(report: Report): Promise<void> {
     await introduceAgent(laptop, manager.end, ends.told[number] as Agent, number);
   });
   await systemClock.sleep(settleMs, never);
+  await results.begin();
   const before = cpuSeconds(pid);
   const attachMs = await inTurns(intercepts, (number) => attach(laptopOf(team, number), number));
   const attachSeconds = cpuSeconds(pid) - before;

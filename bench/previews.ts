@@ -33,6 +33,7 @@ export async function benchPreviews(report: Report): Promise<void> {
   const child = fork(join(import.meta.dirname, "preview-ends.ts"));
   try {
     const [ends] = (await once(child, "message")) as [Ends];
+    await results.begin();
     const ways = [
       { port: ends.direct, headers: {}, agent: new Agent({ keepAlive: true, maxSockets: 64 }) },
       {

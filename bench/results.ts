@@ -1,9 +1,10 @@
 // What was measured, beside its base line of the same run: printed as it comes, written to bench/results/ as JSON and as
 // a table, with the machine and how busy it was.
-import { cpus, loadavg } from "node:os";
+import { cpus } from "node:os";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkoutRoot } from "#testbed/layout.ts";
+import { quietMachine } from "./quiet.ts";
 
 export interface Figure {
   readonly what: string;
@@ -20,11 +21,18 @@ export class Results {
   readonly #name: string;
   readonly #report: Report;
   readonly #figures: Figure[] = [];
-  readonly #loadAtStart = loadavg()[0] ?? 0;
+  /** Of the processors, when the first figure's measurement began. */
+  #idleShare = Number.NaN;
 
   constructor(name: string, report: Report) {
     this.#name = name;
     this.#report = report;
+  }
+
+  /** To be called when everything stands, before the first measurement. */
+  async begin(): Promise<void> {
+    this.#idleShare = await quietMachine();
+    this.#report("idle before", `${Math.round(this.#idleShare * 100)} % of the processors`);
   }
 
   readonly add: Add = (figure) => {
@@ -37,15 +45,17 @@ export class Results {
     const folder = join(checkoutRoot, "bench", "results");
     mkdirSync(folder, { recursive: true });
     const machine = `${cpus().length} × ${cpus()[0]?.model ?? "unknown processor"}`;
-    const rounded = (value: number): number => Number(value.toFixed(1));
-    const load = { start: rounded(this.#loadAtStart), end: rounded(loadavg()[0] ?? 0) };
+    const idlePercent = Math.round(this.#idleShare * 100);
     const figures = this.#figures;
-    writeFileSync(join(folder, `${this.#name}.json`), `${JSON.stringify({ machine, load, figures }, undefined, 2)}\n`);
+    writeFileSync(
+      join(folder, `${this.#name}.json`),
+      `${JSON.stringify({ machine, idlePercent, figures }, undefined, 2)}\n`,
+    );
     const rows = figures.map((figure) => {
       const base = figure.base === undefined ? "–" : `${round(figure.base)} (${figure.baseName})`;
       return `| ${figure.what} | ${round(figure.ours)} ${figure.unit} | ${base} |`;
     });
-    const head = `Measured on ${machine}, median of several runs; base lines in the same run. Load of the machine at the start and at the end: ${load.start}, ${load.end}.`;
+    const head = `Measured on ${machine}, median of several runs; base lines in the same run. Idle before it: ${idlePercent} % of the processors.`;
     const table = ["| what | figure | base line |", "|---|---|---|", ...rows].join("\n");
     writeFileSync(join(folder, `${this.#name}.md`), `${head}\n\n${table}\n`);
   }

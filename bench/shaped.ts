@@ -36,6 +36,7 @@ export async function benchShaped(report: Report): Promise<void> {
     manifest,
     (line) => report(line, ""),
     async () => {
+      await results.begin();
       await onNamedWay(undefined, async () => {
         await plotStreams(results);
         await plotRoundTrips(results);

@@ -1,94 +1,28 @@
-// What goes through the device: bulk, round trips, connections, names, datagrams. The base lines are measured in turns
+// What goes through the device but bulk: round trips, connections, names, datagrams. The base lines are measured in turns
 // with ours, so that what else the machine does hits both.
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as cluster from "#testbed/cluster.ts";
 import { checkoutRoot } from "#testbed/layout.ts";
+import { baseName, beside, forwarded, ours, targetPod } from "./beside.ts";
 import { median } from "./results.ts";
-import type { Add } from "./results.ts";
-import {
-  anonymousMegabytes,
-  cpuSeconds,
-  laptopProcess,
-  namespace,
-  node,
-  podProcess,
-  repeated,
-  script,
-} from "./stage.ts";
+import type { Add, Report } from "./results.ts";
+import { anonymousMegabytes, laptopProcess, namespace, node, repeated, script } from "./stage.ts";
 import { nameCount } from "./target.ts";
 
 const rounds = 3;
-const bulkSeconds = 3;
 const openConnections = 10_000;
-const forwarded = "http://127.0.0.1:8080/";
-const ours = "http://target/";
-const baseName = "kubectl port-forward";
 
-export async function benchTraffic(add: Add): Promise<void> {
-  const forward = await portForward(["8080:8080"]);
-  try {
-    await benchBulk(add);
+export async function benchTraffic(report: Report): Promise<void> {
+  await beside("traffic", report, async (add) => {
     const roundTripMs = await benchRoundTrips(add);
     await benchNewConnections(add);
     await benchNames(add);
     await benchDatagrams(add, roundTripMs);
     await benchOpenConnections(add);
-  } finally {
-    forward.kill();
-  }
-}
-
-interface Bulk {
-  readonly gbitPerSecond: number;
-  /** Of the process that carries them on the laptop, and of the manager. */
-  readonly secondsPerGb: number;
-  readonly managerSecondsPerGb: number;
-}
-
-async function benchBulk(add: Add): Promise<void> {
-  const daemon = laptopProcess("daemon/start.js");
-  const kubectl = laptopProcess("kubectl port-forward");
-  const manager = await podProcess("telepresence", "app.kubernetes.io/name=traffic-manager", "traffic-manager");
-  const pod = await targetPod("metadata.name");
-  for (const direction of ["up", "down"]) {
-    for (const streams of [1, 8]) {
-      const through = async (url: string, pid: number): Promise<Bulk> => {
-        const [before, managerBefore] = [cpuSeconds(pid), cpuSeconds(manager)];
-        const { gbitPerSecond } = await script<Bulk>(
-          "http-client.mjs",
-          `${url}${direction}`,
-          direction,
-          bulkSeconds,
-          streams,
-        );
-        const gigabytes = (gbitPerSecond / 8) * bulkSeconds;
-        return {
-          gbitPerSecond,
-          secondsPerGb: (cpuSeconds(pid) - before) / gigabytes,
-          managerSecondsPerGb: (cpuSeconds(manager) - managerBefore) / gigabytes,
-        };
-      };
-      const raw = async (): Promise<number> =>
-        (await script<Bulk>("raw-forward.ts", namespace, pod, direction, bulkSeconds, streams)).gbitPerSecond;
-      const seen = { ours: [] as Bulk[], kubectl: [] as Bulk[], raw: [] as number[] };
-      for (let round = 0; round < rounds; round++) {
-        seen.ours.push(await through(ours, daemon));
-        seen.kubectl.push(await through(forwarded, kubectl));
-        seen.raw.push(await raw());
-      }
-      const of = (runs: readonly Bulk[], key: keyof Bulk): number => median(runs.map((run) => run[key]));
-      const what = `bulk TCP ${direction}, ${streams} streams`;
-      const gbit = of(seen.ours, "gbitPerSecond");
-      add({ what, ours: gbit, base: of(seen.kubectl, "gbitPerSecond"), baseName, unit: "Gbit/s" });
-      add({ what, ours: gbit, base: median(seen.raw), baseName: "raw port-forward from Node", unit: "Gbit/s" });
-      const cost = { base: of(seen.kubectl, "secondsPerGb"), baseName, unit: "s/GB" };
-      add({ what: `${what}, processor time of the daemon`, ours: of(seen.ours, "secondsPerGb"), ...cost });
-      add({ what: `${what}, of the traffic-manager`, ours: of(seen.ours, "managerSecondsPerGb"), unit: "s/GB" });
-    }
-  }
+  });
 }
 
 interface RoundTrips {
@@ -97,7 +31,7 @@ interface RoundTrips {
 }
 
 /** Median round trip through the port-forward of kubectl. */
-async function benchRoundTrips(add: Add): Promise<number> {
+export async function benchRoundTrips(add: Add, how = ""): Promise<number> {
   const measure = async (url: string): Promise<RoundTrips> =>
     await script<RoundTrips>("http-client.mjs", url, "latency", 1000);
   const seen = { ours: [] as RoundTrips[], base: [] as RoundTrips[] };
@@ -108,9 +42,9 @@ async function benchRoundTrips(add: Add): Promise<number> {
   const pods = await inCluster<RoundTrips>(await targetUrl(), "latency", 1000);
   for (const part of ["p50", "p99"] as const) {
     const of = (runs: readonly RoundTrips[]): number => median(runs.map((run) => run[`${part}Ms`]));
-    const what = `HTTP keep-alive round trip, ${part}`;
+    const what = `HTTP keep-alive round trip, ${part}${how}`;
     add({ what, ours: of(seen.ours), base: of(seen.base), baseName, unit: "ms" });
-    add({ what: `${what}, pod to pod`, ours: pods[`${part}Ms`], unit: "ms" });
+    add({ what, ours: of(seen.ours), base: pods[`${part}Ms`], baseName: "pod to pod", unit: "ms" });
   }
   return median(seen.base.map((run) => run.p50Ms));
 }
@@ -166,23 +100,10 @@ async function targetUrl(): Promise<string> {
   return `http://${await targetPod("status.podIP")}:8080/`;
 }
 
-/** What the target's pod says of itself at this place. */
-async function targetPod(place: string): Promise<string> {
-  const found = ["get", "pods", "-n", namespace, "-l", "app=target", "-o", `jsonpath={.items[0].${place}}`];
-  return (await cluster.kubectl(found)).stdout;
-}
-
 /** The client of HTTP in a pod. */
 async function inCluster<T>(url: string, ...args: readonly (string | number)[]): Promise<T> {
   const source = readFileSync(join(checkoutRoot, "bench", "http-client.mjs"), "utf8");
   const call = ["node", "--input-type=module", "-e", source, "client", url, ...args.map(String)];
   const { stdout } = await cluster.kubectl(["exec", "-n", namespace, "deployment/caller", "--", ...call]);
   return JSON.parse(stdout) as T;
-}
-
-async function portForward(ports: readonly string[]): Promise<ChildProcess> {
-  const spec = cluster.laptop(["kubectl", "port-forward", "-n", namespace, "deployment/target", ...ports]);
-  const child = spawn(spec.file, [...spec.args], { stdio: ["ignore", "pipe", "ignore"] });
-  await once(child.stdout, "data");
-  return child;
 }
