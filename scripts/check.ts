@@ -37,13 +37,15 @@ const tasks: readonly Task[] = [
   { name: "format", command: "oxfmt", args: ["--check"] },
 ];
 
-/** `npm test` gives tests of random inputs up to forty times as many, and those under load seven times as many rounds. */
+/** `npm test` gives tests of random inputs up to seventy times as many, and those under load ten times as many rounds. */
 const fewer = {
-  FUZZ_INPUTS: "500",
-  TELEPRESENCE_SIMULATION_STEPS: "5000",
-  ATTACH_CYCLES: "3",
-  LINK_CUTS: "3",
-  LEAK_CYCLES: "240",
+  FUZZ_INPUTS: "300",
+  TELEPRESENCE_SIMULATION_STEPS: "3000",
+  ATTACH_CYCLES: "2",
+  LINK_CUTS: "2",
+  LEAK_CYCLES: "120",
+  BULK_MIB: "40",
+  TURN_REQUESTS: "40",
   // each worker compiles what it loads, and so does each program that a test starts
   NODE_COMPILE_CACHE: join(projectRoot, "node_modules", ".cache", "compiled"),
 };

@@ -28,13 +28,16 @@ const service = {
 
 export interface GrpcTestServer extends AsyncDisposable {
   readonly port: number;
-  /** Calls that their callers gave up. */
+  /** Calls that are never answered. */
+  readonly slow: string[];
+  /** Those that their callers gave up. */
   readonly cancelled: string[];
 }
 
 /** Answers with its name. `Slow` never does. */
 export async function grpcServer(name: string): Promise<GrpcTestServer> {
   const server = new Server();
+  const slow: string[] = [];
   const cancelled: string[] = [];
   server.addService(service, {
     Unary: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => {
@@ -54,6 +57,7 @@ export async function grpcServer(name: string): Promise<GrpcTestServer> {
     Missing: (_call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
       done({ code: status.NOT_FOUND, details: `${name} has none` }),
     Slow: (call: ServerUnaryCall<Buffer, Buffer>) => {
+      slow.push("Slow");
       call.on("cancelled", () => cancelled.push("Slow"));
     },
   });
@@ -64,6 +68,7 @@ export async function grpcServer(name: string): Promise<GrpcTestServer> {
   );
   return {
     port,
+    slow,
     cancelled,
     [Symbol.asyncDispose]: async () => server.forceShutdown(),
   };

@@ -1,9 +1,9 @@
 // Every kind of request in every state that an intercept can be in. Story of the original: a laptop that went away took
 // its callers' requests with it, for a minute.
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { KeptCaller, httpServer } from "./http-ends.ts";
 import type { Asked, Got } from "./http-ends.ts";
-import { TestLaptop, testAgent, testManager } from "./harness.ts";
+import { TestLaptop, testAgent, testManager, tick } from "./harness.ts";
 
 const small = Buffer.from("0123456789");
 const large = Buffer.alloc(1024 * 1024, 7);
@@ -44,15 +44,24 @@ interface Prepared {
   readonly laptop: TestLaptop;
 }
 
-/** A caller that has had one answer of the application, before the state came to be. */
-async function prepare(state: State, http: boolean | undefined): Promise<Prepared> {
-  const disposables = new AsyncDisposableStack();
-  stack.push(disposables);
-  const manager = disposables.use(await testManager());
+/** One pod for many tests, to each of which a laptop comes. */
+async function openPod(http: boolean | undefined, disposables: AsyncDisposableStack) {
+  const manager = disposables.use(await testManager({ idleOwnerMs: 0 })); // laptops are lost here, and others come
   const app = disposables.use(await httpServer("app"));
   const process = disposables.use(await httpServer("laptop"));
-  const laptop = disposables.use(await TestLaptop.connect(manager));
   const agent = disposables.use(await testAgent({ containerPort: app.port, http }));
+  return { manager, app, process, agent };
+}
+type Pod = Awaited<ReturnType<typeof openPod>>;
+
+/** A caller that has had one answer of the application, before the state came to be. */
+async function prepare(state: State, { manager, app, process, agent }: Pod): Promise<Prepared> {
+  const disposables = new AsyncDisposableStack();
+  stack.push(disposables);
+  disposables.defer(async () => {
+    while (manager.registry.list().some((intercept) => intercept.state === "active")) await tick();
+  });
+  const laptop = disposables.use(await TestLaptop.connect(manager));
   await laptop.introduce(manager, agent);
   const caller = disposables.use(new KeptCaller(agent.agentPorts[0]!));
   const before = await caller.ask();
@@ -92,20 +101,27 @@ function bodyOf(name: string, { asked }: Kind): string | RegExp {
 }
 
 describe.each([[undefined], [true]])("a kept connection, HTTP by the service's word: %s", (http) => {
+  const lasting = new AsyncDisposableStack();
+  let pod: Pod;
+  beforeAll(async () => {
+    pod = await openPod(http, lasting);
+  });
+  afterAll(() => lasting.disposeAsync());
+
   describe.each(kinds)("$name", (kind) => {
     test.each([
       ["no intercept", "app"],
       ["intercept", "laptop"],
       ["refuses", "app"],
     ] as const)("with %s is answered by the %s", async (state, name) => {
-      const { ask } = await prepare(state, http);
+      const { ask } = await prepare(state, pod);
       const got = await ask(kind.asked);
       expect(got.status).toBe(kind.name === "upgrade" ? 101 : 200);
       expect(got.body).toMatch(bodyOf(name, kind));
     });
 
     test("with its laptop lost before the answer goes to the application, or says why not", async () => {
-      const { ask } = await prepare("lost before", http);
+      const { ask } = await prepare("lost before", pod);
       const got = await ask(kind.asked);
       if (kind.repeatable) {
         expect(got.status).toBe(kind.name === "upgrade" ? 101 : 200);
@@ -117,7 +133,7 @@ describe.each([[undefined], [true]])("a kept connection, HTTP by the service's w
     });
 
     test("with its laptop lost amid the answer is cut, never ended as if it were whole", async () => {
-      const { ask, laptop } = await prepare("lost amid", http);
+      const { ask, laptop } = await prepare("lost amid", pod);
       if (kind.name === "HEAD") {
         // Its answer has no middle: half a head is no answer.
         expect((await ask(kind.asked)).status).toBe(200);

@@ -3,7 +3,7 @@
 // and the like).
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { randomInputs } from "#base/random-inputs.fake.ts";
 import { heldBytes } from "#test/held-memory.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
@@ -18,9 +18,13 @@ afterEach(async () => {
   for (const disposables of stack.splice(0)) await disposables.disposeAsync();
 });
 
-async function pod() {
+function ofTest(): AsyncDisposableStack {
   const disposables = new AsyncDisposableStack();
   stack.push(disposables);
+  return disposables;
+}
+
+async function pod(disposables = ofTest()) {
   const manager = disposables.use(await testManager());
   const app = disposables.use(await http2Server("app"));
   const process = disposables.use(await http2Server("laptop"));
@@ -79,6 +83,15 @@ function flood(port: number, first: Buffer, more: (round: number) => Buffer): Pr
 }
 
 describe("the connection ends of a caller that", () => {
+  const disposables = new AsyncDisposableStack();
+  let { port, others }: Partial<Awaited<ReturnType<typeof pod>>> = {};
+  let before = 0;
+  beforeAll(async () => {
+    ({ port, others } = await pod(disposables));
+    before = heldBytes();
+  });
+  afterAll(() => disposables.disposeAsync());
+
   const streamOf = (round: number): number => 2 * round + 1;
   const eight = Buffer.alloc(8);
   const setting = Buffer.from([0, 4, 0, 1, 0, 0]);
@@ -115,11 +128,9 @@ describe("the connection ends of a caller that", () => {
     ["sends a frame that is too large", () => frame(types.data, 0, 1, Buffer.alloc(20_000))],
     ["opens a window beyond what there is", () => frame(types.window, 0, 0, Buffer.from([0x7f, 0xff, 0xff, 0xff]))],
   ])("%s", async (name, more) => {
-    const { port, others } = await pod();
-    const before = heldBytes();
     const unread = name.includes("without reading");
-    const bytes = unread ? await floodUnread(port, more(0)) : await flood(port, hello, more);
-    await others();
+    const bytes = unread ? await floodUnread(port!, more(0)) : await flood(port!, hello, more);
+    await others!();
     process.stdout.write(`${name}: ended after ${bytes} bytes\n`);
     expect(bytes).toBeLessThan(32 * 1024 * 1024);
     expect(heldBytes() - before).toBeLessThan(50 * 1024 * 1024);

@@ -3,12 +3,14 @@
 import { status } from "@grpc/grpc-js";
 import { performServerHandshake } from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { Agent } from "#agent/agent.ts";
+import type { Manager } from "#manager/manager.ts";
 import { KeptGrpcCaller, grpcServer } from "./grpc-ends.ts";
 import type { GrpcGot } from "./grpc-ends.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
 import type { Http2Asked, Http2Got } from "./http2-ends.ts";
-import { TestLaptop, testAgent, testManager } from "./harness.ts";
+import { TestLaptop, testAgent, testManager, tick } from "./harness.ts";
 
 const stack: AsyncDisposableStack[] = [];
 afterEach(async () => {
@@ -17,29 +19,54 @@ afterEach(async () => {
 
 type State = "no intercept" | "intercept" | "not matched" | "refuses" | "fails" | "gone" | "lost before" | "lost amid";
 
-/** A pod whose application answers at `port`, and a laptop whose process does at `processPort`. */
-async function prepare(port: number, processPort: number, disposables: AsyncDisposableStack) {
+/** One pod, its application and the laptops' process, for many tests, to each of which a laptop comes. */
+function lastingPod<Server extends AsyncDisposable & { readonly port: number }>(
+  serve: (name: string) => Promise<Server>,
+): () => Pod<Server> {
+  const disposables = new AsyncDisposableStack();
+  let pod: Pod<Server>;
+  beforeAll(async () => {
+    const manager = disposables.use(await testManager({ idleOwnerMs: 0 })); // laptops are lost here, and others come
+    const app = disposables.use(await serve("app"));
+    const process = disposables.use(await serve("laptop"));
+    pod = { manager, app, process, agent: disposables.use(await testAgent({ containerPort: app.port })) };
+  });
+  afterAll(() => disposables.disposeAsync());
+  return () => pod;
+}
+interface Pod<Server> {
+  readonly manager: Manager;
+  readonly app: Server;
+  readonly process: Server;
+  readonly agent: Agent;
+}
+
+/** A laptop of a test, and how it comes to be in a state. */
+async function prepare({ manager, app, process, agent }: Pod<{ readonly port: number }>) {
+  const disposables = new AsyncDisposableStack();
   stack.push(disposables);
-  const manager = disposables.use(await testManager());
+  disposables.defer(untilFree);
   const laptop = disposables.use(await TestLaptop.connect(manager));
-  const agent = disposables.use(await testAgent({ containerPort: port }));
   await laptop.introduce(manager, agent);
+  /** The agent hears of it from the manager, some turns of the loop later. */
+  async function untilFree(): Promise<void> {
+    while (manager.registry.list().some((intercept) => intercept.state === "active")) await tick();
+  }
   const enter = async (state: State): Promise<void> => {
     if (state === "no intercept") return;
-    if (state === "intercept" || state === "not matched" || state === "gone") laptop.serveWith(processPort);
+    if (state === "intercept" || state === "not matched" || state === "gone") laptop.serveWith(process.port);
     if (state === "lost before" || state === "lost amid") loseLink(laptop, state);
     const more = {
       ...(state === "not matched" ? { filter: 'request.headers["x-user"] == "ann"' } : {}),
       ...(state === "fails" ? { onRefused: "fail" as const } : {}),
     };
-    await laptop.intercept("hello", port, "tcp", more);
+    await laptop.intercept("hello", app.port, "tcp", more);
     if (state !== "gone") return;
     laptop.transport.destroy();
     await laptop.session.closed;
-    // The agent hears of it from the manager, some turns of the loop later.
-    while (manager.registry.list().some((intercept) => intercept.state === "active")) await new Promise(setImmediate);
+    await untilFree();
   };
-  return { laptop, agentPort: agent.agentPorts[0]!, enter };
+  return { laptop, agentPort: agent.agentPorts[0]!, enter, disposables };
 }
 
 /** A process that takes the request and, with its laptop, is gone. */
@@ -79,11 +106,10 @@ const kinds: readonly Kind[] = [
   { name: "POST 1 MiB", asked: { method: "POST", body: large }, repeatable: false },
 ];
 
+const plainPod = lastingPod((name) => http2Server(name));
+
 async function plain(state: State): Promise<{ ask: (asked: Http2Asked) => Promise<Http2Got>; laptop: TestLaptop }> {
-  const disposables = new AsyncDisposableStack();
-  const app = disposables.use(await http2Server("app"));
-  const process = disposables.use(await http2Server("laptop"));
-  const { laptop, agentPort, enter } = await prepare(app.port, process.port, disposables);
+  const { laptop, agentPort, enter, disposables } = await prepare(plainPod());
   const caller = disposables.use(new KeptHttp2Caller(agentPort));
   expect((await caller.ask()).body).toMatch(/^app GET/);
   await enter(state);
@@ -131,15 +157,14 @@ describe.each(kinds)("HTTP/2, $name", ({ name, asked, repeatable }) => {
   });
 });
 
+const grpcPod = lastingPod((name) => grpcServer(name));
+
 async function grpc(state: State) {
-  const disposables = new AsyncDisposableStack();
-  const app = disposables.use(await grpcServer("app"));
-  const process = disposables.use(await grpcServer("laptop"));
-  const { laptop, agentPort, enter } = await prepare(app.port, process.port, disposables);
+  const { laptop, agentPort, enter, disposables } = await prepare(grpcPod());
   const caller = disposables.use(new KeptGrpcCaller(agentPort));
   expect((await caller.unary()).messages).toEqual(["app:hi"]);
   await enter(state);
-  return { app, process, laptop, caller };
+  return { ...grpcPod(), laptop, caller };
 }
 
 interface Call {
@@ -202,9 +227,14 @@ describe("gRPC", () => {
     ["intercept", "process"],
   ] as const)("with %s: a deadline and a cancellation reach the %s", async (state, who) => {
     const ends = await grpc(state);
-    const deadline = Date.now() + 100;
-    expect(await ends.caller.unary("Slow", "", { deadline })).toMatchObject({ code: status.DEADLINE_EXCEEDED });
-    while (ends[who].cancelled.length === 0) await new Promise(setImmediate);
+    const { slow, cancelled } = ends[who];
+    const before = { slow: slow.length, cancelled: cancelled.length };
+    // One that ends on its way is nothing to who would have answered.
+    for (let waitMs = 100; slow.length === before.slow; waitMs *= 2) {
+      const deadline = Date.now() + waitMs;
+      expect(await ends.caller.unary("Slow", "", { deadline })).toMatchObject({ code: status.DEADLINE_EXCEEDED });
+    }
+    while (cancelled.length === before.cancelled) await tick();
     const chat = ends.caller.chat(["a", "b"], (cancel) => cancel());
     expect(await chat).toMatchObject({ code: status.CANCELLED });
     // The connection is as good as before.

@@ -9,6 +9,10 @@ import { decisionMs } from "#agent/inbound/open-stream.ts";
 import { heldBytes } from "#test/held-memory.ts";
 import { TestLaptop, ask, namedServer, never, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 
+/** Of each direction; several times what may be held. `npm run check` moves less, and attaches fewer times. */
+const bulkBytes = Number(process.env["BULK_MIB"] ?? 96) * 2 ** 20;
+const attachCycles = Math.min(30, 4 * Number(process.env["ATTACH_CYCLES"] ?? 30));
+
 describe("an intercept", () => {
   test("brings the connections of every replica to the laptop", async () => {
     await using manager = await testManager();
@@ -124,7 +128,7 @@ describe("an intercept", () => {
   });
 
   // It counts answers, whatever time they take: 2 s, or many times that while others use the machine.
-  test("loses no connection over 30 attaches and detaches under load", { timeout: 90_000 }, async () => {
+  test("loses no connection over many attaches and detaches under load", { timeout: 90_000 }, async () => {
     await using manager = await testManager();
     await using app = await namedServer("app");
     await using process = await namedServer("laptop");
@@ -141,7 +145,7 @@ describe("an intercept", () => {
       }
     };
     const callers = Array.from({ length: 8 }, caller);
-    for (let cycle = 0; cycle < 30; cycle += 1) {
+    for (let cycle = 0; cycle < attachCycles; cycle += 1) {
       const { id } = await laptop.intercept("hello", app.port);
       const before = counts.laptop;
       while (counts.laptop < before + 5) await tick();
@@ -152,8 +156,8 @@ describe("an intercept", () => {
     going = false;
     await Promise.all(callers);
     while (agent.openConnections > 0 || laptop.session.streamCount > 1) await tick(); // its API is the one that stays
-    expect(counts.app).toBeGreaterThan(100);
-    expect(counts.laptop).toBeGreaterThan(100);
+    expect(counts.app).toBeGreaterThanOrEqual(5 * attachCycles);
+    expect(counts.laptop).toBeGreaterThanOrEqual(5 * attachCycles);
   });
 
   test("keeps half-closes, whichever side ends first", async () => {
@@ -222,32 +226,33 @@ describe("an intercept", () => {
   });
 
   // Trap 35: transfers hung, and buffers without a bound filled the memory. All four hops are in this one process.
-  test("carries 96 MB each way at once between slow readers, in bounded memory", { timeout: 60_000 }, async () => {
+  test("carries bulk each way at once between slow readers, in bounded memory", { timeout: 60_000 }, async () => {
     await using manager = await testManager();
     await using app = await namedServer("app");
     await using laptop = await TestLaptop.connect(manager);
     await using agent = await testAgent({ containerPort: app.port });
     await laptop.introduce(manager, agent);
     await laptop.intercept("hello", app.port);
-    const totalBytes = 96 * 1024 * 1024;
     const block = Buffer.alloc(256 * 1024, 1);
     const startBytes = heldBytes();
-    let turns = 0;
     let mostBytes = 0;
     /** Writes as much as there is room for, and reads a little in every third turn of the loop. */
     const exchange = async (socket: Socket): Promise<number> => {
       socket.pause();
       const write = async (): Promise<void> => {
-        for (let sent = 0; sent < totalBytes; sent += block.length)
+        for (let sent = 0; sent < bulkBytes; sent += block.length)
           if (!socket.write(block)) await once(socket, "drain");
         socket.end();
       };
       const written = write();
       let received = 0;
+      let lookAt = 1;
       while (!socket.readableEnded) {
         for (let turn = 0; turn < 3; turn += 1) await tick();
         received += (socket.read() as Buffer | null)?.length ?? 0;
-        if ((turns += 1) % 100 === 0) mostBytes = Math.max(mostBytes, heldBytes() - startBytes);
+        if (received < lookAt) continue;
+        mostBytes = Math.max(mostBytes, heldBytes() - startBytes);
+        lookAt += 4 * 2 ** 20;
       }
       await written;
       return received;
@@ -257,10 +262,10 @@ describe("an intercept", () => {
     laptop.serveWith(answering.port);
     const caller = connect({ port: agent.agentPorts[0]!, host: "127.0.0.1", allowHalfOpen: true });
     await once(caller, "connect");
-    expect(await exchange(caller)).toBe(totalBytes);
-    expect(await received.promise).toBe(totalBytes);
+    expect(await exchange(caller)).toBe(bulkBytes);
+    expect(await received.promise).toBe(bulkBytes);
     expect(mostBytes).toBeGreaterThan(0);
-    expect(mostBytes).toBeLessThan(totalBytes); // half of what is on its way would be as much
+    expect(mostBytes).toBeLessThan(bulkBytes); // half of what is on its way would be as much
   });
 
   // Trap 44: a list that was longer than one message could be was an error.

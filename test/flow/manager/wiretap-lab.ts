@@ -24,7 +24,7 @@ export async function startLab(
   options: Partial<TestAgentOptions> = {},
 ): Promise<Lab> {
   const server = app ?? (await httpServer("app"));
-  const manager = await testManager();
+  const manager = await testManager({ idleOwnerMs: 0 }); // laptops may be lost here, and others come
   const containerPort = server.port;
   const agent = await testAgent({ containerPort, ...options });
   const laptops: TestLaptop[] = [];

@@ -1,10 +1,11 @@
 // A wiretap on each protocol, and each way in which its laptop may fail it: the application answers every caller, byte
 // for byte, whatever becomes of the copy.
-import { describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { createIdentity } from "#tunnel/identity.ts";
 import { startLab } from "./wiretap-lab.ts";
 import type { Lab } from "./wiretap-lab.ts";
-import { ask, namedServer, tcpServer } from "./harness.ts";
+import { ask, namedServer, tcpServer, tick } from "./harness.ts";
+import type { TestLaptop } from "./harness.ts";
 import { KeptCaller, describe as describeRequest, httpServer } from "./http-ends.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
 import { SecretVolume, TlsCaller, secureServer } from "./tls-ends.ts";
@@ -100,17 +101,31 @@ const protocols: readonly Protocol[] = [
   withTls("http2"),
 ];
 
-async function setUp(protocol: Protocol): Promise<{ lab: Lab; caller: ReturnType<Protocol["caller"]> }> {
-  const volume = protocol.isTls ? new SecretVolume("web-tls", own) : undefined;
-  const certificateVolumes = volume === undefined ? [] : [volume];
-  const lab = await startLab(await protocol.app(), { certificateVolumes });
-  const caller = protocol.caller(lab.port);
-  onTestFinished(async () => {
-    caller[Symbol.dispose]();
-    await lab[Symbol.asyncDispose]();
-    volume?.[Symbol.dispose]();
+interface Arrived {
+  readonly lab: Lab;
+  readonly laptop: TestLaptop;
+  readonly caller: ReturnType<Protocol["caller"]>;
+  readonly tap: Lab["tap"];
+}
+
+/** One pod for the tests of a protocol, to each of which a laptop and a caller come. */
+function lastingLab(protocol: Protocol): () => Promise<Arrived> {
+  const disposables = new AsyncDisposableStack();
+  let lab: Lab;
+  beforeAll(async () => {
+    const certificateVolumes = protocol.isTls ? [disposables.use(new SecretVolume("web-tls", own))] : [];
+    lab = disposables.use(await startLab(await protocol.app(), { certificateVolumes }));
   });
-  return { lab, caller };
+  afterAll(() => disposables.disposeAsync());
+  return async () => {
+    const [laptop, caller] = [await lab.join("ann@laptop"), protocol.caller(lab.port)];
+    onTestFinished(async () => {
+      caller[Symbol.dispose]();
+      await laptop[Symbol.asyncDispose]();
+      while (lab.manager.registry.list().some(({ state }) => state === "active")) await tick();
+    });
+    return { lab, laptop, caller, tap: (more) => lab.tap(more, laptop) };
+  };
 }
 
 /** For as long as the test runs. */
@@ -120,60 +135,62 @@ async function use<T extends AsyncDisposable>(made: Promise<T>): Promise<T> {
   return one;
 }
 
-const failures: readonly { readonly what: string; readonly arrange: (lab: Lab) => Promise<unknown> }[] = [
-  { what: "whose laptop is gone", arrange: (lab) => lab.laptop[Symbol.asyncDispose]() },
+const failures: readonly { readonly what: string; readonly arrange: (laptop: TestLaptop) => Promise<unknown> }[] = [
+  { what: "whose laptop is gone", arrange: (laptop) => laptop[Symbol.asyncDispose]() },
   {
     what: "whose laptop never answers",
-    arrange: async (lab) => (lab.laptop.onIncoming = () => undefined),
+    arrange: async (laptop) => (laptop.onIncoming = () => undefined),
   },
   {
     what: "whose process takes connections and reads nothing",
-    arrange: async (lab) => lab.laptop.serveWith((await use(tcpServer((socket) => socket.pause()))).port),
+    arrange: async (laptop) => laptop.serveWith((await use(tcpServer((socket) => socket.pause()))).port),
   },
   {
     what: "whose process resets every connection",
-    arrange: async (lab) => {
+    arrange: async (laptop) => {
       const server = tcpServer((socket) => socket.once("data", () => socket.resetAndDestroy()));
-      lab.laptop.serveWith((await use(server)).port);
+      laptop.serveWith((await use(server)).port);
     },
   },
-  { what: "whose process does not listen", arrange: async (lab) => lab.laptop.serveWith(1) },
+  { what: "whose process does not listen", arrange: async (laptop) => laptop.serveWith(1) },
 ];
 
 const paths = ["/copied/1", "/copied/2", "/copied/3"];
 
 describe.each(protocols)("$name", (protocol) => {
+  const arrive = lastingLab(protocol);
+
   test("is answered by the application and copied as a whole", async () => {
-    const { lab, caller } = await setUp(protocol);
+    const { laptop, caller, tap } = await arrive();
     const process = await use(protocol.process());
-    lab.laptop.serveWith(process.port);
-    await lab.tap();
+    laptop.serveWith(process.port);
+    await tap();
     for (const path of paths) expect(await caller.ask(path)).toBe(protocol.answer(path));
     await expect.poll(() => [...process.seen].toSorted()).toEqual(paths.map(protocol.copy));
-    await lab.laptop.until(([info]) => info?.copies?.copied === 3);
-    expect(lab.laptop.intercepts[0]?.copies).toEqual({ copied: 3, cut: 0 });
+    await laptop.until(([info]) => info?.copies?.copied === 3);
+    expect(laptop.intercepts[0]?.copies).toEqual({ copied: 3, cut: 0 });
   });
 
   test("is not copied any more when the wiretap has ended", async () => {
-    const { lab, caller } = await setUp(protocol);
+    const { laptop, caller, tap } = await arrive();
     const process = await use(protocol.process());
-    lab.laptop.serveWith(process.port);
-    const { id } = await lab.tap();
+    laptop.serveWith(process.port);
+    const { id } = await tap();
     expect(await caller.ask("/copied/1")).toBe(protocol.answer("/copied/1"));
     await expect.poll(() => process.seen).toHaveLength(1);
-    await lab.laptop.remove(id);
+    await laptop.remove(id);
     expect(await caller.ask("/copied/2")).toBe(protocol.answer("/copied/2"));
     expect(process.seen).toEqual([protocol.copy("/copied/1")]);
   });
 
   test("is copied beside an intercept, whoever answers", async () => {
-    const { lab, caller } = await setUp(protocol);
+    const { lab, laptop, caller, tap } = await arrive();
     const process = await use(protocol.process());
-    lab.laptop.serveWith(process.port);
-    const other = await lab.join("bob@desk");
+    laptop.serveWith(process.port);
+    const other = await use(lab.join("bob@desk"));
     const answerer = await use(protocol.isTls ? secureServer("app", ofLaptop) : protocol.app());
     other.serveWith(answerer.port);
-    await lab.tap(protocol.hasRequests ? { filter } : {});
+    await tap(protocol.hasRequests ? { filter } : {});
     await other.intercept("takes", lab.containerPort, "tcp", protocol.hasRequests ? { filter } : {});
     for (const path of paths) expect(await caller.ask(path)).toBe(protocol.answer(path));
     expect(other.arrived).toBeGreaterThan(0);
@@ -181,20 +198,22 @@ describe.each(protocols)("$name", (protocol) => {
   });
 
   test.each(failures)("with a wiretap $what is answered as ever", async ({ arrange }) => {
-    const { lab, caller } = await setUp(protocol);
-    await lab.tap();
-    await arrange(lab);
+    const { laptop, caller, tap } = await arrive();
+    await tap();
+    await arrange(laptop);
     const all = [...paths, ...paths, ...paths];
     for (const path of all) expect(await caller.ask(path)).toBe(protocol.answer(path));
   });
 });
 
 describe.each(protocols.filter(({ hasRequests }) => hasRequests))("a request of $name", (protocol) => {
+  const arrive = lastingLab(protocol);
+
   test("is copied only where the filter takes it", async () => {
-    const { lab, caller } = await setUp(protocol);
+    const { laptop, caller, tap } = await arrive();
     const process = await use(protocol.process());
-    lab.laptop.serveWith(process.port);
-    await lab.tap({ filter });
+    laptop.serveWith(process.port);
+    await tap({ filter });
     for (const path of ["/other", ...paths, "/more"]) expect(await caller.ask(path)).toBe(protocol.answer(path));
     await expect.poll(() => [...process.seen].toSorted()).toEqual(paths.map(protocol.copy));
   });
