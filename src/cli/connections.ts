@@ -26,7 +26,7 @@ export async function chooseConnection(
   const { name, use } = flags;
   if (name !== undefined && use !== undefined) throw new AppError("usage", "--name and --use exclude each other");
   if (name !== undefined) return byName(machine, name);
-  if (use !== undefined) return pick(await runningConnections(machine), readExpression(use));
+  if (use !== undefined) return command === "quit" ? machine : await requireUsed(machine, use);
   // Whoever says a place and no name means the connection without one, and so does `connect`.
   if ([...aboutAll, ...aboutNone].includes(command) || command === "connect" || namesPlace(flags)) return machine;
   if (command === "dashboard" && flags.local !== true) return machine; // the team's, on its server
@@ -79,24 +79,33 @@ async function theOne(machine: Machine): Promise<Machine> {
   });
 }
 
-function readExpression(use: string): { readonly text: string; readonly expression: RegExp } {
+async function requireUsed(machine: Machine, use: string): Promise<Machine> {
+  const running = await runningConnections(machine);
+  const found = findUsed(running, use);
+  if (found !== undefined) return found;
+  throw new AppError("not_connected", `--use "${use}" matches no connection`, {
+    hint: running.length === 0 ? "there is none now" : `running now: ${running.map(nameOf).join(", ")}`,
+  });
+}
+
+/** A whole name counts more than a part of several. Undefined when none matches. */
+export function findUsed(running: readonly Machine[], use: string): Machine | undefined {
+  const expression = readExpression(use);
+  const exact = running.filter((each) => nameOf(each) === use);
+  const matching = exact.length > 0 ? exact : running.filter((each) => expression.test(nameOf(each)));
+  if (matching.length < 2) return matching[0];
+  const names = (machines: readonly Machine[]): string => machines.map(nameOf).join(", ");
+  throw new AppError("ambiguous", `--use "${use}" matches several connections: ${names(matching)}`, {
+    hint: `running now: ${names(running)}`,
+  });
+}
+
+function readExpression(use: string): RegExp {
   try {
-    return { text: use, expression: new RegExp(use) };
+    return new RegExp(use);
   } catch (cause) {
     throw new AppError("usage", `--use is "${use}", expected a regular expression`, { cause });
   }
-}
-
-/** A whole name counts more than a part of several. */
-function pick(running: readonly Machine[], { text, expression }: ReturnType<typeof readExpression>): Machine {
-  const exact = running.filter((each) => nameOf(each) === text);
-  const matching = exact.length > 0 ? exact : running.filter((each) => expression.test(nameOf(each)));
-  const [found, other] = matching;
-  if (found !== undefined && other === undefined) return found;
-  const what = found === undefined ? "no connection" : `several connections: ${matching.map(nameOf).join(", ")}`;
-  throw new AppError(found === undefined ? "not_connected" : "ambiguous", `--use "${text}" matches ${what}`, {
-    hint: running.length === 0 ? "there is none now" : `running now: ${running.map(nameOf).join(", ")}`,
-  });
 }
 
 async function isRunning({ controlSocket }: Machine): Promise<boolean> {

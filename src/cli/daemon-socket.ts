@@ -16,6 +16,8 @@ const startPollMs = 25;
 /** chosen: a daemon that ended at once may have met one that is ending; then another is started. */
 const maxStarts = 3;
 const restartMs = 200;
+/** chosen: a daemon that has not answered yet has nothing to undo. */
+const stopLimitMs = 2000;
 /** chosen: how long the daemon may take to end after it said it would. */
 const endLimitMs = 15_000;
 /** chosen: intercepts are drained before the answer. */
@@ -64,11 +66,18 @@ async function startLocked(context: CommandContext, signal: AbortSignal): Promis
       await context.clock.sleep(restartMs, signal);
     }
   } catch (error) {
+    if (context.interrupts.signal.aborted) await stopStarting(context, program);
     if (!isAppError(error, "timeout")) throw error;
     throw await startFailure(context, program, `did not answer within ${startLimitMs / 1000} s`, error);
   }
   const end = await program?.ended;
   throw await startFailure(context, program, `ended with ${end?.signal ?? `exit code ${end?.code}`}`);
+}
+
+/** Of a command that was interrupted nothing comes up behind its back. */
+async function stopStarting({ clock }: CommandContext, program: StartedProgram | undefined): Promise<void> {
+  program?.stop();
+  await Promise.race([program?.ended, clock.sleep(stopLimitMs, new AbortController().signal)]);
 }
 
 /** Undefined when the program has ended and nobody else answers. */

@@ -43,8 +43,8 @@ export async function openLaptop(
     const from = await sizeOf(log);
     const env = environment.all;
     const options = { logFile: log, detached, env, cwd: "/", ...(stdin === undefined ? {} : { stdin }) };
-    const { pid, ended } = await startInBackground(command, options);
-    return { pid, ended, lastWords: () => lastLogMessage(log, from) };
+    const { pid, ended, stop } = await startInBackground(command, options);
+    return { pid, ended, stop, lastWords: () => lastLogMessage(log, from) };
   };
 
   const lock = async (name: string): Promise<Disposable | undefined> => {

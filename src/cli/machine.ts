@@ -8,6 +8,8 @@ import type { LoginPlaces } from "#login/credentials.ts";
 export interface StartedProgram {
   readonly pid: number;
   readonly ended: Promise<ProgramEnd>;
+  /** Asks it to end. */
+  stop(): void;
   /** The last line that it has written to its log, if any. */
   lastWords(): Promise<string | undefined>;
 }

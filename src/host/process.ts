@@ -15,6 +15,8 @@ export interface StartedProcess {
   readonly pid: number;
   /** Never rejects. Waiting for it does not keep this process alive. */
   readonly ended: Promise<ProcessEnd>;
+  /** Asks it to end, as long as it is there: never another process that has its number now. */
+  stop(): void;
 }
 
 export interface StartOptions {
@@ -45,7 +47,7 @@ export function startInBackground(command: readonly string[], options: StartOpti
     child.once("exit", (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }));
   });
   return new Promise((resolve, reject) => {
-    child.once("spawn", () => resolve({ pid: child.pid ?? 0, ended }));
+    child.once("spawn", () => resolve({ pid: child.pid ?? 0, ended, stop: () => void child.kill() }));
     child.once("error", (cause) => {
       reject(new AppError("command_failed", `the program ${file} could not be started`, { cause, fields: { file } }));
     });

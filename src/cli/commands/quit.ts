@@ -2,14 +2,16 @@
 // Idempotent; says so when there is nothing to end.
 import { toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { nameOf, runningConnections } from "#cli/connections.ts";
+import { findUsed, nameOf, runningConnections } from "#cli/connections.ts";
 import { openDaemon, quitDaemon } from "#cli/daemon-socket.ts";
 
 export async function runQuit(context: CommandContext): Promise<number> {
   const { flags, machine, output } = context;
-  const meant = flags.use === undefined ? await runningConnections(machine) : [machine];
+  const running = await runningConnections(machine);
+  const used = flags.use === undefined ? undefined : findUsed(running, flags.use);
+  const meant = flags.use === undefined ? running : used === undefined ? [] : [used];
   if (meant.length === 0) {
-    output.line("Not connected");
+    output.line(running.length === 0 ? "Not connected" : `Not connected: --use "${flags.use}" matches no connection`);
     output.data({ was_running: false, was_connected: false });
     return 0;
   }

@@ -1,6 +1,6 @@
 // Several connections at once: which one a command is about, and what is said of all of them.
-import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
-import { existsSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, inject, test, vi } from "vitest";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Interrupts } from "#cli/interrupts.ts";
 import { runHere } from "./run-cli.ts";
@@ -125,6 +125,19 @@ describe("all connections", () => {
     expect(asked()).toEqual([["quit"], ["quit"], ["quit"]]);
   });
 
+  test("quit --use has nothing to do where that one is gone, and says so", async () => {
+    await start("dev");
+    expect(await run("quit", "--use", "staging")).toMatchObject({
+      code: 0,
+      stdout: 'Not connected: --use "staging" matches no connection\n',
+    });
+    expect(await jsonOf("quit", "--use", "staging")).toEqual({ was_running: false, was_connected: false });
+    await daemons[0]?.kill();
+    expect(await run("quit", "--use", "dev")).toMatchObject({ code: 0, stdout: "Not connected\n" });
+    expect(await run("quit", "--use", "(")).toMatchObject({ code: 2 });
+    expect(asked()).toEqual([[]]);
+  });
+
   test("are none where the sockets of ended ones are left", async () => {
     await start("dev");
     await daemons[0]?.kill();
@@ -157,6 +170,18 @@ test("a connection with a name that is interrupted before it stands leaves no da
   const outcome = await runHere(["connect", "--name", "dev"], options);
   expect(outcome).toMatchObject({ code: 130, stdout: expect.stringContaining("User Daemon") });
   expect((await run("status")).stdout).toContain("User Daemon: Not running");
+});
+
+test("a connection that is interrupted while its daemon starts leaves no daemon to come up later", async () => {
+  const pidFile = join(home.path, "pid");
+  const silent = `require("fs").writeFileSync(${JSON.stringify(pidFile)}, String(process.pid)); setInterval(() => 0, 1e6)`;
+  const interrupts = new Interrupts();
+  const options = { env: home.env, cwd: home.path, commandOf: () => [process.execPath, "-e", silent], interrupts };
+  const outcome = runHere(["connect", "--name", "dev"], options);
+  const pid = await vi.waitUntil(() => existsSync(pidFile) && Number(readFileSync(pidFile, "utf8")), { timeout: 5000 });
+  interrupts.raise("SIGINT");
+  expect(await outcome).toMatchObject({ code: 130 });
+  expect(() => process.kill(pid, 0)).toThrow("ESRCH");
 });
 
 test("connect --name starts a daemon of that name beside the others", async () => {

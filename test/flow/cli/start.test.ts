@@ -166,7 +166,12 @@ describe("the helper by way of sudo", () => {
       const end = answer(how, socket);
       begun = end === "begun";
       const ended = end === undefined || end === "begun" ? new Promise<ProgramEnd>(() => undefined) : end;
-      return { pid: 99_999_997, ended: Promise.resolve(ended), lastWords: async () => "sudo: a password is required" };
+      return {
+        pid: 99_999_997,
+        ended: Promise.resolve(ended),
+        stop: () => undefined,
+        lastWords: async () => "sudo: a password is required",
+      };
     };
     const helperCommandLine = "sudo /opt/telepresence helper";
     const machine = (real: Machine): Machine => ({
