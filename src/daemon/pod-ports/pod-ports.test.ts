@@ -19,7 +19,9 @@ afterEach(async () => {
   await ending.disposeAsync();
 });
 
-async function listen(onSocket: (socket: Socket) => void, port = 0, host = "127.0.0.2"): Promise<number> {
+/** Below those that the system gives out: the same number has to be free on the laptop's loopback as well. */
+let nextPort = 20_000 + (process.pid % 10_000);
+async function listen(onSocket: (socket: Socket) => void, port = nextPort++, host = "127.0.0.2"): Promise<number> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -134,7 +136,7 @@ describe("a TCP port of the pod", () => {
     const socket = await reach(port);
     socket.write("x");
     expect(await closed(socket)).toBe("ECONNRESET");
-    const free = await listen(() => undefined, 0, "127.0.0.4");
+    const free = await listen(() => undefined, nextPort++, "127.0.0.4");
     await open(free);
     expect(await closed(begin(free))).toBe("ECONNRESET");
   });
@@ -146,7 +148,7 @@ describe("a TCP port of the pod", () => {
     await expect.poll(() => far?.readableEnded).toBe(true);
   });
   test("that is in use here is refused before anything is done, the others are given back", async () => {
-    const taken = await listen(() => undefined, 0, "127.0.0.1");
+    const taken = await listen(() => undefined, nextPort++, "127.0.0.1");
     const free = await listen(() => undefined);
     const dialer = { openPodPort: dial, openUdp: dial } as unknown as PodDialer;
     const options = { dialer, clock: new FakeClock(), log: silentLogger };
