@@ -110,7 +110,12 @@ async function lab(options: LabOptions): Promise<Lab> {
       services: [],
       agents: () => agents,
       expect: async () => {
-        const transport = connect({ port: agent.introductionPort, host: "127.0.0.1", allowHalfOpen: true });
+        const transport = connect({
+          port: agent.introductionPort,
+          host: "127.0.0.1",
+          allowHalfOpen: true,
+          noDelay: true,
+        });
         transport.on("error", () => undefined);
         const parts = { api: "introduction", clock: systemClock, log: silentLogger } as const;
         using conversation = await openConversation(transport, parts, never);

@@ -173,7 +173,7 @@ describe("random input", { timeout: hangMs }, () => {
       "__proto__",
     ];
     for (let round = 0; round < 40; round += 1) {
-      const transport = connect(manager.laptopPort, "127.0.0.1");
+      const transport = connect({ port: manager.laptopPort, host: "127.0.0.1", noDelay: true });
       transport.on("error", () => undefined);
       const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
       const session = await openSession({ ...options, role: "opener" });

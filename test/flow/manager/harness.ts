@@ -251,7 +251,7 @@ export async function introduce(
 
 /** As a laptop that may port-forward to the agent's pod. */
 export async function askAgent<T>(agent: Agent, ask: (rpc: Rpc<typeof introductionApi>) => Promise<T>): Promise<T> {
-  const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
+  const transport = connect({ port: agent.introductionPort, host: "127.0.0.1", noDelay: true });
   transport.on("error", () => undefined);
   const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
   const session = await openSession({ ...options, role: "opener" });

@@ -38,6 +38,7 @@ export async function http2Server(
   const server = createServer({ settings });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
+    socket.setNoDelay(true); // Node does so for HTTP/1.1 alone
     socket.on("error", () => undefined);
     socket.once("close", () => sockets.delete(socket));
   });

@@ -189,7 +189,7 @@ describe("the laptops' port", () => {
     const http = connect(manager.laptopPort, "127.0.0.1");
     http.write("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
     expect((await untilClosed(http)).length).toBe(0);
-    const transport = connect(manager.laptopPort, "127.0.0.1");
+    const transport = connect({ port: manager.laptopPort, host: "127.0.0.1", noDelay: true });
     const options = { transport, hello: helloOf("laptop"), clock: systemClock, log: silentLogger, signal: never };
     const session = await openSession({ ...options, role: "opener" });
     const target = { address: "10.0.0.1", port: 80 };

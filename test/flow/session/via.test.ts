@@ -55,7 +55,7 @@ describe("a way through a workload", () => {
   test("is refused to a session that has not asked for it, and to more than a few laptops", async () => {
     const all = await lab();
     const agent = all.cluster.agents.get("hello-1")!;
-    const transport = connect({ port: agent.introductionPort, host: "127.0.0.1" });
+    const transport = connect({ port: agent.introductionPort, host: "127.0.0.1", noDelay: true });
     await once(transport, "connect");
     const stranger = await openLaptopSession(transport, { clock: systemClock, log: silentLogger }, never);
     await expect(dial(stranger, 80)).rejects.toMatchObject({ code: "denied" });
