@@ -2,10 +2,11 @@
 // it in the same tick, so that the application answers; then it is tried again, for a while, with back-off.
 // Invariant: intercepts are confirmed only once they are in force.
 import type { Duplex } from "node:stream";
-import type { Clock, Timer } from "#base/clock.ts";
+import type { Clock } from "#base/clock.ts";
 import { deadline, raceSignal } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import { Pace } from "#base/pace.ts";
 import { Scope } from "#base/scope.ts";
 import { connectPinned } from "#tunnel/identity.ts";
 import type { Identity } from "#tunnel/identity.ts";
@@ -40,7 +41,7 @@ const lastRetryMs = 15_000;
 const forgetMs = 5 * 60_000;
 /** chosen: how long streams may go on when the manager has ended the link in order. */
 const closeMs = 2000;
-/** chosen: counts of connections are told to the manager at most this often. */
+/** chosen: counts of connections are told to the manager at once, and then at most this often. */
 const countsIntervalMs = 500;
 /** chosen: managers at once, so that introductions cannot pile up. */
 const maxManagers = 16;
@@ -80,7 +81,7 @@ export class ManagerLinks implements AsyncDisposable {
       for (const link of this.#links.values()) link.tellOlder();
     });
     options.unread.onChange(() => {
-      for (const link of this.#links.values()) link.tellUnreadSoon();
+      for (const link of this.#links.values()) link.tellUnread();
     });
   }
 
@@ -149,7 +150,9 @@ class ManagerLink implements InboundOpener {
   readonly #copies = new Map<string, CopyCounts>();
   readonly #streams = new InboundStreams();
   #manager: ManagerAddress;
-  #unreadTimer: Timer | undefined;
+  readonly #refusedPace: Pace;
+  readonly #copiesPace: Pace;
+  readonly #unreadPace: Pace;
   #session: TunnelSession | undefined;
   #rpc: ManagerRpc | undefined;
   #failure: AppError | undefined;
@@ -162,6 +165,9 @@ class ManagerLink implements InboundOpener {
     this.#manager = manager;
     this.#options = options;
     this.#ended = ended;
+    this.#refusedPace = new Pace(options.clock, countsIntervalMs, () => this.#tellRefused());
+    this.#copiesPace = new Pace(options.clock, countsIntervalMs, () => this.#tellCopies());
+    this.#unreadPace = new Pace(options.clock, countsIntervalMs, () => this.#tellUnread());
     this.#connected.promise.catch(() => undefined);
   }
 
@@ -215,26 +221,24 @@ class ManagerLink implements InboundOpener {
     this.#streams.hold(stream);
   }
   countRefused(interceptId: string): void {
-    if (this.#refused.size === 0) this.#options.clock.after(countsIntervalMs, () => this.#tellRefused()).unref();
     this.#refused.set(interceptId, (this.#refused.get(interceptId) ?? 0) + 1);
+    this.#refusedPace.due();
   }
   countCopy(interceptId: string, cut?: string): void {
-    if (this.#copies.size === 0) this.#options.clock.after(countsIntervalMs, () => this.#tellCopies()).unref();
     const { copied = 0, cut: before = 0, reason } = this.#copies.get(interceptId) ?? {};
     this.#copies.set(
       interceptId,
       cut === undefined ? { copied: copied + 1, cut: before, reason } : { copied, cut: before + 1, reason: cut },
     );
+    this.#copiesPace.due();
   }
   tellOlder(rpc = this.#rpc): void {
     rpc?.notify("connections.older", { ports: [...this.#options.older.describe()] });
   }
-  tellUnreadSoon(): void {
-    this.#unreadTimer ??= this.#options.clock.after(countsIntervalMs, () => this.#tellUnread()).unref();
+  tellUnread(): void {
+    this.#unreadPace.due();
   }
   #tellUnread(): void {
-    this.#unreadTimer?.[Symbol.dispose]();
-    this.#unreadTimer = undefined;
     this.#rpc?.notify("connections.unread", { ports: [...this.#options.unread.describe()] });
   }
   #tellRefused(): void {
@@ -370,7 +374,7 @@ class ManagerLink implements InboundOpener {
             const refused = await serving;
             rpc.notify("callers.kept", { ports: [...callers()] });
             this.tellOlder(rpc);
-            this.tellUnreadSoon();
+            this.tellUnread();
             log.info("intercepts set", { count: intercepts.length, refused: refused.length });
             if (refused.length === 0) return {};
             // The manager reads the fields; what is not named there is served.
