@@ -109,6 +109,10 @@ export class CloudServer implements AsyncDisposable {
       socket.once("close", () => this.#sockets.delete(socket));
     });
     server.on(isSecure ? "secureConnection" : "connection", (socket: Duplex) => {
+      if (this.#onNoneServing !== undefined) {
+        socket.destroy(); // it was accepted before the end began, and is ready for its first request only now
+        return;
+      }
       this.#serving.set(socket, 0);
       socket.once("close", () => this.#servesNoMore(socket));
     });

@@ -137,6 +137,25 @@ test.each(["TLS", "plain HTTP"])(
   },
 );
 
+test.each([["h2"], ["http/1.1"]])(
+  "who is in the middle of TLS's greetings at shutdown, to speak %s, is not waited for",
+  async (protocol) => {
+    const { server, asked, dial } = await openSlow(config.tls);
+    const [early, slow] = [connectTcp(server.port, "127.0.0.1"), dial()];
+    slow.write("GET /slow HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+    const answerIt = await asked; // so the one before has been accepted
+    const ended = server.close(new Promise(() => undefined));
+    const late = connectTls({ socket: early, ALPNProtocols: [protocol], rejectUnauthorized: false });
+    late.on("error", () => undefined);
+    const gone = once(late, "close");
+    late.resume();
+    await gone;
+    answerIt("whole");
+    expect(await text(slow)).toMatch(/whole/);
+    await ended;
+  },
+);
+
 test("a certificate that is not trusted is told in one sentence", async () => {
   const env = { HOME: folder, XDG_RUNTIME_DIR: folder };
   const login = await runHere(["login", "--cloud-url", `https://localhost:${cloud.port}`], { env });
