@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { isHost, readAddedHeaders, readExpiry, readIngressFlags } from "./preview-flags.ts";
+import { isHost, readAddedHeaders, readExpiry, readIngressCa, readIngressFlags } from "./preview-flags.ts";
 
 const usage = expect.objectContaining({ code: "usage" }) as Error;
 
@@ -16,6 +16,15 @@ describe("readIngressFlags()", () => {
       expect(() => readIngressFlags(flags)).toThrow(usage);
     },
   );
+});
+
+test.each([
+  ["of-nobody.pem", "which cannot be read: there is no such file or directory"],
+  ["/", "which cannot be read: it is a directory"],
+  ["status", "expected PEM certificates, 32000 bytes at most"],
+])("readIngressCa() says what is wrong with %s", (ingressCa, why) => {
+  const error = expect.objectContaining({ code: "usage", message: `--ingress-ca is ${ingressCa}, ${why}` }) as Error;
+  expect(() => readIngressCa({ ingressCa }, "/proc/self")).toThrow(error);
 });
 
 test.each([

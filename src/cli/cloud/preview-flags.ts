@@ -3,6 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 
 /** As commander has them. */
 export interface IngressFlags {
@@ -56,7 +57,10 @@ export function readIngressFlags(flags: IngressFlags): GivenIngress {
 /** chosen: a chain or a few authorities; the cloud server takes no more. */
 const maxCaBytes = 32_000;
 
-/** The text of `--ingress-ca`, which is certificates alone: the file of a key with its certificate stays here. */
+/**
+ * The text of `--ingress-ca`, which is certificates alone: the file of a key with its certificate stays here. To be read
+ * once, before anything is started: it may be a pipe.
+ */
 export function readIngressCa({ ingressCa: file }: IngressFlags, cwd: string): string | undefined {
   if (file === undefined) return undefined;
   const refused = (why: string, cause?: unknown): AppError =>
@@ -65,7 +69,7 @@ export function readIngressCa({ ingressCa: file }: IngressFlags, cwd: string): s
   try {
     text = readFileSync(resolve(cwd, file), "utf8");
   } catch (cause) {
-    throw refused(`which cannot be read: ${(cause as Error).message}`, cause);
+    throw refused(`which cannot be read: ${describeFileError(cause)}`, cause);
   }
   const found = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
   try {

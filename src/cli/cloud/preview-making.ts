@@ -6,7 +6,7 @@ import type { controlApi } from "#wire/control-api.ts";
 import type { CreatedPreview } from "#wire/preview.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
 import { chooseIngress } from "./ingress-questions.ts";
-import { readAddedHeaders, readIngressCa, readIngressFlags } from "./preview-flags.ts";
+import { readAddedHeaders, readIngressFlags } from "./preview-flags.ts";
 import type { PreviewFlags } from "./preview-flags.ts";
 
 /** chosen: what may be listed of a large cluster; the cloud server and the traffic-manager answer. */
@@ -28,13 +28,15 @@ export interface PreviewOrder {
   readonly intercept: string;
   readonly namespace: string | undefined;
   readonly ingress: PreviewIngress;
+  /** PEM. */
+  readonly ingressCa: string | undefined;
   readonly access?: PreviewAccess;
 }
 
 export async function makePreview(
-  { output, environment }: CommandContext,
+  { output }: CommandContext,
   { daemon }: Connected,
-  { intercept, namespace, ingress, access }: PreviewOrder,
+  { intercept, namespace, ingress, ingressCa, access }: PreviewOrder,
   flags: PreviewFlags,
 ): Promise<CreatedPreview> {
   output.progress(`Creating a preview URL for ${intercept}`);
@@ -49,7 +51,7 @@ export async function makePreview(
       headers,
       team: flags.team,
       insecure: flags.ingressInsecure,
-      ingressCa: readIngressCa(flags, environment.cwd),
+      ingressCa,
       banner: flags.banner !== false && flags.previewUrlBanner !== false,
     },
     createLimitMs,

@@ -5,7 +5,7 @@ import { AppError, toAppError } from "#base/error.ts";
 import { canAsk } from "#cli/cloud/ingress-questions.ts";
 import { choosePreview, type PreviewChoice } from "#cli/cloud/preview-choice.ts";
 import { readIngressCa } from "#cli/cloud/preview-flags.ts";
-import { makePreview, settleIngress } from "#cli/cloud/preview-making.ts";
+import { makePreview, settleIngress, type PreviewOrder } from "#cli/cloud/preview-making.ts";
 import { isLoggedIn, requireLogin } from "#cli/cloud/required-login.ts";
 import type { Connected } from "#cli/connection.ts";
 import { connectIfNeeded } from "#cli/connection.ts";
@@ -69,7 +69,7 @@ export async function runIntercept(
   const { name } = target;
   const flags = applyTarget(target, given);
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
-  readIngressCa(flags, context.environment.cwd);
+  const ingressCa = readIngressCa(flags, context.environment.cwd);
   const preview = await planPreview(context, flags);
   const filter = await readFilter(name, preview.personal ? { ...flags, httpHeader: ["auto"] } : flags);
   const [file, ...args] = command;
@@ -84,7 +84,8 @@ export async function runIntercept(
   let established = begun;
   try {
     checkContainer(begun, flags, command);
-    if (ingress !== undefined) established = await withPreview(context, connected, begun, { ingress, flags });
+    if (ingress !== undefined)
+      established = await withPreview(context, connected, begun, { ingress, ingressCa, flags });
     const { environment, info } = begun;
     await writeEnvironmentFiles(context, { environment, workload: info.spec.workload }, flags);
   } catch (error) {
@@ -132,11 +133,11 @@ async function withPreview(
   context: CommandContext,
   connected: Connected,
   established: Established,
-  { ingress, flags }: { readonly ingress: PreviewIngress; readonly flags: InterceptFlags },
+  { ingress, ingressCa, flags }: Pick<PreviewOrder, "ingress" | "ingressCa"> & { readonly flags: InterceptFlags },
 ): Promise<Established> {
   const { name, workload } = established.info.spec;
   try {
-    const order = { intercept: name, namespace: workload.namespace, ingress };
+    const order = { intercept: name, namespace: workload.namespace, ingress, ingressCa };
     const { id, url } = await makePreview(context, connected, order, flags);
     const l5host = ingress.l5host === undefined ? {} : { l5host: ingress.l5host };
     return { ...established, info: { ...established.info, preview: { id, url, ...l5host } } };

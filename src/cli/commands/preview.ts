@@ -49,7 +49,7 @@ const defaultExpiry = "24h";
 export async function runPreviewCreate(context: CommandContext, name: string, flags: CreateFlags): Promise<number> {
   readIngressFlags(flags); // before anything is started
   readAddedHeaders(flags);
-  readIngressCa(flags, context.environment.cwd);
+  const ingressCa = readIngressCa(flags, context.environment.cwd);
   await requireLogin(context);
   const info = await findOwn(context, name);
   using connected = await connectIfNeeded(context);
@@ -63,7 +63,7 @@ export async function runPreviewCreate(context: CommandContext, name: string, fl
   };
   const ingress = await settleIngress(context, connected, target, flags);
   const access = flags.public === true ? { access: "public" as const } : {};
-  const order = { intercept: name, namespace: context.flags.namespace, ingress, ...access };
+  const order = { intercept: name, namespace: context.flags.namespace, ingress, ingressCa, ...access };
   const { id, url, access: openTo } = await makePreview(context, connected, order, flags);
   const shown = { ...info, preview: { id, url, ...(ingress.l5host === undefined ? {} : { l5host: ingress.l5host }) } };
   context.output.lines(["intercepted", ...formatIntercept(shown, { debug: false, foreign: false })]);

@@ -1,7 +1,7 @@
 // Preview URLs from the command line: what is asked, what is remembered, and what becomes of an intercept whose preview
 // cannot be made. Daemon and cloud server are scripted.
 // Regression: the original remembered the workload's own service as the ingress of the whole cluster.
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -126,9 +126,16 @@ describe("the questions", () => {
 
   test("are answered by flags; the workload's own service is not remembered for others", async () => {
     logIn();
-    await lab.startConnected(finding(own));
     const { certificatePem } = createIdentity("ca");
-    writeFileSync(join(lab.home.path, "ca.pem"), `words\n${certificatePem}-----BEGIN PRIVATE KEY-----\nx`);
+    const file = join(lab.home.path, "ca.pem");
+    writeFileSync(file, `words\n${certificatePem}-----BEGIN PRIVATE KEY-----\nx`);
+    const { findIngress } = finding(own);
+    await lab.startConnected({
+      findIngress: () => {
+        rmSync(file); // it may be a pipe, `<(kubectl get …)`, which gives what it has once
+        return findIngress();
+      },
+    });
     const more = ["--ingress-insecure", "--ingress-ca", "ca.pem", "-b=false"];
     const flags = ["--ingress-host", "hello.default", "--ingress-port", "80", ...more];
     const { code, stderr } = await lab.run(["intercept", "hello", ...flags], typing());
