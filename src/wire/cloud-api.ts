@@ -54,7 +54,7 @@ export type DeviceAnswer = z.infer<typeof deviceAnswer>;
 
 export const oauthError = z.object({
   error: z.string().max(100),
-  error_description: z.string().max(500).optional(),
+  error_description: shown(500).optional(),
 });
 export type OAuthError = z.infer<typeof oauthError>;
 
