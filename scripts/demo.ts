@@ -33,6 +33,7 @@ const udpClient =
   's.sendto(b"udp works too", ("echo", 7000)); print(s.recv(100).decode())';
 
 const interruption = new Interruption();
+process.stdout.on("error", () => undefined); // a terminal that was closed takes no line, and the cluster is to go
 let example: ChildProcess | undefined;
 
 try {

@@ -13,3 +13,10 @@ test("the first signal is kept for the next step, another of its kind is not", (
   expect(() => interruption.check()).toThrow(expect.objectContaining({ code: "cancelled" }));
   expect(source.listenerCount("SIGINT")).toBe(0);
 });
+
+test("a terminal that closes says so more than once, and ends nothing at once", () => {
+  const source = new EventEmitter();
+  const interruption = new Interruption(source);
+  source.emit("SIGHUP");
+  expect([interruption.came, source.listenerCount("SIGHUP")]).toEqual([true, 1]);
+});
