@@ -85,6 +85,11 @@ describe("parseClientConfig()", () => {
     [[], "c.yml holds a list, expected a mapping of keys", undefined],
     ["root:x:0:0 ".repeat(9), "c.yml holds a long text, expected a mapping of keys", undefined], // of another file
     [
+      { dns: { mappings: { "db.corp.example.com": "postgres.data", "cache.corp.example.com": "redis.data" } } },
+      "c.yml: dns.mappings is a mapping, expected a list of name and aliasFor",
+      undefined,
+    ],
+    [
       { routing: { virtualSubnet: "fd00::/8" } },
       'c.yml: routing.virtualSubnet is "fd00::/8", expected an IPv4 range such as 240.0.0.0/4',
       undefined,

@@ -238,7 +238,8 @@ const isFields = (value: unknown): value is Readonly<Record<string, unknown>> =>
 function describe(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   const text = JSON.stringify(value);
-  return text.length <= 60 ? text : "a long text";
+  if (text.length <= 60) return text;
+  return isFields(value) ? "a mapping" : "a long text";
 }
 
 function readText(value: unknown, key: string): string {
