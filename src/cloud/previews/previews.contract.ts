@@ -48,6 +48,7 @@ export function previewsContract(name: string, open: () => Promise<Database>): v
       ingress: { host: "ingress.shop", port: 443, tls: true, l5host: "hello.example.com" },
       headers: [{ name: "x-a", value: "ä'" }],
       banner: true,
+      ingressCa: "-----BEGIN CERTIFICATE-----",
     };
     const { preview } = await providePreview(database, wish, nowMs);
     const done = () => cloud[Symbol.asyncDispose]();
@@ -58,11 +59,13 @@ export function previewsContract(name: string, open: () => Promise<Database>): v
     test("the same host comes back for an intercept that its laptop has made again, and no other", async () => {
       await using kept = await setUp();
       const { database, wish, preview, nowMs, cloud } = kept;
-      expect(preview).toMatchObject({ access: "team", banner: true, insecure: false, headers: wish.headers });
-      const again = await providePreview(database, { ...wish, interceptId: "two:hello", banner: false }, nowMs + 1);
+      const { headers, ingressCa } = wish;
+      expect(preview).toMatchObject({ access: "team", banner: true, insecure: false, headers, ingressCa });
+      const changed = { ...wish, interceptId: "two:hello", banner: false, ingressCa: undefined };
+      const again = await providePreview(database, changed, nowMs + 1);
       expect(again).toMatchObject({
         isNew: false,
-        preview: { host: preview.host, interceptId: "two:hello", banner: false },
+        preview: { host: preview.host, interceptId: "two:hello", banner: false, ingressCa: undefined },
       });
       const bob = await cloud.person("bob", { team: "ours" });
       expect((await providePreview(database, { ...wish, personId: bob }, nowMs)).preview.host).not.toBe(preview.host);
