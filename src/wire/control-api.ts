@@ -35,9 +35,9 @@ const rootlessSchema = z.object({
   proxy: z.object({ socksPort: proxyPort, httpPort: proxyPort }).optional(),
 });
 
-/** How to reach, and if missing install, the manager. Shared by every call that may connect. */
 const workloadWishSchema = z.object({ name, kind: z.enum(workloadKinds).optional() });
 
+/** How to reach, and if missing install, the manager. Shared by every call that may connect. */
 export const connectOptionsSchema = z.object({
   kube: kubeFlagsSchema,
   managerNamespace: namespace.optional(),
