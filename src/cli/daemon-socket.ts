@@ -76,8 +76,10 @@ async function startLocked(context: CommandContext, signal: AbortSignal): Promis
 
 /** Of a command that was interrupted nothing comes up behind its back. */
 async function stopStarting({ clock }: CommandContext, program: StartedProgram | undefined): Promise<void> {
-  program?.stop();
-  await Promise.race([program?.ended, clock.sleep(stopLimitMs, new AbortController().signal)]);
+  if (program === undefined) return;
+  program.stop();
+  using limit = deadline(clock, stopLimitMs, "the end of the user daemon");
+  await raceSignal(program.ended, limit.signal).catch(() => undefined); // it ends a little later, then
 }
 
 /** Undefined when the program has ended and nobody else answers. */
