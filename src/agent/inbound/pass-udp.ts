@@ -74,9 +74,10 @@ export class PassedUdp {
       return;
     }
     socket.on("message", (datagram) => {
+      // Later answers say nothing of where the application would be found now: the other addresses were not asked.
+      if (!this.#hasAnswered) addresses.answered(address);
       this.#hasAnswered = true;
       unanswered.forget();
-      addresses.answered(address);
       onAnswer(datagram);
     });
     socket.on("error", () => this.#failed(socket));
