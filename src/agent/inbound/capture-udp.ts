@@ -15,6 +15,7 @@ import type { Endpoint } from "#wire/open.ts";
 import type { Decisions, Outcome } from "#agent/decisions.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import { AppAddresses, plainAddress } from "./app-addresses.ts";
+import { sameIntercept } from "./http-decision.ts";
 import { openInbound } from "./open-stream.ts";
 import { PassedUdp, maxSendQueueBytes } from "./pass-udp.ts";
 import { UdpTaps } from "./tap-udp.ts";
@@ -67,7 +68,7 @@ export class UdpCapture implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #flows = new Map<string, Flow>();
   /** Those that get no datagrams any more, until their last answers have come. */
-  readonly #ending = new Set<Flow>();
+  readonly #ending = new Map<Flow, Timer>();
   readonly #held = new HeldDatagrams();
   readonly #taps: UdpTaps;
   readonly #sweeper: Timer;
@@ -100,17 +101,14 @@ export class UdpCapture implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sweeper[Symbol.dispose]();
     this.#taps[Symbol.dispose]();
-    for (const flow of [...this.#flows.values(), ...this.#ending]) this.#drop(flow);
+    for (const flow of [...this.#flows.values(), ...this.#ending.keys()]) this.#drop(flow);
     await new Promise<void>((resolve) => this.#socket.close(() => resolve()));
   }
 
   #receive(datagram: Uint8Array, caller: RemoteInfo): void {
     const key = `${caller.address} ${caller.port}`;
-    let flow = this.#flows.get(key);
-    if (flow !== undefined && flow.againMs <= this.#options.clock.now()) {
-      this.#drop(flow);
-      flow = undefined;
-    }
+    const known = this.#flows.get(key);
+    let flow = known !== undefined && known.againMs <= this.#options.clock.now() ? this.#anew(known) : known;
     if (flow === undefined) {
       flow = this.#start(key, caller);
     } else {
@@ -249,26 +247,29 @@ export class UdpCapture implements AsyncDisposable {
     const { port, served } = this.#options;
     const taken = served.whole(port);
     for (const flow of this.#flows.values()) {
-      const same = flow.taken?.interceptId === taken?.interceptId && flow.taken?.opener === taken?.opener;
-      if (same) continue;
-      if (flow.end === undefined) {
-        const first = flow.unanswered.take(); // nobody has got these yet
-        this.#drop(flow);
-        this.#start(flow.key, flow.caller, first);
-      } else {
-        this.#endSoon(flow);
-      }
+      const isSame = flow.taken === undefined ? taken === undefined : sameIntercept(flow.taken, taken);
+      if (!isSame) this.#anew(flow);
     }
+  }
+
+  /** Lets its next datagram choose; what nobody has got yet does so at once, by the flow that is returned. */
+  #anew(flow: Flow): Flow | undefined {
+    if (flow.end !== undefined) {
+      this.#endSoon(flow);
+      return undefined;
+    }
+    const first = flow.unanswered.take();
+    this.#drop(flow);
+    return this.#start(flow.key, flow.caller, first);
   }
 
   /** Nothing more goes this way; what was asked may still be answered, or refused. */
   #endSoon(flow: Flow): void {
     this.#flows.delete(flow.key);
-    this.#ending.add(flow);
     flow.outcome.answered(undefined);
-    this.#options.clock.after(answerMs, () => this.#drop(flow)).unref();
+    this.#ending.set(flow, this.#options.clock.after(answerMs, () => this.#drop(flow)).unref());
     if (this.#ending.size <= maxFlows) return;
-    const [oldest] = this.#ending;
+    const [oldest] = this.#ending.keys();
     if (oldest !== undefined) this.#drop(oldest);
   }
 
@@ -280,6 +281,7 @@ export class UdpCapture implements AsyncDisposable {
 
   #drop(flow: Flow): void {
     if (this.#flows.get(flow.key) === flow) this.#flows.delete(flow.key);
+    this.#ending.get(flow)?.[Symbol.dispose]();
     this.#ending.delete(flow);
     flow.unanswered.forget();
     if (flow.gone.signal.aborted) return;
