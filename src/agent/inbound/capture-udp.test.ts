@@ -55,8 +55,9 @@ async function refusing() {
   const options = { served, podName: "hello-1", podIps: ["127.0.0.1"], clock, log: silentLogger };
   const capture = stack.use(await UdpCapture.listen({ ...options, port: agentPort, decisions: new Decisions(clock) }));
   const target = { ...port, targetHost: "127.0.0.1", targetPort: 1 };
-  served.set(opener, [{ id: "1", client: "ann@laptop", ports: [target] }]);
-  return { app, capture, clock, opened: () => opened };
+  const set = (): unknown => served.set(opener, [{ id: "1", client: "ann@laptop", ports: [target] }]);
+  set();
+  return { app, capture, clock, set, opened: () => opened };
 }
 
 describe("a flow that the laptop's process has refused", () => {
@@ -75,5 +76,17 @@ describe("a flow that the laptop's process has refused", () => {
     const answer = heard(caller);
     app.send("answer 1", from.port, from.address);
     expect(String((await answer)[0])).toBe("answer 1");
+  });
+
+  test("has the process not asked for each caller because another intercept has changed", async () => {
+    const { app, capture, set, opened } = await refusing();
+    const callers = [await udpEnd(), await udpEnd()];
+    for (const [index, caller] of callers.entries()) {
+      const arrived = heard(app);
+      caller.send(`${index}`, capture.port, "127.0.0.1");
+      expect(String((await arrived)[0])).toBe(`${index}`);
+      set();
+    }
+    expect(opened()).toBe(1);
   });
 });

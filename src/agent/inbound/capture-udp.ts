@@ -204,7 +204,8 @@ export class UdpCapture implements AsyncDisposable {
   }
 
   #isRefused(taken: Taken | undefined): boolean {
-    return taken !== undefined && this.#refused?.taken === taken && this.#options.clock.now() < this.#refused.untilMs;
+    if (this.#refused === undefined || this.#options.clock.now() >= this.#refused.untilMs) return false;
+    return sameIntercept(this.#refused.taken, taken);
   }
 
   /** ICMP said that no process on the laptop has the port: what was sent there nobody has got. */
