@@ -102,7 +102,7 @@ export async function waitForCloud(kube: Kube, { namespace, signal, onProgress }
     evaluate: (sets) => {
       const live = (sets.pods as readonly Pod[]).filter(isLive);
       if (live.some(isReady)) return true;
-      const problem = live.map(findProblem).find((item) => item !== undefined);
+      const problem = findProblem(...live);
       if (problem !== undefined && patience.isOver(problem, kube.clock.now(), false)) {
         throw new AppError("manager_failed", `the cloud server does not come up: ${problem.text}`, {
           hint: `kubectl logs -n ${namespace} deployment/${cloudName}`,

@@ -305,8 +305,7 @@ export async function waitForManager(kube: Kube, namespace: string, wait: Manage
       const live = (sets.pods as readonly Pod[]).filter(isLive);
       const ready = live.find(isReady);
       if (ready !== undefined) return ready;
-      const problem =
-        live.map(findProblem).find((item) => item !== undefined) ?? refusedManager(sets.deployment[0], live);
+      const problem = findProblem(...live) ?? refusedManager(sets.deployment[0], live);
       const scalingUp = problem !== undefined && slow.isScalingUp(problem, live);
       if (scalingUp) limit.putOff();
       if (problem !== undefined && patience.isOver(problem, kube.clock.now(), scalingUp)) {

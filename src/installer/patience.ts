@@ -7,8 +7,9 @@ import type { PodProblem } from "#kube/workloads/pod-problems.ts";
 
 /**
  * Chosen. Unschedulable: cluster-autoscaler looks every 10 s by default, Karpenter sooner; whether one acts shows by
- * then. Gated: somebody's controller opens it. Restarted: when it ends once more, that is told by itself. The others: retried by the kubelet. A registry that does not answer gives no `ErrImagePull` before the runtime's
- * own time-out, 22 to 24 s: until then nobody can tell it from a slow one, so the wait only says what is being pulled.
+ * then. Gated: somebody's controller opens it. Restarted: when it ends once more, that is told by itself. The others:
+ * retried by the kubelet. A registry that does not answer gives no `ErrImagePull` before the runtime's own time-out, 22
+ * to 24 s: until then nobody can tell it from a slow one, so the wait only says what is being pulled.
  */
 const graceMs: Readonly<Record<string, number>> = {
   Unschedulable: 12_000,

@@ -185,6 +185,14 @@ describe("findProblem()", () => {
     expect(of({ running: { startedAt: "" } }, { lastState, restartCount: 2 })).toMatchObject({ reason: "Error" });
     expect(of(lastState)?.text).toBe("container traffic-agent of pod p ended (exit code 137)");
   });
+  test("one restart hides no crash loop, of the same pod nor of another", () => {
+    const lastState = { terminated: { exitCode: 1, reason: "Error" } };
+    const restarted = { name: "a", ready: false, restartCount: 1, state: { running: {} }, lastState };
+    const looping = { name: "b", ready: false, restartCount: 2, state: { waiting: { reason: "CrashLoopBackOff" } } };
+    expect(findProblem(pod("p", { containerStatuses: [restarted, looping] }))?.severity).toBe("fatal");
+    const pods = [restarted, looping].map((status) => pod(`new-${status.name}`, { containerStatuses: [status] }));
+    expect(judgeRollout(view({ pods })).problem).toMatchObject({ severity: "fatal", pod: "new-b" });
+  });
   test("a pod without a node, which may find one", () => {
     const conditions = [
       {

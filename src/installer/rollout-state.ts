@@ -44,11 +44,8 @@ function isAvailable({ kind, workload }: RolloutView): boolean {
 }
 
 function findBlock(view: RolloutView, observed: boolean, fresh: readonly Pod[]): PodProblem | undefined {
-  for (const pod of fresh) {
-    const problem = isReady(pod) ? undefined : findProblem(pod);
-    if (problem !== undefined) return problem;
-  }
-  if (!observed) return undefined;
+  const problem = findProblem(...fresh.filter((pod) => !isReady(pod)));
+  if (problem !== undefined || !observed) return problem;
   const { phase, message } = view.workload?.status ?? {};
   if (phase === "Paused") {
     const text = `its rollout waits at a step until somebody promotes it (${message ?? phase})`;

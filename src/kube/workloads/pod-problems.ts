@@ -40,14 +40,21 @@ const createReasons = new Set([
   "PreCreateHookError",
 ]);
 
-export function findProblem(pod: Pod): PodProblem | undefined {
+export function findProblem(...pods: readonly Pod[]): PodProblem | undefined {
+  return worst(pods.map(problemOf));
+}
+
+function problemOf(pod: Pod): PodProblem | undefined {
   const name = pod.metadata.name ?? "";
   const { initContainerStatuses = [], containerStatuses = [] } = pod.status ?? {};
-  for (const status of [...initContainerStatuses, ...containerStatuses]) {
-    const problem = imageProblem(name, status) ?? createProblem(name, status) ?? crashProblem(name, status);
-    if (problem !== undefined) return problem;
-  }
-  return scheduleProblem(pod, name) ?? phaseProblem(pod, name);
+  const ofContainers = [...initContainerStatuses, ...containerStatuses].map((status) => containerProblem(name, status));
+  return worst(ofContainers) ?? scheduleProblem(pod, name) ?? phaseProblem(pod, name);
+}
+
+/** The first, but what will not mend itself before what may: somebody's restart must not hide another's crash loop. */
+function worst(problems: readonly (PodProblem | undefined)[]): PodProblem | undefined {
+  const all = problems.filter((item) => item !== undefined);
+  return all.find(({ severity }) => severity === "fatal") ?? all[0];
 }
 
 /** The same for one container, which may be an ephemeral one: those never show in a pod's readiness. */
@@ -57,9 +64,11 @@ export function findContainerProblem(pod: Pod, container: string): PodProblem | 
   const status = [...initContainerStatuses, ...containerStatuses, ...ephemeralContainerStatuses].find(
     (item) => item.name === container,
   );
-  return status === undefined
-    ? undefined
-    : (imageProblem(name, status) ?? createProblem(name, status) ?? crashProblem(name, status));
+  return status === undefined ? undefined : containerProblem(name, status);
+}
+
+function containerProblem(pod: string, status: ContainerStatus): PodProblem | undefined {
+  return imageProblem(pod, status) ?? createProblem(pod, status) ?? crashProblem(pod, status);
 }
 
 function scheduleProblem(pod: Pod, name: string): PodProblem | undefined {
