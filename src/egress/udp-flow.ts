@@ -6,6 +6,7 @@ import type { Socket } from "node:dgram";
 import { once } from "node:events";
 import { isIPv6 } from "node:net";
 import type { Clock, Timer } from "#base/clock.ts";
+import { PacedSends } from "#tunnel/paced-sends.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import { formatEndpoint } from "#wire/open.ts";
 import type { Endpoint } from "#wire/open.ts";
@@ -55,6 +56,7 @@ export function joinUdp(stream: TunnelStream, socket: Socket, { target, clock, c
     if (closed) return;
     closed = true;
     idleTimer[Symbol.dispose]();
+    paced.clear();
     socket.close();
     stream.destroy(error);
   };
@@ -66,14 +68,17 @@ export function joinUdp(stream: TunnelStream, socket: Socket, { target, clock, c
     });
   idleTimer = watchIdle(idleMs);
 
-  stream.onDatagram((datagram) => {
-    if (closed || socket.getSendQueueSize() > maxSendQueueBytes) return;
-    lastActiveMs = clock.now();
-    const message = carried.toSocket(datagram);
-    if (message === undefined) return;
+  const paced = new PacedSends((message) => {
+    if (socket.getSendQueueSize() > maxSendQueueBytes) return;
     socket.send(message, (error) => {
       if (error !== null) close(translateSocketError(error, formatEndpoint(target)));
     });
+  });
+  stream.onDatagram((datagram) => {
+    if (closed) return;
+    lastActiveMs = clock.now();
+    const message = carried.toSocket(datagram);
+    if (message !== undefined) paced.send(message);
   });
   socket.on("message", (message, from) => {
     const datagram = carried.toStream(message, from.address);
