@@ -66,6 +66,37 @@ test.each(["127.0.0.1", "::1"])(
   },
 );
 
+// Those of a caller that a link held up come all at once: two of three were lost, or their answers.
+test("a UDP flow's datagrams that come all at once are all answered", async () => {
+  const process = createSocket("udp4").bind(0, "127.0.0.1");
+  process.on("message", (datagram, from) => process.send(datagram, from.port, from.address));
+  await once(process, "listening");
+  const answers: string[] = [];
+  const accepted = Promise.withResolvers<void>();
+  let deliver: (datagram: Uint8Array) => void = () => undefined;
+  const stream = Object.assign(new PassThrough(), {
+    sendDatagram: (datagram: Uint8Array) => answers.push(datagram.toString()) > 0,
+    onDatagram: (handler: typeof deliver) => {
+      deliver = handler;
+      accepted.resolve();
+    },
+  });
+  const targetPort = process.address().port;
+  const target = { containerPort: 53, protocol: "udp", targetHost: "127.0.0.1", targetPort } as const;
+  relayDatagrams(
+    incomingWith(() => stream as unknown as TunnelStream),
+    target,
+    silentLogger,
+  );
+  await accepted.promise;
+  const texts = Array.from({ length: 2000 }, (_, number) => `${number}`);
+  for (const text of texts) deliver(Buffer.from(text));
+  await expect.poll(() => answers.length).toBe(texts.length);
+  for (const text of texts) deliver(Buffer.from(text)); // most of them wait when the flow ends
+  stream.destroy();
+  await new Promise<void>((resolve) => process.close(() => resolve()));
+});
+
 // `why` said "… did not take the connection: connect ECONNREFUSED" and the address a second time, for each request.
 test("a connection that nothing takes is rejected in words for people", async () => {
   const said: string[] = [];

@@ -4,6 +4,7 @@ import { createSocket } from "node:dgram";
 import type { Duplex } from "node:stream";
 import type { Logger } from "#base/log.ts";
 import { dial } from "#tunnel/dial.ts";
+import { PacedSends } from "#tunnel/paced-sends.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { resetReasonOf } from "#tunnel/stream.ts";
 import type { IncomingStream } from "#tunnel/tunnel.ts";
@@ -59,17 +60,23 @@ export function relayDatagrams(incoming: IncomingStream, port: InterceptPort, lo
     socket.removeAllListeners("error");
     socket.on("error", (error) => stream.destroy(error)); // ICMP refusal of a later datagram
     socket.on("message", (datagram) => stream.sendDatagram(datagram));
-    stream.onDatagram((datagram) => {
+    const paced = new PacedSends((datagram) => {
       if (stream.destroyed || socket.getSendQueueSize() > maxSendQueueBytes) return;
-      // Copied: the socket may send later, and the stream's bytes are only lent.
-      socket.send(Buffer.from(datagram), (error) => {
+      socket.send(datagram, (error) => {
         // The kernel tells a refusal once: to what reads, or to what sends next. Others are lost like any datagram.
         if ((error as NodeJS.ErrnoException | null)?.code === "ECONNREFUSED") stream.destroy(error ?? undefined);
       });
     });
+    // Copied: the socket may send later, and the stream's bytes are only lent.
+    stream.onDatagram((datagram) => {
+      if (!stream.destroyed) paced.send(Buffer.from(datagram));
+    });
     stream.on("error", () => undefined); // 'close' follows and is handled
     stream.on("end", () => stream.destroy());
-    stream.once("close", () => socket.close());
+    stream.once("close", () => {
+      paced.clear();
+      socket.close();
+    });
     stream.resume();
   });
   socket.connect(port.targetPort, port.targetHost);
