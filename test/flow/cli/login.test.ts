@@ -361,7 +361,9 @@ describe("the token of a command", () => {
   });
   test("may be good still when the server says something else, and is kept", async () => {
     const refusing = createHttpServer((_request, response) => {
-      response.writeHead(400).end(JSON.stringify({ error: "temporarily_unavailable", error_description: "not now\u001b\u009b" }));
+      response
+        .writeHead(400)
+        .end(JSON.stringify({ error: "temporarily_unavailable", error_description: "not now\u001b\u009b" }));
     }).listen(0, "127.0.0.1");
     await once(refusing, "listening");
     mkdirSync(dirname(file()), { recursive: true });
