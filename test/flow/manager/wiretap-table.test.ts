@@ -135,8 +135,15 @@ async function use<T extends AsyncDisposable>(made: Promise<T>): Promise<T> {
   return one;
 }
 
-const failures: readonly { readonly what: string; readonly arrange: (laptop: TestLaptop) => Promise<unknown> }[] = [
+const failures: readonly {
+  readonly what: string;
+  readonly arrange: (laptop: TestLaptop, lab: Lab) => Promise<unknown>;
+}[] = [
   { what: "whose laptop is gone", arrange: (laptop) => laptop[Symbol.asyncDispose]() },
+  {
+    what: "whose laptop was the last one and is gone",
+    arrange: (laptop, lab) => Promise.all([laptop[Symbol.asyncDispose](), lab.laptop[Symbol.asyncDispose]()]),
+  },
   {
     what: "whose laptop never answers",
     arrange: async (laptop) => (laptop.onIncoming = () => undefined),
@@ -198,9 +205,9 @@ describe.each(protocols)("$name", (protocol) => {
   });
 
   test.each(failures)("with a wiretap $what is answered as ever", async ({ arrange }) => {
-    const { laptop, caller, tap } = await arrive();
+    const { lab, laptop, caller, tap } = await arrive();
     await tap();
-    await arrange(laptop);
+    await arrange(laptop, lab);
     const all = [...paths, ...paths, ...paths];
     for (const path of all) expect(await caller.ask(path)).toBe(protocol.answer(path));
   });
