@@ -55,10 +55,10 @@ export interface Outbound extends AsyncDisposable {
 
 const noEcho = "echo requests are not carried here";
 const tickMs = 1000;
-/** chosen: how often close() looks whether resets have passed the device, and how often in vain before it goes on, or ends. */
+/** chosen: how often close() looks whether resets have passed the device. */
 const closePollMs = 10;
-const cutPatience = 5;
-const closePatience = 20;
+/** chosen: looks in vain before it goes on; where others have the processors, the device is not read for 100 ms. */
+const closePatience = 25;
 /** chosen: close() then cuts what is left. 10,000 connections take 5 s on a busy machine; the daemon has 10 s to end. */
 const closeLimitMs = 7000;
 /** chosen: connections that are cut before their resets are waited for: the device's queue holds 500 by default. */
@@ -173,9 +173,9 @@ async function cutAll(redirects: readonly TcpRedirect[], clock: Clock): Promise<
   const untilMs = clock.now() + closeLimitMs;
   const countUnfinished = (): number => redirects.reduce((sum, redirect) => sum + redirect.unfinished, 0);
   /** Counted in looks and not by the time: a process that was busy has not read the device yet, and timers may come first. */
-  const waitForResets = async (goal: number, patience: number): Promise<void> => {
+  const waitForResets = async (goal: number): Promise<void> => {
     let left = countUnfinished();
-    for (let inVain = 0; left > goal && inVain < patience && clock.now() < untilMs; inVain++) {
+    for (let inVain = 0; left > goal && inVain < closePatience && clock.now() < untilMs; inVain++) {
       await clock.sleep(closePollMs, never);
       for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
       const before = left;
@@ -185,7 +185,7 @@ async function cutAll(redirects: readonly TcpRedirect[], clock: Clock): Promise<
   };
   for (const redirect of redirects) {
     let goal = countUnfinished() - cutsAtOnce;
-    for (; redirect.cut(cutsAtOnce); goal = countUnfinished() - cutsAtOnce) await waitForResets(goal, cutPatience);
+    for (; redirect.cut(cutsAtOnce); goal = countUnfinished() - cutsAtOnce) await waitForResets(goal);
   }
-  await waitForResets(0, closePatience);
+  await waitForResets(0);
 }
