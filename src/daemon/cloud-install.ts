@@ -25,9 +25,9 @@ export async function installCloud(
   const { namespace } = installation;
   const place = { namespace, onProgress: caller.progress, signal: limit.signal };
   if (keepsFile(installation)) await refuseToForget(kube, place);
-  const done = [...(await applyCloud(kube, objects, place))];
-  await waitForCloud(kube, place);
-  return { objects: [], done };
+  const { done, revision } = await applyCloud(kube, objects, place);
+  await waitForCloud(kube, place, revision);
+  return { objects: [], done: [...done] };
 }
 
 export async function uninstallCloud(

@@ -71,9 +71,13 @@ describe("the objects of the cloud server", () => {
   });
 
   test("read a secret that is kept elsewhere, as files", () => {
-    const secret = { name: "mine", keys: ["oidc-client-secret", "metrics-token"] } as const;
+    const secret = { name: "mine", keys: ["oidc-client-secret", "metrics-token", "extra-ca"] } as const;
     const oidc = { issuer: "https://id.example.com", clientId: "telepresence", adminGroup: "admins" };
     const { kinds, env, pod } = build({ secret: { ...secret, keys: [...secret.keys] }, oidc });
+    expect(pod.containers[0].env).toContainEqual({
+      name: "NODE_EXTRA_CA_CERTS",
+      value: "/etc/telepresence-cloud/extra-ca",
+    });
     expect(kinds).not.toContain("Secret");
     expect(env).toMatchObject({
       OIDC_ISSUER: "https://id.example.com",

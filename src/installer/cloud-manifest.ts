@@ -120,6 +120,8 @@ function buildContainer(
       ...(keys.includes("database")
         ? [{ name: variable("database"), valueFrom: { secretKeyRef: { name: secretName, key: "database" } } }]
         : []),
+      // Node's own variable: beside the authorities that it has
+      ...(keys.includes("extra-ca") ? [{ name: "NODE_EXTRA_CA_CERTS", value: `${secretFolder}/extra-ca` }] : []),
     ],
     volumeMounts: [
       ...(keepsFile(wish) ? [{ name: "data", mountPath: dataFolder }] : []),

@@ -2,8 +2,9 @@
 // deleted with a traffic-manager that stood in it, and was left, as "not ours", for a volume that was on its way out.
 import { expect, test } from "vitest";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
+import type { Manifest } from "./cloud-manifest.ts";
 import { cloudName, cloudSelector } from "./cloud-manifest.ts";
-import { refuseToForget, removeCloud } from "./cloud.ts";
+import { applyCloud, refuseToForget, removeCloud, waitForCloud } from "./cloud.ts";
 import { createdNamespaceLabel, managerSelector } from "./marks.ts";
 
 const namespace = "telepresence";
@@ -70,4 +71,44 @@ test("the namespace goes while the volume and a replica set are still on their w
   const { deleted, notes } = await remove(objects, true);
   expect(deleted).toEqual(["deployments", "persistentvolumeclaims", "namespaces"]);
   expect(notes).toEqual([]);
+});
+
+// A second `cloud install` said that the server stands while the pod of the first one still answered; and pods went on with the
+// password of a database that had got another one.
+test("a pod of an earlier installation does not count as this one's, and another Secret makes another one", async () => {
+  await using server = await new FakeApiServer().listen();
+  let secretVersion = "1";
+  let pods: readonly object[] = [];
+  const applied: { readonly spec?: { readonly template: { readonly metadata: { readonly annotations: object } } } }[] =
+    [];
+  server.answer = ({ method, path, body }, response) => {
+    if (method === "PATCH") applied.push(JSON.parse(body) as (typeof applied)[number]);
+    if (method === "PATCH") sendJson(response, { metadata: { ...cloud, resourceVersion: secretVersion } });
+    else if (path.includes("/pods")) sendJson(response, { metadata: { resourceVersion: "1" }, items: pods });
+    else sendStatus(response, 404, "NotFound", "none");
+  };
+  const kube = server.open({ namespace: "own" });
+  const place = { namespace, onProgress: () => undefined, signal };
+  const metadata = { ...cloud, namespace };
+  const template = { metadata: { labels: cloudSelector } };
+  const objects = [
+    { apiVersion: "v1", kind: "Secret", metadata },
+    { apiVersion: "apps/v1", kind: "Deployment", metadata, spec: { template } },
+  ] as readonly Manifest[];
+  const first = await applyCloud(kube, objects, place);
+  expect((await applyCloud(kube, objects, place)).revision).toBe(first.revision);
+  secretVersion = "2";
+  const second = await applyCloud(kube, objects, place);
+  expect(second.revision).not.toBe(first.revision);
+  expect(applied.at(-1)?.spec?.template.metadata.annotations).toEqual({ "telepresence.io/revision": second.revision });
+
+  const pod = (revision: string): object => ({
+    metadata: { name: revision, uid: revision, annotations: { "telepresence.io/revision": revision } },
+    status: { phase: "Running", conditions: [{ type: "Ready", status: "True" }] },
+  });
+  pods = [pod(first.revision)];
+  const limited = { ...place, signal: AbortSignal.timeout(300) };
+  await expect(waitForCloud(kube, limited, second.revision)).rejects.toThrow();
+  pods = [pod(first.revision), pod(second.revision)];
+  await waitForCloud(kube, place, second.revision);
 });

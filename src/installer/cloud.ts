@@ -1,5 +1,6 @@
 // The cloud server in a real cluster: applied on the server's side with a field manager of its own, so that what others
 // set on the objects stays and a field of theirs is not overwritten; removed by exactly what was put there.
+import { createHash } from "node:crypto";
 import { AppError, isAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import { waitFor } from "#kube/live-set.ts";
@@ -27,17 +28,31 @@ export interface CloudPlace {
   readonly signal: AbortSignal;
 }
 
+/** On pods: what they were made of. Pods read their Secret once, so that another content of it takes new ones. */
+const revisionAnnotation = "telepresence.io/revision";
+
+export interface AppliedCloud {
+  /** One sentence each. */
+  readonly done: readonly string[];
+  /** Of the pods that are on their way. */
+  readonly revision: string;
+}
+
 /** Brings the cluster to these objects: new, changed, and those of an earlier installation that are not wanted any more. */
-export async function applyCloud(
-  kube: Kube,
-  objects: readonly Manifest[],
-  place: CloudPlace,
-): Promise<readonly string[]> {
+export async function applyCloud(kube: Kube, objects: readonly Manifest[], place: CloudPlace): Promise<AppliedCloud> {
   const { namespace, signal, onProgress } = place;
   for (const object of objects) await refuseStranger(kube, object, signal);
   const done: string[] = [];
+  let [secretVersion, revision] = ["", ""];
   for (const object of objects) {
-    await applyOne(kube, object, place);
+    if (object.kind === deployments.kind) {
+      revision = createHash("sha256")
+        .update(JSON.stringify([object, secretVersion]))
+        .digest("hex")
+        .slice(0, 16);
+    }
+    const applied = await applyOne(kube, withRevision(object, revision), place);
+    if (object.kind === secrets.kind) secretVersion = applied.metadata.resourceVersion ?? "";
     done.push(`${object.kind} ${object.metadata.name} applied in namespace ${namespace}`);
     onProgress(`applied ${object.kind} ${object.metadata.name}`);
   }
@@ -46,17 +61,24 @@ export async function applyCloud(
     if (kind === persistentVolumeClaims || objects.some((object) => object.kind === kind.kind)) continue;
     if (await removeOne(kube, kind, place)) done.push(`${kind.kind} ${cloudName} removed, it is not wanted any more`);
   }
-  return done;
+  return { done, revision };
 }
 
-async function applyOne(kube: Kube, object: Manifest, { namespace, signal }: CloudPlace): Promise<void> {
+function withRevision(object: Manifest, revision: string): Manifest {
+  if (object.kind !== deployments.kind) return object;
+  const { spec } = object as Manifest & { readonly spec: { readonly template: { readonly metadata: object } } };
+  const metadata = { ...spec.template.metadata, annotations: { [revisionAnnotation]: revision } };
+  return { ...object, spec: { ...spec, template: { ...spec.template, metadata } } } as Manifest;
+}
+
+async function applyOne(kube: Kube, object: Manifest, { namespace, signal }: CloudPlace): Promise<KubeObject> {
   const kind = kindOf(object);
   try {
-    await kube.apply(kind, object, fieldManager, signal);
+    return await kube.apply(kind, object, fieldManager, signal);
   } catch (error) {
     if (!isAppError(error, "not_found")) throw error;
     await createNamespace(kube, namespace, signal);
-    await kube.apply(kind, object, fieldManager, signal);
+    return await kube.apply(kind, object, fieldManager, signal);
   }
 }
 
@@ -93,14 +115,20 @@ async function refuseStranger(kube: Kube, object: Manifest, signal: AbortSignal)
 /** chosen: a volume may be made first. */
 const readyMs = 180_000;
 
-export async function waitForCloud(kube: Kube, { namespace, signal, onProgress }: CloudPlace): Promise<void> {
+/** Resolves when a pod of this revision answers; those of an earlier one may still be there. */
+export async function waitForCloud(
+  kube: Kube,
+  { namespace, signal, onProgress }: CloudPlace,
+  revision: string,
+): Promise<void> {
   const patience = new Patience();
   using limit = new WaitLimit({ clock: kube.clock, ms: readyMs, what: "waiting for the cloud server" }, signal);
   onProgress("waiting for the cloud server");
   await waitFor(kube, {
     watched: { pods: { kind: pods, query: { namespace, labelSelector: selectorText } } },
     evaluate: (sets) => {
-      const live = (sets.pods as readonly Pod[]).filter(isLive);
+      const isOfThis = ({ metadata }: Pod): boolean => metadata.annotations?.[revisionAnnotation] === revision;
+      const live = (sets.pods as readonly Pod[]).filter((pod) => isLive(pod) && isOfThis(pod));
       if (live.some(isReady)) return true;
       const problem = findProblem(...live);
       if (problem !== undefined && patience.isOver(problem, kube.clock.now(), false)) {

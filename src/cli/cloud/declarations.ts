@@ -133,7 +133,8 @@ function declareCloudInstall(cloud: Command, declare: Declare): void {
     .option("--url <url>", "what people will type to come there")
     .option("--preview-domain <domain>", "previews are *.DOMAIN, which leads to the same Ingress")
     .option("--cloud-namespace <namespace>", namespace)
-    .option("--print", "print the manifests and change nothing")
+    .option("--print", "print the manifests, without the Secret, and change nothing")
+    .option("--print-secret", "print the Secret of these files with them, in plain text")
     .option("--ingress-class <name>", "class of the Ingress (default: the cluster's)")
     .option("--tls-secret <name>", "Secret with the certificate for the URL's name")
     .option("--preview-tls-secret <name>", "Secret with the certificate for *.DOMAIN")
@@ -149,8 +150,12 @@ function declareCloudInstall(cloud: Command, declare: Declare): void {
     .option("--oidc-groups-claim <name>", "claim that lists a person's groups (default: groups)")
     .option("--oidc-admin-group <name>", "group whose members are administrators")
     .option("--metrics-token-file <file>", "file with the token by which Prometheus reads /metrics")
+    .option("--extra-ca-file <file>", "certificates (PEM) of authorities of yours that the server is to trust, too")
     .option("--secret <name>", "a Secret of yours instead of one made of these files")
-    .option("--secret-keys <keys>", "what it has of database, oidc-client-secret, metrics-token (default: database)")
+    .option(
+      "--secret-keys <keys>",
+      "what it has of database, oidc-client-secret, metrics-token, extra-ca (default: database)",
+    )
     .option("--image <reference>", "image of the server")
     .option("--image-pull-policy <policy>", "Always, IfNotPresent or Never");
   declare(install, () => async (context) => {

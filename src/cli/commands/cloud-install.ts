@@ -35,6 +35,7 @@ export interface CloudInstallFlags {
   readonly databaseUrlFile?: string;
   readonly oidcClientSecretFile?: string;
   readonly metricsTokenFile?: string;
+  readonly extraCaFile?: string;
   readonly secret?: string;
   readonly secretKeys?: string;
   readonly oidcIssuer?: string;
@@ -42,20 +43,21 @@ export interface CloudInstallFlags {
   readonly oidcGroupsClaim?: string;
   readonly oidcAdminGroup?: string;
   readonly print?: boolean;
+  readonly printSecret?: boolean;
 }
 
 export async function runCloudInstall(context: CommandContext, flags: CloudInstallFlags): Promise<number> {
   const { output, environment } = context;
   const installation = await readInstallation(flags, environment.cwd);
   const target = connectOptions(context.flags, environment, await readConfig(context));
-  const onlyPrint = flags.print === true;
+  const onlyPrint = flags.print === true || flags.printSecret === true;
   using daemon = await openOrStartDaemon(context, () => output.progress("Launching Telepresence User Daemon"));
   try {
     const params = { target, installation, onlyPrint };
     const { objects, done } = await daemon.client.call("cloudInstall", params, installLimitMs);
     if (onlyPrint) {
-      warnOfSecrets(context, installation);
-      return await printObjects(context, objects);
+      const printed = flags.printSecret === true ? objects : withoutSecret(context, installation, objects);
+      return await printObjects(context, printed);
     }
     output.lines(done);
     output.lines(nextSteps(installation));
@@ -66,12 +68,17 @@ export async function runCloudInstall(context: CommandContext, flags: CloudInsta
   }
 }
 
-/** It may be on its way into a repository. */
-function warnOfSecrets({ output }: CommandContext, { secret }: CloudInstallation): void {
-  if ("name" in secret || Object.keys(secret.values).length === 0) return;
+/** Manifests are on their way into a repository, or a log. Without its Secret a pod does not start, and says so. */
+function withoutSecret(
+  { output }: CommandContext,
+  { secret }: CloudInstallation,
+  objects: readonly unknown[],
+): readonly unknown[] {
+  if ("name" in secret || Object.keys(secret.values).length === 0) return objects;
   output.warn(
-    `the Secret in these manifests has ${Object.keys(secret.values).join(", ")} in plain text; to keep it elsewhere, make it yourself and name it with --secret`,
+    `the Secret with ${Object.keys(secret.values).join(", ")} is not among these manifests; make it yourself and name it with --secret, or add --print-secret`,
   );
+  return objects.filter((object) => (object as { readonly kind?: unknown }).kind !== "Secret");
 }
 
 async function printObjects({ output }: CommandContext, objects: readonly unknown[]): Promise<number> {
@@ -162,6 +169,7 @@ async function readSecret(flags: CloudInstallFlags, cwd: string): Promise<CloudI
     database: flags.databaseUrlFile,
     "oidc-client-secret": flags.oidcClientSecretFile,
     "metrics-token": flags.metricsTokenFile,
+    "extra-ca": flags.extraCaFile,
   };
   const given = cloudSecretKeys.flatMap((key) => {
     const file = files[key];

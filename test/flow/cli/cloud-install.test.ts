@@ -30,14 +30,29 @@ test("says what was put there, and what is to be done then", async () => {
 test("prints the manifests and changes nothing", async () => {
   writeFileSync(join(lab.home.path, "database"), "postgres://x:pw@db/cloud\n");
   const more = ["--preview-domain", "*.preview.example.net", "--database-url-file", "database"];
-  const { stdout, stderr } = await run("install", "--url", url, "--print", ...more);
-  const objects = parseAllDocuments(stdout).map((document) => document.toJS() as { kind: string; stringData?: object });
-  expect(objects.map(({ kind }) => kind)).toEqual(["Secret", "Service", "Deployment", "Ingress"]);
-  expect(objects[0]?.stringData).toEqual({ database: "postgres://x:pw@db/cloud" });
+  const { stdout } = await run("install", "--url", url, "--print", ...more);
+  const objects = parseAllDocuments(stdout).map((document) => document.toJS() as { kind: string });
+  expect(objects.map(({ kind }) => kind)).toEqual(["Service", "Deployment", "Ingress"]);
   expect(stdout).toContain('host: "*.preview.example.net"');
   expect(stdout).toContain('proxy-buffering: "off"'); // without quotes kubectl takes it for a boolean, and refuses it
   expect(lab.daemon.paramsOf("cloudInstall")).toMatchObject({ onlyPrint: true });
-  expect(stderr).toContain("the Secret in these manifests has database in plain text; to keep it elsewhere");
+});
+
+test("prints what a Secret holds only when asked for it", async () => {
+  writeFileSync(join(lab.home.path, "database"), "postgres://x:pw@db/cloud\n");
+  const command = ["install", "--url", url, "--database-url-file", "database"];
+  for (const form of [["--print"], ["--print", "--format", "json"], ["--print", "--format", "yaml"]]) {
+    const { stdout, stderr } = await run(...command, ...form);
+    expect([`${stdout}${stderr}`.includes("pw"), stdout.includes("Deployment")]).toEqual([false, true]);
+    expect(stderr).toContain("the Secret with database is not among these manifests; make it yourself");
+  }
+  const asked = await run(...command, "--print-secret");
+  const [secret] = parseAllDocuments(asked.stdout).map((document) => document.toJS() as object);
+  expect([asked.stderr, secret]).toEqual([
+    "",
+    expect.objectContaining({ kind: "Secret", stringData: { database: "postgres://x:pw@db/cloud" } }) as object,
+  ]);
+  expect(lab.daemon.paramsOf("cloudInstall")).toMatchObject({ onlyPrint: true });
   const referred = await run("install", "--url", url, "--print", "--secret", "mine");
   expect([referred.stderr, referred.stdout.includes("kind: Secret")]).toEqual(["", false]);
 });
