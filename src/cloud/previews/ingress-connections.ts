@@ -19,6 +19,23 @@ const [idleMs, maxIdle] = [4000, 32];
 /** chosen: stream and handshake. */
 const connectMs = 25_000;
 
+/** By OpenSSL's and Node's names; for the preview's owner. */
+const untrusted = [
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+];
+
+function hintOf(code: string | undefined): string | undefined {
+  const again = "its owner makes the preview again with";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") return `${again} --ingress-l5 NAME, a name that the certificate has`;
+  if (code === "CERT_HAS_EXPIRED") return `the certificate has to be renewed, or ${again} --ingress-insecure`;
+  if (code === undefined || !untrusted.includes(code)) return undefined;
+  return `${again} --ingress-ca FILE, the authority that signed the certificate, or with --ingress-insecure`;
+}
+
 type Opened = (error: Error | null, stream: Duplex) => void;
 
 export class IngressConnections extends Agent {
@@ -100,8 +117,10 @@ export class IngressConnections extends Agent {
       secure.destroy();
       socket.destroy();
       signal.throwIfAborted();
-      const [why] = (cause as Error).message.split(";"); // behind it Node says how Node is run
-      throw new AppError("refused", `TLS with the ingress failed: ${why}`, { cause });
+      const { message, code } = cause as NodeJS.ErrnoException;
+      const [why] = message.split(";"); // behind it Node says how Node is run
+      const hint = hintOf(code);
+      throw new AppError("refused", `TLS with the ingress failed: ${why}`, { cause, ...(hint && { hint }) });
     }
   }
 }

@@ -7,7 +7,7 @@
 // is said of a preview to somebody who may not see it is that it is there.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { isAppError, toAppError } from "#base/error.ts";
+import { formatError, isAppError, toAppError } from "#base/error.ts";
 import { hashToken, newToken } from "#cloud/identity/tokens.ts";
 import { localPath } from "#cloud/web/browser.ts";
 import { RateLimit } from "#cloud/web/rate-limits.ts";
@@ -282,7 +282,7 @@ export class PreviewProxy implements PreviewHandler {
   #explain(error: Error, preview: Preview): Refusal {
     if (isAppError(error, "not_found") || isAppError(error, "link_lost")) return asleep.refusal;
     this.#parts.log.info("a preview's ingress did not answer", { preview: preview.id, reason: error.message });
-    const why = isAppError(error) ? error.message : "it broke off";
+    const why = isAppError(error) ? formatError(error) : "it broke off";
     return { status: 502, title: "No answer", sentence: `The cluster's ingress did not answer: ${why}.` };
   }
 

@@ -130,7 +130,7 @@ test("an ingress whose certificate does not hold is not spoken to", async () => 
   const refused = await lab.visit(verified, "/", { headers: { cookie, accept: "*/*" } });
   expect([refused.status, refused.body]).toEqual([
     502,
-    "The cluster's ingress did not answer: TLS with the ingress failed: self-signed certificate.\n",
+    "The cluster's ingress did not answer: TLS with the ingress failed: self-signed certificate; its owner makes the preview again with --ingress-ca FILE, the authority that signed the certificate, or with --ingress-insecure.\n",
   ]);
 });
 
