@@ -1,7 +1,8 @@
 // Builds the parts of a cloud server and holds them; ends them in reverse, requests before the database.
 import type { IncomingMessage } from "node:http";
 import { getConnInfo } from "@hono/node-server/conninfo";
-import type { Clock } from "#base/clock.ts";
+import type { Clock, Timer } from "#base/clock.ts";
+import type { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";
 import { forgetOldAudit } from "./audit.ts";
@@ -14,6 +15,7 @@ import { Traffic } from "./dashboard/traffic.ts";
 import { inviteFirstAdmin } from "./identity/invites.ts";
 import { LivePreviews } from "./previews/live-previews.ts";
 import { PreviewProxy } from "./previews/proxy.ts";
+import { Visits } from "./previews/visits.ts";
 import { openDatabase } from "./storage/open.ts";
 import { signingKey } from "./storage/settings.ts";
 import { buildApp } from "./web/app.ts";
@@ -29,6 +31,8 @@ export interface CloudOptions {
   readonly log: Logger;
   /** Where the dashboard's page lies; beside the program when left out. */
   readonly pageFolder?: string;
+  /** It can work no more and is to be ended, say because another server has its database. */
+  readonly onFailed?: (error: AppError) => void;
 }
 
 export interface Cloud extends AsyncDisposable {
@@ -40,13 +44,19 @@ export interface Cloud extends AsyncDisposable {
 /** chosen: how long requests in flight have at the end; a kubelet waits 30 s. */
 const drainMs = 10_000;
 
+/** chosen: how often visitors' counts are written; what a server loses that is killed. */
+const visitsMs = 30_000;
+
 const dayMs = 24 * 3600 * 1000;
 
-export async function startCloud({ config: given, clock, log, pageFolder }: CloudOptions): Promise<Cloud> {
+export async function startCloud(options: CloudOptions): Promise<Cloud> {
+  const { config: given, clock, log, pageFolder } = options;
   await using stack = new AsyncDisposableStack();
+  await claimDatabase(stack, options);
   const database = stack.use(await openDatabase(given.database, { clock, log }));
   const key = await signingKey(database);
   const live = stack.use(new LiveClusters({ database, clock, log }));
+  const visits = await keepVisits(stack, { database, clock, log });
   const heldWhileServing = stack.use(new DisposableStack());
   let serving = true;
   const server = await CloudServer.listen(given);
@@ -59,7 +69,7 @@ export async function startCloud({ config: given, clock, log, pageFolder }: Clou
   const config = withPort(given, server.port);
   const metrics = new Metrics();
   const traffic = new Traffic(clock);
-  const previews = heldWhileServing.use(new LivePreviews({ config, database, live, clock, log }));
+  const previews = heldWhileServing.use(new LivePreviews({ config, database, live, visits, clock, log }));
   const parts: Parts = { config, clock, log, database, metrics, traffic, live, previews, key };
   const forwarded = trustProxies(config.trustedProxies);
   const addressOf = (context: RequestContext): string =>
@@ -81,16 +91,7 @@ export async function startCloud({ config: given, clock, log, pageFolder }: Clou
     previews: config.previewDomain === undefined ? undefined : proxy,
     upgrades: new Map([[cloudPaths.tunnel, tunnels]]),
   });
-  const tidy = (): void => {
-    previews.tidy().catch((error: unknown) => {
-      log.warn("old previews could not be removed", { error: String(error) });
-    });
-    forgetOldAudit(database, clock.wallMs()).catch((error: unknown) => {
-      log.warn("old entries of the audit log could not be removed", { error: String(error) });
-    });
-  };
-  tidy();
-  stack.use(clock.every(dayMs, tidy).unref());
+  stack.use(tidyDaily(parts));
   log.info("cloud server started", { port: server.port, database: database.kind });
   const providerDecides = config.oidc?.adminGroup !== undefined;
   const greeting = greet(config, providerDecides ? undefined : await inviteFirstAdmin(database, clock.wallMs()));
@@ -100,6 +101,46 @@ export async function startCloud({ config: given, clock, log, pageFolder }: Clou
     greeting,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Given back after the database is closed. A SQLite file is one machine's own. */
+async function claimDatabase(
+  stack: AsyncDisposableStack,
+  { config: { database }, clock, log, onFailed }: CloudOptions,
+): Promise<void> {
+  if (database.kind !== "postgres") return;
+  const { claimPostgres } = await import("./storage/sole-server.ts");
+  const onLost = onFailed ?? ((error: AppError) => log.error("the server has to end", { error: error.message }));
+  stack.use(await claimPostgres(database.url, { clock, log, onLost }));
+}
+
+/** Counts go on where an earlier server left them; the last are written after the last request. */
+async function keepVisits(
+  stack: AsyncDisposableStack,
+  { database, clock, log }: Pick<Parts, "database" | "clock" | "log">,
+): Promise<Visits> {
+  const visits = new Visits();
+  await visits.load(database);
+  const save = (all: boolean): Promise<void> =>
+    visits.save(database, all).catch((error: unknown) => {
+      log.warn("counts of previews' visitors could not be written", { error: String(error) });
+    });
+  stack.defer(() => save(true));
+  stack.use(clock.every(visitsMs, () => void save(false)).unref());
+  return visits;
+}
+
+function tidyDaily({ previews, database, clock, log }: Parts): Timer {
+  const tidy = (): void => {
+    previews.tidy().catch((error: unknown) => {
+      log.warn("old previews could not be removed", { error: String(error) });
+    });
+    forgetOldAudit(database, clock.wallMs()).catch((error: unknown) => {
+      log.warn("old entries of the audit log could not be removed", { error: String(error) });
+    });
+  };
+  tidy();
+  return clock.every(dayMs, tidy).unref();
 }
 
 /** Port 0 is any free one, and the server's own address has it too. */

@@ -10,10 +10,14 @@ async function main(): Promise<void> {
   const write = lineWriter(process.stdout); // first: a reader of --help may leave early
   const config = parseCloudConfig(process.argv.slice(2), (command) => command.exitOverride());
   const log = createLogger(config.logLevel, write);
-  const told = new Promise<void>((resolve) => {
-    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
-  });
-  const cloud = await startCloud({ config, clock: systemClock, log });
+  const { promise: told, resolve, reject: onFailed } = Promise.withResolvers<void>();
+  told.catch(() => undefined); // it may be known before anybody waits for it
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
+  const starting = startCloud({ config, clock: systemClock, log, onFailed });
+  // it may wait for another server's end, and holds nothing until then
+  const isAskedToEnd = await Promise.race([starting.then(() => false), told.then(() => true)]);
+  if (isAskedToEnd) return;
+  await using cloud = await starting;
   for (const line of cloud.greeting) write(`${line}\n`);
   await told;
   log.info("cloud server ending");

@@ -12,6 +12,7 @@ import { hashPassword } from "./identity/passwords.ts";
 import { openBrowserSession } from "./identity/browser-sessions.ts";
 import { createApiKey } from "./oauth/api-keys.ts";
 import { LivePreviews } from "./previews/live-previews.ts";
+import { Visits } from "./previews/visits.ts";
 import type { Database } from "./storage/database.ts";
 import { openMemoryDatabase } from "./storage/open-memory.fake.ts";
 import { signingKey } from "./storage/settings.ts";
@@ -48,7 +49,7 @@ export class FakeCloud implements AsyncDisposable {
     const key = await signingKey(opened);
     const [log, metrics, traffic] = [silentLogger, new Metrics(), new Traffic(clock)];
     const live = new LiveClusters({ database: opened, clock, log });
-    const previews = new LivePreviews({ config, database: opened, live, clock, log });
+    const previews = new LivePreviews({ config, database: opened, live, visits: new Visits(), clock, log });
     return new FakeCloud({ config, clock, log, database: opened, metrics, traffic, live, previews, key }, clock);
   }
 

@@ -10,7 +10,7 @@ import type { Preview } from "./previews.ts";
 import { findPreview, findPreviewByHost, noteLive, ownersOf, removePreview, tidyPreviews } from "./previews.ts";
 import { Recent } from "./recent.ts";
 import type { Visitor } from "./visitors.ts";
-import { Visits } from "./visits.ts";
+import type { Visits } from "./visits.ts";
 
 /** chosen: how long an answer of the database holds, where another server may have changed it. */
 const [previewHoldsMs, visitorHoldsMs] = [1000, 3000];
@@ -21,20 +21,22 @@ export interface LivePreviewsOptions {
   readonly config: CloudConfig;
   readonly database: Database;
   readonly live: LiveClusters;
+  readonly visits: Visits;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
 export class LivePreviews implements Disposable {
-  readonly visits = new Visits();
+  readonly visits: Visits;
   readonly #options: LivePreviewsOptions;
   readonly #byHost: Recent<Preview | undefined>;
   readonly #visitors: Recent<Visitor | undefined>;
-  readonly #connections = new Map<string, { readonly of: string; readonly agent: IngressConnections }>();
+  readonly #connections = new Map<string, { readonly of: Preview; readonly agent: IngressConnections }>();
   readonly #notedMs = new Map<string, number>();
 
   constructor(options: LivePreviewsOptions) {
     this.#options = options;
+    this.visits = options.visits;
     this.#byHost = new Recent(previewHoldsMs, options.clock);
     this.#visitors = new Recent(visitorHoldsMs, options.clock);
     options.live.onPreviews({
@@ -77,12 +79,11 @@ export class LivePreviews implements Disposable {
   }
 
   connections(preview: Preview): IngressConnections {
-    const of = JSON.stringify([preview.ingress, preview.insecure, preview.ingressCa, preview.clusterId]);
     const known = this.#connections.get(preview.id);
-    if (known?.of === of) return known.agent;
+    if (known !== undefined && isSameWay(known.of, preview)) return known.agent;
     known?.agent.cut();
     const agent = new IngressConnections(preview, this.#options.live, this.#options.clock);
-    this.#connections.set(preview.id, { of, agent });
+    this.#connections.set(preview.id, { of: preview, agent });
     return agent;
   }
 
@@ -128,4 +129,18 @@ export class LivePreviews implements Disposable {
       this.#options.log.warn("what a manager told of previews was not kept", { error: String(error) });
     });
   }
+}
+
+/** Whether connections that were made for one are good for the other. Asked for each request. */
+function isSameWay(one: Preview, other: Preview): boolean {
+  if (one === other) return true;
+  return (
+    one.ingress.host === other.ingress.host &&
+    one.ingress.port === other.ingress.port &&
+    one.ingress.tls === other.ingress.tls &&
+    one.ingress.l5host === other.ingress.l5host &&
+    one.insecure === other.insecure &&
+    one.ingressCa === other.ingressCa &&
+    one.clusterId === other.clusterId
+  );
 }

@@ -17,6 +17,7 @@ import {
   removeShare,
   visitByShare,
 } from "./visitors.ts";
+import { Visits } from "./visits.ts";
 
 const dayMs = 24 * 3600_000;
 
@@ -116,6 +117,46 @@ export function previewsContract(name: string, open: () => Promise<Database>): v
       expect(await removeShare(database, "other", id)).toBe(false);
       expect(await removeShare(database, preview.id, id)).toBe(true);
       expect(await findVisitor(database, visit, preview, nowMs)).toBeUndefined();
+    });
+
+    test("visitors' counts are another server's to go on with, bounded, and end with their preview", async () => {
+      await using kept = await setUp();
+      const { database, preview, nowMs } = kept;
+      const visits = new Visits();
+      for (const ms of [1, 2, 3]) visits.note(preview.id, "Ann", nowMs + ms);
+      visits.note(preview.id, "Bob", nowMs + 4);
+      visits.note("of nobody", "Bob", nowMs);
+      await visits.save(database);
+      const next = new Visits();
+      await next.load(database);
+      expect(next.of("of nobody")).toEqual([]);
+      expect(next.of(preview.id)).toEqual([
+        { who: "Bob", requests: 1, lastMs: nowMs + 4 },
+        { who: "Ann", requests: 3, lastMs: nowMs + 3 },
+      ]);
+      next.note(preview.id, "Ann", nowMs + 5);
+      for (let more = 0; more < 60; more++) next.note(preview.id, `guest ${more}`, nowMs + 10 + more);
+      await next.save(database);
+      const third = new Visits();
+      await third.load(database);
+      expect(third.of(preview.id)).toEqual(next.of(preview.id));
+      expect(third.of(preview.id)).toHaveLength(50);
+      await removePreview(database, preview.id, "ended", nowMs);
+      third.note(preview.id, "Ann", nowMs + 99); // a request that was on its way
+      await third.save(database);
+      expect(await database.all("SELECT who FROM preview_visits")).toEqual([]);
+    });
+
+    test("visitors' counts that could not be written are written the next time", async () => {
+      await using kept = await setUp();
+      const { database, preview, nowMs } = kept;
+      const visits = new Visits();
+      visits.note(preview.id, "Ann", nowMs);
+      await database.run("ALTER TABLE preview_visits RENAME TO away");
+      await expect(visits.save(database)).rejects.toThrow();
+      await database.run("ALTER TABLE away RENAME TO preview_visits");
+      await visits.save(database);
+      expect(await database.all("SELECT who, requests FROM preview_visits")).toEqual([{ who: "Ann", requests: 1 }]);
     });
 
     test("what nobody used for a week is over, and forgotten a month later", async () => {

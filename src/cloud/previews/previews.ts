@@ -176,6 +176,7 @@ export async function removePreview(database: Database, id: string, why: Removed
     );
     await queries.run("DELETE FROM preview_visitors WHERE preview_id = $1", [id]);
     await queries.run("DELETE FROM preview_shares WHERE preview_id = $1", [id]);
+    await queries.run("DELETE FROM preview_visits WHERE preview_id = $1", [id]);
     return changed > 0;
   });
 }

@@ -101,4 +101,9 @@ export const migrations: readonly (readonly string[])[] = [
   ],
   // PEM of who may have signed the ingress's certificate, beside everybody whom the server trusts
   [`ALTER TABLE previews ADD COLUMN ingress_ca TEXT`],
+  [
+    `CREATE TABLE preview_visits (
+      preview_id TEXT NOT NULL REFERENCES previews ON DELETE CASCADE, who TEXT NOT NULL,
+      requests BIGINT NOT NULL, last_ms BIGINT NOT NULL, PRIMARY KEY (preview_id, who))`,
+  ],
 ];

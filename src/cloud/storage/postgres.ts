@@ -32,12 +32,16 @@ export async function openPostgres(url: string, log: Logger): Promise<Database> 
     await pool.query("SELECT 1");
   } catch (cause) {
     await pool.end();
-    throw new AppError("unreachable", `the database does not answer: ${(cause as Error).message}`, {
-      cause,
-      hint: "check --database postgres://USER@HOST/NAME, and that PostgreSQL runs there",
-    });
+    throw unreachable(cause);
   }
   return new PostgresDatabase(pool);
+}
+
+export function unreachable(cause: unknown): AppError {
+  return new AppError("unreachable", `the database does not answer: ${(cause as Error).message}`, {
+    cause,
+    hint: "check --database postgres://USER@HOST/NAME, and that PostgreSQL runs there",
+  });
 }
 
 const typeParser = ((oid: number, format?: "text" | "binary") =>

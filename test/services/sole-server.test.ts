@@ -1,0 +1,146 @@
+// Two cloud servers on one real PostgreSQL: the second waits for the first one's end, however that comes, or gives up.
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import pg from "pg";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import type { Clock } from "#base/clock.ts";
+import { systemClock } from "#base/clock.ts";
+import type { AppError } from "#base/error.ts";
+import { createLogger, silentLogger } from "#base/log.ts";
+import { claimPostgres } from "#cloud/storage/sole-server.ts";
+import { PostgresServer } from "./postgres-server.ts";
+
+const program = join(import.meta.dirname, "../../src/cloud/main.ts");
+let postgres: PostgresServer;
+const servers: Server[] = [];
+beforeAll(async () => {
+  postgres = await PostgresServer.start();
+});
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.end("SIGKILL");
+});
+afterAll(() => postgres[Symbol.asyncDispose]());
+
+/** `cloud serve` as a process of its own. */
+class Server {
+  readonly #child: ChildProcess;
+  readonly #lines: string[] = [];
+  readonly #news = new EventTarget();
+  readonly #ended: Promise<unknown>;
+
+  constructor(database: string) {
+    const words = ["serve", "--listen", "127.0.0.1:0", "--database", database];
+    const child = spawn(process.execPath, [program, ...words], { stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = child;
+    this.#ended = once(child, "close");
+    for (const input of [child.stdout, child.stderr]) {
+      createInterface({ input }).on("line", (line) => {
+        this.#lines.push(line);
+        this.#news.dispatchEvent(new Event("line"));
+      });
+    }
+    servers.push(this);
+  }
+
+  /** The first line with this text, which may have been said before. */
+  async says(text: string): Promise<string> {
+    for (;;) {
+      const line = this.#lines.find((each) => each.includes(text));
+      if (line !== undefined) return line;
+      await once(this.#news, "line");
+    }
+  }
+
+  async url(): Promise<string> {
+    return /http:\S+/.exec(await this.says("cloud server is at"))?.[0] ?? "";
+  }
+
+  /** Its exit code. */
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    await this.#ended;
+    return this.#child.exitCode;
+  }
+}
+
+test.each(["SIGTERM", "SIGKILL"] as const)("a second server takes over when the first ends by %s", async (signal) => {
+  const database = postgres.newDatabase();
+  const first = new Server(database);
+  const url = await first.url();
+  const second = new Server(database);
+  await second.says("waiting for its end");
+  expect(await (await fetch(`${url}/readyz`)).text()).toBe("ok\n");
+  const startedMs = performance.now();
+  await first.end(signal);
+  expect(await (await fetch(`${await second.url()}/readyz`)).text()).toBe("ok\n");
+  // oxlint-disable-next-line no-console -- a figure
+  console.log(
+    `[figure] a second server serves after ${signal} of the first: ${Math.round(performance.now() - startedMs)} ms`,
+  );
+});
+
+test("a server that waits ends when it is told to, and one of another schema does not wait", async () => {
+  const database = postgres.newDatabase();
+  const first = new Server(database);
+  await first.url();
+  const second = new Server(database);
+  await second.says("waiting for its end");
+  const third = new Server(postgres.newDatabase());
+  await third.url();
+  expect(await second.end("SIGTERM")).toBe(0);
+});
+
+/** Waiting takes no time. */
+function hurriedClock(): Clock {
+  let nowMs = 0;
+  return {
+    ...systemClock,
+    now: () => nowMs,
+    sleep: async (delayMs) => {
+      nowMs += delayMs;
+    },
+  };
+}
+const never = (error: AppError): void => expect.unreachable(error.message);
+
+test("a server whose turn does not come gives up, and says which other one works", async () => {
+  const database = postgres.newDatabase();
+  await using _first = await claimPostgres(database, { clock: systemClock, log: silentLogger, onLost: never });
+  const second = claimPostgres(database, { clock: hurriedClock(), log: silentLogger, onLost: never });
+  await expect(second).rejects.toMatchObject({
+    message: expect.stringMatching(
+      /^another cloud server works on this database \(telepresence-cloud [0-9a-f]{8} /,
+    ) as string,
+    hint: expect.stringContaining("end that one, or give this one a database of its own") as string,
+  });
+});
+
+const ending = (name: string): string =>
+  `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '${name}%'`;
+
+test("a server that loses its connection has the database again", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const log = createLogger("info", (line) => void (line.includes("server's again") && resolve()));
+  const database = postgres.newDatabase();
+  await using _claim = await claimPostgres(database, { clock: systemClock, log, onLost: never });
+  postgres.query(ending("telepresence-cloud "));
+  await promise;
+});
+
+test("a server whose database another one has got meanwhile has to end", async () => {
+  const { promise, resolve } = Promise.withResolvers<AppError>();
+  const database = postgres.newDatabase();
+  await using _claim = await claimPostgres(database, { clock: systemClock, log: silentLogger, onLost: resolve });
+  const other = new pg.Client({ connectionString: database, application_name: "another" });
+  await other.connect();
+  const taking = other.query("SELECT pg_advisory_lock(7470112, hashtext(current_schema()))"); // stands first in line
+  const waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'another' AND wait_event_type = 'Lock'";
+  await expect.poll(() => postgres.query(waits)).toBe("1");
+  postgres.query(ending("telepresence-cloud "));
+  await taking;
+  expect((await promise).message).toBe("another cloud server has taken the database over (another)");
+  await other.end();
+});
