@@ -64,7 +64,7 @@ async function prepareMachine(): Promise<void> {
 /** Up to date programs, and a cluster that has their image. */
 async function prepareCluster(): Promise<void> {
   await prepareMachine();
-  await installPackages(say, browserPackages); // previews are looked at
+  await installPackages(say, { ...browserPackages, ...servicePackages }); // previews are looked at, and a server has a database
   foundUp = (await status())[0]?.startsWith("the cluster is up") === true;
   await build(say);
   await up({ say });

@@ -1,58 +1,239 @@
-// The cloud server put into a real cluster by one command: under pod security level `restricted`, changed in place, and
-// gone again without a trace, but for fields and objects that are somebody else's.
+// The cloud server put into a real cluster by one command, under pod security level `restricted`: with a volume, then on
+// PostgreSQL and with an outside identity provider, changed in place, and gone again without a trace, but for fields and
+// objects that are somebody else's. A browser of the laptop comes to it by its Ingress.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Lab, kubectl, report } from "./lab.ts";
+import { PostgresServer } from "#test/services/postgres-server.ts";
+import * as layout from "#testbed/layout.ts";
+import { Lab, Running, apply, fixture, kubectl, report, rolledOut, service } from "./lab.ts";
+import { createAccount, launchOnLaptop, profile, submit } from "./laptop-browser.ts";
+import { Authority, ingressClass, ingressLog, removeIngress, startIngress } from "./small-ingress.ts";
 import { stage } from "./stage.ts";
 
 const namespace = "it-cloud-server";
+/** Of the ingress, and the names that lead to it. */
+const entry = "it-cloud";
+const [url, issuer] = [`https://cloud.${entry}`, `https://provider.${entry}`];
+const providerPort = 4000;
 const lab = new Lab({ managerNamespace: "it-cloud-manager" });
-const command = ["cloud", "install", "--url", "https://telepresence.example.com", "--cloud-namespace", namespace];
-const install = (...more: readonly string[]): Promise<string> => lab.ok(...command, ...more);
+const volume = "it-cloud-volume";
+const volumeFolder = join(layout.dataDir, volume);
+const scratch = mkdtempSync(join(tmpdir(), "telepresence-cloud-"));
+const node = layout.namespaceFile(layout.namespaces.node);
 const kinds = "deployment,service,ingress,secret,persistentvolumeclaim";
+const ingressFlags = ["--preview-domain", "preview.example.net", "--ingress-class", ingressClass];
+const certificates = ["--tls-secret", "cloud-tls", "--preview-tls-secret", "preview-tls"];
+let authority: Authority;
+let browser: Browser;
+let postgres: PostgresServer;
+let provider: Running;
+
+const install = (...more: readonly string[]): Promise<string> =>
+  lab.ok("cloud", "install", "--url", url, "--cloud-namespace", namespace, ...more);
 const names = async (): Promise<readonly string[]> =>
   (await kubectl("get", kinds, "-n", namespace, "-o", "name")).split("\n").filter((name) => name !== "");
+const serverLog = (): Promise<string> => kubectl("logs", "-n", namespace, "deployment/telepresence-cloud");
 
-stage([lab], "it-cloud");
-const remove = (): Promise<unknown> => kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true");
+stage([lab], entry);
+async function remove(): Promise<void> {
+  await kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true");
+  await kubectl("delete", "persistentvolume", volume, "--ignore-not-found", "--wait=true");
+  await removeIngress(entry);
+  rmSync(volumeFolder, { recursive: true, force: true });
+}
 beforeAll(remove);
-afterAll(remove);
+beforeAll(async () => {
+  mkdirSync(volumeFolder);
+  await apply(entry, volumeOnNode());
+  authority = await Authority.make(scratch);
+  await startIngress(entry, ["cloud", "provider"]);
+  postgres = await PostgresServer.start({
+    namespaceFile: node,
+    address: layout.nodeAddress,
+    clients: layout.podRanges,
+  });
+  postgres.query("ALTER ROLE cloud PASSWORD 'a password'");
+  const words = fixture("oidc-provider.mjs", String(providerPort), issuer, `${url}/login/oidc/callback`);
+  provider = new Running({ file: "nsenter", args: [`--net=${node}`, "env", "CLIENT_SECRET=secret of both", ...words] });
+  await provider.says("provider listens");
+  await serveProvider();
+  browser = await launchOnLaptop(scratch);
+  await lab.ok("connect", "-n", entry);
+});
+afterAll(async () => {
+  await browser?.close();
+  await provider?.[Symbol.asyncDispose]();
+  await postgres?.[Symbol.asyncDispose]();
+  await remove();
+  rmSync(scratch, { recursive: true });
+});
+
+/** Of a class of its own: only who names that gets it. */
+function volumeOnNode(): Readonly<Record<string, unknown>> {
+  const here = { key: "kubernetes.io/hostname", operator: "In", values: [layout.nodeName] };
+  const spec = {
+    capacity: { storage: "64Mi" },
+    accessModes: ["ReadWriteOnce"],
+    storageClassName: volume,
+    persistentVolumeReclaimPolicy: "Retain",
+    local: { path: volumeFolder },
+    nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [here] }] } },
+  };
+  return { apiVersion: "v1", kind: "PersistentVolume", metadata: { name: volume }, spec };
+}
+
+/** The provider is a process of the node; the ingress leads to it, with TLS. */
+async function serveProvider(): Promise<void> {
+  const name = "provider-itself";
+  await authority.putSecret(entry, "provider-tls", new URL(issuer).hostname);
+  const { selector: _selector, ...spec } = service(name, [{ port: providerPort }])["spec"] as Record<string, unknown>;
+  const backend = { service: { name, port: { number: providerPort } } };
+  const [host] = [new URL(issuer).hostname];
+  await apply(
+    entry,
+    { apiVersion: "v1", kind: "Service", metadata: { name }, spec },
+    {
+      apiVersion: "discovery.k8s.io/v1",
+      kind: "EndpointSlice",
+      metadata: { name, labels: { "kubernetes.io/service-name": name } },
+      addressType: "IPv4",
+      ports: [{ port: providerPort }],
+      endpoints: [{ addresses: [layout.nodeAddress] }],
+    },
+    {
+      apiVersion: "networking.k8s.io/v1",
+      kind: "Ingress",
+      metadata: { name },
+      spec: {
+        ingressClassName: ingressClass,
+        tls: [{ hosts: [host], secretName: "provider-tls" }],
+        rules: [{ host, http: { paths: [{ path: "/", pathType: "Prefix", backend }] } }],
+      },
+    },
+  );
+}
+
+/** A file that the laptop's user may read. */
+function file(name: string, text: string): string {
+  const path = join(scratch, name);
+  writeFileSync(path, `${text}\n`);
+  return path;
+}
 
 test("stands under pod security level restricted and answers", async () => {
   const startedMs = performance.now();
-  const said = await install("--no-storage", "--preview-domain", "preview.example.net", "--ingress-class", "nginx");
+  const said = await install(...ingressFlags, ...certificates, "--storage-class", volume, "--storage-size", "64Mi");
   report("cloud install, until it is ready", `${Math.round(performance.now() - startedMs)} ms`);
-  expect(said).toContain("forgets everything when its pod ends");
+  expect(said).toContain(`telepresence login --cloud-url ${url}`);
   const enforced = "jsonpath={.metadata.labels.pod-security\\.kubernetes\\.io/enforce}";
   expect(await kubectl("get", "namespace", namespace, "-o", enforced)).toBe("restricted");
   const ready = `/api/v1/namespaces/${namespace}/services/telepresence-cloud:80/proxy/readyz`;
   expect(await kubectl("get", "--raw", ready)).toContain("ok");
-  const log = await kubectl("logs", "-n", namespace, "deployment/telepresence-cloud");
-  expect(log).toMatch(/https:\/\/telepresence\.example\.com\/invite\/tpi_/);
-  expect((await names()).length).toBe(3);
+  expect((await names()).length).toBe(4);
+});
+
+test("is served by its Ingress, under its own name and those of previews", async () => {
+  await authority.putSecret(namespace, "cloud-tls", new URL(url).hostname);
+  await authority.putSecret(namespace, "preview-tls", "*.preview.example.net");
+  const curl = `curl -sS --cacert ${authority.file}`;
+  const own = await lab.sh(`${curl} ${url}/readyz`);
+  expect([own.stdout, own.stderr]).toEqual(["ok\n", ""]);
+  const preview = "otter.preview.example.net";
+  const strange = await lab.sh(`${curl} --connect-to ${preview}:443:cloud.${entry}:443 https://${preview}/`);
+  expect([strange.stdout, strange.stderr]).toEqual(["There is no preview of this name.\n", ""]);
+  const seen = (await ingressLog(entry)).split("\n").filter((line) => line.startsWith("sni "));
+  report("what the ingress saw", seen);
+  const to = `to telepresence-cloud.${namespace}.svc:80 GET`;
+  expect(seen).toEqual([
+    `sni cloud.${entry} host cloud.${entry} ${to} /readyz`,
+    `sni ${preview} host ${preview} ${to} /`,
+  ]);
+});
+
+test("keeps people in its file on a volume, when its pod is deleted", async () => {
+  const invite =
+    /https:\/\/\S+\/invite\/tpi_\S+?(?=")|https:\/\/\S+\/invite\/tpi_\S+/.exec(await serverLog())?.[0] ?? "";
+  const first = await profile(browser, { ignoreHTTPSErrors: true });
+  await createAccount(first, invite, ["Ann", "ann"]);
+  const pod = await kubectl("get", "pod", "-n", namespace, "-o", "name");
+  await kubectl("delete", "-n", namespace, pod.trim(), "--wait=true");
+  await rolledOut(namespace, "deployment/telepresence-cloud");
+  const after = await kubectl("get", "pod", "-n", namespace, "-o", "name");
+  expect(after).not.toBe(pod);
+  await first.goto(url);
+  await first.getByText("Logged in as Ann").waitFor(); // the session, too
+  const second = await profile(browser, { ignoreHTTPSErrors: true });
+  await second.goto(`${url}/login`);
+  await second.getByLabel("Name").fill("ann");
+  await second.getByLabel("Password").fill("password of ann");
+  await submit(second, "Log in");
+  await second.getByText("Logged in as Ann").waitFor();
+  report("account and session after the pod's end", `${pod.trim()} then ${after.trim()}`);
+  await Promise.all([first, second].map((page) => page.context().close()));
+});
+
+const outside = (): readonly string[] => [
+  "--database-url-file",
+  file("database", `postgres://cloud:a%20password@${layout.nodeAddress}:5432/postgres`),
+  "--oidc-issuer",
+  issuer,
+  "--oidc-client-id",
+  "telepresence",
+  "--oidc-admin-group",
+  "ops",
+  "--oidc-client-secret-file",
+  file("client", "secret of both"),
+  "--extra-ca-file",
+  authority.file,
+];
+
+test("has people of an outside provider log in, and keeps them in PostgreSQL", async () => {
+  await install(...ingressFlags, ...certificates, ...outside());
+  const page = await profile(browser, { ignoreHTTPSErrors: true });
+  await page.goto(`${url}/login`);
+  await page.getByRole("link", { name: "Continue" }).click();
+  await page.locator("input[name=login]").fill("ann");
+  await page.locator("input[name=password]").fill("any");
+  await page.locator("button[type=submit]").click();
+  await page.locator("input[name=prompt][value=consent]").waitFor({ state: "attached" });
+  await page.locator("button[type=submit]").click();
+  await page.getByText("Logged in as Person ann, an administrator").waitFor();
+  const rows = postgres.query(
+    "SELECT people.name, teams.name FROM people JOIN members ON person_id = people.id JOIN teams ON teams.id = team_id ORDER BY 2",
+  );
+  report("PostgreSQL has of a person of the provider", rows.split("\n"));
+  expect(rows.split("\n")).toEqual(["Person ann|blue", "Person ann|ops"]);
+  expect(await serverLog()).not.toMatch(/a password|secret of both/);
+  await page.context().close();
 });
 
 test("is changed in place: what is not wanted goes, what others have set stays, and none of it is overwritten", async () => {
   await kubectl("annotate", "service", "telepresence-cloud", "-n", namespace, "team/owner=shop");
-  await install("--no-storage", "--no-ingress");
-  expect(await names()).toEqual(["deployment.apps/telepresence-cloud", "service/telepresence-cloud"]);
-  const annotation = [
-    "get",
-    "service",
-    "telepresence-cloud",
-    "-n",
-    namespace,
-    "-o",
-    "jsonpath={.metadata.annotations}",
-  ];
-  expect(await kubectl(...annotation)).toContain("shop");
+  const forgetful = await lab.cli(["cloud", "install", "--url", url, "--cloud-namespace", namespace]);
+  expect([forgetful.code, forgetful.stderr]).toEqual([1, expect.stringContaining("this names none") as string]);
+  await install(...outside(), "--no-ingress");
+  expect((await names()).filter((name) => !name.endsWith("-tls"))).toEqual([
+    "deployment.apps/telepresence-cloud",
+    "service/telepresence-cloud",
+    "secret/telepresence-cloud",
+    "persistentvolumeclaim/telepresence-cloud",
+  ]);
+  const annotations = ["-o", "jsonpath={.metadata.annotations}"];
+  expect(await kubectl("get", "service", "telepresence-cloud", "-n", namespace, ...annotations)).toContain("shop");
   await kubectl("set", "image", "-n", namespace, "deployment/telepresence-cloud", "telepresence-cloud=mine:1");
-  const refused = await lab.cli([...command, "--no-storage", "--no-ingress"]);
+  const words = ["cloud", "install", "--url", url, "--cloud-namespace", namespace, ...outside(), "--no-ingress"];
+  const refused = await lab.cli(words);
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("conflict") as string]);
 });
 
 test("is gone again with the namespace that was made for it", async () => {
-  const said = await lab.ok("cloud", "uninstall", "--cloud-namespace", namespace);
+  await kubectl("delete", "secret", "-n", namespace, "cloud-tls", "preview-tls");
+  const command = ["cloud", "uninstall", "--cloud-namespace", namespace];
+  const said = await lab.ok(...command, "--delete-data", "--yes");
   expect(said).toContain(`Deployment telepresence-cloud in namespace ${namespace} removed`);
   await kubectl("wait", "--for=delete", `namespace/${namespace}`, "--timeout=60s");
-  expect(await lab.ok("cloud", "uninstall", "--cloud-namespace", namespace)).toContain("Nothing to remove");
+  expect(await lab.ok(...command)).toContain("Nothing to remove");
 });

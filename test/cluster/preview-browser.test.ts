@@ -1,13 +1,14 @@
 // The whole way of a preview: login, preview, team, dashboard, inspector, share link, revocation, logout, in a real browser on the
 // real cluster. Browser and cloud server are on the laptop, as in the README's try-out; the cluster's ingress is the
-// service itself, and the server's tunnel comes from the manager by way of the laptop.
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+// service itself, then one with TLS, and the server's tunnel comes from the manager by way of the laptop.
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import * as cluster from "#testbed/cluster.ts";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Lab, apply, fixture, kubectl, report, rolledOut, until, webApp, type Running } from "./lab.ts";
+import { createAccount, launchOnLaptop, profile, submit } from "./laptop-browser.ts";
+import { Authority, ingressClass, ingressLog, removeIngress, startIngress } from "./small-ingress.ts";
 import { stage } from "./stage.ts";
 import { startToolsPod } from "./tools-pod.ts";
 
@@ -25,12 +26,7 @@ let previewUrl = "";
 
 stage([lab], namespace);
 beforeAll(async () => {
-  // A pipe leads to the browser, so it may be in the laptop's network. Root has no sandbox of Chromium's.
-  const executablePath = join(scratch, "browser");
-  const { file, args } = cluster.laptop(["/usr/bin/chromium"], { user: "root" });
-  writeFileSync(executablePath, `#!/bin/sh\nexec ${[file, ...args].map((word) => `'${word}'`).join(" ")} "$@"\n`);
-  chmodSync(executablePath, 0o755);
-  browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  browser = await launchOnLaptop(scratch);
   server = lab.spawn(["telepresence", "cloud", "serve", "--database", "sqlite::memory:"]);
   await server.says("/invite/");
   laptop = lab.spawn(fixture("laptop-server.mjs", "18950"));
@@ -47,25 +43,8 @@ afterAll(async () => {
     await running?.ends();
   }
   rmSync(scratch, { recursive: true });
+  await removeIngress(namespace);
 });
-
-async function profile(): Promise<Page> {
-  const context: BrowserContext = await browser.newContext();
-  const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  return page;
-}
-
-const submit = (page: Page, name: string): Promise<void> => page.getByRole("button", { name, exact: true }).click();
-
-async function createAccount(page: Page, link: string, [name, login]: readonly [string, string]): Promise<void> {
-  await page.goto(link);
-  await page.getByLabel("Your name").fill(name);
-  await page.getByLabel("Name to log in with").fill(login);
-  await page.getByLabel("Password").fill(`password of ${login}`);
-  await submit(page, "Create the account");
-  await page.getByText(`Logged in as ${name}`).waitFor();
-}
 
 const isPod = async (page: Page): Promise<void> => await page.getByText("Hello from the cluster").waitFor();
 const isLaptop = async (page: Page): Promise<void> => await page.getByText("hello from laptop").waitFor();
@@ -83,7 +62,7 @@ const byAnother = (): Promise<string> =>
   );
 
 test("the first administrator comes in by the printed link, and the laptop by a code", async () => {
-  ann = await profile();
+  ann = await profile(browser);
   await createAccount(ann, /http\S+\/invite\/\S+/.exec(server.said)?.[0] ?? "", ["Ann", "ann"]);
   await using login = lab.start(["login", "--device", "--cloud-url", url]);
   await login.says("enter the code");
@@ -114,13 +93,13 @@ test("a preview is the laptop's page for whoever is logged in, and the pod's for
 });
 
 test("a colleague is invited, and has to log in in another profile", async () => {
-  const invitations = await profile();
+  const invitations = await profile(browser);
   await ann.goto(`${url}/`);
   await submit(ann, "Make a link");
   const link = (await ann.locator("code").first().textContent()) ?? "";
   await createAccount(invitations, link, ["Bob", "bob"]);
   await invitations.context().close();
-  const bob = await profile();
+  const bob = await profile(browser);
   await bob.goto(previewUrl);
   await bob.getByLabel("Name").fill("bob");
   await bob.getByLabel("Password").fill("password of bob");
@@ -153,7 +132,7 @@ test("the dashboard tells of it; its inspector shows a request, sends it again, 
 
 test("a link opens it for somebody without a login, until it is revoked", async () => {
   const shared = await lab.ok("preview", "share", "shop", "--expires", "1h");
-  const guest = await profile();
+  const guest = await profile(browser);
   await guest.goto(/https?:\/\/\S+telepresence-share=\S+/.exec(shared)?.[0] ?? "");
   await isLaptop(guest);
   expect(guest.url()).not.toContain("telepresence-share");
@@ -161,6 +140,58 @@ test("a link opens it for somebody without a login, until it is revoked", async 
   await guest.goto(previewUrl);
   await guest.getByLabel("Password").waitFor();
   await guest.context().close();
+});
+
+describe("a preview through an ingress with TLS, whose certificate is of a private authority,", () => {
+  const host = "shop.example.com";
+  const entry = [
+    "--ingress-host",
+    `entry.${namespace}`,
+    "--ingress-port",
+    "443",
+    "--ingress-tls",
+    "--ingress-l5",
+    host,
+  ];
+  const make = (...more: readonly string[]): Promise<string> => lab.ok("preview", "create", "shop", ...entry, ...more);
+  let authority: Authority;
+
+  beforeAll(async () => {
+    authority = await Authority.make(scratch);
+    await authority.putSecret(namespace, "shop-tls", host);
+    const backend = { service: { name: "shop", port: { number: 80 } } };
+    const spec = {
+      ingressClassName: ingressClass,
+      tls: [{ hosts: [host], secretName: "shop-tls" }],
+      rules: [{ host, http: { paths: [{ path: "/", pathType: "Prefix", backend }] } }],
+    };
+    await apply(namespace, { apiVersion: "networking.k8s.io/v1", kind: "Ingress", metadata: { name: "shop" }, spec });
+    await startIngress(namespace, ["entry"]);
+  });
+
+  test("says what is to be done, where nobody has named the authority", async () => {
+    await make();
+    const answer = await ann.goto(`${previewUrl}/unnamed`);
+    expect(answer?.status()).toBe(502);
+    const said = (await ann.locator("main").textContent()) ?? "";
+    report("a preview whose ingress nobody vouches for", said);
+    expect(said).toContain("--ingress-ca FILE");
+    expect(said).toContain("--ingress-insecure");
+    expect(await ingressLog(namespace)).not.toContain("/unnamed");
+  });
+
+  test.each([
+    ["with --ingress-ca", (): string[] => ["--ingress-ca", authority.file], "/named"],
+    ["with --ingress-insecure", (): string[] => ["--ingress-insecure"], "/unverified"],
+  ])("is the laptop's page %s, and the ingress sees its own name", async (how, flags, path) => {
+    await make(...flags());
+    await ann.goto(`${previewUrl}${path}`);
+    await isLaptop(ann);
+    const seen = (await ingressLog(namespace)).split("\n").filter((line) => line.endsWith(` ${path}`));
+    report(`what the ingress saw of a preview ${how}`, seen);
+    expect(seen).toEqual([`sni ${host} host ${host} to shop.${namespace}.svc:80 GET ${path}`]);
+    expect(await byAnother()).toContain("Hello from the cluster");
+  });
 });
 
 test("the preview ends with its intercept, the login with logout, and the connection with neither", async () => {
@@ -179,7 +210,7 @@ test("the preview ends with its intercept, the login with logout, and the connec
 
 /** The laptop goes on to be in the cluster without any login. */
 async function stillConnected(): Promise<void> {
-  const page = await profile();
+  const page = await profile(browser);
   await page.goto(`http://shop.${namespace}/`);
   await isPod(page);
   await page.context().close();
