@@ -11,6 +11,7 @@ import { createPerson, joinTeam, provideTeam } from "./identity/people.ts";
 import { hashPassword } from "./identity/passwords.ts";
 import { openBrowserSession } from "./identity/browser-sessions.ts";
 import { createApiKey } from "./oauth/api-keys.ts";
+import { dashboardSources } from "./dashboard/snapshot.ts";
 import { LivePreviews } from "./previews/live-previews.ts";
 import { Visits } from "./previews/visits.ts";
 import type { Database } from "./storage/database.ts";
@@ -27,16 +28,20 @@ export class FakeCloud implements AsyncDisposable {
   readonly routes: readonly Route[];
   readonly app: App;
   readonly clock: FakeClock;
-  /** What the dashboard shows. */
-  clusters: readonly ClusterView[] = [];
-  previews: readonly PreviewView[] = [];
+  /** What the dashboard shows, where that is not to be what there is. */
+  clusters: readonly ClusterView[] | undefined;
+  previews: readonly PreviewView[] | undefined;
 
   private constructor(parts: Parts, clock: FakeClock) {
     this.parts = parts;
     this.clock = clock;
+    const real = dashboardSources(parts);
     this.routes = allRoutes(parts, {
       isServing: () => true,
-      sources: { clusters: async () => this.clusters, previews: async () => this.previews },
+      sources: {
+        clusters: async (person) => this.clusters ?? (await real.clusters(person)),
+        previews: async (person) => this.previews ?? (await real.previews(person)),
+      },
       files: { read: (file) => Buffer.from(file) },
     });
     this.app = buildApp(parts, this.routes, (context) => context.req.header("x-test-address") ?? "192.0.2.1");

@@ -107,7 +107,10 @@ describe.each([
     const cookies = await page.context().cookies();
     const me = (await (await fetchAs("/api/dashboard")).json()) as { readonly me: { readonly id: string } };
     const ours = ["/", "/people", `/people/${me.me.id}`, "/audit", "/password", "/device?code=AAAA-AAAA"];
-    const anybodys = ["/login", "/invite/unknown"];
+    const nobodys = new URL(url);
+    nobodys.hostname = "nobody.preview.localhost";
+    const refusals = ["/nowhere", nobodys.href, `${nobodys.href}?telepresence-share=tps_x`];
+    const anybodys = ["/login", "/invite/unknown", ...refusals];
     for (const [paths, jar] of [
       [ours, cookies],
       [anybodys, []],
@@ -116,7 +119,8 @@ describe.each([
       await context.addCookies([...jar]);
       const look = await context.newPage();
       for (const path of paths) {
-        await look.goto(`${url}${path}`);
+        await look.goto(new URL(path, url).href);
+        expect([path, (await look.locator("main").textContent())?.trim()]).not.toEqual([path, ""]);
         expect([path, await violations(look)]).toEqual([path, []]);
         expect([path, await overflow(look)]).toEqual([path, 0]);
         expect([path, await unreachable(look)]).toEqual([path, []]);

@@ -143,10 +143,24 @@ test("a newcomer is told what to type, and anybody can use the page", async () =
   expect(complaints).toEqual([]);
 });
 
+test.each(["light", "dark"] as const)("anybody can use the audit log, %s at 400 pixels", async (colorScheme) => {
+  const page = await open({ colorScheme, width: 400 });
+  await page.getByRole("button", { name: "Audit log" }).click();
+  const first = page.getByRole("option").first();
+  await first.waitFor();
+  expect(await violations(page)).toEqual([]);
+  await first.click();
+  await page.getByRole("region", { name: "What was chosen" }).getByText("login.browser").first().waitFor();
+  expect(await violations(page)).toEqual([]);
+  expect(await page.evaluate<number>("document.documentElement.scrollWidth - innerWidth")).toBeLessThanOrEqual(0);
+  expect(complaints).toEqual([]);
+});
+
 test.each<Look & { readonly name: string }>([
   { name: "light", colorScheme: "light" },
   { name: "dark", colorScheme: "dark" },
   { name: "400 pixels", width: 400 },
+  { name: "400 pixels, dark", width: 400, colorScheme: "dark" },
 ])("ten thousand intercepts are scrolled and searched at once: $name", async ({ name: _name, ...look }) => {
   const page = await open({ ...look, told: { clusters: [clusterOf(10_000)], previews: [preview] } });
   const rows = page.getByRole("option");

@@ -167,6 +167,7 @@ describe("ten thousand requests", () => {
     { name: "light", colorScheme: "light" },
     { name: "dark", colorScheme: "dark" },
     { name: "400 pixels", width: 400 },
+    { name: "400 pixels, dark", width: 400, colorScheme: "dark" },
   ])("are scrolled and searched at once, and anybody can use the page: $name", async ({ name: _name, ...look }) => {
     const inspector = stack.use(
       new Inspector({

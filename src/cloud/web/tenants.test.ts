@@ -273,6 +273,32 @@ describe.each(table)("$route", (row) => {
   });
 });
 
+describe("what is a team's", () => {
+  // whatever route there is, also one of tomorrow: the table has every one
+  test("is in nothing that another team's person can read", async () => {
+    // the table's last rows have logged everybody out
+    browsers.stranger = await cloud.browserOf(await cloud.person("another stranger", { team: "theirs" }));
+    browsers.member = await cloud.browserOf(member);
+    const preview = await findPreview(cloud.database, await newPreview());
+    await cloud.keyOf(member);
+    const marks = { member, id: preview?.id, host: preview?.host, row: preview?.clusterId, name: preview?.intercept };
+    const found = async (who: Who): Promise<readonly string[]> => {
+      const all: string[] = [];
+      for (const row of table.filter(({ route }) => route.startsWith("GET "))) {
+        cloud.clock.advance(20_000);
+        const { text } = await send(who, row);
+        const seen = Object.entries(marks).filter(([, mark]) => mark === undefined || text.includes(mark));
+        all.push(...seen.map(([what]) => `${row.route} ${what}`));
+      }
+      return all;
+    };
+    expect(await found("stranger")).toEqual([]);
+    expect(await found("nobody")).toEqual([]);
+    const own = await found("member");
+    for (const route of ["GET /api/previews", "GET /api/dashboard"]) expect(own).toContain(`${route} host`);
+  });
+});
+
 describe("what changes something", () => {
   const changing = () => cloud.routes.filter(({ method, access }) => method !== "GET" && access !== "client");
 

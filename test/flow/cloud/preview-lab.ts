@@ -86,13 +86,17 @@ export class PreviewLab implements AsyncDisposable {
     this.#stack = parts.stack;
   }
 
-  /** With `tls` the server has a name and a certificate of its own, speaks HTTP/2, and the manager goes straight to it. */
-  static async open({ tls = false, clock = systemClock as Clock } = {}): Promise<PreviewLab> {
+  /**
+   * With `tls` the server has a name and a certificate of its own, speaks HTTP/2, and the manager goes straight to it. With
+   * `proxied` it believes X-Forwarded-For, so that visitors may have addresses.
+   */
+  static async open({ tls = false, proxied = false, clock = systemClock as Clock } = {}): Promise<PreviewLab> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), "telepresence-previews-"));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
     const path = join(folder, "cloud.sqlite");
     const words = ["serve", "--listen", "127.0.0.1:0", "--database", `sqlite:${path}`];
+    if (proxied) words.push("--trusted-proxies", "127.0.0.0/8");
     const { certificatePem, privateKeyPem } = createIdentity("cloud.test");
     if (tls) {
       words.push("--url", "https://cloud.test:0", "--preview-domain", "preview.test");
