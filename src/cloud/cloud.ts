@@ -58,10 +58,10 @@ export async function startCloud(options: CloudOptions): Promise<Cloud> {
   const live = stack.use(new LiveClusters({ database, clock, log }));
   const visits = await keepVisits(stack, { database, clock, log });
   const heldWhileServing = stack.use(new DisposableStack());
-  let serving = true;
+  const ending = new AbortController();
   const server = await CloudServer.listen(given);
   stack.defer(async () => {
-    serving = false;
+    ending.abort();
     const { promise, resolve } = Promise.withResolvers<void>();
     using _limit = clock.after(drainMs, resolve);
     await server.close(promise);
@@ -84,7 +84,12 @@ export async function startCloud(options: CloudOptions): Promise<Cloud> {
   const tunnels = new TunnelDoor(parts, live, addressOfRequest);
   metrics.gauge("telepresence_cloud_managers", "Managers with a tunnel", () => live.count);
   const sources = dashboardSources(parts);
-  const routes = allRoutes(parts, { isServing: () => serving, sources, files: new BuiltPage(pageFolder) });
+  const routes = allRoutes(parts, {
+    isServing: () => !ending.signal.aborted,
+    ending: ending.signal,
+    sources,
+    files: new BuiltPage(pageFolder),
+  });
   const app = buildApp(parts, routes, addressOf);
   server.serve(config, {
     app,

@@ -5,11 +5,13 @@ import { formatError, isAppError, toAppError } from "#base/error.ts";
 import { createLogger, lineWriter } from "#base/log.ts";
 import { startCloud } from "./cloud.ts";
 import { parseCloudConfig } from "./config.ts";
+import { plainLine } from "./plain-line.ts";
 
 async function main(): Promise<void> {
   const write = lineWriter(process.stdout); // first: a reader of --help may leave early
   const config = parseCloudConfig(process.argv.slice(2), (command) => command.exitOverride());
-  const log = createLogger(config.logLevel, write);
+  const isTerminal = process.stdout.isTTY; // where a person reads
+  const log = createLogger(config.logLevel, isTerminal ? (line) => write(plainLine(line)) : write);
   const { promise: told, resolve, reject: onFailed } = Promise.withResolvers<void>();
   told.catch(() => undefined); // it may be known before anybody waits for it
   for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());

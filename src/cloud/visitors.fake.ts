@@ -38,6 +38,7 @@ export class FakeCloud implements AsyncDisposable {
     const real = dashboardSources(parts);
     this.routes = allRoutes(parts, {
       isServing: () => true,
+      ending: new AbortController().signal,
       sources: {
         clusters: async (person) => this.clusters ?? (await real.clusters(person)),
         previews: async (person) => this.previews ?? (await real.previews(person)),

@@ -1,6 +1,6 @@
 // `logout`: the server ends the login, and this laptop forgets it. A key is forgotten here only: others may use it.
 import { z } from "zod";
-import { AppError, formatError, isAppError, toAppError } from "#base/error.ts";
+import { formatError, isAppError, toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { tellDaemon } from "#cli/cloud/login-use.ts";
 import { CloudClient } from "#login/cloud-client.ts";
@@ -13,7 +13,11 @@ export async function runLogout(context: CommandContext): Promise<number> {
   const places = await machine.openCloudPlaces();
   using _lock = await lockLogin({ places, clock: context.clock, signal: context.interrupts.signal });
   const login = await readLogin(places);
-  if (login === undefined) throw new AppError("not_found", "nobody is logged in here");
+  if (login === undefined) {
+    output.line("Nobody is logged in here");
+    output.data({ revoked: false });
+    return 0;
+  }
   const secret = await readSecret(places, login);
   await forgetLogin(places, login);
   if (secret === undefined && login.ended !== true) {

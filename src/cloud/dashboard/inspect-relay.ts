@@ -36,8 +36,10 @@ const calls = [
   ["POST", "clear"],
 ] as const;
 
-export function inspectRoutes(parts: Parts): readonly Route[] {
+/** Looks, which have no end of their own, end with `ending`. */
+export function inspectRoutes(parts: Parts, ending: AbortSignal): readonly Route[] {
   const relay = new InspectRelay(parts);
+  ending.addEventListener("abort", () => relay.endLooks(), { once: true });
   return calls.map(([method, path]): Route => {
     return {
       method,
@@ -62,6 +64,7 @@ class InspectRelay {
   /** Answers that are being read, by person. */
   readonly #open = new Map<string, number>();
   #all = 0;
+  readonly #looks = new Set<IncomingMessage>();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -82,6 +85,10 @@ class InspectRelay {
     if (isLook && response.statusCode === 200) await this.#note(person, looked);
     reading.until(response);
     this.#watch(response, person, looked);
+    if (isLook) {
+      this.#looks.add(response);
+      response.once("close", () => this.#looks.delete(response));
+    }
     const headers = new Headers();
     for (const name of ["content-type", "content-disposition"]) {
       const value = response.headers[name];
@@ -89,6 +96,10 @@ class InspectRelay {
     }
     const body = Readable.toWeb(isLook ? endedByCut(response) : response) as ReadableStream<Uint8Array>;
     return new Response(body, { status: response.statusCode ?? 502, headers });
+  }
+
+  endLooks(): void {
+    for (const response of this.#looks) response.destroy();
   }
 
   /** Of the caller's own teams. */

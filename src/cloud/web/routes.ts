@@ -21,6 +21,8 @@ import { styleRoute } from "./style.ts";
 export interface Serving {
   /** False from the moment the server is told to end. */
   readonly isServing: () => boolean;
+  /** Aborted then. */
+  readonly ending: AbortSignal;
   readonly sources: DashboardSources;
   readonly files: PageFiles;
 }
@@ -38,7 +40,7 @@ export function allRoutes(parts: Parts, serving: Serving): readonly Route[] {
     ...auditRoutes(parts),
     ...clusterRoutes(parts),
     ...dashboardRoutes(parts, serving),
-    ...inspectRoutes(parts),
+    ...inspectRoutes(parts, serving.ending),
     ...previewRoutes(parts),
     enterRoute(parts),
     metricsRoute(parts),

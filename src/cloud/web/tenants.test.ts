@@ -285,7 +285,7 @@ describe("what is a team's", () => {
     const found = async (who: Who): Promise<readonly string[]> => {
       const all: string[] = [];
       for (const row of table.filter(({ route }) => route.startsWith("GET "))) {
-        cloud.clock.advance(20_000);
+        await cloud.clock.advance(20_000);
         const { text } = await send(who, row);
         const seen = Object.entries(marks).filter(([, mark]) => mark === undefined || text.includes(mark));
         all.push(...seen.map(([what]) => `${row.route} ${what}`));

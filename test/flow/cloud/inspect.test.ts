@@ -83,3 +83,15 @@ test("an owner who says no is not looked at", async () => {
   lab.shares.allowed = false;
   expect(await lab.status(lab.bob, "GET", "events")).toBe(403);
 });
+
+// A page that was open held up the server's end for the whole ten seconds that requests have.
+test("a look that is open does not hold up the server's end", async () => {
+  await using lab = await openLab();
+  const following = await lab.ask(lab.ann, "GET", "events");
+  const reader = following.body?.getReader();
+  await reader?.read();
+  const startedMs = performance.now();
+  await lab.lab.cloud[Symbol.asyncDispose]();
+  expect(performance.now() - startedMs).toBeLessThan(5000);
+  while ((await reader?.read())?.done === false); // it ends
+});
