@@ -299,6 +299,24 @@ describe("what is a team's", () => {
   });
 });
 
+test("no token stands in the database as it is, after all these routes", async () => {
+  await cloud.keyOf(member);
+  await openLogin(cloud.database, { personId: member, device: "laptop" }, cloud.clock.wallMs());
+  await cloud.browserOf(member);
+  await newSharePath();
+  await newInvitePath();
+  const names = await cloud.database.all<{ name: string }>("SELECT name FROM sqlite_master WHERE type = 'table'");
+  const rows: unknown[] = [];
+  for (const { name } of names) {
+    for (const row of await cloud.database.all(`SELECT * FROM ${name}`)) rows.push([name, row]);
+  }
+  const text = JSON.stringify(rows);
+  for (const table of ["api_keys", "browser_sessions", "logins", "preview_shares", "invites"]) {
+    expect(text).toContain(`["${table}",`);
+  }
+  expect(text.match(/tp[a-z]_[\w-]{20,}/g)).toBeNull();
+});
+
 describe("what changes something", () => {
   const changing = () => cloud.routes.filter(({ method, access }) => method !== "GET" && access !== "client");
 
