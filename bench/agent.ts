@@ -10,7 +10,7 @@ import { askAgent, introduce, testManager, TestLaptop, workload } from "#test/fl
 import { checkoutRoot } from "#testbed/layout.ts";
 import type { Agent } from "#agent/agent.ts";
 import { Decisions } from "#agent/decisions.ts";
-import { readAsked } from "#agent/inbound/http-decision.ts";
+import { readAsked } from "#agent/inbound/http/http-decision.ts";
 import type { Manager } from "#manager/manager.ts";
 import { agentIntroductionPort } from "#wire/agent-api.ts";
 import { KeptLoad, measureLatencies, measureLoad, memoryOf } from "./agent-load.ts";

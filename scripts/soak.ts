@@ -41,7 +41,7 @@ const rows: readonly Row[] = [
     files: [
       "outbound/classify",
       "dns/resolve",
-      "inbound/tls-hello",
+      "inbound/tls/tls-hello",
       "packet/dns-message",
       "packet/packet-view",
       "wire/frame",

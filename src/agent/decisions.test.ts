@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { Decisions, maxDecisions } from "./decisions.ts";
 import type { AskedRequest, Decided } from "./decisions.ts";
-import { encodeHead, Fields } from "./inbound/http2-messages.ts";
+import { encodeHead, Fields } from "./inbound/http2/http2-messages.ts";
 
 const requestOf = (target: string, value = "x"): AskedRequest => ({
   method: "GET",

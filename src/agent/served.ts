@@ -45,6 +45,11 @@ export interface Taken {
   readonly tls?: InterceptTls | undefined;
 }
 
+/** The same one, as the same link has it. */
+export function sameIntercept(one: Taken, other: Taken | undefined): boolean {
+  return other !== undefined && one.interceptId === other.interceptId && one.opener === other.opener;
+}
+
 export interface Refused {
   readonly id: string;
   readonly message: string;

@@ -15,7 +15,7 @@ import type { Logger } from "#base/log.ts";
 import { recogniseHttp } from "#http/recognise.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import type { StandIn } from "#wire/stand-in.ts";
-import { Fields, answerProbe, askedOf, ownAnswer, sendOn } from "./inbound/http2-messages.ts";
+import { Fields, answerProbe, askedOf, ownAnswer, sendOn } from "./inbound/http2/http2-messages.ts";
 import { isProbe } from "./inbound/probes.ts";
 
 /** chosen: callers of HTTP speak at once; any other protocol is none that could be answered. */

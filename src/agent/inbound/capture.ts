@@ -9,7 +9,7 @@
 // TLS is one of the others, unless the port has a filter and the pod a certificate: then what is inside is decided.
 // Invariants: the caller's bytes are held until the decision, so none is lost; an intercepted connection that is not
 // HTTP goes on after a detach until one of its ends closes.
-// @to agent/inbound/canary-caller.ts, agent/inbound/http-connection.ts, agent/inbound/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts, agent/inbound/port-taps.ts, agent/inbound/tap-http.ts, agent/inbound/tls-port.ts
+// @to agent/inbound/canary-caller.ts, agent/inbound/http/http-connection.ts, agent/inbound/http2/http2-connection.ts, agent/inbound/open-stream.ts, agent/inbound/pass.ts, agent/inbound/taps/port-taps.ts, agent/inbound/taps/tap-http.ts, agent/inbound/tls/tls-port.ts
 import { once } from "node:events";
 import { Socket, createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
@@ -30,25 +30,25 @@ import { plainAddress } from "./app-addresses.ts";
 import { answerCanary, takeCanary } from "./canary-caller.ts";
 import { FirstMove } from "./first-move.ts";
 import type { Protocol } from "./first-move.ts";
-import { HttpConnection } from "./http-connection.ts";
-import type { HttpConnectionOptions } from "./http-connection.ts";
-import { routesOf } from "./http-decision.ts";
-import type { HttpRoutes } from "./http-decision.ts";
-import type { ReadyEnd } from "./http-ends.ts";
-import { Http2Connection } from "./http2-connection.ts";
+import { HttpConnection } from "./http/http-connection.ts";
+import type { HttpConnectionOptions } from "./http/http-connection.ts";
+import { routesOf } from "./http/http-decision.ts";
+import type { HttpRoutes } from "./http/http-decision.ts";
+import type { ReadyEnd } from "./http/http-ends.ts";
+import { Http2Connection } from "./http2/http2-connection.ts";
 import { openInbound } from "./open-stream.ts";
 import { AppDialer } from "./pass.ts";
 import type { Impersonated } from "./pass.ts";
-import { PortTaps } from "./port-taps.ts";
+import { PortTaps } from "./taps/port-taps.ts";
 import { PortProbes } from "./probes.ts";
-import type { IdleSessions } from "./idle-sessions.ts";
-import { copyHttp } from "./tap-http.ts";
-import type { TapPace } from "./tap-pace.ts";
-import type { TapRoom } from "./tap-room.ts";
-import type { TlsCertificates } from "./tls-certificates.ts";
-import type { ClientHello } from "./tls-hello.ts";
-import { TlsPort } from "./tls-port.ts";
-import type { Ways } from "./tls-port.ts";
+import type { IdleSessions } from "./http2/idle-sessions.ts";
+import { copyHttp } from "./taps/tap-http.ts";
+import type { TapPace } from "./taps/tap-pace.ts";
+import type { TapRoom } from "./taps/tap-room.ts";
+import type { TlsCertificates } from "./tls/tls-certificates.ts";
+import type { ClientHello } from "./tls/tls-hello.ts";
+import { TlsPort } from "./tls/tls-port.ts";
+import type { Ways } from "./tls/tls-port.ts";
 
 /** chosen: finds callers that vanished without a word. */
 const keepAliveMs = 60_000;

@@ -8,8 +8,8 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { greetsHttp2, recogniseHttp } from "#http/recognise.ts";
-import { parseClientHello } from "./tls-hello.ts";
-import type { ClientHello } from "./tls-hello.ts";
+import { parseClientHello } from "./tls/tls-hello.ts";
+import type { ClientHello } from "./tls/tls-hello.ts";
 
 /** chosen: bytes that may become a request line, with an end at hand that could make something else of them. */
 const ambiguousMs = 1000;

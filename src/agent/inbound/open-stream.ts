@@ -1,5 +1,5 @@
 // The laptop's end of a connection: a stream through the manager, or the reason why the application must answer.
-// @from agent/inbound/capture.ts, agent/inbound/http-ends.ts, agent/inbound/http2-ends.ts, agent/inbound/tap.ts, agent/inbound/tap-udp.ts
+// @from agent/inbound/capture.ts, agent/inbound/http/http-ends.ts, agent/inbound/http2/http2-ends.ts, agent/inbound/taps/tap.ts, agent/inbound/taps/tap-udp.ts
 // @to manager/inbound/relay.ts
 import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";

@@ -1,6 +1,6 @@
 // The application's end of a connection that no laptop takes. Where the kernel was set up for it, the application even
 // sees its caller's address.
-// @from agent/inbound/capture.ts, agent/inbound/http-ends.ts, agent/inbound/http2-ends.ts
+// @from agent/inbound/capture.ts, agent/inbound/http/http-ends.ts, agent/inbound/http2/http2-ends.ts
 import type { Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
 import { deadline } from "#base/abort.ts";

@@ -1,10 +1,10 @@
 // The application's end of a caller's datagrams that no laptop takes. Nobody answers for a UDP port that somebody
 // listens, but ICMP says that nobody does: then the next of its addresses is asked, with what has had no answer.
-// @from agent/inbound/capture-udp.ts
+// @from agent/inbound/udp/capture-udp.ts
 import type { Socket } from "node:dgram";
 import { AppError } from "#base/error.ts";
 import { connectUdp } from "#egress/udp-flow.ts";
-import type { AppAddresses } from "./app-addresses.ts";
+import type { AppAddresses } from "#agent/inbound/app-addresses.ts";
 import type { Unanswered } from "./unanswered.ts";
 
 /** chosen: a refusal of the pod's own kernel comes within this time, or is of another datagram. */

@@ -9,7 +9,7 @@
 // Invariants: a malformed caller ends its own connection only; when the application goes away its caller is told, as it
 // would be without us, and no request is lost by it.
 // @from agent/inbound/capture.ts
-// @to agent/inbound/http2-ends.ts, agent/inbound/tap-http2.ts
+// @to agent/inbound/http2/http2-ends.ts, agent/inbound/taps/tap-http2.ts
 import { performServerHandshake } from "node:http2";
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import { Socket } from "node:net";
@@ -17,16 +17,16 @@ import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
 import { AppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import type { HttpRoutes } from "./http-decision.ts";
-import type { ReadyEnd } from "./http-ends.ts";
+import type { HttpRoutes } from "#agent/inbound/http/http-decision.ts";
+import type { ReadyEnd } from "#agent/inbound/http/http-ends.ts";
 import { Http2Ends } from "./http2-ends.ts";
 import type { ApplicationEvent, Http2EndsOptions } from "./http2-ends.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
 import { callerLimits, windows } from "./http2-limits.ts";
 import { Fields, encodeShutdownNotice } from "./http2-messages.ts";
 import type { IdleSession, IdleSessions } from "./idle-sessions.ts";
-import { Http2Taps } from "./tap-http2.ts";
-import type { Http2TapsOptions } from "./tap-http2.ts";
+import { Http2Taps } from "#agent/inbound/taps/tap-http2.ts";
+import type { Http2TapsOptions } from "#agent/inbound/taps/tap-http2.ts";
 
 /** chosen: how long a caller may take to answer before it is told that no more streams are taken. */
 const noticeMs = 1000;

@@ -1,13 +1,13 @@
 // The ends that one caller's requests go to: at most one connection to the application and one stream for each intercept,
 // opened when first needed and kept. One that was idle for a while may be closing at this very moment; who would not
 // notice that gets a new one.
-// @from agent/inbound/http-connection.ts
+// @from agent/inbound/http/http-connection.ts
 // @to agent/inbound/open-stream.ts, agent/inbound/pass.ts
 import type { Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { Taken } from "#agent/served.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
-import { sameIntercept } from "./http-decision.ts";
 import { HttpEnd } from "./http-end.ts";
 import type { HttpEndListener } from "./http-end.ts";
 import type { Exchange } from "./http-exchange.ts";

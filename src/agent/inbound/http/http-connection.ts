@@ -8,7 +8,7 @@
 // Invariants: what is not understood goes to the application as it is, and the rest of the connection with it; a
 // truncated answer of the laptop is never ended in order; nothing is heard once `#over`.
 // @from agent/inbound/capture.ts
-// @to agent/inbound/http-ends.ts
+// @to agent/inbound/http/http-ends.ts
 import { Socket } from "node:net";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
@@ -17,18 +17,18 @@ import { encodeAnswer } from "#http/answer.ts";
 import { recogniseHttp } from "#http/recognise.ts";
 import { staysOpen } from "#http/head.ts";
 import type { Outcome } from "#agent/decisions.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { Taken } from "#agent/served.ts";
 import { joinDuplex } from "#tunnel/pipe.ts";
 import { answerLost, notTaken } from "./fail-open.ts";
-import type { HttpRoutes } from "./http-decision.ts";
-import { readAsked, sameIntercept } from "./http-decision.ts";
+import { readAsked, type HttpRoutes } from "./http-decision.ts";
 import type { HttpEnd, HttpEndListener } from "./http-end.ts";
 import { HttpEnds } from "./http-ends.ts";
 import type { HttpEndsOptions, ReadyEnd } from "./http-ends.ts";
 import { Exchange } from "./http-exchange.ts";
 import { HttpIntake } from "./http-intake.ts";
 import type { TakenIn } from "./http-intake.ts";
-import type { RequestCopies } from "./port-taps.ts";
+import type { RequestCopies } from "#agent/inbound/taps/port-taps.ts";
 
 /** chosen: how long a caller may take to read an answer of ours before its connection is cut. */
 const lingerMs = 2000;

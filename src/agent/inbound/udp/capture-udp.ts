@@ -2,7 +2,7 @@
 // intercept, else to the application. A flow has no connection to keep, so each change of what is intercepted lets the
 // flows of this port choose anew with their next datagram, while answers that are on their way still arrive. What the
 // laptop refuses goes to the application, unless its callers are to see the failure.
-// @to agent/inbound/pass-udp.ts, agent/inbound/tap-udp.ts, agent/inbound/unanswered.ts
+// @to agent/inbound/udp/pass-udp.ts, agent/inbound/taps/tap-udp.ts, agent/inbound/udp/unanswered.ts
 import { createSocket } from "node:dgram";
 import type { RemoteInfo, Socket } from "node:dgram";
 import { once } from "node:events";
@@ -13,12 +13,12 @@ import type { Logger } from "#base/log.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { Decisions, Outcome } from "#agent/decisions.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
-import { AppAddresses, plainAddress } from "./app-addresses.ts";
-import { sameIntercept } from "./http-decision.ts";
-import { openInbound } from "./open-stream.ts";
+import { AppAddresses, plainAddress } from "#agent/inbound/app-addresses.ts";
+import { openInbound } from "#agent/inbound/open-stream.ts";
 import { PassedUdp, maxSendQueueBytes } from "./pass-udp.ts";
-import { UdpTaps } from "./tap-udp.ts";
+import { UdpTaps } from "#agent/inbound/taps/tap-udp.ts";
 import { HeldDatagrams, Unanswered } from "./unanswered.ts";
 
 /** chosen: a flow that is silent both ways for this long ends. */

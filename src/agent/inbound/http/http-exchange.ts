@@ -8,7 +8,7 @@ import { HeldBytes, isIdempotent, maxHeldBytes } from "./fail-open.ts";
 import { AnswerReader } from "./http-answer.ts";
 import type { HttpEnd } from "./http-end.ts";
 import type { TakenIn } from "./http-intake.ts";
-import type { RequestCopies } from "./port-taps.ts";
+import type { RequestCopies } from "#agent/inbound/taps/port-taps.ts";
 
 export class Exchange {
   readonly request: RequestHead;

@@ -2,7 +2,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
-import { AppAddresses } from "./app-addresses.ts";
+import { AppAddresses } from "#agent/inbound/app-addresses.ts";
 import { PassedUdp } from "./pass-udp.ts";
 import { HeldDatagrams, Unanswered } from "./unanswered.ts";
 

@@ -6,10 +6,10 @@ import type { ClientHttp2Stream, IncomingHttpHeaders, ServerHttp2Stream } from "
 import type { Clock, Timer } from "#base/clock.ts";
 import { filterLimits } from "#filter/limits.ts";
 import type { AskedRequest } from "#agent/decisions.ts";
-import { HeldBytes } from "./fail-open.ts";
-import { bodyMs } from "./http-intake.ts";
+import { HeldBytes } from "#agent/inbound/http/fail-open.ts";
+import { bodyMs } from "#agent/inbound/http/http-intake.ts";
 import type { Http2End } from "./http2-end.ts";
-import type { RequestCopies } from "./port-taps.ts";
+import type { RequestCopies } from "#agent/inbound/taps/port-taps.ts";
 import { Fields, askedOf, isCut, sendOn, sendTrailers } from "./http2-messages.ts";
 
 const ignore = (): void => undefined;

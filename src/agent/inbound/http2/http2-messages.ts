@@ -5,7 +5,7 @@ import type { Http2Stream, IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2
 import { isGrpc } from "#filter/request-view.ts";
 import type { AskedRequest } from "#agent/decisions.ts";
 import type { ReceivedHead } from "#agent/kept-heads.ts";
-import { isHealthCheck } from "./probes.ts";
+import { isHealthCheck } from "#agent/inbound/probes.ts";
 
 /** The bit of a HEADERS frame that says that no body follows. */
 const endStreamFlag = 1;

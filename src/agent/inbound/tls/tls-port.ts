@@ -7,7 +7,7 @@
 // Invariants: a caller meets the certificate and the protocol that it would meet without us, or the application itself;
 // why a connection was not read is counted (`UnreadConnections`), never silent.
 // @from agent/inbound/capture.ts
-// @to agent/inbound/tls-ends.ts
+// @to agent/inbound/tls/tls-ends.ts
 import type { Socket } from "node:net";
 import { isIP } from "node:net";
 import type { TLSSocket } from "node:tls";

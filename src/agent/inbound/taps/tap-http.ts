@@ -2,10 +2,10 @@
 // connection is not shared with the next one, so that nobody waits for the process' answer and no request meets the end of
 // an idle connection.
 // @from agent/inbound/capture.ts
-// @to agent/inbound/port-taps.ts
-import { AnswerReader } from "./http-answer.ts";
-import { contentOf } from "./http-intake.ts";
-import type { TakenIn } from "./http-intake.ts";
+// @to agent/inbound/taps/port-taps.ts
+import { AnswerReader } from "#agent/inbound/http/http-answer.ts";
+import { contentOf } from "#agent/inbound/http/http-intake.ts";
+import type { TakenIn } from "#agent/inbound/http/http-intake.ts";
 import { copyHeader, copyMark } from "./port-taps.ts";
 import type { PortTaps, RequestCopies, RequestForm } from "./port-taps.ts";
 import type { AnswerEnd } from "./tap.ts";

@@ -1,6 +1,6 @@
 // What callers of a UDP port have sent and nobody has answered: kept while it is not known who answers, and for a moment
 // after it was sent, because only then ICMP says that nobody has the port.
-// @from agent/inbound/capture-udp.ts
+// @from agent/inbound/udp/capture-udp.ts
 // Invariant: what all flows of a port hold together is bounded; the oldest makes room, whoever sent it, so that callers
 // who are never answered keep no room from others.
 import type { Clock } from "#base/clock.ts";

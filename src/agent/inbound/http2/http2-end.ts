@@ -11,7 +11,7 @@ import { AppError, toAppError } from "#base/error.ts";
 import type { Taken } from "#agent/served.ts";
 import type { Fields } from "./http2-messages.ts";
 import { endLimits, windows } from "./http2-limits.ts";
-import { decisionMs } from "./open-stream.ts";
+import { decisionMs } from "#agent/inbound/open-stream.ts";
 
 /** chosen: a far end that does not close a connection by then, although nothing is left on it, is cut. */
 const finishMs = 5000;

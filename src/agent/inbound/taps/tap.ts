@@ -5,7 +5,7 @@
 //   held ──open()──► opening ──► open ──end() and the answer, or the process' end──► over
 //     └─────────────────┴────────┴──bound reached, caller left in the middle, laptop gone──► over, cut
 //
-// @from agent/inbound/port-taps.ts
+// @from agent/inbound/taps/port-taps.ts
 // @to agent/inbound/open-stream.ts
 // Invariants: `write` and `end` return at once and throw nothing; what a copy holds is in `TapRoom`; a request's
 // connection stays open until its answer has come, because servers take a half-close for a caller that left.

@@ -5,10 +5,11 @@ import type { RequestHead } from "#http/head.ts";
 import type { FilterRequest } from "#filter/request-view.ts";
 import type { AskedRequest, Decisions, Outcome } from "#agent/decisions.ts";
 import type { ReceivedHead } from "#agent/kept-heads.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
-import { isProbe } from "./probes.ts";
-import type { PortProbes } from "./probes.ts";
+import { isProbe } from "#agent/inbound/probes.ts";
+import type { PortProbes } from "#agent/inbound/probes.ts";
 
 /** What is known of a request's body. */
 export interface KnownBody {
@@ -55,10 +56,6 @@ export function routesOf({ served, port, probes, decisions }: RoutesOptions): Ht
     decide: (request, body) => firstMatch(isProbe(request) ? probes.takers : served.of(port), request, body),
     isCurrent: (taken) => served.of(port).some((other) => sameIntercept(taken, other)),
   };
-}
-
-export function sameIntercept(one: Taken, other: Taken | undefined): boolean {
-  return other !== undefined && one.interceptId === other.interceptId && one.opener === other.opener;
 }
 
 /** For a decision over a request of HTTP/1.1. */

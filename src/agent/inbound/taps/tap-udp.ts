@@ -1,16 +1,16 @@
 // Copies of the datagrams of one port for its wiretaps: a flow for each caller's address and wiretap, beside the flow
 // that has the datagrams. Nothing waits but for a flow to be opened; what there is no room for is dropped and counted.
-// @from agent/inbound/capture-udp.ts
+// @from agent/inbound/udp/capture-udp.ts
 // @to agent/inbound/open-stream.ts
 import type { RemoteInfo } from "node:dgram";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { TunnelStream } from "#tunnel/tunnel.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
-import { sameIntercept } from "./http-decision.ts";
-import { openInbound } from "./open-stream.ts";
-import { plainAddress } from "./app-addresses.ts";
+import { openInbound } from "#agent/inbound/open-stream.ts";
+import { plainAddress } from "#agent/inbound/app-addresses.ts";
 
 /** chosen: flows of one port, of all wiretaps. */
 const maxFlows = 1024;

@@ -1,7 +1,7 @@
 // TLS on the connections that are read: towards a caller as the application would show itself, towards the application
 // and the laptop's process as the caller did. Each end is a socket whose reset is that of the connection below.
 // Invariant: whoever is refused here has had nothing but a handshake; every handshake has its deadline.
-// @from agent/inbound/tls-port.ts
+// @from agent/inbound/tls/tls-port.ts
 import { connect, createServer } from "node:tls";
 import type { Server, TLSSocket } from "node:tls";
 import { Socket } from "node:net";

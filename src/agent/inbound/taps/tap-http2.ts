@@ -1,15 +1,15 @@
 // Copies of one caller's requests of HTTP/2: in the same protocol, on one connection to each wiretap's process. Reset by
 // the caller, a copy is reset too.
 // Invariant: a caller that leaves takes no copy with it that is whole.
-// @from agent/inbound/http2-connection.ts
-// @to agent/inbound/port-taps.ts
+// @from agent/inbound/http2/http2-connection.ts
+// @to agent/inbound/taps/port-taps.ts
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import type { Taken } from "#agent/served.ts";
-import { Http2Ends } from "./http2-ends.ts";
-import { sendTrailers } from "./http2-messages.ts";
-import type { Http2Request } from "./http2-request.ts";
+import { Http2Ends } from "#agent/inbound/http2/http2-ends.ts";
+import { sendTrailers } from "#agent/inbound/http2/http2-messages.ts";
+import type { Http2Request } from "#agent/inbound/http2/http2-request.ts";
 import { copyHeader, copyMark } from "./port-taps.ts";
 import type { PortTaps, RequestCopies } from "./port-taps.ts";
 

@@ -1,12 +1,12 @@
 // Those whom one caller's requests of HTTP/2 go to: at most one connection to the application and one stream for each
 // intercept that take new requests, opened when first needed and kept. One that is going away finishes what it has.
-// @from agent/inbound/http2-connection.ts
+// @from agent/inbound/http2/http2-connection.ts
 // @to agent/inbound/open-stream.ts, agent/inbound/pass.ts
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { Taken } from "#agent/served.ts";
-import { sameIntercept } from "./http-decision.ts";
 import { Http2End } from "./http2-end.ts";
 
 export interface Http2EndsOptions {

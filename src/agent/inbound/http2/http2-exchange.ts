@@ -12,19 +12,19 @@ import type { Clock } from "#base/clock.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import type { Outcome } from "#agent/decisions.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { Taken } from "#agent/served.ts";
-import { answerLost, isIdempotent, notTaken } from "./fail-open.ts";
-import type { ReadyEnd } from "./http-ends.ts";
-import { sameIntercept } from "./http-decision.ts";
-import type { HttpRoutes } from "./http-decision.ts";
+import { answerLost, isIdempotent, notTaken } from "#agent/inbound/http/fail-open.ts";
+import type { ReadyEnd } from "#agent/inbound/http/http-ends.ts";
+import type { HttpRoutes } from "#agent/inbound/http/http-decision.ts";
 import { Http2Answer } from "./http2-answer.ts";
 import type { Http2End } from "./http2-end.ts";
 import type { Http2Ends } from "./http2-ends.ts";
 import { answerProbe, encodeHead, ownAnswer, sendOn } from "./http2-messages.ts";
 import type { Fields } from "./http2-messages.ts";
 import { Http2Request } from "./http2-request.ts";
-import type { RequestCopies } from "./port-taps.ts";
-import type { Http2Taps } from "./tap-http2.ts";
+import type { RequestCopies } from "#agent/inbound/taps/port-taps.ts";
+import type { Http2Taps } from "#agent/inbound/taps/tap-http2.ts";
 
 const { NGHTTP2_CANCEL: cancel, NGHTTP2_INTERNAL_ERROR: internalError, NGHTTP2_NO_ERROR: noError } = constants;
 

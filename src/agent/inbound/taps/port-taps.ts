@@ -2,16 +2,16 @@
 // for the body does not hold the request up: its copy is held back instead, until the body has gone by.
 // Invariants: where there is no wiretap nothing is made; kubelet's probes are not copied, nor is what a copy has caused
 // and says so (`copyHeader`), so that a process which calls the workload itself goes round no circle.
-// @from agent/inbound/capture.ts, agent/inbound/tap-http.ts, agent/inbound/tap-http2.ts
-// @to agent/inbound/tap.ts
+// @from agent/inbound/capture.ts, agent/inbound/taps/tap-http.ts, agent/inbound/taps/tap-http2.ts
+// @to agent/inbound/taps/tap.ts
 import type { Duplex } from "node:stream";
 import type { Clock } from "#base/clock.ts";
 import { filterLimits } from "#filter/limits.ts";
 import type { AskedRequest, CopyRecord } from "#agent/decisions.ts";
+import { sameIntercept } from "#agent/served.ts";
 import type { ServedIntercepts, Taken } from "#agent/served.ts";
 import type { AgentPort } from "#wire/agent-api.ts";
-import { sameIntercept } from "./http-decision.ts";
-import { isProbe } from "./probes.ts";
+import { isProbe } from "#agent/inbound/probes.ts";
 import { TapCopy } from "./tap.ts";
 import type { AnswerEnd } from "./tap.ts";
 import type { TapPace } from "./tap-pace.ts";
