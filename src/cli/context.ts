@@ -1,7 +1,7 @@
 // What every command is handed.
 import type { Clock } from "#base/clock.ts";
 import type { CliEnvironment } from "./config.ts";
-import type { ConnectFlags, GlobalFlags } from "./flags.ts";
+import type { ConnectFlags, GlobalFlags } from "./flags/flags.ts";
 import type { Interrupts } from "./interrupts.ts";
 import type { Machine } from "./machine.ts";
 import type { Output } from "./output.ts";

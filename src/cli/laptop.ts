@@ -112,7 +112,7 @@ function helperService(
   return {
     helperService: existsSync(helperServiceSocket(process.getuid?.() ?? 0)),
     openServicePlaces: async () =>
-      (await import("./helper-service.ts")).openServicePlaces(environment, commandOf("helper")),
+      (await import("./connection/helper-service.ts")).openServicePlaces(environment, commandOf("helper")),
   };
 }
 

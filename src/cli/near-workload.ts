@@ -1,6 +1,6 @@
 // "Did you mean": for the name of an intercept that nothing in the namespace has.
 import { AppError, isAppError } from "#base/error.ts";
-import type { DaemonClient } from "./daemon-client.ts";
+import type { DaemonClient } from "./connection/daemon-client.ts";
 import { nearestName } from "./nearest.ts";
 
 /** chosen: the error is known already, and nobody waits long for a guess. */

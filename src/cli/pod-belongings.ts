@@ -7,8 +7,8 @@ import type { PodPort } from "#wire/pod-port.ts";
 import type { CommandContext } from "./context.ts";
 import { writePrivateFile } from "./environment-file.ts";
 import { formatEnvironment, readEnvironmentSyntax, withoutNames, type Environment } from "./environment-syntax.ts";
-import { podPortWarnings, readPodPorts } from "./pod-port-flags.ts";
-import { readVolumeWish, type VolumeFlags, type VolumeWish } from "./volume-flags.ts";
+import { podPortWarnings, readPodPorts } from "./flags/pod-port-flags.ts";
+import { readVolumeWish, type VolumeFlags, type VolumeWish } from "./flags/volume-flags.ts";
 
 export interface BelongingsFlags extends VolumeFlags {
   readonly container?: string;

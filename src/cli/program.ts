@@ -10,15 +10,15 @@ import {
   addProxyFlags,
   hideFlags,
   previewFlagNames,
-} from "./flag-declarations.ts";
+} from "./flags/flag-declarations.ts";
 import { declareCloud, declareDashboard, declareLogin, declarePreview } from "./cloud/declarations.ts";
-import { groups } from "./help-groups.ts";
-import { declareHelper } from "./helper-declarations.ts";
+import { groups } from "./flags/help-groups.ts";
+import { declareHelper } from "./flags/helper-declarations.ts";
 import { nearestName } from "./nearest.ts";
-import { refuseExtraWords } from "./own-command.ts";
-import type { InterceptFlags } from "./intercept-flags.ts";
-import { meaninglessForReplacements } from "./replace-flags.ts";
-import { meaninglessForWiretaps } from "./wiretap-flags.ts";
+import { refuseExtraWords } from "./own-command/own-command.ts";
+import type { InterceptFlags } from "./flags/intercept-flags.ts";
+import { meaninglessForReplacements } from "./flags/replace-flags.ts";
+import { meaninglessForWiretaps } from "./flags/wiretap-flags.ts";
 import type { CommandContext } from "./context.ts";
 import type { GenyamlFlags } from "./commands/genyaml.ts";
 import type { IngestFlags } from "./commands/ingest.ts";

@@ -1,12 +1,12 @@
 // Commands and flags of the cloud server, declared for commander; program.ts has all others.
 import { Option } from "commander";
 import type { Command } from "commander";
-import { addConnectFlags, addIngressFlags } from "#cli/flag-declarations.ts";
+import { addConnectFlags, addIngressFlags } from "#cli/flags/flag-declarations.ts";
 import type { CloudInstallFlags, CloudUninstallFlags } from "#cli/commands/cloud-install.ts";
 import type { DashboardFlags } from "#cli/commands/dashboard.ts";
 import type { CreateFlags, ShareFlags } from "#cli/commands/preview.ts";
 import type { LoginFlags } from "#cli/commands/login.ts";
-import { groups } from "#cli/help-groups.ts";
+import { groups } from "#cli/flags/help-groups.ts";
 import type { Run } from "#cli/program.ts";
 
 /** What a command does when it is called with these arguments. */

@@ -1,7 +1,7 @@
 // What a command has to use, or to change, the login of this laptop.
 import type { CommandContext } from "#cli/context.ts";
-import { runningConnections } from "#cli/connections.ts";
-import { openDaemon } from "#cli/daemon-socket.ts";
+import { runningConnections } from "#cli/connection/connections.ts";
+import { openDaemon } from "#cli/connection/daemon-socket.ts";
 import type { LoginUse } from "#login/current-login.ts";
 
 /** chosen: the daemon only makes a note of it. */

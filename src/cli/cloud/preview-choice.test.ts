@@ -1,6 +1,6 @@
 // The matrix of the original's smoke test, and what it did not say of scripts.
 import { describe, expect, test } from "vitest";
-import type { InterceptFlags } from "#cli/intercept-flags.ts";
+import type { InterceptFlags } from "#cli/flags/intercept-flags.ts";
 import { choosePreview } from "./preview-choice.ts";
 
 const all = { httpMatch: ["all"] };

@@ -2,8 +2,8 @@
 // original. What follows from being logged in alone is for people at a terminal, who see it and can say otherwise; a
 // script does the same as before somebody logged in.
 import { AppError } from "#base/error.ts";
-import { choosesRequests } from "#cli/intercept-filter.ts";
-import type { InterceptFlags } from "#cli/intercept-flags.ts";
+import { choosesRequests } from "#cli/flags/intercept-filter.ts";
+import type { InterceptFlags } from "#cli/flags/intercept-flags.ts";
 
 export interface PreviewChoice {
   readonly url: boolean;

@@ -1,5 +1,5 @@
 // A preview of one's own intercept: how requests come in, then the daemon makes it.
-import type { Connected } from "#cli/connection.ts";
+import type { Connected } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { PreviewAccess, PreviewIngress } from "#wire/cloud-api.ts";
 import type { controlApi } from "#wire/control-api.ts";

@@ -5,10 +5,10 @@ import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
 import { describeFileError } from "#base/file-error.ts";
 import { isAgreed } from "#cli/agreement.ts";
-import { readConfig } from "#cli/connection.ts";
+import { readConfig } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
-import { checkNamespaces, connectOptions } from "#cli/flags.ts";
+import { openOrStartDaemon, quitDaemon } from "#cli/connection/daemon-socket.ts";
+import { checkNamespaces, connectOptions } from "#cli/flags/flags.ts";
 import { cloudInstallation, cloudSecretKeys } from "#wire/cloud-install.ts";
 import type { CloudInstallation, CloudSecretKey } from "#wire/cloud-install.ts";
 

@@ -2,7 +2,7 @@
 // is the way of a checkout, and of flags before the word.
 import { AppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { exitCodeOf } from "#cli/foreground.ts";
+import { exitCodeOf } from "#cli/own-command/foreground.ts";
 
 export async function runCloud(context: CommandContext, what: string, words: readonly string[]): Promise<number> {
   const { environment, interrupts, machine, output } = context;

@@ -2,11 +2,11 @@
 // what this call started is undone.
 import { toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
-import type { Connected } from "#cli/connection.ts";
-import { connect } from "#cli/connection.ts";
-import { quitDaemon } from "#cli/daemon-socket.ts";
-import { runForeground } from "#cli/foreground.ts";
-import { requireCommand } from "#cli/own-command.ts";
+import type { Connected } from "#cli/connection/connection.ts";
+import { connect } from "#cli/connection/connection.ts";
+import { quitDaemon } from "#cli/connection/daemon-socket.ts";
+import { runForeground } from "#cli/own-command/foreground.ts";
+import { requireCommand } from "#cli/own-command/own-command.ts";
 import { formatProxy, proxyEnvironment } from "#cli/texts/proxy.ts";
 
 /** chosen: disconnecting drains intercepts first. */

@@ -3,7 +3,7 @@
 // printed, and the browser is started with another one, which is good once: everybody sees a program's words.
 import { AppError, isAppError } from "#base/error.ts";
 import { loginUse } from "#cli/cloud/login-use.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { currentLogin } from "#login/current-login.ts";
 import { cloudPaths } from "#wire/cloud-api.ts";

@@ -4,11 +4,11 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
 import { describeFileError } from "#base/file-error.ts";
-import { readConfig } from "#cli/connection.ts";
+import { readConfig } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
-import { connectOptions } from "#cli/flags.ts";
-import { readTargetName } from "#cli/target-name.ts";
+import { openOrStartDaemon, quitDaemon } from "#cli/connection/daemon-socket.ts";
+import { connectOptions } from "#cli/flags/flags.ts";
+import { readTargetName } from "#cli/flags/target-name.ts";
 import type { controlApi } from "#wire/control-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
 

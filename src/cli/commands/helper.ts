@@ -4,7 +4,7 @@ import { AppError, toAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import { helperServiceProgram, helperServiceSocket, helperServiceUnit } from "#wire/helper-service.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { exitCodeOf } from "#cli/foreground.ts";
+import { exitCodeOf } from "#cli/own-command/foreground.ts";
 import type { ServicePlaces } from "#cli/machine.ts";
 
 export interface HelperFlags {

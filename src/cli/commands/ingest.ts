@@ -1,12 +1,12 @@
 // `ingest WORKLOAD [--container C] [-- cmd]`: environment and files of a container, and no traffic. With a command it
 // ends with the command, as an intercept does.
-import type { Connected } from "#cli/connection.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
+import type { Connected } from "#cli/connection/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { readAgentMode } from "#cli/intercept-flags.ts";
+import { readAgentMode } from "#cli/flags/intercept-flags.ts";
 import { suggestWorkload } from "#cli/near-workload.ts";
-import { requireCommand } from "#cli/own-command.ts";
-import { leaveOwned, runOwning, type Owned } from "#cli/owned.ts";
+import { requireCommand } from "#cli/own-command/own-command.ts";
+import { leaveOwned, runOwning, type Owned } from "#cli/own-command/owned.ts";
 import {
   checkBelongingsFlags,
   completeEnvironment,
@@ -17,7 +17,7 @@ import {
   type Belongings,
   type BelongingsFlags,
 } from "#cli/pod-belongings.ts";
-import { readTargetName } from "#cli/target-name.ts";
+import { readTargetName } from "#cli/flags/target-name.ts";
 import { formatIngest, ingestDetailToJson } from "#cli/texts/ingest.ts";
 import type { IngestInfo } from "#wire/ingest.ts";
 

@@ -7,11 +7,11 @@ import { choosePreview, type PreviewChoice } from "#cli/cloud/preview-choice.ts"
 import { readIngressCa } from "#cli/cloud/preview-flags.ts";
 import { makePreview, settleIngress, type PreviewOrder } from "#cli/cloud/preview-making.ts";
 import { isLoggedIn, requireLogin } from "#cli/cloud/required-login.ts";
-import type { Connected } from "#cli/connection.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
+import type { Connected } from "#cli/connection/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import type { Environment } from "#cli/environment-syntax.ts";
-import { readFilter } from "#cli/intercept-filter.ts";
+import { readFilter } from "#cli/flags/intercept-filter.ts";
 import {
   applyTarget,
   checkInterceptFlags,
@@ -20,13 +20,13 @@ import {
   readOnRefused,
   readProbes,
   readTls,
-} from "#cli/intercept-flags.ts";
-import type { InterceptFlags } from "#cli/intercept-flags.ts";
-import { watchListening } from "#cli/listen-watch.ts";
-import { findTakenPorts } from "#cli/local-ports.ts";
+} from "#cli/flags/intercept-flags.ts";
+import type { InterceptFlags } from "#cli/flags/intercept-flags.ts";
+import { watchListening } from "#cli/own-command/listen-watch.ts";
+import { findTakenPorts } from "#cli/own-command/local-ports.ts";
 import { suggestWorkload } from "#cli/near-workload.ts";
-import { requireCommand } from "#cli/own-command.ts";
-import { leaveOwned, runOwning, type Owned } from "#cli/owned.ts";
+import { requireCommand } from "#cli/own-command/own-command.ts";
+import { leaveOwned, runOwning, type Owned } from "#cli/own-command/owned.ts";
 import {
   completeEnvironment,
   readPodWants,
@@ -36,7 +36,7 @@ import {
   type Belongings,
   type Volumes,
 } from "#cli/pod-belongings.ts";
-import { readTargetName } from "#cli/target-name.ts";
+import { readTargetName } from "#cli/flags/target-name.ts";
 import { overlapWarnings } from "#cli/texts/filter.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { interceptDetailToJson } from "#cli/texts/json.ts";

@@ -1,8 +1,8 @@
 // `leave NAME…`: ends one's own intercepts, drained, and ingests. Starts nothing: without a daemon there is nothing to leave.
 import { AppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { openDaemon } from "#cli/daemon-socket.ts";
-import { readTargetName } from "#cli/target-name.ts";
+import { openDaemon } from "#cli/connection/daemon-socket.ts";
+import { readTargetName } from "#cli/flags/target-name.ts";
 
 /** chosen: every agent has to confirm. */
 const leaveLimitMs = 60_000;

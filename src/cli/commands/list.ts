@@ -1,5 +1,5 @@
 // `list`: active intercepts first, then the workloads with their state. Connects, and installs, when needed.
-import { connectIfNeeded } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { formatList, selectWorkloads } from "#cli/texts/list.ts";
 import { localOnlyToJson, workloadToJson } from "#cli/texts/json.ts";

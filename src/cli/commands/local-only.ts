@@ -1,11 +1,11 @@
 // `intercept NAME --local-only [-n NAMESPACE] [-- cmd]`: no workload and no traffic; the short names of a namespace
 // resolve while it lasts. Of older versions, and kept for their scripts.
 import { AppError } from "#base/error.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import type { InterceptFlags } from "#cli/intercept-flags.ts";
-import { requireCommand } from "#cli/own-command.ts";
-import { runOwning } from "#cli/owned.ts";
+import type { InterceptFlags } from "#cli/flags/intercept-flags.ts";
+import { requireCommand } from "#cli/own-command/own-command.ts";
+import { runOwning } from "#cli/own-command/owned.ts";
 import { localOnlyToJson } from "#cli/texts/json.ts";
 
 /** chosen: the daemon answers at once. */

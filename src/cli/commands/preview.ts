@@ -11,9 +11,9 @@ import {
 } from "#cli/cloud/preview-flags.ts";
 import { makePreview, settleIngress } from "#cli/cloud/preview-making.ts";
 import { requireLogin } from "#cli/cloud/required-login.ts";
-import { connectIfNeeded, statusLimitMs } from "#cli/connection.ts";
+import { connectIfNeeded, statusLimitMs } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { openDaemon } from "#cli/daemon-socket.ts";
+import { openDaemon } from "#cli/connection/daemon-socket.ts";
 import { askAll } from "./status.ts";
 import { formatIntercept } from "#cli/texts/intercept.ts";
 import { formatPreviews, formatShare, shareToJson, viewToJson } from "#cli/texts/preview.ts";

@@ -2,8 +2,8 @@
 // Idempotent; says so when there is nothing to end.
 import { toAppError } from "#base/error.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { findUsed, nameOf, runningConnections } from "#cli/connections.ts";
-import { openDaemon, quitDaemon } from "#cli/daemon-socket.ts";
+import { findUsed, nameOf, runningConnections } from "#cli/connection/connections.ts";
+import { openDaemon, quitDaemon } from "#cli/connection/daemon-socket.ts";
 
 export async function runQuit(context: CommandContext): Promise<number> {
   const { flags, machine, output } = context;

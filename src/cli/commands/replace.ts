@@ -1,9 +1,9 @@
 // `replace WORKLOAD [-- cmd]`: an intercept of all the ports of a container that does not run meanwhile. Its place is the
 // laptop's process's: a consumer of a queue, for one, must not run twice.
 import type { CommandContext } from "#cli/context.ts";
-import { choosesRequests } from "#cli/intercept-filter.ts";
-import type { InterceptFlags } from "#cli/intercept-flags.ts";
-import { refuseForReplacement } from "#cli/replace-flags.ts";
+import { choosesRequests } from "#cli/flags/intercept-filter.ts";
+import type { InterceptFlags } from "#cli/flags/intercept-flags.ts";
+import { refuseForReplacement } from "#cli/flags/replace-flags.ts";
 import { runIntercept } from "./intercept.ts";
 
 export async function runReplace(

@@ -1,6 +1,6 @@
 // `revoke NAME|ID`: ends another person's intercept, for those whom the cluster allows it. Asks first on a terminal.
 import { isAgreed } from "#cli/agreement.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { suggestKnown } from "#cli/near-workload.ts";
 import { formatFilter, printable } from "#cli/texts/filter.ts";

@@ -1,11 +1,11 @@
 // `run -- cmd`: one command, and what it starts, in the cluster's network, by namespaces of its own and without root. A
 // connection is made for it if there is none, and goes with the last such command.
 import type { CommandContext } from "#cli/context.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
-import type { OpenedDaemon } from "#cli/daemon-socket.ts";
-import { waitUntilGone } from "#cli/daemon-socket.ts";
-import { runForeground } from "#cli/foreground.ts";
-import { requireCommand } from "#cli/own-command.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
+import type { OpenedDaemon } from "#cli/connection/daemon-socket.ts";
+import { waitUntilGone } from "#cli/connection/daemon-socket.ts";
+import { runForeground } from "#cli/own-command/foreground.ts";
+import { requireCommand } from "#cli/own-command/own-command.ts";
 import { AppError, isAppError } from "#base/error.ts";
 
 /** chosen: the daemon answers at once. */

@@ -2,9 +2,9 @@
 // nothing, when nothing runs.
 import type { CommandContext } from "#cli/context.ts";
 import { readLogin } from "#login/credentials.ts";
-import { statusLimitMs } from "#cli/connection.ts";
-import { nameOf, runningConnections } from "#cli/connections.ts";
-import { openDaemon } from "#cli/daemon-socket.ts";
+import { statusLimitMs } from "#cli/connection/connection.ts";
+import { nameOf, runningConnections } from "#cli/connection/connections.ts";
+import { openDaemon } from "#cli/connection/daemon-socket.ts";
 import { formatLogin, loginToJson } from "#cli/texts/cloud-login.ts";
 import { formatStatus, statusToJson } from "#cli/texts/status.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";

@@ -3,14 +3,14 @@
 import { AppError } from "#base/error.ts";
 import { isAgreed } from "#cli/agreement.ts";
 import { forgetAnswers } from "#cli/cloud/ingress-answers.ts";
-import { readConfig } from "#cli/connection.ts";
+import { readConfig } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
-import type { OpenedDaemon } from "#cli/daemon-socket.ts";
-import { openOrStartDaemon, quitDaemon } from "#cli/daemon-socket.ts";
-import { connectOptions } from "#cli/flags.ts";
+import type { OpenedDaemon } from "#cli/connection/daemon-socket.ts";
+import { openOrStartDaemon, quitDaemon } from "#cli/connection/daemon-socket.ts";
+import { connectOptions } from "#cli/flags/flags.ts";
 import type { controlApi } from "#wire/control-api.ts";
 import type { ParamsOf, ResultOf } from "#wire/rpc.ts";
-import { readTargetName } from "#cli/target-name.ts";
+import { readTargetName } from "#cli/flags/target-name.ts";
 
 /** chosen: rollouts are waited for. */
 const uninstallLimitMs = 300_000;

@@ -1,9 +1,9 @@
 // `why [NAME [METHOD PATH [HEADER:VALUE…]]]`: what became of the last requests to a workload, or what would become of one.
 import { AppError } from "#base/error.ts";
-import { connectIfNeeded } from "#cli/connection.ts";
+import { connectIfNeeded } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { suggestKnown } from "#cli/near-workload.ts";
-import { readTargetName } from "#cli/target-name.ts";
+import { readTargetName } from "#cli/flags/target-name.ts";
 import { formatDecisions, formatVerdicts, whyToJson } from "#cli/texts/why.ts";
 import type { SupposedRequest } from "#wire/why.ts";
 

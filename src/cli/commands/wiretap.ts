@@ -1,7 +1,7 @@
 // `wiretap NAME --port L[:svcport] [-- cmd]`: an intercept in everything but what it does to the traffic, which is copied.
 import type { CommandContext } from "#cli/context.ts";
-import type { InterceptFlags } from "#cli/intercept-flags.ts";
-import { refuseMeaningless } from "#cli/wiretap-flags.ts";
+import type { InterceptFlags } from "#cli/flags/intercept-flags.ts";
+import { refuseMeaningless } from "#cli/flags/wiretap-flags.ts";
 import { runIntercept } from "./intercept.ts";
 
 export async function runWiretap(

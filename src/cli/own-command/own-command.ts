@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { AppError } from "#base/error.ts";
-import type { CliEnvironment } from "./config.ts";
+import type { CliEnvironment } from "#cli/config.ts";
 
 /** protocol: where execvp(3) looks when PATH is not set. */
 const defaultPath = "/usr/bin:/bin";

@@ -4,11 +4,11 @@ import { AppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
 import { transportWishes } from "#wire/connect-choices.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
-import type { CliEnvironment } from "./config.ts";
+import type { CliEnvironment } from "#cli/config.ts";
 import type { ClientConfig } from "./config-file.ts";
 import { parsePullPolicy } from "./config-file.ts";
 import { readTargetName } from "./target-name.ts";
-import type { OutputMode, ProgressMode, Syntax } from "./output.ts";
+import type { OutputMode, ProgressMode, Syntax } from "#cli/output.ts";
 
 /** Flags that every command takes. Names are commander's camel case of the flags. */
 export interface GlobalFlags {

@@ -10,9 +10,9 @@ import { execOk } from "#host/exec.ts";
 import { privilegedCommand } from "#host/privilege.ts";
 import { helperReadySchema } from "#wire/helper.ts";
 import { helperServiceProgram, helperServiceSocket, userOfHelperUnit } from "#wire/helper-service.ts";
-import type { CliEnvironment } from "./config.ts";
+import type { CliEnvironment } from "#cli/config.ts";
 import { connectSocket } from "./daemon-socket.ts";
-import type { ServicePlaces } from "./machine.ts";
+import type { ServicePlaces } from "#cli/machine.ts";
 
 const unitFolder = "/etc/systemd/system";
 /** chosen: `id` may ask a directory service far away. */

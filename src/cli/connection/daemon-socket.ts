@@ -5,9 +5,9 @@ import { connect } from "node:net";
 import { deadline, raceSignal } from "#base/abort.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
-import type { CommandContext } from "./context.ts";
+import type { CommandContext } from "#cli/context.ts";
 import type { DaemonClient, Hello } from "./daemon-client.ts";
-import type { StartedProgram } from "./machine.ts";
+import type { StartedProgram } from "#cli/machine.ts";
 
 /** chosen: from start to the first answer. */
 const startLimitMs = 10_000;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { isAppError } from "#base/error.ts";
 import { softwareVersion } from "#base/version.ts";
-import { parseCliEnvironment } from "./config.ts";
+import { parseCliEnvironment } from "#cli/config.ts";
 import { emptyConfig } from "./config-file.ts";
 import { connectOptions, namesPlace, outputMode, progressMode, type ConnectFlags } from "./flags.ts";
 

@@ -2,18 +2,18 @@
 import { AppError, isAppError } from "#base/error.ts";
 import type { Connection, ConnectOptions, controlApi } from "#wire/control-api.ts";
 import type { ResultOf } from "#wire/rpc.ts";
-import type { ClientConfig } from "./config-file.ts";
-import { readConfigFile } from "./config-file.ts";
-import type { CommandContext } from "./context.ts";
+import type { ClientConfig } from "#cli/flags/config-file.ts";
+import { readConfigFile } from "#cli/flags/config-file.ts";
+import type { CommandContext } from "#cli/context.ts";
 import { refuseSecondDevice } from "./connections.ts";
 import { openDaemon, openOrStartDaemon, quitDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
-import type { ConnectFlags } from "./flags.ts";
-import { connectFlagNames, connectOptions, namesPlace } from "./flags.ts";
-import { Interrupts } from "./interrupts.ts";
+import type { ConnectFlags } from "#cli/flags/flags.ts";
+import { connectFlagNames, connectOptions, namesPlace } from "#cli/flags/flags.ts";
+import { Interrupts } from "#cli/interrupts.ts";
 import type { HelperAttempt } from "./helper-start.ts";
 import { callService, claimHelper, startHelper } from "./helper-start.ts";
-import { connectionToJson } from "./texts/json.ts";
+import { connectionToJson } from "#cli/texts/json.ts";
 
 /** chosen: a first connect may pull an image; the daemon has closer limits for each step. */
 const connectLimitMs = 300_000;

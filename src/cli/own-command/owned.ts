@@ -3,10 +3,10 @@
 import { toAppError } from "#base/error.ts";
 import type { controlApi } from "#wire/control-api.ts";
 import type { ParamsOf } from "#wire/rpc.ts";
-import type { CommandContext } from "./context.ts";
-import type { DaemonClient } from "./daemon-client.ts";
+import type { CommandContext } from "#cli/context.ts";
+import type { DaemonClient } from "#cli/connection/daemon-client.ts";
 import { runForeground } from "./foreground.ts";
-import type { ForegroundCommand } from "./machine.ts";
+import type { ForegroundCommand } from "#cli/machine.ts";
 
 export interface Owned {
   /** `the intercept hello` */

@@ -4,10 +4,10 @@
 // a connection to the daemon: whoever holds it is the helper, and its end is the helper's end.
 import { deadline, raceSignal } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
-import type { CommandContext } from "./context.ts";
+import type { CommandContext } from "#cli/context.ts";
 import type { DaemonClient } from "./daemon-client.ts";
 import { connectSocket } from "./daemon-socket.ts";
-import type { HelperStart, StartedProgram } from "./machine.ts";
+import type { HelperStart, StartedProgram } from "#cli/machine.ts";
 
 /** chosen: sudo that may not ask answers within this, even if a directory service far away has to be asked first. */
 const quietAnswerMs = 60_000;

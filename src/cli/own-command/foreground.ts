@@ -1,10 +1,10 @@
 // The command after `--`: on this terminal, with this command's signals, and its exit code is ours.
 import { toAppError } from "#base/error.ts";
 import type { OwnedCommand } from "#wire/control-api.ts";
-import type { CommandContext } from "./context.ts";
-import type { DaemonClient } from "./daemon-client.ts";
-import { signalExitCode } from "./interrupts.ts";
-import type { ForegroundCommand, ProgramEnd } from "./machine.ts";
+import type { CommandContext } from "#cli/context.ts";
+import type { DaemonClient } from "#cli/connection/daemon-client.ts";
+import { signalExitCode } from "#cli/interrupts.ts";
+import type { ForegroundCommand, ProgramEnd } from "#cli/machine.ts";
 
 /** chosen: time to end in order after SIGTERM. */
 const endGraceMs = 5000;

@@ -2,11 +2,11 @@
 // command is about is settled before the command begins, so that no command has to know of the others.
 import { AppError } from "#base/error.ts";
 import { isConnectionName, unnamedConnection } from "#wire/connection-name.ts";
-import type { CommandContext } from "./context.ts";
+import type { CommandContext } from "#cli/context.ts";
 import { connectSocket, openDaemon } from "./daemon-socket.ts";
-import type { ConnectFlags, GlobalFlags } from "./flags.ts";
-import { namesPlace } from "./flags.ts";
-import type { Machine } from "./machine.ts";
+import type { ConnectFlags, GlobalFlags } from "#cli/flags/flags.ts";
+import { namesPlace } from "#cli/flags/flags.ts";
+import type { Machine } from "#cli/machine.ts";
 
 /** About all of them, or about none: they choose by themselves. */
 const aboutAll: readonly string[] = ["status", "version", "quit", "login", "logout", "cloud", "helper", "help"];

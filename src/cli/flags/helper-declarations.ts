@@ -1,10 +1,10 @@
 // The command and flags of the root helper's service, declared for commander; program.ts has all others.
 import { Option } from "commander";
 import type { Command } from "commander";
-import type { HelperFlags } from "./commands/helper.ts";
+import type { HelperFlags } from "#cli/commands/helper.ts";
 import { appendList } from "./flag-declarations.ts";
 import { groups } from "./help-groups.ts";
-import type { Run } from "./program.ts";
+import type { Run } from "#cli/program.ts";
 
 export function declareHelper(
   program: Command,
@@ -24,7 +24,7 @@ export function declareHelper(
     )
     .option("--dry-run", "only say what would be changed");
   declare(helper, ([what]) => async (context) => {
-    const { runHelperCommand } = await import("./commands/helper.ts");
+    const { runHelperCommand } = await import("#cli/commands/helper.ts");
     return runHelperCommand(context, what as string, helper.opts<HelperFlags>());
   });
 }

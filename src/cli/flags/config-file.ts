@@ -6,7 +6,7 @@ import { AppError } from "#base/error.ts";
 import { describeFileError } from "#base/file-error.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { agentModes, type AgentMode } from "#wire/connect-choices.ts";
-import { nearestName } from "./nearest.ts";
+import { nearestName } from "#cli/nearest.ts";
 
 export interface ClientConfig {
   readonly registry?: string;
@@ -126,7 +126,7 @@ export async function readConfigFile(path: string, required: boolean): Promise<C
     throw invalid(`${path} cannot be read: ${describeFileError(error)}`, "check the path and its permissions", error);
   }
   if (text.trim() === "") return emptyConfig;
-  const { parse } = await import("./yaml.ts");
+  const { parse } = await import("#cli/yaml.ts");
   let root: unknown;
   try {
     root = parse(text);

@@ -3,9 +3,9 @@
 import { AppError } from "#base/error.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { choosesRequests } from "./intercept-filter.ts";
-import { refusePreview } from "./cloud/preview-choice.ts";
-import { readAddedHeaders, readIngressFlags, type PreviewFlags } from "./cloud/preview-flags.ts";
-import { checkBelongingsFlags, type BelongingsFlags } from "./pod-belongings.ts";
+import { refusePreview } from "#cli/cloud/preview-choice.ts";
+import { readAddedHeaders, readIngressFlags, type PreviewFlags } from "#cli/cloud/preview-flags.ts";
+import { checkBelongingsFlags, type BelongingsFlags } from "#cli/pod-belongings.ts";
 import { readTargetName, type TargetName } from "./target-name.ts";
 import { agentModes, type AgentMode } from "#wire/connect-choices.ts";
 import { parseCertificateChoice, type InterceptTls } from "#wire/intercept-tls.ts";
