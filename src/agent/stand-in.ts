@@ -1,6 +1,7 @@
 // The stand-in: runs in the place of an application's container that a laptop's process replaces. The kubelet's probes
 // are answered with success, so that the pod goes on; everybody else, who comes only when no laptop takes the traffic,
-// is told at once who replaced the application. It is no application: nothing is served here, and nothing hangs.
+// is told at once who replaced the application. It is no application: nothing is served here, and nothing hangs. UDP ports
+// stay closed: no datagram would say it in every protocol, while of a closed port the agent can tell in `why`.
 // Invariants: whatever a caller sends ends its own connection only; every wait has its deadline.
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";

@@ -12,7 +12,7 @@ import { attachPod } from "#installer/attach.ts";
 import { chooseTls } from "#installer/certificate-choice.ts";
 import { currentAgent, lacksMemory } from "#installer/ephemeral.ts";
 import { provideAgent } from "#installer/provide-agent.ts";
-import { readReplacement } from "#installer/replacement.ts";
+import { replacementOf } from "#installer/replacement.ts";
 import { restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { pods, services, type Pod, type Service } from "#kube/objects.ts";
@@ -380,7 +380,7 @@ export class KubeAccess implements ClusterAccess {
       findAgent(item.object.spec.template.spec) ??
       attached.find(({ workload }) => workload.kind === kind && workload.name === name);
     const config = readAgentConfig(item.object.spec.template.spec);
-    const { container, by } = readReplacement(item.object.spec.template) ?? {};
+    const { container, by } = replacementOf(item) ?? {};
     return {
       kind,
       name,

@@ -4,8 +4,8 @@ import { deadline } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
-import { readReplacement } from "#installer/replacement.ts";
-import { restoreContainer } from "#installer/rollout.ts";
+import { replacementOf } from "#installer/replacement.ts";
+import { replaceableKinds, restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
 import { describeWorkload, listWorkloads } from "#kube/workloads/workloads.ts";
 import type { WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
@@ -46,12 +46,12 @@ interface Left {
 export async function restoreLeft(kube: Kube, { installId, namespaces }: Left, signal: AbortSignal): Promise<string[]> {
   const warnings: string[] = [];
   for (const namespace of new Set(namespaces)) {
-    const found = await listWorkloads(kube, namespace, signal).catch((error: unknown) => {
+    const found = await listWorkloads(kube, namespace, signal, replaceableKinds).catch((error: unknown) => {
       if (isAppError(error, "forbidden")) return [];
       throw error;
     });
     for (const { kind, name, object } of found) {
-      const record = readReplacement(object.spec.template);
+      const record = replacementOf({ kind, object });
       if (record?.installId !== installId) continue;
       const what = `container ${record.container} of ${describeWorkload({ kind, name })}`;
       const request = {
@@ -65,7 +65,8 @@ export async function restoreLeft(kube: Kube, { installId, namespaces }: Left, s
         () => undefined,
         (error: unknown) => toAppError(error).message,
       );
-      const said = failure === undefined ? "its pods are being replaced" : `it could not be put back: ${failure}`;
+      const done = kind === "CronJob" ? "its schedule goes on" : "its pods are being replaced";
+      const said = failure === undefined ? done : `it could not be put back: ${failure}`;
       warnings.push(`${what} was still replaced by a process of yours that is gone; ${said}`);
     }
   }

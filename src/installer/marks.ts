@@ -5,8 +5,13 @@ import type { ObjectMeta, PodTemplate } from "#kube/objects.ts";
 
 /** On the pod template: what an injection changed, for its inverse (agent.ts). */
 export const agentRecordAnnotation = "telepresence.io/traffic-agent";
-/** On the pod template: whose stand-in is in the place of which container, and what was there (replacement.ts). */
+/**
+ * On the pod template, or on the CronJob itself: whose stand-in is in the place of which container, and what was there
+ * (replacement.ts, cron-job-replacement.ts).
+ */
 export const replacedAnnotation = "telepresence.io/replaced";
+/** `true` on a Job of ours, which runs in the place of those of the CronJob that owns it (cron-job-replacement.ts). */
+export const standInLabel = "telepresence.io/stand-in";
 /** `disabled` on a pod template keeps agents out; the second spelling is the older one. */
 export const injectAnnotations = [
   "telepresence.io/inject-traffic-agent",

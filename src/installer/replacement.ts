@@ -6,6 +6,7 @@
 import { AppError } from "#base/error.ts";
 import type { Container, EnvVar, PodSpec, PodTemplate, Probe, Workload } from "#kube/objects.ts";
 import { parseAmount } from "#kube/quantity.ts";
+import type { FoundWorkload } from "#kube/workloads/workloads.ts";
 import { agentConfigVariable } from "#wire/agent-api.ts";
 import type { StandIn } from "#wire/stand-in.ts";
 import { standInCommand, standInSchema } from "#wire/stand-in.ts";
@@ -65,10 +66,8 @@ export function planReplacement(current: Workload, options: ReplacementOptions):
   const { template } = current.spec;
   const present = readReplacement(template);
   if (present !== undefined) {
-    if (present.installId === options.installId && present.container === options.containerName) return current;
-    throw new AppError("conflict", `container ${present.container} of ${options.what} is replaced by ${present.by}`, {
-      hint: "`telepresence uninstall --agent` puts it back for everybody",
-    });
+    refuseOthers(present, options);
+    return current;
   }
   const container = template.spec.containers.find(({ name }) => name === options.containerName);
   if (container === undefined) {
@@ -94,6 +93,17 @@ export function planReplacement(current: Workload, options: ReplacementOptions):
   };
   const replaced = needsVariable ? withVariable(standIn) : standIn;
   return withTemplate(current, tellAgent(annotate(withContainer(template, replaced), JSON.stringify(record)), true));
+}
+
+/** Throws unless it is this installation's replacement of this container. */
+export function refuseOthers(
+  present: ReplacementRecord,
+  options: Pick<ReplacementOptions, "containerName" | "what" | "installId">,
+): void {
+  if (present.installId === options.installId && present.container === options.containerName) return;
+  throw new AppError("conflict", `container ${present.container} of ${options.what} is replaced by ${present.by}`, {
+    hint: "`telepresence uninstall --agent` puts it back for everybody",
+  });
 }
 
 /** The workload with its container again; the same object when none is replaced. */
@@ -131,6 +141,11 @@ export function planAgain(current: Workload, record: ReplacementRecord): Workloa
   const pullPolicy = imagePullPolicy as ImageChoice["pullPolicy"];
   const { workload: what, ports } = told;
   return planReplacement(current, { containerName, what, by, installId, ports, image: { image, pullPolicy } });
+}
+
+/** Of a workload, whose record is on its template, but for a CronJob. */
+export function replacementOf({ kind, object }: Pick<FoundWorkload, "kind" | "object">): ReplacementRecord | undefined {
+  return readReplacement(kind === "CronJob" ? object : object.spec.template);
 }
 
 /** Undefined when no container is replaced, or when somebody has made the annotation unreadable. */

@@ -15,6 +15,7 @@ import {
   getTemplate,
   isTemplated,
   listWorkloads,
+  templatedKinds,
   templatedResources,
   withTemplateOf,
 } from "#kube/workloads/workloads.ts";
@@ -23,11 +24,12 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import type { InjectionOptions } from "./agent.ts";
 import { coversPorts, describePorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
+import { replaceCronJob, restoreCronJob } from "./cron-job-replacement.ts";
 import { keptCount, refuseKept, replacedCount, warnOfKept, warnOfStaying } from "./kept-pods.ts";
 import { isInManifest } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
 import type { ReplacementOptions } from "./replacement.ts";
-import { changedMeanwhile, planReplacement, planRestore, readReplacement } from "./replacement.ts";
+import { changedMeanwhile, planReplacement, planRestore, readReplacement, replacementOf } from "./replacement.ts";
 import { isStuckRollout, waitForRollout } from "./rollout-wait.ts";
 
 export type Progress = (text: string) => void;
@@ -61,13 +63,18 @@ const maxConflicts = 10;
 
 /** Makes sure that all pods of the workload have an agent that takes the ports; waits for them. */
 export async function injectAgent(kube: Kube, request: InjectRequest): Promise<InjectResult> {
-  const { workload: ref, signal } = request;
-  if (request.replace !== undefined) requireReplaceable(ref);
+  const { workload: ref, replace, signal } = request;
+  if (replace !== undefined) requireReplaceable(ref);
   const server = await kube.serverVersion(signal);
   const namespaceLabels = await readNamespaceLabels(kube, ref.namespace, signal);
-  const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
-    planAgent(current, { ...request, server, namespaceLabels }),
-  );
+  const plan: Plan = (current) => planAgent(current, { ...request, server, namespaceLabels });
+  if (ref.kind === "CronJob" && replace !== undefined) return await replaceCronJob(kube, { ...request, replace }, plan);
+  return await injectByTemplate(kube, request, plan);
+}
+
+async function injectByTemplate(kube: Kube, request: InjectRequest, plan: Plan): Promise<InjectResult> {
+  const { workload: ref, signal } = request;
+  const { object, changed } = await applyPlan(kube, ref, signal, plan);
   const config = readAgentConfig(object.spec.template.spec);
   if (config === undefined || !coversPorts(object, request.needed)) {
     throw new AppError(
@@ -201,9 +208,9 @@ function requireTemplated(ref: WorkloadRef): TemplatedName {
   });
 }
 
-/** Throws why no container of the workload can make way: unlike an agent, a stand-in comes by the template alone. */
+/** Throws why no container of the workload can make way: unlike an agent, a stand-in comes with a new pod alone. */
 function requireReplaceable(ref: WorkloadRef): void {
-  if (isTemplated(ref.kind)) return;
+  if (isTemplated(ref.kind) || ref.kind === "CronJob") return;
   throw new AppError("not_interceptable", `${describeWorkload(ref)} cannot be replaced: ${whyNoSidecar(ref.kind)}`, {
     hint: "`telepresence intercept` takes its traffic while its container goes on",
   });
@@ -215,6 +222,9 @@ export function whyNoSidecar(kind: WorkloadKind): string {
     ? "the pod template of a Job cannot be changed"
     : "a change to its template reaches none of the pods that run";
 }
+
+/** Of these a container can make way for a laptop's process. */
+export const replaceableKinds: readonly WorkloadKind[] = [...templatedKinds, "CronJob"];
 
 /** What to change, given the object that has the template; the same object means nothing. */
 type Plan = (current: Workload) => Workload;
@@ -321,6 +331,7 @@ export interface RemoveRequest {
 /** Takes our own fields out of the current workload. False when there was nothing of ours, or it is in the manifest. */
 export async function removeAgent(kube: Kube, request: RemoveRequest): Promise<boolean> {
   const { workload: ref, signal } = request;
+  if (ref.kind === "CronJob") return await restoreCronJob(kube, ref, () => true, signal);
   const { object, changed } = await applyPlan(kube, ref, signal, (current) =>
     isInManifest(current.spec.template) ? current : planRemoval(current),
   );
@@ -360,6 +371,10 @@ export interface RestoreRequest extends RemoveRequest {
  */
 export async function restoreContainer(kube: Kube, request: RestoreRequest): Promise<string | undefined> {
   const { workload: ref, signal, installId } = request;
+  if (ref.kind === "CronJob") {
+    await restoreCronJob(kube, ref, (record) => record.installId === installId, signal);
+    return undefined;
+  }
   let kept: string | undefined;
   const { object, changed } = await applyPlan(kube, ref, signal, (current) => {
     if (readReplacement(current.spec.template)?.installId !== installId) return current;
@@ -390,21 +405,24 @@ export interface InstalledAgent {
   readonly inManifest: boolean;
 }
 
-/** Workloads whose template has our agent. All namespaces when none is given. */
+/** Workloads whose template has our agent, and CronJobs that a Job of ours stands in for. All namespaces when none is given. */
 export async function listAgents(
   kube: Kube,
   namespace: string | undefined,
   signal: AbortSignal,
 ): Promise<readonly InstalledAgent[]> {
-  return (await listWorkloads(kube, namespace, signal)).flatMap((item) => toInstalled(item) ?? []);
+  const found = await listWorkloads(kube, namespace, signal, replaceableKinds);
+  return found.flatMap((item) => toInstalled(item) ?? []);
 }
 
 /** The agent in one workload's template, if any. */
 export function toInstalled(item: FoundWorkload): InstalledAgent | undefined {
   const pod = item.object.spec.template.spec;
-  const agent = findAgent(pod);
-  if (agent === undefined) return undefined;
   const { kind, name, namespace } = item;
-  const inManifest = isInManifest(item.object.spec.template);
-  return { workload: { kind, name, namespace }, config: readAgentConfig(pod), image: agent.image ?? "", inManifest };
+  const agent = findAgent(pod);
+  // A CronJob's template is never ours.
+  const isOurs = kind === "CronJob" ? replacementOf(item) !== undefined : agent !== undefined;
+  if (!isOurs) return undefined;
+  const inManifest = kind !== "CronJob" && isInManifest(item.object.spec.template);
+  return { workload: { kind, name, namespace }, config: readAgentConfig(pod), image: agent?.image ?? "", inManifest };
 }

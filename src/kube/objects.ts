@@ -204,8 +204,10 @@ export interface Workload extends KubeObject {
     readonly template: PodTemplate;
     /** Of Argo's Rollout: whose template it uses instead of one of its own. */
     readonly workloadRef?: { readonly apiVersion?: string; readonly kind?: string; readonly name?: string };
-    /** Of a Job. */
+    /** Of a Job, as the next two. */
     readonly suspend?: boolean;
+    readonly backoffLimit?: number;
+    readonly completionMode?: string;
   };
   readonly status?: {
     /** Argo writes it as text. */
@@ -233,7 +235,7 @@ export interface CronJob extends KubeObject {
   readonly spec: {
     readonly schedule: string;
     readonly suspend?: boolean;
-    readonly jobTemplate: { readonly spec: { readonly template: PodTemplate } };
+    readonly jobTemplate: { readonly metadata?: ObjectMeta; readonly spec: Workload["spec"] };
   };
 }
 

@@ -2,47 +2,13 @@
 // that keeps its socket and callers that come anew; the laptop's process there, away, and there again.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
+import { countAnswers, datagramCommand, sendDatagrams, type SendingWay } from "./datagrams.ts";
 import { Lab, apply, field, fixture, report, rolledOut, until, webApp } from "./lab.ts";
 import { stage } from "./stage.ts";
 import { startToolsPod } from "./tools-pod.ts";
 
 const namespace = "it-kinds-udp";
 const lab = new Lab({ managerNamespace: "it-kinds-udp-manager", agent: "ephemeral" });
-
-/** Answers datagrams with `app`, the datagram, and where it came from; TCP with `app tcp`. */
-const application = `
-import socket, threading
-tcp = socket.create_server(("", 5300))
-def serve():
-    while True:
-        peer, _ = tcp.accept()
-        peer.sendall(b"app tcp")
-        peer.close()
-threading.Thread(target=serve, daemon=True).start()
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.bind(("", 5300))
-while True:
-    data, peer = udp.recvfrom(4096)
-    udp.sendto(b"app " + data + b" " + peer[0].encode(), peer)
-`;
-/** Sends COUNT datagrams, one after the other, and prints each answer on a line; on one socket, or one each from a port
- * that the kernel chooses, or from ports that were used before. */
-const caller = `
-import socket, sys
-host, port, count, how = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-def fresh(number):
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.settimeout(3)
-    if how == "keep": made.bind(("", 40000))
-    if how == "used": made.bind(("", 41000 + number))
-    return made
-one = fresh(0)
-for number in range(count):
-    if number and how != "keep": one = fresh(number)
-    one.sendto(str(number).encode(), (host, port))
-    try: print(one.recv(4096).decode())
-    except TimeoutError: print("lost")
-`;
 
 stage([lab], namespace);
 beforeAll(async () => {
@@ -51,7 +17,7 @@ beforeAll(async () => {
     { name: "dns-tcp", containerPort: 5300 },
   ];
   const pod = { terminationGracePeriodSeconds: 1 };
-  const container = { command: ["python3", "-u", "-c", application], readinessProbe: { tcpSocket: { port: 5300 } } };
+  const container = { command: datagramCommand, readinessProbe: { tcpSocket: { port: 5300 } } };
   const both = (targets: readonly (string | number)[]): readonly { readonly [key: string]: unknown }[] => [
     { name: "dns", port: 53, targetPort: targets[0], protocol: "UDP" },
     { name: "dns-tcp", port: 53, targetPort: targets[1] },
@@ -69,20 +35,8 @@ afterAll(async () => {
   await lab.cli(["uninstall", "--everything"]);
 });
 
-async function send(name: string, count: number, how: "keep" | "fresh" | "used"): Promise<readonly string[]> {
-  const host = await field(namespace, `service/${name}`, ".spec.clusterIP");
-  const argv = ["exec", "-n", namespace, "caller", "--", "python3", "-c", caller, host, "53", String(count), how];
-  return (await cluster.kubectl(argv, { timeoutMs: 120_000 })).stdout.trim().split("\n");
-}
-/** Who answered how many. */
-function count(answers: readonly string[]): Readonly<Record<string, number>> {
-  const counts: Record<string, number> = {};
-  for (const answer of answers) {
-    const who = answer.split(" ")[0] ?? "";
-    counts[who] = (counts[who] ?? 0) + 1;
-  }
-  return counts;
-}
+const send = (name: string, times: number, how: SendingWay): Promise<readonly string[]> =>
+  sendDatagrams({ namespace, service: name, caller: "caller" }, times, how);
 const tcpAnswer = async (name: string): Promise<string> => {
   const script = `import socket; print(socket.create_connection(("${name}", 53), 3).recv(64).decode())`;
   return (await cluster.kubectl(["exec", "-n", namespace, "caller", "--", "python3", "-c", script])).stdout.trim();
@@ -106,14 +60,14 @@ describe.each(["number", "named"])("service with a %s as target", (name) => {
         async () => (await send(name, 1, how))[0]?.startsWith("laptop") === true,
       );
     }
-    const fresh = count(await send(name, 20, "fresh"));
-    const kept = count(await send(name, 20, "keep"));
-    const used = count(await send(name, 20, "used"));
+    const fresh = countAnswers(await send(name, 20, "fresh"));
+    const kept = countAnswers(await send(name, 20, "keep"));
+    const used = countAnswers(await send(name, 20, "used"));
     expect([fresh, kept, used]).toEqual([{ laptop: 20 }, { laptop: 20 }, { laptop: 20 }]);
     expect(await tcpAnswer(name)).toBe("app tcp"); // of the same number, and nobody's wish
     process.kill("SIGKILL");
     await process.ends();
-    const away = [count(await send(name, 20, "used")), count(await send(name, 20, "fresh"))];
+    const away = [countAnswers(await send(name, 20, "used")), countAnswers(await send(name, 20, "fresh"))];
     expect(away).toEqual([{ app: 20 }, { app: 20 }]);
     const status = await lab.ok("list");
     expect(status).toMatch(/Caller address +: the pod's own while passed through/);
@@ -121,7 +75,7 @@ describe.each(["number", "named"])("service with a %s as target", (name) => {
     await again.says("laptop listens");
     await until("the laptop again", async () => (await send(name, 1, "keep"))[0]?.startsWith("laptop") === true);
     await lab.ok("leave", name);
-    const after = [count(await send(name, 20, "fresh")), count(await send(name, 20, "keep"))];
+    const after = [countAnswers(await send(name, 20, "fresh")), countAnswers(await send(name, 20, "keep"))];
     expect(after).toEqual([{ app: 20 }, { app: 20 }]);
     report(`UDP, ${name}, ${agent}`, { fresh, kept, processAway: away, after });
     expect(await lab.ok("uninstall", "--agent", name)).toMatch(/traffic-agent (removed|ends in)/);

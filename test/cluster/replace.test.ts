@@ -2,10 +2,12 @@
 // template comes back to the byte whenever the daemon is killed, and what others changed meanwhile is theirs.
 import { beforeAll, describe, expect, test } from "vitest";
 import { randomFrom } from "#base/random-inputs.fake.ts";
+import { countAnswers, datagramCommand, sendDatagrams, type SendingWay } from "./datagrams.ts";
 import { Lab, apply, field, fixture, kubectl, report, rolledOut, until, webApp, toolsImage } from "./lab.ts";
 import { Load, countByWho, failures } from "./load.ts";
 import { aRandomMoment, seed } from "./random.ts";
 import { stage } from "./stage.ts";
+import { startToolsPod } from "./tools-pod.ts";
 
 const namespace = "it-replace";
 const restricted = "it-replace-restricted";
@@ -162,6 +164,115 @@ describe("replace", () => {
     await lab.ok("leave", "consumer");
     await lab.ok("uninstall", "--agent", "consumer");
     expect(await template("consumer")).toBe(before);
+  });
+
+  test("takes datagrams as well, on a number with TCP and alone", async () => {
+    const ports = [
+      { name: "dns", containerPort: 5300, protocol: "UDP" },
+      { name: "dns-tcp", containerPort: 5300 },
+    ];
+    const services = [
+      { name: "dns", port: 53, protocol: "UDP" },
+      { name: "dns-tcp", port: 53 },
+    ];
+    const app = { ...container, command: datagramCommand, livenessProbe: undefined, lifecycle: undefined };
+    const probed = { ...app, readinessProbe: { tcpSocket: { port: 5300 } } };
+    const shapes = [
+      { name: "both", port: 18749, ports, servicePorts: services, container: probed },
+      {
+        name: "alone",
+        port: 18750,
+        ports: ports.slice(0, 1),
+        servicePorts: services.slice(0, 1).map((item) => ({ ...item, targetPort: "dns" })),
+        container: { ...app, readinessProbe: undefined },
+      },
+    ].map((shape) => ({ ...shape, pod: { terminationGracePeriodSeconds: 1 } }));
+    const wholeWay = async ({ name, port, ...made }: (typeof shapes)[number]): Promise<void> => {
+      const before = await deploy(name, {
+        ...made,
+        servicePorts: made.servicePorts.map((item) => ({ targetPort: 5300, ...item })),
+      });
+      const send = async (how: SendingWay, times = 20): Promise<Readonly<Record<string, number>>> =>
+        countAnswers(await sendDatagrams({ namespace, service: name, caller: `caller-${name}` }, times, how));
+      await startToolsPod(namespace, `caller-${name}`);
+      expect(await send("keep", 1)).toEqual({ app: 1 });
+      await using process = lab.spawn(fixture("laptop-datagrams.mjs", String(port)));
+      await process.says("laptop listens");
+      expect(await lab.ok("replace", name, "--port", `${port}:dns`)).toContain(`5300 -> ${port} UDP`);
+      expect(await images(name)).not.toContain(toolsImage);
+      // A flow that kube-proxy has sent to a pod stays with it until that pod is gone.
+      await until("the laptop's answer", async () => (await send("keep", 1))["laptop"] === 1);
+      const served = [await send("fresh"), await send("keep"), await send("used")];
+      process.kill("SIGKILL");
+      await process.ends();
+      const away = await send("used", 2);
+      const why = await lab.ok("why", name);
+      await lab.ok("leave", name);
+      await until("the application's answer", async () => (await send("keep", 1))["app"] === 1);
+      const after = [await send("fresh"), await send("keep")];
+      await lab.ok("uninstall", "--agent", name);
+      expect(await template(name)).toBe(before);
+      report(`replace of UDP, ${name}`, { served, away, after });
+      expect(served).toEqual([{ laptop: 20 }, { laptop: 20 }, { laptop: 20 }]);
+      expect(away).toEqual({ lost: 2 });
+      expect(why).toContain("the application does not listen on UDP port 5300");
+      expect(after).toEqual([{ app: 20 }, { app: 20 }]);
+    };
+    await Promise.all(shapes.map(wholeWay));
+  });
+
+  test("takes a CronJob by a job of ours, while its schedule rests", async () => {
+    const [deployment, reportService] = webApp({
+      name: "daily",
+      container: { ...container, livenessProbe: undefined },
+    });
+    const { template: made } = (deployment as { spec: { template: { spec: object } } }).spec;
+    const env = [...container.env, { name: "REPORT", value: "of yesterday" }];
+    const jobTemplate = {
+      spec: { template: { ...made, spec: { ...made.spec, restartPolicy: "Never" } }, completions: 3, parallelism: 3 },
+    };
+    (made.spec as { containers: [{ env: object[] }] }).containers[0].env = env;
+    const spec = { schedule: "0 0 30 2 *", jobTemplate };
+    await apply(
+      namespace,
+      { apiVersion: "batch/v1", kind: "CronJob", metadata: { name: "daily" }, spec },
+      reportService ?? {},
+    );
+    const cronJob = async (): Promise<unknown> => {
+      const { metadata, spec: found } = JSON.parse(
+        await kubectl("get", "-n", namespace, "cronjob/daily", "-o", "json"),
+      ) as { readonly metadata: { readonly annotations: Record<string, string> }; readonly spec: object };
+      return { ...found, marks: Object.keys(metadata.annotations).filter((name) => name.startsWith("telepresence")) };
+    };
+    const jobs = async (): Promise<string> => await field(namespace, "jobs", ".items[*].metadata.name");
+    const before = await cronJob();
+    const said = await lab.ok("replace", "daily", "--port", "18751:http", "--", "sh", "-c", 'echo "report $REPORT"');
+    expect(said).toContain("report of yesterday");
+    expect(await cronJob()).toEqual(before);
+
+    await using server = lab.spawn(fixture("laptop-server.mjs", "18751"));
+    await server.says("listens on 18751");
+    await lab.ok("replace", "cronjob/daily", "--port", "18751:http");
+    const answer = (): Promise<string> =>
+      lab.sh(`curl -sS -m 5 -D- -o /dev/null http://daily.${namespace}/`).then((got) => got.stdout);
+    await until("the laptop's answer", async () => /^x-pod: laptop/im.test(await answer()));
+    expect(await field(namespace, "cronjob/daily", ".spec.suspend")).toBe("true");
+    expect(await images("daily")).not.toContain(toolsImage);
+    expect(await lab.ok("list", "-r")).toContain("container daily is replaced by");
+    const refused = await mate.cli(["replace", "cronjob/daily", "-n", namespace, "--port", "18752:http"]);
+    for (const pid of lab.pids("daemon")) process.kill(pid, "SIGKILL");
+    const found = await lab.cli(["connect", "-n", namespace]);
+    report("replace cronjob/daily", {
+      jobs: said.trim(),
+      connectAfterKill: found.stderr.trim(),
+      mate: refused.stderr.trim(),
+    });
+    expect(found.stderr).toContain(
+      "container daily of cronjob daily was still replaced by a process of yours that is gone",
+    );
+    expect(refused.stderr).toContain("of CronJob daily is intercepted by");
+    expect(await cronJob()).toEqual(before);
+    await until("no job of ours", async () => (await jobs()) === "");
   });
 
   test("comes back whenever the daemon is killed, by connect or by anybody's uninstall", async () => {

@@ -170,7 +170,8 @@ function readObject(
   return found === undefined ? undefined : withTemplateOf(object, found);
 }
 
-function readCronJob({ spec, ...rest }: CronJob): Workload {
+/** The CronJob as an object with the template of its Jobs. */
+export function readCronJob({ spec, ...rest }: CronJob): Workload {
   return { ...rest, spec: { template: spec.jobTemplate.spec.template } };
 }
 
