@@ -271,9 +271,10 @@ describe("what holds no requests", () => {
   afterAll(() => pods.disposables.disposeAsync());
 
   test.each(everything)("as raw TCP is the application's under %s, laptop there or gone", async (_, { flags }) => {
-    const { caller, intercept, lose } = await enter(pods, raw);
+    const { laptop, caller, intercept, lose } = await enter(pods, raw);
     expect((await intercept(flags)).state).toBe("active");
     expect(await caller.ask({})).toBe("app");
+    await laptop.until(([info]) => info?.unreadConnections?.other === 1); // which status says
     await lose();
     expect(await caller.ask({})).toBe("app");
   });
@@ -282,7 +283,10 @@ describe("what holds no requests", () => {
     const { laptop, id } = await enter(pods, raw);
     const before = pods.manager.registry.list();
     const filter = compileFlags(flags, id);
-    await expect(laptop.intercept("hello", 53, "udp", { filter })).rejects.toMatchObject({ code: "unsupported" });
+    await expect(laptop.intercept("hello", 53, "udp", { filter })).rejects.toMatchObject({
+      code: "unsupported",
+      message: expect.stringContaining("port 53/udp"),
+    });
     expect(pods.manager.registry.list()).toEqual(before);
   });
 });

@@ -30,6 +30,8 @@ const maxFlows = 4096;
 const answerMs = 2000;
 /** chosen: for so long after a refusal of the laptop's process flows go to the application at once; then it is asked again. */
 const refusedMs = 2000;
+/** chosen: … and after so many times as long as it took to hear nothing, because a caller's datagrams wait for that. */
+const restFactor = 4;
 
 export interface UdpCaptureOptions {
   readonly port: AgentPort;
@@ -59,8 +61,8 @@ interface Flow {
   /** Not yet sent to anybody; once somebody has the flow, sent and not answered. */
   readonly unanswered: Unanswered;
   lastMs: number;
-  /** When the laptop's process is asked again, which has refused. */
-  readonly againMs: number;
+  /** When the laptop is asked again, whose process has refused, or which did not answer. */
+  againMs: number;
 }
 
 export class UdpCapture implements AsyncDisposable {
@@ -175,6 +177,7 @@ export class UdpCapture implements AsyncDisposable {
       return undefined;
     }
     const source: Endpoint = { address: plainAddress(caller.address), port: caller.port };
+    const askedMs = clock.now();
     try {
       const request = { protocol: "udp", containerPort: port.containerPort, source, podName } as const;
       const stream = await openInbound({ taken, request, clock, signal: gone.signal });
@@ -196,6 +199,9 @@ export class UdpCapture implements AsyncDisposable {
       return { send, close: () => stream.destroy() };
     } catch (error) {
       gone.signal.throwIfAborted();
+      if (taken.onRefused === "fail" && isAppError(error, "refused")) throw error;
+      // The caller may keep its port for ever, and the laptop comes to itself.
+      flow.againMs = clock.now() + Math.max(refusedMs, restFactor * (clock.now() - askedMs));
       const reason = toAppError(error).message;
       flow.outcome.leftToApplication(reason);
       log.info("datagrams left to the application", { interceptId: taken.interceptId, reason });
