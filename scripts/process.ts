@@ -8,13 +8,21 @@ export interface CapturedRun {
   readonly ms: number;
 }
 
-/** Runs with the terminal; resolves to the exit code, 1 for a signal. */
-export function runInherited(command: string, args: readonly string[]): Promise<number> {
+/** Runs with the terminal; resolves to the exit code, 1 for a signal. What we are told to end, it is told, too. */
+export async function runInherited(command: string, args: readonly string[]): Promise<number> {
   const child = spawn(command, args, { cwd: projectRoot, stdio: "inherit" });
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("exit", (code) => resolve(code ?? 1));
-  });
+  const handOn = (signal: NodeJS.Signals): void => void child.kill(signal);
+  // A terminal's Ctrl-C reaches it by itself (run.mjs).
+  const names = ["SIGTERM", "SIGHUP", ...(process.stdin.isTTY ? [] : ["SIGINT"])] as const;
+  for (const name of names) process.on(name, handOn);
+  try {
+    return await new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("exit", (code) => resolve(code ?? 1));
+    });
+  } finally {
+    for (const name of names) process.off(name, handOn);
+  }
 }
 
 /** Runs and keeps what it writes, both streams in one. */

@@ -1,6 +1,7 @@
 // `npm test [TIER…] [-- vitest filters]`: the tiers in order, each slower and closer to the real thing than the one
 // before; the last line is the sum over all of them. What a tier needs is installed or built first. Where that cannot
-// be done the reason is one sentence and the tier's tests count as failed: a green sum means that everything ran.
+// be done the reason is one sentence and the tier's tests count as failed: a green sum means that everything ran. Ctrl-C
+// ends the tier that runs, takes its cluster away, and runs no other.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { down, importImage, status, up } from "#testbed/cluster.ts";
 import { installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
 import { build } from "./build.ts";
 import { imageFile } from "./image.ts";
+import { Interruption } from "./interruption.ts";
 import { runCaptured, runInherited } from "./process.ts";
 import { addCounts, countReport, formatCounts, noTests } from "./report.ts";
 import type { Counts, VitestReport } from "./report.ts";
@@ -77,12 +79,18 @@ async function removeCluster(): Promise<void> {
 }
 
 let foundUp = false;
+const interruption = new Interruption();
+process.stdout.on("error", () => undefined); // a terminal that was closed takes no line, and the cluster is to go
 const { chosen, filters } = readArguments(process.argv.slice(2));
 const scratch = mkdtempSync(join(tmpdir(), "telepresence-test-"));
 let total = noTests;
-for (const tier of chosen) total = addCounts(total, await runTier(tier));
+for (const tier of chosen) if (!interruption.came) total = addCounts(total, await runTier(tier));
 rmSync(scratch, { recursive: true, force: true });
 if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
+if (interruption.came) {
+  say("\nInterrupted.");
+  process.exitCode = 130;
+}
 say(formatCounts(total));
 
 /** Names of tiers choose them; everything else goes to vitest. */
@@ -100,10 +108,11 @@ async function runTier(tier: Tier): Promise<Counts> {
   let counts: Counts;
   try {
     await tier.prepare();
+    interruption.check();
     counts = await runVitest(tier);
   } catch (error) {
     say(`The ${tier.name} tier cannot run: ${formatError(toAppError(error))}`);
-    counts = { ...noTests, failed: await countTests(tier) };
+    counts = { ...noTests, failed: interruption.came ? 1 : await countTests(tier) };
   }
   try {
     await tier.cleanUp?.();

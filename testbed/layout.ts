@@ -14,7 +14,7 @@
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { AppError } from "#base/error.ts";
+import { AppError, errorCodes, formatError, toAppError } from "#base/error.ts";
 
 /** Which of the two laptops. */
 export type LaptopNumber = 1 | 2;
@@ -25,12 +25,23 @@ export const checkoutRoot = dirname(dirname(fileURLToPath(import.meta.url)));
 export const families = ["ipv4", "dual", "ipv6"] as const;
 /** Of the addresses that pods and services have. */
 export type Family = (typeof families)[number];
-export const family = parseFamily(process.env["TELEPRESENCE_TESTBED_FAMILY"]);
+export const family = readVariable("TELEPRESENCE_TESTBED_FAMILY", parseFamily);
 
 export function parseFamily(name: string | undefined): Family {
   const found = families.find((known) => known === (name === undefined || name === "" ? "ipv4" : name));
   if (found !== undefined) return found;
   throw new AppError("usage", `TELEPRESENCE_TESTBED_FAMILY is "${name}", expected one of ${families.join(", ")}`);
+}
+
+/** Read while this file is loaded, where nobody could catch what is wrong with it: one sentence, and the end. */
+function readVariable<T>(name: string, parse: (text: string | undefined) => T): T {
+  try {
+    return parse(process.env[name]);
+  } catch (error) {
+    const failure = toAppError(error);
+    process.stderr.write(`${formatError(failure)}\n`);
+    process.exit(errorCodes[failure.code].exit);
+  }
 }
 
 /** One for each family that the cluster has, its first family first. */
@@ -40,7 +51,7 @@ function ofFamily<T>(ipv4: T, ipv6: T): readonly [T, ...T[]] {
 
 /** Several clusters can be up side by side: each has an instance name, which every name below ends with. */
 export const instanceSuffix =
-  parseInstance(process.env["TELEPRESENCE_TESTBED"]) + (family === "ipv4" ? "" : `-${family}`);
+  readVariable("TELEPRESENCE_TESTBED", parseInstance) + (family === "ipv4" ? "" : `-${family}`);
 
 /** A short word, or nothing for the usual cluster. */
 export function parseInstance(name: string | undefined): string {

@@ -170,6 +170,18 @@ export class Lab {
   }
 }
 
+/** Those that have not ended. */
+const runningPrograms = new Set<Running>();
+
+/** To be called later: ends what was started since. */
+export function endNewerPrograms(): () => Promise<void> {
+  const before = new Set(runningPrograms);
+  return async () => {
+    const newer = [...runningPrograms].filter((program) => !before.has(program));
+    await Promise.all(newer.map((program) => program[Symbol.asyncDispose]()));
+  };
+}
+
 /** A program that was started and is watched. Kill it by its pid only. */
 export class Running {
   readonly child: ChildProcess;
@@ -182,7 +194,9 @@ export class Running {
     this.child = spawn(spec.file, [...spec.args], { stdio: ["pipe", "pipe", "pipe"] });
     this.child.stdout?.setEncoding("utf8").on("data", (text: string) => this.#add("stdout", text));
     this.child.stderr?.setEncoding("utf8").on("data", (text: string) => this.#add("stderr", text));
+    runningPrograms.add(this);
     this.#ended = once(this.child, "close").then(([code, signal]) => {
+      runningPrograms.delete(this);
       for (const wake of this.#news) wake();
       return (code as number | null) ?? (signal === "SIGKILL" ? 137 : 143);
     });
