@@ -5,7 +5,7 @@ import { AppError } from "#base/error.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { PodPort } from "#wire/pod-port.ts";
 import type { CommandContext } from "./context.ts";
-import { writePrivateFile } from "./environment-file.ts";
+import { checkPrivateFile, writePrivateFile } from "./environment-file.ts";
 import { formatEnvironment, readEnvironmentSyntax, withoutNames, type Environment } from "./environment-syntax.ts";
 import { podPortWarnings, readPodPorts } from "./flags/pod-port-flags.ts";
 import { readVolumeWish, type VolumeFlags, type VolumeWish } from "./flags/volume-flags.ts";
@@ -43,6 +43,17 @@ export function checkBelongingsFlags(flags: BelongingsFlags, localPorts?: readon
   readEnvironmentSyntax(flags.envSyntax);
   readVolumeWish(flags, "/");
   return podPortWarnings(readPodPorts(flags.toPod, localPorts));
+}
+
+/** Throws where a file or folder that was asked for cannot be, before anything is started. */
+export async function checkBelongingsPlaces(flags: BelongingsFlags, cwd: string): Promise<void> {
+  for (const path of [flags.envFile, flags.envJson]) {
+    if (path !== undefined) await checkPrivateFile(resolve(cwd, path));
+  }
+  const { path } = readVolumeWish(flags, cwd) ?? {};
+  if (path === undefined) return;
+  const { checkChosenFolder } = await import("#host/volume-folder.ts");
+  checkChosenFolder(path);
 }
 
 /** For scripts, where it was asked for; without an envelope by `--detailed-output`. */

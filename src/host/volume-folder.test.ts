@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { openVolumeFolder, removeAbandonedFolders } from "./volume-folder.ts";
+import { checkChosenFolder, openVolumeFolder, removeAbandonedFolders } from "./volume-folder.ts";
 
 const root = mkdtempSync(join(tmpdir(), "volumes-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -83,6 +83,14 @@ describe("openVolumeFolder()", () => {
       "is no directory",
     );
     expect(readFileSync(join(full, "mine"), "utf8")).toBe("mine");
+  });
+  test("says beforehand what it would refuse, and makes nothing", () => {
+    const file = join(root, "a-file");
+    writeFileSync(file, "mine");
+    expect(() => checkChosenFolder(file)).toThrow(`--mount is ${file}, which is no directory`);
+    expect(() => checkChosenFolder(join(file, "below"))).toThrow("cannot be used: a part of its path is no directory");
+    checkChosenFolder(join(root, "later", "deep"));
+    expect(existsSync(join(root, "later"))).toBe(false);
   });
 });
 

@@ -3,10 +3,11 @@
 // should both be, the next daemon does.
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, lstatSync, readdirSync, readFileSync, statfsSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { mkdir, readdir, readlink, rm, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { AppError } from "#base/error.ts";
+import { describeFileError } from "#base/file-error.ts";
 import { ensureDirectory, ensureRuntimeDirectory } from "./paths.ts";
 import { identifyProcess, isSameProcess } from "./process.ts";
 
@@ -42,7 +43,7 @@ rmdir -- "$owner" "$all" 2>/dev/null
 case "$all" in /dev/shm/*) rmdir -- "\${all%/*}" 2>/dev/null ;; esac`;
 
 export async function openVolumeFolder(wish: FolderWish): Promise<VolumeFolder> {
-  if (wish.path !== undefined) checkChosen(wish.path);
+  if (wish.path !== undefined) checkChosenFolder(wish.path);
   const identity = identifyProcess(process.pid);
   const owner = join(memoryFolder(wish.runtime), "volumes", `${process.pid}-${identity?.startTicks ?? 0}`);
   const record = freeName(owner, wish.name);
@@ -171,19 +172,33 @@ function freeName(parent: string, wanted: string): string {
   }
 }
 
-function checkChosen(path: string): void {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  const uid = process.getuid?.() ?? 0;
-  const why = !found.isDirectory()
-    ? "is no directory"
-    : found.uid !== uid
-      ? `belongs to user ${found.uid}`
-      : readdirSync(path).length > 0
-        ? "is not empty"
-        : undefined;
+/** Throws why copies cannot be in this folder, as far as it can be told without making it. */
+export function checkChosenFolder(path: string): void {
+  const why = whyUnfit(path);
   if (why === undefined) return;
   throw new AppError("usage", `--mount is ${path}, which ${why}; expected an empty directory of yours, or a new one`);
+}
+
+function whyUnfit(path: string): string | undefined {
+  try {
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined) {
+      accessSync(nearestThere(dirname(path)), constants.W_OK);
+      return undefined;
+    }
+    const uid = process.getuid?.() ?? 0;
+    if (!found.isDirectory()) return "is no directory";
+    if (found.uid !== uid) return `belongs to user ${found.uid}`;
+    return readdirSync(path).length > 0 ? "is not empty" : undefined;
+  } catch (error) {
+    return `cannot be used: ${describeFileError(error)}`;
+  }
+}
+
+/** The path, or as much of its beginning as there is. */
+function nearestThere(path: string): string {
+  const isThere = statSync(path, { throwIfNoEntry: false }) !== undefined;
+  return isThere || path === dirname(path) ? path : nearestThere(dirname(path));
 }
 
 async function empty(path: string): Promise<void> {

@@ -9,6 +9,7 @@ import { requireCommand } from "#cli/own-command/own-command.ts";
 import { leaveOwned, runOwning, type Owned } from "#cli/own-command/owned.ts";
 import {
   checkBelongingsFlags,
+  checkBelongingsPlaces,
   completeEnvironment,
   readPodWants,
   reportDetail,
@@ -40,6 +41,7 @@ export async function runIngest(
 ): Promise<number> {
   const { name, kind } = readTargetName(text);
   for (const warning of checkBelongingsFlags(flags)) context.output.warn(warning);
+  await checkBelongingsPlaces(flags, context.environment.cwd);
   const agent = readAgentMode(flags.agent, undefined);
   const [file, ...args] = command;
   if (file !== undefined) await requireCommand(file, context.environment);

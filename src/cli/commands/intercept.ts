@@ -28,6 +28,7 @@ import { suggestWorkload } from "#cli/near-workload.ts";
 import { requireCommand } from "#cli/own-command/own-command.ts";
 import { leaveOwned, runOwning, type Owned } from "#cli/own-command/owned.ts";
 import {
+  checkBelongingsPlaces,
   completeEnvironment,
   readPodWants,
   reportDetail,
@@ -69,6 +70,7 @@ export async function runIntercept(
   const { name } = target;
   const flags = applyTarget(target, given);
   for (const warning of checkInterceptFlags(flags)) context.output.warn(warning);
+  await checkBelongingsPlaces(flags, context.environment.cwd);
   const ingressCa = readIngressCa(flags, context.environment.cwd);
   const preview = await planPreview(context, flags);
   const filter = await readFilter(name, preview.personal ? { ...flags, httpHeader: ["auto"] } : flags);

@@ -16,6 +16,7 @@ import {
 } from "#wire/manager-api.ts";
 import { activeTimeoutMs, Changes, waitActive } from "./active-wait.ts";
 import { refuseTakenPorts } from "./taken-ports.ts";
+import { requireTargetHost } from "./target-host.ts";
 import { CallerPath } from "./caller-path.ts";
 import { newCanarySecret } from "./canary.ts";
 import { EndedByOthers, takeOverWarnings } from "./ended-by-others.ts";
@@ -114,6 +115,7 @@ export class Intercepts implements AsyncDisposable {
     const manager = this.#options.link().require();
     const name = request.name;
     this.#refuseTaken(name);
+    await requireTargetHost(request.address, this.#options, signal);
     const resolved = await this.#options.access.resolve(request, signal);
     this.#refuseTaken(name); // another command may have been quicker
     const spec = specOf(request, resolved, manager.arrival.sessionId);

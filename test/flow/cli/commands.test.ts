@@ -625,6 +625,17 @@ describe("intercept", () => {
     expect(stderr).toMatch(/^Warning: the same requests may be taken by bob@desk .* asked first\n$/);
   });
 
+  test.each([
+    ["--env-file", "/no/such/env", "/no/such/env cannot be written: there is no such file or directory"],
+    ["--env-json", "/dev", "/dev cannot be written: it is a directory"],
+    ["--mount", "/dev/null", "--mount is /dev/null, which is no directory"],
+  ])("refuses %s %s before it asks the daemon for anything", async (flag, place, why) => {
+    await lab.start();
+    const { code, stderr } = await run("intercept", "hello", flag, place);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain(why);
+    expect(lab.daemon.calls).toEqual([]);
+  });
   test("points at what is wrong in a filter before it asks the daemon for anything", async () => {
     await lab.start();
     const { code, stderr } = await run("intercept", "hello", "--match", "request.metod == 'GET'");

@@ -91,6 +91,10 @@ describe("ingest", () => {
       said: expect.stringMatching(/unknown option '--port'/),
     });
     expect((await run("ingest", "hello", "--mount", "")).code).toBe(2);
+    const place = await run("ingest", "hello", "--mount", "/dev/null");
+    expect(place.stderr).toContain("--mount is /dev/null, which is no directory");
+    const file = await run("ingest", "hello", "--env-file", "/no/such/env");
+    expect(file.stderr).toContain("/no/such/env cannot be written: there is no such file or directory");
     expect(lab.daemon.calls).toEqual([]);
   });
 });

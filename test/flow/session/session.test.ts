@@ -262,6 +262,13 @@ describe("intercept()", () => {
     expect(cluster.manager.registry.list()).toEqual([]);
   });
 
+  test("is refused where nobody knows its process' host, before anything is touched", async () => {
+    const { cluster, session, processPort } = await lab();
+    const lost = { ...params(processPort), address: "no..such" }; // which no resolver asks anybody for
+    await expect(session.intercept(lost, quiet, never)).rejects.toThrow("--address is no..such, which has no address");
+    expect(cluster.manager.registry.list()).toEqual([]);
+  });
+
   test("names the other intercept when the local port or the name is taken", async () => {
     const { session, processPort } = await lab();
     await session.intercept(params(processPort), quiet, never);
