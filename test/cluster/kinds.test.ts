@@ -298,19 +298,18 @@ describe("refused before anything is touched", () => {
 });
 
 describe("several", () => {
-  test("services on one port, and ports in one intercept", async () => {
-    const two = (ports: readonly number[]): Manifest => ({
-      command: ["sh", "-c", ports.map((port) => `PORT=${port} python3 /samples/hello.py`).join(" & ")],
-    });
-    const ports = [
-      { name: "http", containerPort: 8000 },
-      { name: "admin", containerPort: 8001 },
-    ];
+  test("services on one port, and ports of two containers in one intercept", async () => {
     const servicePorts = [
       { name: "http", port: 80, targetPort: "http" },
       { name: "admin", port: 81, targetPort: "admin" },
     ];
-    await apply(namespace, ...webApp({ name: "many", ports, servicePorts, container: two([8000, 8001]) }));
+    const [deployment, ...rest] = webApp({ name: "many", servicePorts });
+    const { containers } = (deployment as { spec: { template: { spec: { containers: Manifest[] } } } }).spec.template
+      .spec;
+    const [first] = containers;
+    const admin = { name: "admin", ports: [{ name: "admin", containerPort: 8001 }], readinessProbe: undefined };
+    containers.push({ ...first, ...admin, command: ["sh", "-c", "PORT=8001 python3 /samples/hello.py"] });
+    await apply(namespace, deployment ?? {}, ...rest);
     await apply(namespace, service("other", [{ port: 90, targetPort: 8000 }], {}, "many"));
     await rolledOut(namespace, "deployment/many");
     const asked = await lab.cli(["intercept", "deploy/many", "--port", "18710"]);

@@ -1,13 +1,15 @@
 // Filters × protocols × {matched, not matched, laptop gone}, each on a connection that is kept where the protocol keeps
 // one. Stories of the original: HTTP/2 by prior knowledge failed where a filter was (trap 41); of several pods only the
 // one that was recorded delivered what a filter had taken (trap 28).
+import { connect } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Agent } from "#agent/agent.ts";
+import { systemClock } from "#base/clock.ts";
 import { compileFlags } from "#filter/flags.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { createIdentity } from "#tunnel/identity.ts";
 import { KeptGrpcCaller, grpcServer } from "./grpc-ends.ts";
-import { TestLaptop, ask, namedServer, testAgent, testManager, tick } from "./harness.ts";
+import { TestLaptop, ask, namedServer, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
 import { KeptCaller, httpServer } from "./http-ends.ts";
 import { SecretVolume, TlsCaller, secureServer } from "./tls-ends.ts";
@@ -277,6 +279,33 @@ describe("what holds no requests", () => {
     await laptop.until(([info]) => info?.unreadConnections?.other === 1); // which status says
     await lose();
     expect(await caller.ask({})).toBe("app");
+  });
+
+  test("is heard at once where the server speaks first, and its caller waits for that", async () => {
+    const greeting: Protocol = {
+      ...raw,
+      serve: (name) => tcpServer((socket) => void socket.end(`220 ${name}`)),
+      call: (port) => ({
+        ask: async () => {
+          const chunks: Buffer[] = [];
+          const caller = connect({ port, host: "127.0.0.1", allowHalfOpen: true }); // without a word
+          for await (const chunk of caller) chunks.push(chunk as Buffer);
+          caller.end();
+          return Buffer.concat(chunks).toString();
+        },
+        [Symbol.dispose]: () => undefined,
+      }),
+    };
+    const servers = await openPods(greeting);
+    stack.push(servers.disposables);
+    const { laptop, caller, intercept } = await enter(servers, greeting);
+    const filtered = await intercept({ httpHeader: ["X-User=ann"] });
+    const startMs = systemClock.now();
+    expect(await caller.ask({})).toBe("220 app");
+    await laptop.remove(filtered.id);
+    await laptop.intercept("hello", servers.app.port, "tcp");
+    expect(await caller.ask({})).toBe("220 laptop");
+    expect(systemClock.now() - startMs).toBeLessThan(900); // what may begin like HTTP is waited for for a second
   });
 
   test.each(everything)("as datagrams is refused under %s", async (_, { flags }) => {
