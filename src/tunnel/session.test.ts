@@ -2,6 +2,7 @@
 // whole, a slow reader that fills the process's memory, a bulk stream that starves a shell, a dead link that nobody
 // notices, and a stray HTTP request that is answered.
 import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
 import { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setImmediate as turn } from "node:timers/promises";
@@ -94,6 +95,48 @@ describe("a stream", () => {
     a.end(sent);
     const got = await readAll(b);
     expect(got === sent).toBe(true);
+  });
+
+  test("has ended when its owner says so, and the far end hears of it as soon as something can be sent", async () => {
+    await using pair = await createSessionPair(undefined, { highWaterMark: 1024 });
+    const accepted: TunnelStream[] = [];
+    pair.accepter.onIncoming((incoming) => accepted.push(incoming.accept()));
+    const [a, filler] = [await pair.opener.open(tcp, live), await pair.opener.open(tcp, live)];
+    const [b, drain] = accepted as [TunnelStream, TunnelStream];
+    const errors: Error[] = [];
+    for (const stream of [a, b]) stream.on("error", (error) => errors.push(error));
+    b.end();
+    await readAll(a);
+    pair.transport.stall();
+    filler.end(Buffer.alloc(10_000)); // nothing behind it leaves
+    await settle();
+    a.end();
+    await closed(a);
+    const read = Promise.all([readAll(b), readAll(drain)]);
+    await settle();
+    expect(b.readableEnded).toBe(false);
+    pair.transport.go();
+    await read;
+    drain.end();
+    await Promise.all([closed(b), readAll(filler)]);
+    expect(errors).toEqual([]);
+    await settle();
+    expect([pair.opener.streamCount, pair.accepter.streamCount]).toEqual([0, 0]);
+  });
+
+  // An agent whose laptop's process ended while its transport took nothing ended as a whole: Node's wrapper around a Duplex
+  // asserts that nothing is written while it waits for an end to be sent.
+  test("under HTTP/2 takes what is said after the far end has ended", async () => {
+    await using pair = await createSessionPair();
+    const [a, b] = await openStream(pair);
+    const session = connectHttp2("http://localhost", { createConnection: () => a });
+    a.once("end", () => session.close());
+    b.resume();
+    await settle();
+    b.end();
+    await once(session, "close");
+    await closed(b);
+    expect([pair.opener.streamCount, pair.accepter.streamCount]).toEqual([0, 0]);
   });
 
   // The high-water mark of 0 is rare among streams: every way to read must still work.

@@ -53,7 +53,8 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   #sendWindow = initialWindowBytes;
   #pending: Pending | undefined;
   #pendingBytes = 0;
-  #finalDone: WriteCallback | undefined;
+  /** END is to be sent behind everything that was written. */
+  #endDue = false;
   #endSent = false;
 
   readonly #received: Uint8Array[] = [];
@@ -100,9 +101,14 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
     this.#enqueue(chunks, bytes, done);
   }
 
+  /**
+   * At once, like a socket whose kernel says FIN when it can: Node's wrapper around a Duplex, which its HTTP/2 and TLS go
+   * through, throws where nobody can catch it when they write while an end is awaited.
+   */
   override _final(done: WriteCallback): void {
-    this.#finalDone = done;
+    this.#endDue = true;
     this.#host.sendReady(this);
+    done();
   }
 
   get sendableBytes(): number {
@@ -115,12 +121,10 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   }
 
   takeEnd(): boolean {
-    const done = this.#finalDone;
-    if (done === undefined || this.#pendingBytes > 0) return false;
-    this.#finalDone = undefined;
+    if (!this.#endDue || this.#pendingBytes > 0) return false;
+    this.#endDue = false;
     this.#endSent = true;
     this.#releaseWhenOver();
-    done();
     return true;
   }
 
@@ -192,7 +196,8 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    if (!this.#released) {
+    const isOver = error === null && this.#endDue && this.readableEnded; // only END is still to be sent
+    if (!this.#released && !isOver) {
       const reason = error === null ? "cancelled" : resetReasonOf(error);
       this.#host.sendReset(this, reason, error === null ? "" : messageOf(error));
       this.#release();
@@ -206,8 +211,6 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
     this.#pending = undefined;
     const failed = error ?? new AppError("cancelled", "the stream was ended before its bytes were sent");
     pending?.done(failed);
-    this.#finalDone?.(failed);
-    this.#finalDone = undefined;
     done(error);
   }
 
