@@ -190,8 +190,9 @@ export class Outbox {
   #schedule(): void {
     if (this.#scheduled || this.#blocked || this.#flushing) return;
     this.#scheduled = true;
-    // At the end of the tick: whatever one turn of the event loop caused leaves in one write.
-    process.nextTick(() => {
+    // Behind all that this turn of the event loop brings, and not behind each callback of it: a write to a socket costs
+    // more than the rest of a datagram's way (docs/decisions/0018-speed.md).
+    setImmediate(() => {
       this.#scheduled = false;
       this.#flush();
     });
