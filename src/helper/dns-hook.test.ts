@@ -30,7 +30,7 @@ test("a systemd-resolved that is slow at each setting fails the hook within the 
 
   const clock = new FakeClock();
   const network = parsePrefix("246.246.0.0/29");
-  const device = { name: "tel0", index: 1, networks: network === undefined ? [] : [network] };
+  const device = { name: "tel0", slot: 0, index: 1, networks: network === undefined ? [] : [network] };
   const hook: DnsHook = { mode: "resolved", server: "246.246.0.1", port: 53, domains: ["cluster.local"] };
   let outcome: unknown;
   void openDnsHook(hook, { device, uid: 0, clock }).then(

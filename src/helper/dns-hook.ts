@@ -5,14 +5,17 @@ import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { exec, execOk } from "#host/exec.ts";
 import { forgetUdpFlows } from "#kernel/conntrack.ts";
-import { OwnedTable } from "#kernel/nftables.ts";
-import { dnsRedirect } from "#kernel/nft-rules.ts";
+import { NetworkNews } from "#kernel/network-news.ts";
+import { natPriority, OwnedTable, type Chain } from "#kernel/nftables.ts";
+import { dnsRedirect, markForwarded } from "#kernel/nft-rules.ts";
+import { RouteSocket } from "#kernel/rtnetlink.ts";
 import { parseAddress, prefixContains, sameAddress } from "#packet/address.ts";
 import type { IpAddress } from "#packet/address.ts";
-import type { DnsHook } from "#wire/helper.ts";
+import { maxDeviceSlots, type DnsHook } from "#wire/helper.ts";
 import { formatEndpoint } from "#wire/open.ts";
 import { programEnvironment } from "./config.ts";
 import { configuredNameservers } from "./host-resolvers.ts";
+import { devicesOfOthers } from "./neighbours.ts";
 import type { SessionDevice } from "./session.ts";
 
 type NftHook = Extract<DnsHook, { mode: "nft" }>;
@@ -42,7 +45,7 @@ const settingsMs = 8000;
 const domainPattern = /^(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/;
 
 export async function openDnsHook(hook: DnsHook, context: DnsHookContext): Promise<OpenDnsHook> {
-  const opened = hook.mode === "nft" ? openRedirect(context.uid) : createResolvedHook(context);
+  const opened = hook.mode === "nft" ? openRedirect(context) : createResolvedHook(context);
   try {
     await opened.replace(hook);
     return opened;
@@ -52,25 +55,60 @@ export async function openDnsHook(hook: DnsHook, context: DnsHookContext): Promi
   }
 }
 
-function openRedirect(uid: number): OpenDnsHook {
-  const table = asHookFailure(() => OwnedTable.open(`telepresence-${uid}`, ["output"]));
+/** Marks what the daemon forwards before any redirect sees it. The priority is the kernel's of mangling. */
+const markChain: Chain = { name: "forwarded", type: "filter", hook: "output", priority: -150 };
+
+function openRedirect({ device, uid }: DnsHookContext): OpenDnsHook {
+  const { slot } = device;
+  const name = `telepresence-${uid}${slot === 0 ? "" : `-${slot}`}`;
+  using opening = new DisposableStack();
+  const table = asHookFailure(() => {
+    // The highest slot's comes first.
+    const opened = opening.use(OwnedTable.open(name, ["output"], natPriority + maxDeviceSlots - 1 - slot));
+    opened.addChain(markChain, []);
+    return opened;
+  });
   let hooked: readonly IpAddress[] = [];
+  opening.use(asHookFailure(() => onDeviceGone(device.name, () => forgetLookUps(hooked))));
+  const parts = opening.move();
   return {
     mode: "nft",
     replace: (hook) => {
       const { port, nameservers, upstreamSourcePorts } = hook as NftHook;
-      const redirect = { port, nameservers: nameservers.map(checkNameserver), upstreamSourcePorts };
-      asHookFailure(() => table.replaceRules("output", dnsRedirect(redirect)));
+      const redirect = { port, nameservers: nameservers.map(checkNameserver), slot };
+      asHookFailure(() => {
+        table.replaceRules(markChain.name, markForwarded(upstreamSourcePorts, slot));
+        table.replaceRules("output", dnsRedirect(redirect));
+      });
       forgetLookUps([...hooked, ...redirect.nameservers]);
       hooked = redirect.nameservers;
       return Promise.resolve();
     },
     close: () => {
-      table[Symbol.dispose]();
+      parts[Symbol.dispose]();
       forgetLookUps(hooked);
       return Promise.resolve();
     },
   };
+}
+
+/** Another connection may end without a word, and flows that lead to it would be kept alive by who uses them. */
+function onDeviceGone(own: string, onGone: () => void): Disposable {
+  const others = (): readonly string[] => {
+    using socket = new RouteSocket();
+    return devicesOfOthers(socket.links(), own).map(({ name }) => name);
+  };
+  let known = others();
+  const onNews = (): void => {
+    try {
+      const now = others();
+      if (known.some((name) => !now.includes(name))) onGone();
+      known = now;
+    } catch {
+      // A shortage: the next news is looked at again.
+    }
+  };
+  return new NetworkNews({ isOwn: (name) => name === own, onNews });
 }
 
 /** Programs that ask from one port again and again would go on as before the rules changed. */

@@ -27,6 +27,7 @@ const host: HostNetwork = {
   ],
   addresses: [{ ifIndex: 2, address: address("192.0.2.10"), bits: 24 }],
   resolvers: [address("10.255.255.53")],
+  needed: [{ address: address("10.77.0.1"), device: "tel1000" }],
   linkName: (ifIndex) => `link${ifIndex}`,
 };
 const refusal = (text: string, never: readonly string[] = []): string => {
@@ -43,6 +44,7 @@ describe("checkRoutes()", () => {
     ["10.96.0.0/12", ""],
     ["10.0.0.0/8", "contains 10.200.0.1, a gateway"],
     ["10.255.255.53/32", "contains 10.255.255.53, a nameserver"],
+    ["10.77.0.0/24", "contains 10.77.0.1, which the connection of tel1000 needs"],
     ["192.0.2.10/32", "own address on link2"],
     ["192.0.2.64/26", "overlaps this machine's route 192.0.2.0/24 dev link2"],
     ["172.16.0.0/12", "overlaps this machine's route 172.17.0.0/16 dev link3"],

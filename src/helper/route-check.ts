@@ -11,6 +11,8 @@ export interface HostNetwork {
   readonly routes: readonly Route[];
   readonly addresses: readonly InterfaceAddress[];
   readonly resolvers: readonly IpAddress[];
+  /** What other connections must reach outside of their clusters, and by which device these are known. */
+  readonly needed: readonly { readonly address: IpAddress; readonly device: string }[];
   readonly linkName: (ifIndex: number) => string;
 }
 
@@ -40,6 +42,7 @@ export function checkRoutes(wanted: readonly Prefix[], host: HostNetwork, never:
       what: `this machine's own address on ${host.linkName(ifIndex)}`,
     })),
     ...gatewaysOf(host.routes).map((address) => ({ address, what: "a gateway of this machine" })),
+    ...host.needed.map(({ address, device }) => ({ address, what: `which the connection of ${device} needs` })),
     ...host.resolvers.map((address) => ({ address, what: "a nameserver of this machine" })),
   ];
   const standing = host.routes.filter(isTaken);

@@ -1,5 +1,5 @@
 // One session of one user: at most one device, its routes, one DNS hook. Nobody else can have it twice, because the
-// device's name holds the user's id and the kernel gives a name out once; both are gone with the session.
+// device's name holds the user's id and its slot, and the kernel gives a name out once; both are gone with the session.
 import type { Clock } from "#base/clock.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
@@ -7,17 +7,20 @@ import { libc } from "#kernel/ffi.ts";
 import { RouteSocket } from "#kernel/rtnetlink.ts";
 import { routeTable } from "#kernel/rtnetlink-messages.ts";
 import { openTun } from "#kernel/tun.ts";
-import { formatPrefix, parseAddress, parsePrefix, sameAddress } from "#packet/address.ts";
+import { formatPrefix, parseAddress, parsePrefix } from "#packet/address.ts";
 import type { IpAddress, Prefix } from "#packet/address.ts";
+import { formatDeviceName } from "#wire/helper.ts";
 import type { DnsHook, HelperParams, HelperResult } from "#wire/helper.ts";
 import { openDnsHook } from "./dns-hook.ts";
 import type { OpenDnsHook } from "./dns-hook.ts";
 import { hostResolvers } from "./host-resolvers.ts";
+import { checkAloneOnMachine, formatNeeds, neededByOthers, slotTaken } from "./neighbours.ts";
 import { checkRoutes, parseRoute } from "./route-check.ts";
 import type { HostNetwork } from "./route-check.ts";
 
 export interface SessionDevice {
   readonly name: string;
+  readonly slot: number;
   readonly index: number;
   /** The device's own networks. */
   readonly networks: readonly Prefix[];
@@ -53,22 +56,21 @@ export class HelperSession implements AsyncDisposable {
   } {
     if (this.#device !== undefined) throw new AppError("protocol", `the device ${this.#device.name} is open already`);
     const addresses = params.addresses.map(parseDeviceAddress);
-    this.#checkAlone(addresses);
-    checkRoutes(
-      addresses.map(({ network }) => network),
-      this.#hostNetwork([]),
-      [],
-    );
-    const { fd, name } = this.#makeDevice();
+    const { slot = 0, mtu } = params;
+    checkAloneOnMachine(this.#netlink.links(), this.#uid);
+    const { fd, name } = this.#makeDevice(slot);
     const release = (): void => void libc().close(fd);
     try {
       const index = this.#indexOf(name);
+      const networks = addresses.map(({ network }) => network);
+      checkRoutes(networks, this.#hostNetwork({ name, index }), []);
+      this.#netlink.setLinkAlias(index, formatNeeds([]));
       this.#netlink.disableAutomaticAddress(index);
       for (const { address, bits } of addresses) this.#netlink.addAddress(index, address, bits);
-      this.#netlink.setLinkUp(index, params.mtu);
-      this.#device = { name, index, networks: addresses.map(({ network }) => network) };
+      this.#netlink.setLinkUp(index, mtu);
+      this.#device = { name, slot, index, networks };
       this.#log.info("device opened", { device: name, addresses: params.addresses });
-      return { result: { name, index, mtu: params.mtu }, fd, release };
+      return { result: { name, index, mtu }, fd, release };
     } catch (error) {
       release();
       throw error;
@@ -85,8 +87,11 @@ export class HelperSession implements AsyncDisposable {
     const added = [...wanted].filter(([text]) => !standing.has(text)).map(([, prefix]) => prefix);
     const removed = [...this.#routes].filter(([text]) => !wanted.has(text)).map(([, prefix]) => prefix);
     // Those that stand are checked again: the host, or what may never be a route, may have changed.
-    checkRoutes([...wanted.values()], this.#hostNetwork([device.index]), never);
-    this.#add(added, device);
+    this.#netlink.setLinkAlias(device.index, formatNeeds(never));
+    const check = (): void => checkRoutes([...wanted.values()], this.#hostNetwork(device), never);
+    check();
+    // And once more: another connection's helper may have looked at the same time, and added what overlaps.
+    this.#add(added, device, check);
     for (const [text, prefix] of wanted) this.#routes.set(text, prefix);
     for (const prefix of removed) this.#remove(prefix, device);
     this.#log.info("routes set", { added: added.map(formatPrefix), removed: removed.map(formatPrefix) });
@@ -133,29 +138,17 @@ export class HelperSession implements AsyncDisposable {
     this.#netlink[Symbol.dispose]();
   }
 
-  /** Every session's device has the same addresses, so one user of this machine at a time has room. */
-  #checkAlone(wanted: readonly DeviceAddress[]): void {
-    for (const { address, ifIndex } of this.#netlink.addresses()) {
-      const isWanted = wanted.some((own) => own.address.length === address.length && sameAddress(own.address, address));
-      const name = isWanted ? this.#linkName(ifIndex) : "";
-      if (/^tel\d+$/.test(name)) throw deviceTaken(name, name === this.#deviceName ? "connection" : "user");
-    }
-  }
-
-  get #deviceName(): string {
-    return `tel${this.#uid}`;
-  }
-
-  #makeDevice(): { readonly fd: number; readonly name: string } {
+  #makeDevice(slot: number): { readonly fd: number; readonly name: string } {
+    const name = formatDeviceName(this.#uid, slot);
     try {
-      return openTun(this.#deviceName);
+      return openTun(name);
     } catch (error) {
       if (!isAppError(error) || error.fields["errno"] !== "EBUSY") throw error;
-      throw deviceTaken(this.#deviceName, "connection", error);
+      throw slotTaken(name, error);
     }
   }
 
-  #add(prefixes: readonly Prefix[], device: SessionDevice): void {
+  #add(prefixes: readonly Prefix[], device: SessionDevice, checkAgain: () => void): void {
     const done: Prefix[] = [];
     try {
       for (const prefix of prefixes) {
@@ -164,6 +157,7 @@ export class HelperSession implements AsyncDisposable {
         this.#routes.set(formatPrefix(prefix), prefix);
         this.#checkTaken(prefix, device);
       }
+      if (prefixes.length > 0) checkAgain();
     } catch (error) {
       for (const prefix of done) this.#removeQuietly(prefix, device);
       throw error;
@@ -202,13 +196,11 @@ export class HelperSession implements AsyncDisposable {
     }
   }
 
-  #hostNetwork(ownLinks: readonly number[]): HostNetwork {
-    const ours = new Set(ownLinks);
+  #hostNetwork(own: Pick<SessionDevice, "name" | "index">): HostNetwork {
     return {
-      routes: this.#netlink
-        .routes()
-        .filter(({ table, ifIndex }) => table === routeTable.main && !ours.has(ifIndex ?? -1)),
-      addresses: this.#netlink.addresses().filter(({ ifIndex }) => !ours.has(ifIndex)),
+      routes: this.#netlink.routes().filter(({ table, ifIndex }) => table === routeTable.main && ifIndex !== own.index),
+      addresses: this.#netlink.addresses().filter(({ ifIndex }) => ifIndex !== own.index),
+      needed: neededByOthers(this.#netlink.links(), own.name),
       resolvers: hostResolvers(),
       linkName: (ifIndex) => this.#linkName(ifIndex),
     };
@@ -236,17 +228,6 @@ export class HelperSession implements AsyncDisposable {
     if (this.#device !== undefined) return this.#device;
     throw new AppError("protocol", "there is no device yet; expected `device.open` first");
   }
-}
-
-function deviceTaken(name: string, by: "connection" | "user", cause?: unknown): AppError {
-  const who = by === "user" ? "another user of this machine is connected" : "another connection of this user has it";
-  return new AppError("tun_unavailable", `the network device ${name} exists: ${who}`, {
-    cause,
-    hint:
-      by === "user"
-        ? "use `telepresence connect --proxy` or `telepresence run`, or wait until that user has quit"
-        : "use this connection with `telepresence connect --proxy` or `telepresence run`, or end the other one first",
-  });
 }
 
 /** `246.246.0.1/30`: an address in a network, neither of them the other's. */

@@ -7,6 +7,7 @@ import {
   firstSynRedirect,
   inertRule,
   markAnswers,
+  markForwarded,
   ownZone,
   udpRedirect,
   writeExpressions,
@@ -40,8 +41,15 @@ describe("firstSynRedirect()", () => {
 test("no rule asks which user sent a packet", () => {
   const userOrGroup = [10, 11]; // NFT_META_SKUID, NFT_META_SKGID
   const marked = { mark: 1, zone: 1 };
-  const dns = dnsRedirect({ nameservers: [Uint8Array.of(10, 0, 0, 53)], port: 53, upstreamSourcePorts: [4000] });
-  const rules = [firstSynRedirect(80, 24_900), udpRedirect(53, 24_900), inertRule(), ownZone(marked), ...dns];
+  const dns = dnsRedirect({ nameservers: [Uint8Array.of(10, 0, 0, 53)], port: 53, slot: 1 });
+  const rules = [
+    ...markForwarded([4000], 1),
+    firstSynRedirect(80, 24_900),
+    udpRedirect(53, 24_900),
+    inertRule(),
+    ownZone(marked),
+    ...dns,
+  ];
   const keys = [...rules, ...markAnswers(marked)].flatMap(metaKeysOf);
   expect(keys.length).toBeGreaterThan(5);
   expect(keys.filter((key) => userOrGroup.includes(key))).toEqual([]);
@@ -57,16 +65,20 @@ describe("inertRule()", () => {
 });
 
 describe("dnsRedirect()", () => {
-  test("lets the daemon's own packets pass before any redirect, for UDP and TCP", () => {
-    const rules = dnsRedirect({
-      nameservers: [Uint8Array.of(10, 0, 0, 53), new Uint8Array(16)],
-      port: 5353,
-      upstreamSourcePorts: [40_000, 40_001],
-    });
-    expect(rules.map((rule) => namesOf(rule).at(-1))).toEqual([
-      ...Array<string>(4).fill("immediate"),
-      ...Array<string>(4).fill("redir"),
-    ]);
+  test("lets what was forwarded pass before any redirect, for UDP and TCP", () => {
+    const rules = dnsRedirect({ nameservers: [Uint8Array.of(10, 0, 0, 53), new Uint8Array(16)], port: 5353, slot: 2 });
+    expect(rules.map((rule) => namesOf(rule).at(-1))).toEqual(["immediate", ...Array<string>(4).fill("redir")]);
+    expect(namesOf(rules[0] ?? [])).toEqual(["meta", "bitwise", "cmp", "cmp", "immediate"]);
+  });
+
+  test("knows what was forwarded by bits of the mark, which leave the others as they are", () => {
+    const rules = markForwarded([40_000, 40_001], 2);
+    expect(rules.map(namesOf)).toEqual(
+      Array<string[]>(4).fill(["meta", "cmp", "payload", "cmp", "meta", "bitwise", "meta"]),
+    );
+    const bytes = Buffer.from(messageOf(rules[0] ?? [])).toString("hex");
+    expect(bytes).toContain("0fffffff"); // all but the bits, in the host's order
+    expect(bytes).toContain("30000000"); // slot 2's
   });
 });
 

@@ -16,7 +16,7 @@ const registerVerdict = 0;
 const verdictAccept = 1;
 const dataValue = 1;
 const dataVerdict = 2;
-const comparison = { equal: 0, notEqual: 1 } as const;
+const comparison = { equal: 0, notEqual: 1, lessOrEqual: 3 } as const;
 const payloadBase = { network: 1, transport: 2 } as const;
 const metaKey = { mark: 3, iifname: 6, nfproto: 15, l4proto: 16 } as const;
 const ctKey = { state: 0, mark: 3, zone: 17 } as const;
@@ -118,32 +118,62 @@ export function markAnswers({ mark }: MarkedConnections): readonly Rule[] {
   ];
 }
 
-/** What the laptop's programs ask `nameservers` goes to `port`, but not what the daemon itself asks them. */
+/** What the laptop's programs ask `nameservers` goes to `port`. */
 export interface DnsRedirect {
   readonly nameservers: readonly IpAddress[];
   readonly port: number;
-  /** Source ports of the daemon's own sockets to the nameservers. */
-  readonly upstreamSourcePorts: readonly number[];
+  /** The connection's. Redirects stand one behind the other, the highest slot's first. */
+  readonly slot: number;
 }
 
 /**
- *   th sport UPSTREAM accept                            (a rule for each such port and protocol)
+ * Four bits of the packet's mark, for the slot whose daemon has forwarded it; the others stay as they are. Chosen: bits
+ * that VPNs, Docker, Kubernetes' proxies and CNIs leave alone.
+ */
+const slotBits = 0xf0;
+const markOf = (slot: number): number => (slot + 1) << 4;
+
+/**
+ * Packets that the daemon of this slot sends to nameservers, told by the ports that it has for this alone, carry its slot:
+ *
+ *   udp sport UPSTREAM meta mark set meta mark & ~0xf0 ^ SLOT  (a rule for each such port and protocol)
+ */
+export function markForwarded(upstreamSourcePorts: readonly number[], slot: number): readonly Rule[] {
+  return upstreamSourcePorts.flatMap((port) =>
+    [protocol.udp, protocol.tcp].map((number) => [
+      ...transportIs(number),
+      ...portIs("source", port),
+      loadMeta(metaKey.mark),
+      mask(hostOrder(~slotBits >>> 0), hostOrder(markOf(slot))),
+      expression("meta", (data) => data.be32(2, metaKey.mark).be32(3, register1)),
+    ]),
+  );
+}
+
+/**
+ * Past what this slot or a lower one has forwarded: that has been here, or has been where it would lead.
+ *
+ *   meta mark & 0xf0 != 0 meta mark & 0xf0 <= SLOT accept
  *   ip daddr NAMESERVER udp dport 53 redirect to :PORT  (a rule for each nameserver and protocol)
  */
 export function dnsRedirect(redirect: DnsRedirect): readonly Rule[] {
-  const both = [protocol.udp, protocol.tcp];
-  const exempt = redirect.upstreamSourcePorts.flatMap((port) =>
-    both.map((number) => [...transportIs(number), ...portIs("source", port), accept()]),
-  );
+  // Compared byte by byte, of which one is not 0, so in either byte order.
+  const forwarded: Rule = [
+    loadMeta(metaKey.mark),
+    mask(hostOrder(slotBits)),
+    compare(hostOrder(0), comparison.notEqual),
+    compare(hostOrder(markOf(redirect.slot)), comparison.lessOrEqual),
+    accept(),
+  ];
   const caught = redirect.nameservers.flatMap((address) =>
-    both.map((number) => [
+    [protocol.udp, protocol.tcp].map((number) => [
       ...destinationIs(address),
       ...transportIs(number),
       ...portIs("destination", 53),
       ...redirectTo(redirect.port),
     ]),
   );
-  return [...exempt, ...caught];
+  return [forwarded, ...caught];
 }
 
 function destinationIs(address: IpAddress): Rule {
@@ -202,14 +232,15 @@ function loadPayload(base: number, offset: number, length: number): Expression {
   return expression("payload", (data) => data.be32(1, register1).be32(2, base).be32(3, offset).be32(4, length));
 }
 
-function mask(bits: Uint8Array): Expression {
+/** `value & bits ^ set`. */
+function mask(bits: Uint8Array, set: Uint8Array = new Uint8Array(bits.length)): Expression {
   return expression("bitwise", (data) =>
     data
       .be32(1, register1)
       .be32(2, register1)
       .be32(3, bits.length)
       .nested(4, (value) => value.attribute(dataValue, bits))
-      .nested(5, (value) => value.attribute(dataValue, new Uint8Array(bits.length))),
+      .nested(5, (value) => value.attribute(dataValue, set)),
   );
 }
 

@@ -20,7 +20,7 @@ export const natHook = { prerouting: 0, output: 3 } as const;
 export type NatHook = keyof typeof natHook;
 
 /** chosen: just behind the usual destination NAT (-100), so that rules of the host's own come first. */
-const natPriority = -99;
+export const natPriority = -99;
 
 export interface Chain {
   readonly name: string;
@@ -41,7 +41,7 @@ export class OwnedTable implements Disposable {
   }
 
   /** An empty table of both families with one NAT chain for each of `hooks`, named for its hook. */
-  static open(name: string, hooks: readonly NatHook[]): OwnedTable {
+  static open(name: string, hooks: readonly NatHook[], priority = natPriority): OwnedTable {
     const socket = new NetlinkSocket(netlinkNetfilter, "unsupported");
     const table = new OwnedTable(name, socket);
     try {
@@ -50,7 +50,7 @@ export class OwnedTable implements Disposable {
           writer.text(1, name).be32(2, tableFlagOwner),
         );
         for (const hook of hooks) {
-          const chain: Chain = { name: hook, type: "nat", hook, priority: natPriority };
+          const chain: Chain = { name: hook, type: "nat", hook, priority };
           batch.add(message.newChain, nlm.create, (writer) => fillChain(writer, name, chain));
         }
       });
@@ -70,11 +70,11 @@ export class OwnedTable implements Disposable {
   }
 
   /** In one transaction: no packet meets the chain without either the old rules or the new. */
-  replaceRules(hook: NatHook, rules: readonly Rule[]): void {
+  replaceRules(chain: string, rules: readonly Rule[]): void {
     this.#transact(`changing the nftables table ${this.name}`, (batch) => {
       // Without a handle this deletes all rules of the chain.
-      batch.add(message.deleteRule, 0, (writer) => writer.text(1, this.name).text(2, hook));
-      this.#addRules(batch, hook, rules);
+      batch.add(message.deleteRule, 0, (writer) => writer.text(1, this.name).text(2, chain));
+      this.#addRules(batch, chain, rules);
     });
   }
 

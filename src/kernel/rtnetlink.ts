@@ -9,6 +9,7 @@ import {
   decodeLink,
   decodeRoute,
   encodeDump,
+  encodeLinkAlias,
   encodeLinkUp,
   encodeNewAddress,
   encodeNoAutomaticAddress,
@@ -63,6 +64,10 @@ export class RouteSocket implements Disposable {
   }
   setLinkUp(ifIndex: number, mtu: number): void {
     this.#ask((sequence) => encodeLinkUp(sequence, ifIndex, mtu), `bringing the device up with MTU ${mtu}`);
+  }
+  /** At most `maxLinkAliasBytes`. */
+  setLinkAlias(ifIndex: number, alias: string): void {
+    this.#ask((sequence) => encodeLinkAlias(sequence, ifIndex, alias), "giving the device an alias");
   }
   addAddress(ifIndex: number, address: IpAddress, bits: number): void {
     const what = `giving the device the address ${formatAddress(address)}/${bits}`;

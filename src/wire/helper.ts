@@ -13,6 +13,20 @@ export const maxHelperLineBytes = 128 * 1024;
 /** protocol: version of this conversation; the helper is started from the daemon's own installation, so they match. */
 export const helperProtocol = 1;
 
+/** protocol: network devices of one user at once, each in a slot of its own. */
+export const maxDeviceSlots = 8;
+
+/** `tel1000` in slot 0, `tel1000-1` in the next. */
+export function formatDeviceName(uid: number, slot: number): string {
+  return slot === 0 ? `tel${uid}` : `tel${uid}-${slot}`;
+}
+
+/** Whose device that is; undefined when it is none of telepresence's. */
+export function deviceOwner(name: string): number | undefined {
+  const uid = /^tel(\d{1,10})(-[1-7])?$/.exec(name)?.[1];
+  return uid === undefined ? undefined : Number(uid);
+}
+
 const addressText = z.string().min(2).max(45);
 const prefixText = z.string().min(4).max(49);
 const port = z.number().int().min(1).max(65_535);
@@ -45,9 +59,22 @@ export const helperApi = {
     z.object({ protocol: z.number().int(), version: z.string().max(64) }),
     z.object({ version: z.string().max(64), pid: z.number().int() }),
   ),
-  /** Once in a session. Addresses with prefix length, e.g. `246.246.0.1/30`; the device is up when this answers. */
+  /**
+   * Once in a session. Addresses with prefix length, e.g. `246.246.0.1/30`; the device is up when this answers. A slot
+   * that another connection of the user has is refused with `taken`; then the next may be asked for.
+   */
   "device.open": method(
-    z.object({ addresses: z.array(prefixText).min(1).max(4), mtu: z.number().int().min(1280).max(65_535) }),
+    z.object({
+      addresses: z.array(prefixText).min(1).max(4),
+      mtu: z.number().int().min(1280).max(65_535),
+      /** Default: 0. */
+      slot: z
+        .number()
+        .int()
+        .min(0)
+        .max(maxDeviceSlots - 1)
+        .optional(),
+    }),
     z.object({ name: z.string().max(15), index: z.number().int().positive(), mtu: z.number().int() }),
   ),
   /** The whole set of prefixes that the device shall take; the helper adds and removes the difference. */
@@ -83,8 +110,13 @@ export const helperErrorSchema = z.object({
   code: z.string().max(64),
   message: z.string().max(4096),
   hint: z.string().max(4096).optional(),
-  /** Of a refused route: which, and what of this machine stands against it. */
-  fields: z.object({ route: prefixText, against: z.array(z.string().max(64)).max(8) }).optional(),
+  /** Of a refused route: which, and what of this machine stands against it. Of a refused slot: whose device has it. */
+  fields: z
+    .union([
+      z.object({ route: prefixText, against: z.array(z.string().max(64)).max(8) }),
+      z.object({ taken: z.string().max(15) }),
+    ])
+    .optional(),
 });
 
 export const helperReplySchema = z.union([
@@ -96,8 +128,8 @@ export const helperReplySchema = z.union([
 export function encodeHelperError(error: AppError): z.infer<typeof helperErrorSchema> {
   const { code, message, hint } = error;
   const short = (text: string): string => text.slice(0, 4000);
-  const conflict = helperErrorSchema.shape.fields.safeParse(error.fields);
-  const fields = conflict.success && conflict.data !== undefined ? { fields: conflict.data } : {};
+  const known = helperErrorSchema.shape.fields.safeParse(error.fields);
+  const fields = known.success && known.data !== undefined ? { fields: known.data } : {};
   return { code, message: short(message), ...(hint === undefined ? {} : { hint: short(hint) }), ...fields };
 }
 

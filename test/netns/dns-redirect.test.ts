@@ -2,6 +2,8 @@
 // we ask them ourselves does not.
 //
 // Story: a fallback resolver that asked the nameservers through its own redirect asked itself for ever (trap 6).
+//
+// Two connections: program → slot 1's DNS server → slot 0's → nameservers, each forwarding what is not its own.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
@@ -99,6 +101,71 @@ describe("redirected look-ups", () => {
     await expect(helper.hookDns({ ...hook, nameservers: ["192.0.2.99"] })).rejects.toThrow(
       "192.0.2.99 is no nameserver of this laptop",
     );
+    expect(laptop.run(["nft", "list", "ruleset"])).toBe("");
+  });
+});
+
+describe("two connections", () => {
+  const secondPort = 5354;
+  const secondUpstream = 41_000;
+  const theirs = "10.97.0.7";
+  let secondDoor: HelperDoor;
+  let second: Helper;
+  let secondProcess: HelperProcess;
+  let secondDevice: PacketDevice;
+
+  beforeEach(async () => {
+    await laptop.fixture("laptop", "dns-server.ts", [theirs, String(secondPort), "127.0.0.1", "::1"]);
+    const path = `${laptop.directory}/second.sock`;
+    secondDoor = await openHelperDoor({ path, clock: systemClock, log: silentLogger });
+    secondProcess = await laptop.startHelper(path);
+    second = await secondDoor.wait(new AbortController().signal);
+    ({ device: secondDevice } = await second.openDevice({ slot: 1, addresses: ["246.246.0.9/29"], mtu: 1500 }));
+    await helper.hookDns(hook);
+    await second.hookDns({ ...hook, port: secondPort, upstreamSourcePorts: [secondUpstream] });
+  });
+  afterEach(async () => {
+    secondDevice.close();
+    await secondDoor[Symbol.asyncDispose]();
+  });
+
+  const from = (server: string, port: number): readonly string[] => [
+    "-b",
+    server.includes(":") ? `::#${port}` : `0.0.0.0#${port}`,
+  ];
+
+  test.each([
+    ["UDP", "192.0.2.53", []],
+    ["TCP", "192.0.2.53", ["+tcp"]],
+    ["UDP on IPv6", "2001:db8:2::53", []],
+    ["TCP on IPv6", "2001:db8:2::53", ["+tcp"]],
+  ])("are asked one after the other by %s, then the nameserver", async (_, server, options) => {
+    expect(lookUp(server, options)).toBe(theirs);
+    expect(lookUp(server, [...options, ...from(server, secondUpstream)])).toBe(ours);
+    expect(lookUp(server, [...options, ...from(server, upstreamPort)])).toBe(outside);
+  });
+
+  // What a daemon forwards leaves from a few ports for good, and the kernel keeps a flow's way while it is used.
+  test.each(["192.0.2.53", "2001:db8:2::53"])("go on without the one whose helper is killed, on %s", async (server) => {
+    const program = from(server, 40_100);
+    expect(lookUp(server, program)).toBe(theirs);
+    expect(lookUp(server, from(server, secondUpstream))).toBe(ours);
+    helperProcess.child.kill("SIGKILL");
+    await helperProcess.ended;
+    device.close(); // as the daemon does when it hears of it
+    await expect.poll(() => lookUp(server, from(server, secondUpstream)), { timeout: 10_000 }).toBe(outside);
+    expect(lookUp(server, program)).toBe(theirs);
+  });
+
+  test("go on without the later one when its helper is killed, and leave nothing", async () => {
+    const program = from("192.0.2.53", 40_100);
+    expect(lookUp("192.0.2.53", program)).toBe(theirs);
+    secondProcess.child.kill("SIGKILL");
+    await secondProcess.ended;
+    secondDevice.close();
+    await expect.poll(() => lookUp("192.0.2.53", program), { timeout: 10_000 }).toBe(ours);
+    expect(laptop.run(["nft", "list", "tables"])).toBe("table inet telepresence-0\n");
+    await helper.unhookDns();
     expect(laptop.run(["nft", "list", "ruleset"])).toBe("");
   });
 });

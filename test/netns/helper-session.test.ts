@@ -8,6 +8,7 @@ import { systemClock } from "#base/clock.ts";
 import { silentLogger } from "#base/log.ts";
 import { openHelperDoor } from "#daemon/helper-client.ts";
 import type { Helper, HelperDoor } from "#daemon/helper-client.ts";
+import type { PacketDevice } from "#kernel/packet-device.ts";
 import { gateway, Laptop, laptopAddress, nameservers } from "./laptop.ts";
 import type { HelperProcess } from "./laptop.ts";
 
@@ -135,23 +136,107 @@ describe("device and routes", () => {
   });
 });
 
-describe("sessions", () => {
-  // Story: every daemon asks for the same addresses, and a second one was told of a range of the cluster's.
-  test("a second session of the same user is refused", async () => {
-    const { device } = await helper.openDevice({ addresses, mtu: 1500 });
+describe("two sessions of a user", () => {
+  const secondAddresses = ["246.246.0.9/29", "fd74:656c::9/125"];
+  let secondDoor: HelperDoor;
+  let second: Helper;
+  let devices: readonly PacketDevice[];
+
+  beforeEach(async () => {
     const path = `${laptop.directory}/second.sock`;
-    const second = await openHelperDoor({ path, clock: systemClock, log: silentLogger });
+    secondDoor = await openHelperDoor({ path, clock: systemClock, log: silentLogger });
     await laptop.startHelper(path);
-    const other = await second.wait(signal);
-    for (const wanted of [addresses, ["246.246.1.1/29"]]) {
-      await expect(other.openDevice({ addresses: wanted, mtu: 1500 })).rejects.toThrow(
-        "another connection of this user has it",
-      );
-    }
-    await second[Symbol.asyncDispose]();
-    device.close();
+    second = await secondDoor.wait(signal);
+    const opened = [
+      await helper.openDevice({ addresses, mtu: 1500 }),
+      await second.openDevice({ slot: 1, addresses: secondAddresses, mtu: 1500 }),
+    ];
+    devices = opened.map(({ device }) => device);
+  });
+  afterEach(async () => {
+    for (const device of devices) device.close();
+    await secondDoor[Symbol.asyncDispose]();
   });
 
+  test("have a device each; a slot that is taken says so, and its addresses are nobody else's", async () => {
+    const path = `${laptop.directory}/third.sock`;
+    const door = await openHelperDoor({ path, clock: systemClock, log: silentLogger });
+    await laptop.startHelper(path);
+    const third = await door.wait(signal);
+    for (const [slot, taken] of [
+      [undefined, "tel0"],
+      [1, "tel0-1"],
+    ] as const) {
+      await expect(third.openDevice({ slot, addresses: ["246.246.1.1/29"], mtu: 1500 })).rejects.toMatchObject({
+        message: `the network device ${taken} exists: another connection of this user has it`,
+        fields: { taken },
+      });
+    }
+    await expect(third.openDevice({ slot: 2, addresses, mtu: 1500 })).rejects.toThrow(
+      "contains 246.246.0.1, this machine's own address on tel0",
+    );
+    expect(laptop.ip("link")).not.toContain("tel0-2");
+    await door[Symbol.asyncDispose]();
+  });
+
+  test("a route that overlaps the other's is refused, and names it", async () => {
+    expect(laptop.ip("link")).toMatch(/tel0: [^]*tel0-1: /);
+    await helper.setRoutes({ routes: ["10.96.0.0/12", "fd00:96::/108"], never: [] });
+    for (const [route, against] of [
+      ["10.96.0.0/12", "10.96.0.0/12"],
+      ["10.97.0.0/16", "10.96.0.0/12"],
+      ["10.0.0.0/8", "10.96.0.0/12"],
+      ["fd00::/16", "fd00:96::/108"],
+    ] as const) {
+      await expect(second.setRoutes({ routes: [route], never: [] })).rejects.toMatchObject({
+        message: `the cluster's range ${route} overlaps this machine's route ${against} dev tel0`,
+        fields: { route, against: [against] },
+      });
+    }
+    await second.setRoutes({ routes: ["10.112.0.0/12"], never: [] });
+    await expect(helper.setRoutes({ routes: ["10.96.0.0/11"], never: [] })).rejects.toThrow("10.112.0.0/12 dev tel0-1");
+  });
+
+  // Story: a private cluster's API server in the other cluster's pod range would have been asked through that cluster.
+  test("a route that takes what the other needs outside of its cluster is refused", async () => {
+    await second.setRoutes({ routes: [], never: ["203.0.113.7", "2001:db8:9::7"] });
+    await expect(helper.setRoutes({ routes: ["203.0.113.0/24"], never: [] })).rejects.toMatchObject({
+      message: expect.stringContaining("contains 203.0.113.7, which the connection of tel0-1 needs"),
+      fields: { route: "203.0.113.0/24", against: ["203.0.113.7"] },
+    });
+    await expect(helper.setRoutes({ routes: ["2001:db8:9::/64"], never: [] })).rejects.toThrow("2001:db8:9::7, which");
+    await second.close();
+    devices[1]?.close();
+    await helper.setRoutes({ routes: ["203.0.113.0/24"], never: [] });
+  });
+
+  test("of two that add at the same time what overlaps, at most one has it", async () => {
+    for (let round = 0; round < 20; round++) {
+      const outcomes = await Promise.allSettled([
+        helper.setRoutes({ routes: ["10.0.0.0/9"], never: [] }),
+        second.setRoutes({ routes: ["10.96.0.0/12"], never: [] }),
+      ]);
+      const done = outcomes.filter(({ status }) => status === "fulfilled").length;
+      expect(done).toBeLessThan(2);
+      expect(laptop.ip("route").match(/^10\./gm) ?? []).toHaveLength(done);
+      await Promise.all([helper, second].map((each) => each.setRoutes({ routes: [], never: [] })));
+    }
+  });
+
+  test.each([0, 1])("number %d may go with its daemon and leaves the other whole", async (which) => {
+    const sessions = [helper, second] as const;
+    await helper.setRoutes({ routes: ["10.96.0.0/12"], never: [] });
+    await second.setRoutes({ routes: ["10.112.0.0/12"], never: [] });
+    const [gone, left] = [["tel0 ", "tel0-1 "][which] ?? "", ["tel0-1 ", "tel0 "][which] ?? ""];
+    await sessions[which]?.close();
+    devices[which]?.close();
+    await expect.poll(() => laptop.ip("route")).not.toContain(`dev ${gone}`);
+    expect(laptop.ip("route").match(new RegExp(`^10.*dev ${left}`, "m"))).not.toBeNull();
+    expect(laptop.ip("-6", "addr")).toContain(left.trim());
+  });
+});
+
+describe("sessions", () => {
   test("a session beside another user's is refused", async () => {
     laptop.ip("link", "add", "tel1234", "type", "veth", "peer", "name", "peer");
     laptop.ip("address", "add", addresses[0]!, "dev", "tel1234");

@@ -1,5 +1,6 @@
-// The device's own little networks. 246.246.0.0/16 is what the original uses by default: class E, so no real network
-// has it, and Linux routes it like any other. The IPv6 one is a unique local prefix (RFC 4193) of our own.
+// The devices' own little networks, eight addresses for each of a user's connections. 246.246.0.0/16 is what the original
+// uses by default: class E, so no real network has it, and Linux routes it like any other. The IPv6 one is a unique local
+// prefix (RFC 4193) of our own.
 import { AppError } from "#base/error.ts";
 import type { OutboundAddresses } from "#daemon/outbound/addresses.ts";
 
@@ -11,8 +12,9 @@ export interface DeviceAddresses {
   readonly dnsServer: string;
 }
 
-const v4 = { address: "246.246.0.1", peer: "246.246.0.2", probe: "246.246.0.3" } as const;
-const v6 = { address: "fd74:656c:6570::1", peer: "fd74:656c:6570::2", probe: "fd74:656c:6570::3" } as const;
+/** Of all slots. */
+export const deviceNetworks = ["246.246.0.0/26", "fd74:656c:6570::/122"] as const;
+const addressesOfSlot = 8;
 
 const isIpv6 = (cidr: string): boolean => cidr.includes(":");
 
@@ -36,7 +38,12 @@ export function planIpv6(wanted: {
 }
 
 /** IPv6 only when the cluster has addresses of that family: a laptop may have it switched off. */
-export function planDeviceAddresses(wantIpv6: boolean): DeviceAddresses {
+export function planDeviceAddresses(wantIpv6: boolean, slot = 0): DeviceAddresses {
+  const [first, second, third] = [1, 2, 3].map((number) => slot * addressesOfSlot + number) as [number, number, number];
+  const of4 = (number: number): string => `246.246.0.${number}`;
+  const of6 = (number: number): string => `fd74:656c:6570::${number.toString(16)}`;
+  const v4 = { address: of4(first), peer: of4(second), probe: of4(third) };
+  const v6 = { address: of6(first), peer: of6(second), probe: of6(third) };
   return {
     outbound: wantIpv6 ? { v4, v6 } : { v4 },
     prefixes: [`${v4.address}/29`, ...(wantIpv6 ? [`${v6.address}/125`] : [])],

@@ -5,11 +5,12 @@
 import { AppError } from "#base/error.ts";
 import { formatPrefix, parsePrefix, prefixContains, type Prefix } from "#packet/address.ts";
 import { findFreePrefix, Translation } from "#packet/translation.ts";
+import { deviceNetworks } from "./device-addresses.ts";
 
 const defaultPool4 = "240.0.0.0/4";
 const pool6 = prefixOf("fd74:656c::/32");
-/** The device's own networks, and what is no address of a host. */
-const reserved = ["246.246.0.0/29", "fd74:656c:6570::/125", "255.255.255.255/32"].map(prefixOf);
+/** The devices' own networks, and what is no address of a host. */
+const reserved = [...deviceNetworks, "255.255.255.255/32"].map(prefixOf);
 
 interface Entry {
   readonly real: Prefix;
