@@ -18,6 +18,7 @@ import { namespaces, services } from "#kube/objects.ts";
 import type { KubeTarget } from "#kube/target.ts";
 import type { LoginPlaces } from "#login/credentials.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
+import { unnamedConnection } from "#wire/connection-name.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { managerAgentPort } from "#wire/manager-api.ts";
 import { KubeAccess } from "./cluster-access.ts";
@@ -47,6 +48,8 @@ export interface ClusterSessionContext {
   readonly door: HelperDoor;
   readonly failures: HelperFailures;
   readonly client: string;
+  /** The connection's name, where it has one. */
+  readonly connection: string | undefined;
   readonly installId: string;
   /** The user's directory for sockets. */
   readonly runtime: string;
@@ -267,6 +270,7 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
       via === undefined ? exchangeDns(link, message, exchangeSignal) : via.exchange(message, exchangeSignal),
     names: {
       ...namesOf(wishes),
+      connection: context.connection ?? unnamedConnection,
       namespace: kube.target.namespace,
       clusterDomain: dns.clusterDomain,
       namespaces: withOwn(known.namespaces.names),

@@ -21,6 +21,7 @@ import {
   defaultExcludeSuffixes,
   routingDomains,
   searchDomain,
+  suffixOf,
   type ChangingNames,
   type DnsConfig,
 } from "./dns/names.ts";
@@ -182,6 +183,8 @@ export class LaptopNetwork implements SessionNetwork {
         localAddress: local === undefined ? "" : `${local.address}:${local.port}`,
         upstreams: [...resolver.nameservers],
         clusterDomain: names.clusterDomain,
+        suffix: suffixOf(names),
+        suffixOnly: names.suffixOnly,
         excludeSuffixes: [...(names.excludeSuffixes ?? defaultExcludeSuffixes)],
         includeSuffixes: [...(names.includeSuffixes ?? [])],
         excludes: [...(names.excludes ?? [])],

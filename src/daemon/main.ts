@@ -71,7 +71,7 @@ async function openParts(
   const door = scope.use(await openHelperDoor({ path: paths.helperSocket, onCandidate, clock, log }));
   const serviceSocket = helperServiceSocket(process.getuid?.() ?? 0);
   const callHelper = (signal: AbortSignal): Promise<void> => door.callService(serviceSocket, signal);
-  const context = { door, failures, client, installId, runtime: paths.runtime, login, clock, log };
+  const context = { door, failures, client, connection, installId, runtime: paths.runtime, login, clock, log };
   const networks = scope.use(await PrivateNetworks.open({ path: paths.networksSocket, clock, log }));
   const supervisor = scope.use(
     new Supervisor({

@@ -179,6 +179,23 @@ export function addressOf(record: DnsRecord): Uint8Array | undefined {
   return record.type === dnsTypes.aaaa && record.data.length === 16 ? record.data : undefined;
 }
 
+/**
+ * The record with names of `zone` put below `suffix`, so that whoever asks for them next is still below it; undefined when
+ * one gets too long to exist.
+ */
+export function putBelow(record: DnsRecord, zone: string, suffix: string): DnsRecord | undefined {
+  const move = (wire: Uint8Array): Uint8Array => {
+    const name = nameText(wire);
+    return name === zone || name.endsWith(`.${zone}`) ? encodeName(`${name}.${suffix}`) : wire;
+  };
+  const owner = record.owner && move(record.owner);
+  const layout = embeddedNames[record.type];
+  const name = layout?.names === 1 ? move(record.data.subarray(layout.skip)) : undefined;
+  if ((owner?.length ?? 0) > maxNameBytes || (name?.length ?? 0) > maxNameBytes) return undefined;
+  const data = name === undefined ? record.data : concatenate([record.data.subarray(0, layout?.skip), name]);
+  return { ...record, owner, data };
+}
+
 /** Wire form of a name as in DnsQuery. */
 export function encodeName(name: string): Uint8Array {
   if (name === "") return Uint8Array.of(0);

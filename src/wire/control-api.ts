@@ -136,6 +136,10 @@ export const daemonStatusSchema = z.object({
       localAddress: z.string(),
       upstreams: z.array(z.string()),
       clusterDomain: z.string(),
+      /** Below it are this connection's names alone. */
+      suffix: z.string().optional(),
+      /** Bare names are another connection's. */
+      suffixOnly: z.boolean().optional(),
       excludeSuffixes: z.array(z.string()),
       includeSuffixes: z.array(z.string()),
       excludes: z.array(z.string()).optional(),

@@ -187,12 +187,18 @@ function translatedPairs({
   ];
 }
 
+function suffixLine(suffix: string, isOnly = false): KeyValue {
+  const which = isOnly ? " (bare names are the first connection's)" : "";
+  return { key: "Names below", value: `${suffix}${which}` };
+}
+
 function dnsLines(dns: NonNullable<DaemonStatus["dns"]>): readonly string[] {
   const pairs: KeyValue[] = [
     { key: "Local address", value: dns.localAddress },
     { key: "Hook", value: dns.hook },
     { key: "Upstreams", value: bracket(dns.upstreams) },
     { key: "Cluster domain", value: dns.clusterDomain },
+    ...(dns.suffix === undefined ? [] : [suffixLine(dns.suffix, dns.suffixOnly)]),
     { key: "Exclude suffixes", value: bracket(dns.excludeSuffixes) },
     { key: "Include suffixes", value: bracket(dns.includeSuffixes) },
   ];
@@ -332,6 +338,8 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
       hook: dns.hook,
       upstreams: dns.upstreams,
       cluster_domain: dns.clusterDomain,
+      suffix: dns.suffix,
+      suffix_only: dns.suffixOnly,
       exclude_suffixes: omitEmpty(dns.excludeSuffixes),
       include_suffixes: omitEmpty(dns.includeSuffixes),
       excludes: omitEmpty(dns.excludes),

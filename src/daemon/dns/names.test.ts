@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { parsePrefix } from "#packet/address.ts";
 import { dnsTypes } from "#packet/dns-message.ts";
-import { checkName, Names, reverseAddress, routingDomains, type DnsConfig } from "./names.ts";
+import { checkName, checkNameOf, Names, reverseAddress, routingDomains, type DnsConfig } from "./names.ts";
 
 const config: DnsConfig = {
   clusterDomain: "cluster.local",
@@ -134,6 +134,50 @@ describe("types", () => {
   test("reverseAddress() reads both families", () => {
     expect([...(reverseAddress("1.2.3.4.in-addr.arpa") ?? [])]).toEqual([4, 3, 2, 1]);
     expect(reverseAddress("example.com")).toBeUndefined();
+  });
+});
+
+describe("a connection of several", () => {
+  const first: DnsConfig = { ...config, connection: "dev" };
+  const later: DnsConfig = { ...first, suffixOnly: true };
+  const below = { zone: "cluster.local", suffix: "dev.telepresence" };
+  const ours = (name: string) => ({ kind: "cluster", candidates: [name], otherwise: "missing", below });
+
+  test.each([first, later])("has all that a pod would find below its suffix, and nothing else there", (each) => {
+    const found = (name: string): unknown => new Names(each).classify(`${name}.dev.telepresence`, dnsTypes.a);
+    expect(found("hello.staging")).toEqual(ours("hello.staging.svc.cluster.local"));
+    expect(found("hello.default.svc.cluster.local")).toEqual(ours("hello.default.svc.cluster.local"));
+    expect(found("hello")).toMatchObject({ candidates: search.split(", "), otherwise: "missing", below });
+    expect(found("git.corp.example.com")).toMatchObject({ foreign: true, below });
+    expect(found("example.cloud")).toMatchObject({ otherwise: "missing" });
+    for (const name of ["hello.production", "example.com", "localhost", "wpad"]) {
+      expect(found(name)).toEqual({ kind: "missing" });
+    }
+    expect(new Names(each).classify("dev.telepresence", dnsTypes.a)).toEqual({ kind: "missing" });
+    // The user's own stays below it as well: bare, what it stands for may be another cluster's.
+    expect(found("db")).toEqual({ kind: "alias", target: "postgres.staging.dev.telepresence" });
+    expect(found("wpad.mapped.example")).toEqual({ kind: "alias", target: "192.0.2.7" });
+  });
+
+  test("has all other names as before where it is the first", () => {
+    for (const name of ["hello", "hello.staging", "db", "example.com", "hello.other.telepresence", "telepresence"]) {
+      expect(new Names(first).classify(name, dnsTypes.a)).toEqual(names.classify(name, dnsTypes.a));
+    }
+    expect(routingDomains(first)).toEqual(["cluster.local", "svc", "dev.telepresence", ...routingDomains(config).slice(2)]);
+    expect(checkNameOf(first)).toBe(checkName);
+  });
+
+  test("has nothing but its suffix and its addresses where it is a later one", () => {
+    const there = new Names(later);
+    const bare = ["hello", "hello.staging", "hello.default.svc", "cluster.local", "db", "git.corp.example.com"];
+    for (const name of [...bare, checkName, "hello.other.telepresence", "hello.tel2-search", "telepresence"]) {
+      expect(there.classify(name, dnsTypes.a)).toEqual({ kind: "host" });
+    }
+    const reverse = "10.0.96.10.in-addr.arpa";
+    expect(there.classify(reverse, dnsTypes.ptr)).toEqual({ ...ours(reverse), foreign: true });
+    expect(there.classify("1.1.168.192.in-addr.arpa", dnsTypes.ptr)).toEqual({ kind: "host" });
+    expect(there.classify(checkNameOf(later), dnsTypes.a)).toEqual({ kind: "check" });
+    expect(routingDomains(later)).toEqual(["dev.telepresence"]);
   });
 });
 

@@ -4,12 +4,17 @@
 // unless the namespace is spelled like a public suffix; single labels (and those suffixes) are shared with the host:
 // the cluster is asked first, and what it does not know is the host's.
 // @from daemon/dns/resolve.ts
+import { isIP } from "node:net";
 import { prefixContains, type Prefix } from "#packet/address.ts";
 import type { Translation } from "#packet/translation.ts";
 import { dnsTypes } from "#packet/dns-message.ts";
 import { isPublicSuffix } from "./public-suffix.ts";
 
 export interface DnsConfig {
+  /** The connection's name: what a pod of its cluster would find is below `NAME.telepresence`, too. */
+  readonly connection?: string;
+  /** Another connection has the names as the cluster writes them; ours are those below the suffix. */
+  readonly suffixOnly?: boolean;
   /** `cluster.local` */
   readonly clusterDomain: string;
   /** The connection's namespace: single labels are looked up as a pod in it would. */
@@ -44,8 +49,11 @@ export type ChangingNames = Partial<Pick<DnsConfig, "namespaces" | "services" | 
 export const defaultExcludeSuffixes = [".arpa", ".com", ".io", ".net", ".org", ".ru"] as const;
 /** The search domain that the hook gives systemd-resolved, so that it sends us single labels. It exists nowhere else. */
 export const searchDomain = "tel2-search";
+const checkLabel = "telepresence-check";
 /** Asked through the system's resolver to see that the hook works; answered here. */
-export const checkName = `telepresence-check.${searchDomain}`;
+export const checkName = `${checkLabel}.${searchDomain}`;
+/** Below it each connection has a suffix of its own. It is no public suffix. */
+const connectionsDomain = "telepresence";
 
 /** protocol: of the root helper's `dns.hook`. */
 const maxRoutingDomains = 256;
@@ -65,6 +73,8 @@ export type Verdict =
       readonly otherwise: "host" | "missing";
       /** Outside the cluster domain: the cluster's resolver asks further, perhaps the laptop itself. */
       readonly foreign?: true;
+      /** Names of the zone in the answer go below the suffix: bare they may be another connection's. */
+      readonly below?: { readonly zone: string; readonly suffix: string };
     };
 
 const host: Verdict = { kind: "host" };
@@ -84,6 +94,8 @@ const singleLabelTypes = new Set<number>([
 
 export class Names {
   readonly #domain: string;
+  readonly #suffix: string | undefined;
+  readonly #suffixOnly: boolean;
   /** Where single labels are looked up. */
   readonly #searched: readonly string[];
   readonly #namespaces: ReadonlySet<string>;
@@ -97,6 +109,8 @@ export class Names {
 
   constructor(config: DnsConfig) {
     this.#domain = plain(config.clusterDomain);
+    this.#suffix = suffixOf(config);
+    this.#suffixOnly = config.suffixOnly === true;
     this.#searched = [config.namespace, ...(config.alsoNamespaces ?? [])].map(plain);
     this.#namespaces = new Set([...config.namespaces.map(plain), ...this.#searched]);
     this.#services = new Set((config.services ?? []).map(plain));
@@ -110,13 +124,29 @@ export class Names {
 
   /** The name in lower case without a last dot. */
   classify(name: string, type: number): Verdict {
-    if (name === checkName || `${name}.${searchDomain}` === checkName) return { kind: "check" };
+    const suffix = this.#suffix;
+    if (suffix !== undefined && (name === suffix || endsIn(name, suffix))) return this.#classifyBelow(name, type, suffix);
+    if (this.#suffixOnly) return endsIn(name, "arpa") ? this.#classifyReverse(name) : host;
+    if (name === checkLabel || name === checkName) return { kind: "check" };
     if (name === searchDomain) return missing;
     if (!endsIn(name, searchDomain)) return this.#classifyBare(name, type);
     const verdict = this.#classifyBare(name.slice(0, -searchDomain.length - 1), type);
     if (verdict.kind === "alias") return verdict;
     // The search domain is ours alone: what is not in the cluster is nowhere.
     return verdict.kind === "cluster" ? { ...verdict, otherwise: "missing" } : missing;
+  }
+
+  /** Nobody else's, and whatever is found there stays there. */
+  #classifyBelow(name: string, type: number, suffix: string): Verdict {
+    const bare = name.slice(0, -suffix.length - 1);
+    if (bare === "") return missing;
+    if (bare === checkLabel) return { kind: "check" };
+    const verdict = this.#classifyBare(bare, type);
+    if (verdict.kind === "alias") {
+      return isIP(verdict.target) === 0 ? { kind: "alias", target: `${verdict.target}.${suffix}` } : verdict;
+    }
+    if (verdict.kind !== "cluster") return missing;
+    return { ...verdict, otherwise: "missing", below: { zone: this.#domain, suffix } };
   }
 
   #classifyBare(name: string, type: number): Verdict {
@@ -170,7 +200,9 @@ export class Names {
     if (address === undefined) return host;
     if (!this.#subnets.some((subnet) => prefixContains(subnet, address))) return host;
     const real = this.#translation?.toReal(address);
-    return { ...only(real === undefined ? name : reverseName(real)), foreign: true };
+    const verdict = { ...only(real === undefined ? name : reverseName(real)), foreign: true } as const;
+    if (!this.#suffixOnly || this.#suffix === undefined) return verdict;
+    return { ...verdict, below: { zone: this.#domain, suffix: this.#suffix } };
   }
 }
 
@@ -210,11 +242,24 @@ function reverseName(address: Uint8Array): string {
   return `${digits.toReversed().join(".")}.ip6.arpa`;
 }
 
+/** Below it are the names of this connection's cluster and no others. */
+export function suffixOf({ connection }: Pick<DnsConfig, "connection">): string | undefined {
+  return connection === undefined ? undefined : `${connection}.${connectionsDomain}`;
+}
+
+/** `checkName`, or where that is another connection's, one below the suffix. */
+export function checkNameOf(config: DnsConfig): string {
+  const suffix = config.suffixOnly === true ? suffixOf(config) : undefined;
+  return suffix === undefined ? checkName : `${checkLabel}.${suffix}`;
+}
+
 /** What systemd-resolved is told to ask us for, as plain labels. resolvectl's limit is far above; the helper's is this. */
 export function routingDomains(config: DnsConfig): readonly string[] {
   const { clusterDomain, namespaces, alsoNamespaces = [], includeSuffixes = [], mappings = [] } = config;
+  const own = [suffixOf(config)].filter((suffix) => suffix !== undefined);
+  if (config.suffixOnly === true) return own;
   const mapped = mappings.map(({ name }) => name);
-  const domains = [clusterDomain, "svc", ...includeSuffixes, ...mapped, ...alsoNamespaces, ...namespaces].map(plain);
+  const domains = [clusterDomain, "svc", ...own, ...includeSuffixes, ...mapped, ...alsoNamespaces, ...namespaces].map(plain);
   return [...new Set(domains)].slice(0, maxRoutingDomains);
 }
 

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { randomInputs } from "#base/random-inputs.fake.ts";
 import { parseAddress, parsePrefix } from "#packet/address.ts";
-import { dnsRcodes, type DnsAnswer, type DnsRecord } from "#packet/dns-message.ts";
+import { dnsRcodes, encodeName, type DnsAnswer, type DnsRecord } from "#packet/dns-message.ts";
 import { Translation } from "#packet/translation.ts";
 import { checkName, searchDomain } from "./names.ts";
 import { checkAddress, Resolve } from "./resolve.ts";
@@ -64,6 +64,38 @@ describe("Resolve", () => {
     const zeros = "0.".repeat(23);
     await resolve.answer(query(`9.${zeros}c.6.5.6.4.7.d.f.ip6.arpa`, "PTR"), "udp");
     expect(asked.slice(1)).toEqual(["9.0.96.10.in-addr.arpa", `9.${zeros}6.9.0.0.0.0.d.f.ip6.arpa`]);
+  });
+
+  test("keeps names of an answer below the suffix that was asked below", async () => {
+    const wire = (name: string): Uint8Array => encodeName(name);
+    const record = (type: number, data: Uint8Array, owner?: Uint8Array): DnsRecord => ({
+      owner,
+      type,
+      class: 1,
+      ttlSeconds: 3,
+      data,
+    });
+    const target = wire("web-0.hello.default.svc.cluster.local");
+    const long = wire(`${`${"a".repeat(60)}.`.repeat(3)}${"b".repeat(45)}.cluster.local`);
+    const { resolve } = setUp({
+      rcode: dnsRcodes.noError,
+      answers: [
+        record(5, target),
+        record(1, Uint8Array.of(10, 96, 0, 9), target),
+        record(33, Uint8Array.of(0, 0, 0, 1, 0, 80, ...target)),
+        record(12, wire("www.example.com")),
+        record(12, long),
+      ],
+    });
+    resolve.setConfig({ ...config, connection: "dev", suffixOnly: true });
+    const reply = decode(await resolve.answer(query("hello.default.dev.telepresence"), "udp"));
+    const moved = "web-0.hello.default.svc.cluster.local.dev.telepresence";
+    expect(reply.answers).toMatchObject([
+      { name: "hello.default.dev.telepresence", data: moved },
+      { name: moved, data: "10.96.0.9" },
+      { data: { target: moved, port: 80 } },
+      { data: "www.example.com" },
+    ]);
   });
 
   test("leaves IPv6 out where the laptop has none, as if there were no such record", async () => {

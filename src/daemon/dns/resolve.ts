@@ -17,6 +17,7 @@ import {
   isTruncated,
   parseAnswer,
   parseQuery,
+  putBelow,
   rcodeOf,
   type DnsAnswer,
   type DnsQuery,
@@ -104,7 +105,7 @@ export class Resolve {
       const known = verdict.kind === "check" && query.type === dnsTypes.a ? checkAnswer : noData;
       return reply(query, verdict.kind === "missing" ? nameError : known, transport);
     }
-    const answer = this.#seenHere(await this.#cluster.lookUp(verdict.candidates, query.type, verdict.foreign));
+    const answer = this.#seenHere(await this.#askCluster(verdict, query.type));
     if (answer.rcode === dnsRcodes.servFail) this.stats.clusterFailed++;
     else this.stats.fromCluster++;
     const isAnswer = answer.rcode === dnsRcodes.noError;
@@ -133,8 +134,15 @@ export class Resolve {
     if (verdict.kind === "missing") return nameError;
     if (verdict.kind === "alias") return this.#askAlias(verdict.target, type);
     if (verdict.kind !== "cluster") return undefined;
-    const answer = await this.#cluster.lookUp(verdict.candidates, type, verdict.foreign);
+    const answer = await this.#askCluster(verdict, type);
     return answer.rcode === dnsRcodes.noError || verdict.otherwise === "missing" ? answer : undefined;
+  }
+
+  async #askCluster(verdict: Verdict & { readonly kind: "cluster" }, type: number): Promise<DnsAnswer> {
+    const { candidates, foreign, below } = verdict;
+    const answer = await this.#cluster.lookUp(candidates, type, foreign);
+    if (below === undefined) return answer;
+    return { ...answer, answers: answer.answers.flatMap((each) => putBelow(each, below.zone, below.suffix) ?? []) };
   }
 
   /** An address as it is, a name with what is behind it, whoever knows that. */
