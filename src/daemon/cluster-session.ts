@@ -18,6 +18,7 @@ import { namespaces, services } from "#kube/objects.ts";
 import type { KubeTarget } from "#kube/target.ts";
 import type { LoginPlaces } from "#login/credentials.ts";
 import type { ConnectOptions } from "#wire/control-api.ts";
+import { deviceOwner } from "#wire/helper.ts";
 import { unnamedConnection } from "#wire/connection-name.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
 import { managerAgentPort } from "#wire/manager-api.ts";
@@ -225,7 +226,11 @@ async function lookAround({ options, kube, helper, first, scope, context, signal
     keepsOwnWay(options) ? findReached({ manager, managerPort: managerAgentPort, api, clock }, signal) : nothingReached,
     helper,
   ]);
-  const by = (await readyHelper?.routeTo(manager.podIps[0] ?? "").catch(() => undefined)) ?? "its own route";
+  const wayTo = async (address = ""): Promise<string> =>
+    (await readyHelper?.routeTo(address).catch(() => undefined)) ?? "its own route";
+  const [by, byServices] = await Promise.all([wayTo(manager.podIps[0]), wayTo(apiServiceHost)]);
+  // What another connection's device reaches goes with that connection.
+  const isAnothers = (device: string): boolean => deviceOwner(device) !== undefined;
   return {
     own,
     resolver,
@@ -233,7 +238,11 @@ async function lookAround({ options, kube, helper, first, scope, context, signal
     allNamespaces,
     ownServices,
     apiServer,
-    reached: { ...reached, by },
+    reached: {
+      pods: reached.pods && !isAnothers(by),
+      services: reached.services && !isAnothers(byServices),
+      by,
+    },
     helper: readyHelper,
     known: { namespaces: allNamespaces.current, services: ownServices.current, ranges: ranges.current },
   };

@@ -4,20 +4,22 @@
 import { lookup } from "node:dns/promises";
 import { deadline, raceSignal } from "#base/abort.ts";
 import type { Clock } from "#base/clock.ts";
-import { AppError, toAppError } from "#base/error.ts";
+import { AppError, isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
+import type { PacketDevice } from "#kernel/packet-device.ts";
+import type { Prefix } from "#packet/address.ts";
 import { Scope } from "#base/scope.ts";
 import type { HostResolver } from "#host/resolver.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import type { DaemonStatus } from "#wire/control-api.ts";
-import type { DnsHook } from "#wire/helper.ts";
+import { maxDeviceSlots, type DnsHook } from "#wire/helper.ts";
 import type { Reached } from "#daemon/routing/already-reached.ts";
 import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { planDeviceAddresses, planIpv6, type DeviceAddresses } from "#daemon/routing/device-addresses.ts";
 import { DeviceRoutes, type RoutingWishes } from "#daemon/routing/device-routes.ts";
 import { defaultLookupTimeoutMs } from "./dns/cluster.ts";
 import {
-  checkName,
+  checkNameOf,
   defaultExcludeSuffixes,
   routingDomains,
   searchDomain,
@@ -27,13 +29,14 @@ import {
 } from "./dns/names.ts";
 import { checkAddress } from "./dns/resolve.ts";
 import { startDns, type Dns } from "./dns/start.ts";
-import type { Upstream } from "./dns/upstream.ts";
+import { upstreamsOf, type Upstream } from "./dns/upstream.ts";
 import type { Helper } from "./helper-client.ts";
 import type { Detour } from "./outbound/open-stream.ts";
 import { startOutbound, type Outbound } from "./outbound/outbound.ts";
 import { testDataPath } from "./outbound/self-test.ts";
 import type { Ways } from "#daemon/private-networks/private-network.ts";
 import { Reach } from "./proxy/reach.ts";
+import { RootlessNetwork } from "./rootless-network.ts";
 import type { SessionNetwork } from "./session.ts";
 
 export interface LaptopNetworkOptions {
@@ -73,7 +76,12 @@ export class LaptopNetwork implements SessionNetwork {
   readonly #scope: Scope;
   readonly #resolveLost: (error: AppError) => void;
   readonly #routes: DeviceRoutes;
-  readonly #deviceAddresses: DeviceAddresses;
+  readonly #wantsIpv6: boolean;
+  /** Of the device: the first connection's is in 0, and has the names as the cluster writes them. */
+  #slot = 0;
+  #addresses: DeviceAddresses;
+  /** Of a later one, for programs in networks of their own, where no other connection is. */
+  #ofPrograms: RootlessNetwork | undefined;
   #resolver: HostResolver;
   #outbound: Outbound | undefined;
   #dns: Dns | undefined;
@@ -92,17 +100,18 @@ export class LaptopNetwork implements SessionNetwork {
     const { services, pods } = ranges;
     const { laptopHasIpv6 = true } = options;
     const cluster = [...services, ...pods];
-    this.#deviceAddresses = planDeviceAddresses(planIpv6({ cluster, also: wishes.also, laptopHasIpv6 }));
+    this.#wantsIpv6 = planIpv6({ cluster, also: wishes.also, laptopHasIpv6 });
+    this.#addresses = planDeviceAddresses(this.#wantsIpv6);
     this.#routes = new DeviceRoutes({
       helper,
       wishes,
       ranges,
       reached,
       nameservers: resolver.nameservers,
-      families: this.#deviceAddresses.outbound.v6 === undefined ? [4] : [4, 16],
+      families: this.#wantsIpv6 ? [4, 16] : [4],
       laptopHasIpv6,
       lookFor,
-      onTranslation: (translation) => this.#dns?.change({ translation, subnets: this.#routes.ranges }),
+      onTranslation: (translation) => this.#dns?.change({ translation, subnets: this.#subnets }),
       log,
     });
   }
@@ -119,8 +128,9 @@ export class LaptopNetwork implements SessionNetwork {
     }
   }
 
-  /** Every program of the laptop is led by the routes, so this process is too. */
+  /** Every program of the laptop is led by the routes, so this process is too; but those may be another connection's. */
   get ways(): Ways | undefined {
+    if (this.#ofPrograms !== undefined) return this.#ofPrograms.ways;
     const dns = this.#dns?.addresses[0];
     if (dns === undefined) return undefined;
     const { clock } = this.#options;
@@ -139,6 +149,7 @@ export class LaptopNetwork implements SessionNetwork {
   /** The link's session for new flows, or none while it is down. */
   setSession(session: TunnelSession | undefined): void {
     this.#outbound?.setSession(session);
+    this.#ofPrograms?.setSession(session);
     if (session !== undefined) this.#dns?.flush();
   }
   setAlsoNamespaces(alsoNamespaces: readonly string[]): void {
@@ -147,14 +158,16 @@ export class LaptopNetwork implements SessionNetwork {
   /** Namespaces, or services of the connection's own, came or went. */
   setNames(names: ChangingNames): void {
     this.#dns?.change(names);
+    this.#ofPrograms?.setNames(names);
     this.#renewHook();
   }
 
   /** Another network, other nameservers. */
   async setResolver(resolver: HostResolver): Promise<void> {
     this.#resolver = resolver;
-    this.#dns?.setUpstreams(upstreamsOf(resolver));
+    this.#dns?.setUpstreams(this.#upstreams);
     this.#renewHook();
+    await this.#ofPrograms?.setResolver(resolver);
     await this.#routes.setNameservers(resolver.nameservers);
   }
 
@@ -165,7 +178,8 @@ export class LaptopNetwork implements SessionNetwork {
   /** The cluster has more addresses than before. */
   async setRanges(ranges: Ranges): Promise<void> {
     await this.#routes.setRanges(ranges);
-    this.#dns?.change({ subnets: this.#routes.ranges });
+    this.#dns?.change({ subnets: this.#subnets });
+    await this.#ofPrograms?.setRanges(ranges);
   }
 
   /** Tries the device and the system's resolver now, so that what it says is true now. */
@@ -204,10 +218,8 @@ export class LaptopNetwork implements SessionNetwork {
     const { helper, session, clock, log } = this.#options;
     helper.onLost((error) => this.#resolveLost(error));
     this.#scope.defer(() => helper.close());
-    const addresses = this.#deviceAddresses;
-    const opened = await helper.openDevice({ addresses: [...addresses.prefixes], mtu: 65_535 });
-    this.#deviceName = opened.name;
-    const { device } = opened;
+    const device = await this.#openDevice();
+    const addresses = this.#addresses;
     device.onLost((error) => this.#resolveLost(error));
     this.#scope.defer(() => device.close());
     const outbound = await startOutbound({
@@ -228,10 +240,11 @@ export class LaptopNetwork implements SessionNetwork {
         // A redirect of queries to an IPv6 nameserver leads to the IPv6 loopback.
         { address: "::1", port: 0, optional: true },
       ],
-      upstreams: upstreamsOf(this.#resolver),
+      upstreams: this.#upstreams,
       config: {
         ...this.#options.names,
-        subnets: this.#routes.ranges,
+        suffixOnly: this.#slot > 0,
+        subnets: this.#subnets,
         withoutIpv6: !(this.#options.laptopHasIpv6 ?? true),
       },
       exchange: this.#options.exchange,
@@ -243,10 +256,42 @@ export class LaptopNetwork implements SessionNetwork {
     });
     this.#dns = this.#scope.use(dns);
     await this.#routes.apply();
+    this.#dns.change({ subnets: this.#subnets });
+    if (this.#slot > 0) {
+      const ofPrograms = await RootlessNetwork.open({ ...this.#options, proxy: undefined }, signal);
+      this.#ofPrograms = this.#scope.use(ofPrograms);
+    }
     const hook = this.#planHook(dns, addresses.dnsServer);
     this.#hooked = { server: addresses.dnsServer, hook };
     await helper.hookDns(hook);
     await Promise.all([this.#testPath(signal), this.#testDns(signal)]);
+  }
+
+  /** In the first slot that no other connection of this user has. */
+  async #openDevice(): Promise<PacketDevice> {
+    for (let slot = 0; ; slot++) {
+      const addresses = planDeviceAddresses(this.#wantsIpv6, slot);
+      const wanted = { slot, addresses: [...addresses.prefixes], mtu: 65_535 };
+      try {
+        const { name, device } = await this.#options.helper.openDevice(wanted);
+        [this.#slot, this.#addresses, this.#deviceName] = [slot, addresses, name];
+        return device;
+      } catch (error) {
+        const isTaken = isAppError(error) && error.fields["taken"] !== undefined;
+        if (!isTaken || slot === maxDeviceSlots - 1) throw error;
+      }
+    }
+  }
+
+  /** Whose reverse names are ours: a later connection's ranges may be those of an earlier one, too. */
+  get #subnets(): readonly Prefix[] {
+    return this.#slot === 0 ? this.#routes.ranges : this.#routes.routed;
+  }
+
+  /** What a later connection forwards is for the first one's redirect; only that one has wishes of whom to ask. */
+  get #upstreams(): readonly Upstream[] {
+    const { mode, nameservers, asked } = this.#resolver;
+    return upstreamsOf(this.#slot > 0 && mode === "nft" ? asked : nameservers);
   }
 
   async #testPath(signal: AbortSignal): Promise<void> {
@@ -254,7 +299,7 @@ export class LaptopNetwork implements SessionNetwork {
     if (outbound === undefined) throw new AppError("internal", "the data path is not open");
     const { helper, clock } = this.#options;
     await testDataPath({
-      probe: planDeviceAddresses(false).outbound.v4?.probe ?? "",
+      probe: this.#addresses.outbound.v4?.probe ?? "",
       deviceName: this.#deviceName,
       stats: () => outbound.stats(),
       clock,
@@ -267,6 +312,7 @@ export class LaptopNetwork implements SessionNetwork {
   async #testDns(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
     const { mode } = this.#resolver;
+    const checkName = checkNameOf(this.#dns?.config ?? this.#options.names);
     using limit = deadline(clock, dnsTestMs, "the look-up of a test name", signal);
     try {
       const { address } = await raceSignal(lookup(checkName, { family: 4 }), limit.signal);
@@ -291,13 +337,15 @@ export class LaptopNetwork implements SessionNetwork {
     };
     if (mode === "resolved") {
       const domains = [...routingDomains(dns.config)];
-      return { mode, server: serverAddress, port: portOf(serverAddress), domains, search: [searchDomain] };
+      const search = this.#slot === 0 ? [searchDomain] : [];
+      return { mode, server: serverAddress, port: portOf(serverAddress), domains, search };
     }
     return {
       mode,
       port: portOf("127.0.0.1"),
       nameservers: [...asked],
       upstreamSourcePorts: [...dns.upstreamSourcePorts],
+      pastOthersSourcePorts: [...(this.#ofPrograms?.upstreamSourcePorts ?? [])],
     };
   }
 
@@ -315,10 +363,6 @@ export class LaptopNetwork implements SessionNetwork {
     });
     this.#scope.background("DNS hook", hooked);
   }
-}
-
-export function upstreamsOf({ nameservers }: HostResolver): readonly Upstream[] {
-  return nameservers.map((address) => ({ address, port: 53 }));
 }
 
 /** The message of a failed check; undefined when it succeeded. */

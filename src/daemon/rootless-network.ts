@@ -13,7 +13,8 @@ import type { Ranges } from "#daemon/routing/cluster-ranges.ts";
 import { DeviceRoutes } from "#daemon/routing/device-routes.ts";
 import type { ChangingNames } from "./dns/names.ts";
 import { startDns, type Dns } from "./dns/start.ts";
-import { upstreamsOf, type LaptopNetworkOptions } from "./laptop-network.ts";
+import { upstreamsOf } from "./dns/upstream.ts";
+import type { LaptopNetworkOptions } from "./laptop-network.ts";
 import { StreamOpener } from "./outbound/open-stream.ts";
 import type { Ways } from "#daemon/private-networks/private-network.ts";
 import { openHttpProxy } from "./proxy/http-proxy.ts";
@@ -87,6 +88,10 @@ export class RootlessNetwork implements SessionNetwork {
     const dns = this.#dns?.addresses[0];
     return dns === undefined ? undefined : { dns, reach: this.#reach };
   }
+  /** Where its own look-ups leave from. */
+  get upstreamSourcePorts(): readonly number[] {
+    return this.#dns?.upstreamSourcePorts ?? [];
+  }
   setSession(session: TunnelSession | undefined): void {
     this.#opener.setSession(session);
     if (session !== undefined) this.#dns?.flush();
@@ -98,7 +103,7 @@ export class RootlessNetwork implements SessionNetwork {
     this.#dns?.change(names);
   }
   async setResolver(resolver: HostResolver): Promise<void> {
-    this.#dns?.setUpstreams(upstreamsOf(resolver));
+    this.#dns?.setUpstreams(upstreamsOf(resolver.nameservers));
     await this.#routes.setNameservers(resolver.nameservers);
   }
   async setRanges(ranges: Ranges): Promise<void> {
@@ -120,7 +125,7 @@ export class RootlessNetwork implements SessionNetwork {
     this.#dns = this.#scope.use(
       await startDns({
         listen: [{ address: loopback, port: 0 }],
-        upstreams: upstreamsOf(resolver),
+        upstreams: upstreamsOf(resolver.nameservers),
         config: { ...this.#options.names, subnets: this.#routes.ranges },
         exchange: this.#options.exchange,
         onAddresses: (answered) => this.#routes.cover(answered),

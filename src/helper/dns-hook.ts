@@ -74,10 +74,11 @@ function openRedirect({ device, uid }: DnsHookContext): OpenDnsHook {
   return {
     mode: "nft",
     replace: (hook) => {
-      const { port, nameservers, upstreamSourcePorts } = hook as NftHook;
+      const { port, nameservers, upstreamSourcePorts, pastOthersSourcePorts = [] } = hook as NftHook;
       const redirect = { port, nameservers: nameservers.map(checkNameserver), slot };
       asHookFailure(() => {
-        table.replaceRules(markChain.name, markForwarded(upstreamSourcePorts, slot));
+        const marks = [...markForwarded(upstreamSourcePorts, slot), ...markForwarded(pastOthersSourcePorts, 0)];
+        table.replaceRules(markChain.name, marks);
         table.replaceRules("output", dnsRedirect(redirect));
       });
       forgetLookUps([...hooked, ...redirect.nameservers]);

@@ -50,6 +50,8 @@ export const dnsHookSchema = z.discriminatedUnion("mode", [
     nameservers: z.array(addressText).min(1).max(16),
     /** Source ports of the daemon's own upstream sockets, which must reach the nameservers themselves. */
     upstreamSourcePorts: z.array(port).min(1).max(256),
+    /** Source ports of its sockets that are to reach them past other connections' redirects, too. */
+    pastOthersSourcePorts: z.array(port).max(256).optional(),
   }),
 ]);
 export type DnsHook = z.infer<typeof dnsHookSchema>;

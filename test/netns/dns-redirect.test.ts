@@ -108,6 +108,7 @@ describe("redirected look-ups", () => {
 describe("two connections", () => {
   const secondPort = 5354;
   const secondUpstream = 41_000;
+  const secondPast = 42_000;
   const theirs = "10.97.0.7";
   let secondDoor: HelperDoor;
   let second: Helper;
@@ -122,7 +123,8 @@ describe("two connections", () => {
     second = await secondDoor.wait(new AbortController().signal);
     ({ device: secondDevice } = await second.openDevice({ slot: 1, addresses: ["246.246.0.9/29"], mtu: 1500 }));
     await helper.hookDns(hook);
-    await second.hookDns({ ...hook, port: secondPort, upstreamSourcePorts: [secondUpstream] });
+    const own = { upstreamSourcePorts: [secondUpstream], pastOthersSourcePorts: [secondPast] };
+    await second.hookDns({ ...hook, port: secondPort, ...own });
   });
   afterEach(async () => {
     secondDevice.close();
@@ -143,6 +145,7 @@ describe("two connections", () => {
     expect(lookUp(server, options)).toBe(theirs);
     expect(lookUp(server, [...options, ...from(server, secondUpstream)])).toBe(ours);
     expect(lookUp(server, [...options, ...from(server, upstreamPort)])).toBe(outside);
+    expect(lookUp(server, [...options, ...from(server, secondPast)])).toBe(outside);
   });
 
   // What a daemon forwards leaves from a few ports for good, and the kernel keeps a flow's way while it is used.

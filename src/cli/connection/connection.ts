@@ -5,7 +5,6 @@ import type { ResultOf } from "#wire/rpc.ts";
 import type { ClientConfig } from "#cli/flags/config-file.ts";
 import { readConfigFile } from "#cli/flags/config-file.ts";
 import type { CommandContext } from "#cli/context.ts";
-import { refuseSecondDevice } from "./connections.ts";
 import { openDaemon, openOrStartDaemon, quitDaemon } from "./daemon-socket.ts";
 import type { OpenedDaemon } from "./daemon-socket.ts";
 import type { ConnectFlags } from "#cli/flags/flags.ts";
@@ -163,7 +162,6 @@ async function tryConnect(
   needsNone: boolean,
 ): Promise<Outcome> {
   const { client } = daemon;
-  if (!needsNone) await refuseSecondDevice(context);
   using claim = needsNone ? undefined : await claimHelper(context, client);
   const helper = claim === undefined ? undefined : await launchHelper(context, daemon, wish.telling);
   const limitMs = wish.config.connectTimeoutMs ?? connectLimitMs;

@@ -2,8 +2,7 @@
 // command is about is settled before the command begins, so that no command has to know of the others.
 import { AppError } from "#base/error.ts";
 import { isConnectionName, unnamedConnection } from "#wire/connection-name.ts";
-import type { CommandContext } from "#cli/context.ts";
-import { connectSocket, openDaemon } from "./daemon-socket.ts";
+import { connectSocket } from "./daemon-socket.ts";
 import type { ConnectFlags, GlobalFlags } from "#cli/flags/flags.ts";
 import { namesPlace } from "#cli/flags/flags.ts";
 import type { Machine } from "#cli/machine.ts";
@@ -43,20 +42,6 @@ export async function runningConnections(machine: Machine): Promise<readonly Mac
     }),
   );
   return running.flat();
-}
-
-/** Routes and look-ups are the whole machine's, so one connection has the device. Nobody is asked for a password before. */
-export async function refuseSecondDevice(context: CommandContext): Promise<void> {
-  const { machine } = context;
-  if (machine.connection === undefined && machine.namedConnections().length === 0) return;
-  for (const other of await runningConnections(machine)) {
-    if (other.connection === machine.connection) continue;
-    using daemon = await openDaemon({ ...context, machine: other });
-    if (daemon?.hello.helperRunning !== true) continue;
-    throw new AppError("unsupported", `the connection ${nameOf(other)} has the network device, and there is one`, {
-      hint: "make this connection with `telepresence connect --proxy`, use `telepresence run`, or end the other one first",
-    });
-  }
 }
 
 export const nameOf = ({ connection }: Machine): string => connection ?? unnamedConnection;

@@ -163,7 +163,12 @@ describe("a connection of several", () => {
     for (const name of ["hello", "hello.staging", "db", "example.com", "hello.other.telepresence", "telepresence"]) {
       expect(new Names(first).classify(name, dnsTypes.a)).toEqual(names.classify(name, dnsTypes.a));
     }
-    expect(routingDomains(first)).toEqual(["cluster.local", "svc", "dev.telepresence", ...routingDomains(config).slice(2)]);
+    expect(routingDomains(first)).toEqual([
+      "cluster.local",
+      "svc",
+      "dev.telepresence",
+      ...routingDomains(config).slice(2),
+    ]);
     expect(checkNameOf(first)).toBe(checkName);
   });
 

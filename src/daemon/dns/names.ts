@@ -125,7 +125,8 @@ export class Names {
   /** The name in lower case without a last dot. */
   classify(name: string, type: number): Verdict {
     const suffix = this.#suffix;
-    if (suffix !== undefined && (name === suffix || endsIn(name, suffix))) return this.#classifyBelow(name, type, suffix);
+    if (suffix !== undefined && (name === suffix || endsIn(name, suffix)))
+      return this.#classifyBelow(name, type, suffix);
     if (this.#suffixOnly) return endsIn(name, "arpa") ? this.#classifyReverse(name) : host;
     if (name === checkLabel || name === checkName) return { kind: "check" };
     if (name === searchDomain) return missing;
@@ -259,7 +260,9 @@ export function routingDomains(config: DnsConfig): readonly string[] {
   const own = [suffixOf(config)].filter((suffix) => suffix !== undefined);
   if (config.suffixOnly === true) return own;
   const mapped = mappings.map(({ name }) => name);
-  const domains = [clusterDomain, "svc", ...own, ...includeSuffixes, ...mapped, ...alsoNamespaces, ...namespaces].map(plain);
+  const domains = [clusterDomain, "svc", ...own, ...includeSuffixes, ...mapped, ...alsoNamespaces, ...namespaces].map(
+    plain,
+  );
   return [...new Set(domains)].slice(0, maxRoutingDomains);
 }
 

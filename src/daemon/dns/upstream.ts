@@ -8,6 +8,11 @@ export interface Upstream {
   readonly port: number;
 }
 
+/** Nameservers of the laptop's, by address. */
+export function upstreamsOf(addresses: readonly string[]): readonly Upstream[] {
+  return addresses.map((address) => ({ address, port: 53 }));
+}
+
 /** Where a datagram came from is where this upstream is; zones and spellings of IPv6 do not count. */
 export function isFrom(upstream: Upstream, address: string, port: number): boolean {
   return upstream.port === port && canonical(upstream.address) === canonical(address);

@@ -75,6 +75,11 @@ export class DeviceRoutes {
     return [...this.#cluster(), ...this.#virtual.virtual];
   }
 
+  /** What programs of this laptop reach by the device. */
+  get routed(): readonly Prefix[] {
+    return this.#routes;
+  }
+
   /** What was moved although nobody asked for it. */
   get warnings(): readonly string[] {
     const reached = this.#reached();
