@@ -5,6 +5,7 @@ import { checkPassword, hashPassword } from "./passwords.ts";
 
 test("a password fits its own hash only", async () => {
   const stored = await hashPassword("correct horse battery");
+  expect(stored).toMatch(/^argon2id\$19456\$2\$1\$/);
   expect(await checkPassword("correct horse battery", stored)).toBe(true);
   expect(await checkPassword("correct horse batter", stored)).toBe(false);
   expect(await checkPassword("correct horse battery", undefined)).toBe(false);
