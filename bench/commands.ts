@@ -35,6 +35,8 @@ async function benchInstall(add: Add): Promise<void> {
   for (let run = 0; run < installs; run++) {
     bare.push(await timeBarePod(`bare${run}`));
     await onLaptop("telepresence uninstall --everything; telepresence quit", true);
+    // Uninstalling leaves the namespace to the cluster, which takes seconds for it.
+    await cluster.kubectl(["wait", "--for=delete", "namespace/telepresence", "--timeout=60s"], { allowFailure: true });
     ours.push(await timeOnce(`telepresence connect -n ${namespace}`));
   }
   const base = { base: median(bare), baseName: "a bare pod of the same image", unit: "ms" };
