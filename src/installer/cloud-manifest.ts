@@ -1,5 +1,5 @@
 // Pure: the cloud server as Kubernetes has it. It fits pod security level `restricted`, has no permission and no
-// ServiceAccount token. One replica: managers' tunnels and previews' counts are in its memory.
+// ServiceAccount token. One replica: managers' tunnels are in its memory.
 import type { Container, KubeObject } from "#kube/objects.ts";
 import type { CloudInstallation, CloudSecretKey } from "#wire/cloud-install.ts";
 import type { ImageChoice } from "./agent-container.ts";

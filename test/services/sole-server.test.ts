@@ -107,7 +107,7 @@ function hurriedClock(): Clock {
 const never = (error: AppError): void => expect.unreachable(error.message);
 
 test("a server whose turn does not come gives up, and says which other one works", async () => {
-  const database = postgres.newDatabase();
+  const database = `${postgres.newDatabase()}&application_name=shop`; // whose name would be every server's
   await using _first = await claimPostgres(database, { clock: systemClock, log: silentLogger, onLost: never });
   const second = claimPostgres(database, { clock: hurriedClock(), log: silentLogger, onLost: never });
   await expect(second).rejects.toMatchObject({
@@ -116,6 +116,11 @@ test("a server whose turn does not come gives up, and says which other one works
     ) as string,
     hint: expect.stringContaining("end that one, or give this one a database of its own") as string,
   });
+});
+
+test("where the database has no schema for it, it is not another server that is named", async () => {
+  const database = postgres.newDatabase().replace(/search_path%3D\w+/, "search_path%3Dnowhere");
+  await using _claim = await claimPostgres(database, { clock: hurriedClock(), log: silentLogger, onLost: never });
 });
 
 const ending = (name: string): string =>

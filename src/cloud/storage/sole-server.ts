@@ -18,6 +18,9 @@ const lockClass = 7_470_112;
 const [askMs, waitMs, watchMs] = [500, 45_000, 10_000];
 /** chosen. */
 const queryMs = 5000;
+/** The name by which it is known again: an address may have another one. Where this machine is gone without a word, PostgreSQL finds out. */
+const settings = `SELECT set_config('application_name', $1, false), set_config('tcp_keepalives_idle', '5', false),
+  set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`;
 
 export interface SoleServerOptions {
   readonly clock: Clock;
@@ -58,7 +61,9 @@ class Claim implements AsyncDisposable {
     const { clock, log } = this.#options;
     const endMs = clock.now() + waitMs;
     for (let other = ""; ;) {
-      const answer = await this.#ask();
+      const answer = await this.#ask().catch((cause: unknown) => {
+        throw unreachable(cause);
+      });
       if (answer === undefined) return;
       if (clock.now() >= endMs) {
         throw new AppError("conflict", `another cloud server works on this database (${other})`, {
@@ -83,7 +88,7 @@ class Claim implements AsyncDisposable {
   /** Who has the lock; undefined when it is this server, "" when it is to be asked again. */
   async #ask(): Promise<string | undefined> {
     const client = (this.#client ??= await this.#connect());
-    const schema = "hashtext(current_schema())";
+    const schema = "hashtext(coalesce(current_schema(), ''))"; // where there is none, the first table says so
     const won = await client.query<{ won: boolean }>(`SELECT pg_try_advisory_lock(${lockClass}, ${schema}) AS won`);
     this.#holds = won.rows[0]?.won === true;
     if (this.#holds) return undefined;
@@ -103,22 +108,17 @@ class Claim implements AsyncDisposable {
   async #connect(): Promise<pg.Client> {
     const client = new pg.Client({
       connectionString: this.#url,
-      application_name: this.#name,
       connectionTimeoutMillis: queryMs,
       query_timeout: queryMs,
     });
     client.on("error", () => this.#lost(client));
     client.on("end", () => this.#lost(client));
-    await client.connect().catch((cause: unknown) => {
-      throw unreachable(cause);
-    });
-    // where this machine is gone without a word, PostgreSQL finds out
-    for (const [setting, value] of [
-      ["idle", 5],
-      ["interval", 5],
-      ["count", 3],
-    ] as const) {
-      await client.query(`SET tcp_keepalives_${setting} = ${value}`);
+    await client.connect();
+    try {
+      await client.query(settings, [this.#name]);
+    } catch (error) {
+      client.end().catch(() => undefined); // nobody else has it
+      throw error;
     }
     return client;
   }
