@@ -210,6 +210,44 @@ describe("a CronJob that is replaced", () => {
     expect(cluster.object.spec.suspend).toBe(false);
   });
 
+  // `kubectl replace -f` of the CronJob took annotation and `suspend` away: the job stood in for ever, and nobody's `leave`
+  // ended it; nor did the schedule rest when it was replaced again.
+  test("has nothing stand in for it once its record is gone, and rests when it is replaced again", async () => {
+    await using parts = await lab();
+    const { cluster, kube, request, restore } = parts;
+    const asDeployed = cluster.object;
+    const deployAgain = (): void => {
+      const { resourceVersion = "" } = cluster.object.metadata;
+      cluster.object = { ...asDeployed, metadata: { ...asDeployed.metadata, resourceVersion } };
+    };
+    await injectAgent(kube, request);
+    deployAgain();
+    await restore("bob");
+    expect(cluster.standIns).toHaveLength(1);
+    await restore("ada");
+    expect(cluster.standIns).toEqual([]);
+
+    await injectAgent(kube, request);
+    deployAgain();
+    expect(await injectAgent(kube, request)).toMatchObject({ changed: true });
+    expect(cluster.standIns).toHaveLength(1);
+    expect(cluster.object.spec.suspend).toBe(true);
+    await restore("ada");
+    expect([cluster.standIns, cluster.object.spec.suspend]).toEqual([[], false]);
+  });
+
+  test("gets another job when the one that stood in has failed", async () => {
+    await using parts = await lab();
+    const { cluster, kube, request } = parts;
+    await injectAgent(kube, request);
+    const failed = { conditions: [{ type: "Failed", status: "True" }] };
+    const before = cluster.standIns.map(({ metadata }) => metadata.name);
+    cluster.jobs = cluster.jobs.map((job) => ({ ...job, status: failed }) as Workload);
+    expect(await injectAgent(kube, request)).toMatchObject({ changed: true });
+    expect(cluster.standIns).toHaveLength(1);
+    expect(cluster.standIns.map(({ metadata }) => metadata.name)).not.toEqual(before);
+  });
+
   test("says which of its runs go on beside the process", async () => {
     await using parts = await lab();
     const { cluster, kube, request } = parts;

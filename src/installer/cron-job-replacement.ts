@@ -9,7 +9,7 @@ import type { CronJob, Workload } from "#kube/objects.ts";
 import { cronJobs, jobs } from "#kube/objects.ts";
 import { isLive } from "#kube/workloads/pod-problems.ts";
 import { listWorkloadPods } from "#kube/workloads/workload-pods.ts";
-import { describeWorkload, readCronJob } from "#kube/workloads/workloads.ts";
+import { describeWorkload, readCronJob, whyEnded } from "#kube/workloads/workloads.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { coversPorts, readAgentConfig } from "./agent.ts";
 import { replacedAnnotation, standInLabel } from "./marks.ts";
@@ -39,7 +39,9 @@ export async function replaceCronJob(
   const planned = plan(readCronJob(cronJob));
   const config = readAgentConfig(planned.spec.template.spec);
   if (config === undefined) throw new AppError("internal", `the template of ${what} was given no traffic-agent`);
-  const running = (await listStandIns(kube, cronJob, signal)).find((job) => coversPorts(job, request.needed));
+  // Without the record nobody would give the schedule back: then it begins anew.
+  const stands = (job: Workload): boolean => isRunning(job) && coversPorts(job, request.needed);
+  const running = present === undefined ? undefined : (await listStandIns(kube, cronJob, signal)).find(stands);
   if (running === undefined) {
     await rest(kube, ref, { ...replace, what }, signal);
     await removeStandIns(kube, cronJob, signal); // of a daemon that was killed
@@ -65,7 +67,10 @@ export async function replaceCronJob(
   };
 }
 
-/** Gives it its schedule back, if `isMine`, and ends what stands in for it. False when there is nothing of that. */
+/**
+ * Gives it its schedule back, if `isMine`, and ends what stands in for it, also where somebody's `kubectl replace` has taken
+ * the record away. False when there is nothing of that.
+ */
 export async function restoreCronJob(
   kube: Kube,
   ref: WorkloadRef,
@@ -75,7 +80,11 @@ export async function restoreCronJob(
   let found = false;
   await update(kube, ref, signal, async (cronJob) => {
     const record = readReplacement(cronJob);
-    if (record === undefined || !isMine(record)) return undefined;
+    if (record === undefined) {
+      if (await removeStandIns(kube, cronJob, signal, isMine)) found = true;
+      return undefined;
+    }
+    if (!isMine(record)) return undefined;
     found = true;
     await removeStandIns(kube, cronJob, signal);
     const isOurs = cronJob.spec.suspend === record.ours["suspend"];
@@ -168,11 +177,27 @@ async function listStandIns(kube: Kube, { metadata }: CronJob, signal: AbortSign
   return items.filter((job) => job.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid));
 }
 
-async function removeStandIns(kube: Kube, cronJob: CronJob, signal: AbortSignal): Promise<void> {
-  for (const { metadata } of await listStandIns(kube, cronJob, signal)) {
+/** Those of these replacements, whose record is on the template of each as well. False when there were none. */
+async function removeStandIns(
+  kube: Kube,
+  cronJob: CronJob,
+  signal: AbortSignal,
+  isWanted: (record: ReplacementRecord) => boolean = () => true,
+): Promise<boolean> {
+  const going = (await listStandIns(kube, cronJob, signal)).filter(({ spec }) => {
+    const record = readReplacement(spec.template);
+    return record === undefined || isWanted(record);
+  });
+  for (const { metadata } of going) {
     const { namespace, name = "", uid } = metadata;
     await kube.delete(jobs, { namespace, name, uid }, signal);
   }
+  return going.length > 0;
+}
+
+/** Neither finished, say because its node went away more often than it may be begun anew, nor on its way out. */
+function isRunning(job: Workload): boolean {
+  return job.metadata.deletionTimestamp === undefined && whyEnded({ kind: "Job", object: job }) === undefined;
 }
 
 /** What was begun before goes on to its end. */
