@@ -10,8 +10,6 @@ export const agentRecordAnnotation = "telepresence.io/traffic-agent";
  * (replacement.ts, cron-job-replacement.ts).
  */
 export const replacedAnnotation = "telepresence.io/replaced";
-/** `true` on a Job of ours, which runs in the place of those of the CronJob that owns it (cron-job-replacement.ts). */
-export const standInLabel = "telepresence.io/stand-in";
 /** `disabled` on a pod template keeps agents out; the second spelling is the older one. */
 export const injectAnnotations = [
   "telepresence.io/inject-traffic-agent",

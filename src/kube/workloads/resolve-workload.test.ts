@@ -7,7 +7,7 @@ import { describeAffected, parsePort, planPorts } from "./port-choice.ts";
 import type { InterceptQuery } from "./resolve-workload.ts";
 import { resolveWorkload } from "./resolve-workload.ts";
 import { routeServicePorts } from "./service-ports.ts";
-import { findWorkload, listWorkloads } from "./workloads.ts";
+import { findWorkload, listWorkloads, standInLabel } from "./workloads.ts";
 
 const { signal } = new AbortController();
 const service = (name: string, ports: Service["spec"]["ports"], more: object = {}): Service => ({
@@ -349,6 +349,17 @@ describe("resolveWorkload()", () => {
   ];
   test.each(refusals)("refuses: %s", async (_what, cluster, text) => {
     await expect(resolve(cluster)).rejects.toThrow(text);
+  });
+  // While a CronJob was replaced, its service led to two workloads, and team mates had to choose.
+  test("takes a CronJob whose replacement stands in for it, and not that", async () => {
+    const { metadata, spec } = workload("hello-stand-in-1");
+    const cronJob = { metadata: meta("report"), spec: { schedule: "0 4 * * *", jobTemplate: { spec } } };
+    const ownerReferences = [{ apiVersion: "batch/v1", kind: "CronJob", name: "report", uid: "uid-report" }];
+    const standIn = { metadata: { ...metadata, labels: { [standInLabel]: "true" }, ownerReferences }, spec };
+    const cluster = { ...none, cronjobs: [cronJob], jobs: [standIn] };
+    expect(await resolve(cluster)).toBe("CronJob report web hello:8080 [hello]");
+    const named = resolve({ ...cluster, services: [] }, { name: "hello-stand-in-1" });
+    await expect(named).rejects.toMatchObject({ code: "workload_not_found" });
   });
   test("names what else a service leads to", async () => {
     const pods = [owned("x", "DaemonSet", "agentd")];

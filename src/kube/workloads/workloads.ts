@@ -186,11 +186,18 @@ const owningKinds = new Set([...Object.keys(workloadResources), "ReplicationCont
 /** Operators have kinds of these names too. */
 const owningGroups = new Set(["v1", "apps", "batch", "argoproj.io"]);
 
+/**
+ * `true` on a Job of ours that stands in for the CronJob that owns it. The CronJob does not control it, or it would count
+ * it among its runs, but it is a part of it: nobody means it by a name or a service of its own.
+ */
+export const standInLabel = "telepresence.io/stand-in";
+
 /** The workload that owns this object, as `ReplicaSet hello-7d9`; undefined for one that stands for itself. */
 export function ownerOf({ metadata }: KubeObject): string | undefined {
+  const isStandIn = metadata.labels?.[standInLabel] === "true";
   const owner = metadata.ownerReferences?.find(
     ({ apiVersion, kind, controller }) =>
-      controller === true && owningKinds.has(kind) && owningGroups.has(apiVersion.split("/")[0] ?? ""),
+      (controller === true || isStandIn) && owningKinds.has(kind) && owningGroups.has(apiVersion.split("/")[0] ?? ""),
   );
   return owner === undefined ? undefined : `${owner.kind} ${owner.name}`;
 }
