@@ -300,12 +300,16 @@ describe("what holds no requests", () => {
     stack.push(servers.disposables);
     const { laptop, caller, intercept } = await enter(servers, greeting);
     const filtered = await intercept({ httpHeader: ["X-User=ann"] });
-    const startMs = systemClock.now();
-    expect(await caller.ask({})).toBe("220 app");
+    const askAtOnce = async (): Promise<string> => {
+      const startMs = systemClock.now();
+      const said = await caller.ask({});
+      expect(systemClock.now() - startMs).toBeLessThan(900); // what may begin like HTTP is waited for for a second
+      return said;
+    };
+    expect(await askAtOnce()).toBe("220 app");
     await laptop.remove(filtered.id);
     await laptop.intercept("hello", servers.app.port, "tcp");
-    expect(await caller.ask({})).toBe("220 laptop");
-    expect(systemClock.now() - startMs).toBeLessThan(900); // what may begin like HTTP is waited for for a second
+    expect(await askAtOnce()).toBe("220 laptop");
   });
 
   test.each(everything)("as datagrams is refused under %s", async (_, { flags }) => {
