@@ -74,7 +74,7 @@ describe("dnsRedirect()", () => {
   test("knows what was forwarded by bits of the mark, which leave the others as they are", () => {
     const rules = markForwarded([40_000, 40_001], 2);
     expect(rules.map(namesOf)).toEqual(
-      Array<string[]>(4).fill(["meta", "cmp", "payload", "cmp", "meta", "bitwise", "meta"]),
+      Array<string[]>(4).fill(["meta", "cmp", "payload", "cmp", "payload", "cmp", "meta", "bitwise", "meta"]),
     );
     const bytes = Buffer.from(messageOf(rules[0] ?? [])).toString("hex");
     expect(bytes).toContain("0fffffff"); // all but the bits, in the host's order

@@ -128,21 +128,25 @@ export interface DnsRedirect {
 
 /**
  * Four bits of the packet's mark, for the slot whose daemon has forwarded it; the others stay as they are. Chosen: bits
- * that VPNs, Docker, Kubernetes' proxies and CNIs leave alone.
+ * that Docker, Kubernetes' proxies and CNIs leave alone. VPNs that mark their own packets with a whole number (wg-quick's
+ * 0xca6c) have some of them: more than the first five slots'.
  */
 const slotBits = 0xf0;
+const nameserverPort = 53;
 const markOf = (slot: number): number => (slot + 1) << 4;
 
 /**
- * Packets that the daemon of this slot sends to nameservers, told by the ports that it has for this alone, carry its slot:
+ * Packets that the daemon of this slot sends to nameservers, told by the ports that it has for this, carry its slot. Others'
+ * packets to elsewhere, which the kernel may give such a port of TCP, keep their mark:
  *
- *   udp sport UPSTREAM meta mark set meta mark & ~0xf0 ^ SLOT  (a rule for each such port and protocol)
+ *   udp sport UPSTREAM udp dport 53 meta mark set meta mark & ~0xf0 ^ SLOT  (a rule for each such port and protocol)
  */
 export function markForwarded(upstreamSourcePorts: readonly number[], slot: number): readonly Rule[] {
   return upstreamSourcePorts.flatMap((port) =>
     [protocol.udp, protocol.tcp].map((number) => [
       ...transportIs(number),
       ...portIs("source", port),
+      ...portIs("destination", nameserverPort),
       loadMeta(metaKey.mark),
       mask(hostOrder(~slotBits >>> 0), hostOrder(markOf(slot))),
       expression("meta", (data) => data.be32(2, metaKey.mark).be32(3, register1)),
@@ -169,7 +173,7 @@ export function dnsRedirect(redirect: DnsRedirect): readonly Rule[] {
     [protocol.udp, protocol.tcp].map((number) => [
       ...destinationIs(address),
       ...transportIs(number),
-      ...portIs("destination", 53),
+      ...portIs("destination", nameserverPort),
       ...redirectTo(redirect.port),
     ]),
   );

@@ -10,7 +10,7 @@ import { silentLogger } from "#base/log.ts";
 import { openHelperDoor } from "#daemon/helper-client.ts";
 import type { Helper, HelperDoor } from "#daemon/helper-client.ts";
 import type { PacketDevice } from "#kernel/packet-device.ts";
-import { Laptop, nameservers } from "./laptop.ts";
+import { gateway, Laptop, nameservers } from "./laptop.ts";
 import type { HelperProcess } from "./laptop.ts";
 
 const outside = "198.51.100.1";
@@ -84,6 +84,23 @@ describe("redirected look-ups", () => {
     expect(lookUp(server, options)).toBe(ours);
     await helper.unhookDns();
     expect(lookUp(server, options)).toBe(outside);
+  });
+
+  // A VPN's or a CNI's rules lead packets by their mark. A port that is bound for UDP may be any program's for TCP.
+  test("what we forward has its mark but for our bits, and what else leaves from such a port has all of it", async () => {
+    const early = "chain early { type filter hook output priority -160; meta mark set 0x12345c0f; }";
+    const count = (name: string, port: number, mark: string): string =>
+      `tcp sport ${upstreamPort} tcp dport ${port} meta mark ${mark} counter name ${name}`;
+    const rules = `${count("forwarded", 53, "0x12345c1f")}; ${count("other", 80, "0x12345c0f")};`;
+    const late = `chain late { type filter hook output priority -140; ${rules} }`;
+    laptop.run(["nft", `table inet watch { counter forwarded {}; counter other {}; ${early}; ${late}; }`]);
+    await helper.hookDns(hook);
+    const from = ["-b", `0.0.0.0#${upstreamPort}`, "+tcp"];
+    expect(lookUp("192.0.2.53", from)).toBe(outside);
+    laptop.run(["sh", "-c", `dig +tries=1 +time=1 -p 80 @${gateway} ${from.join(" ")} hello.example || true`]);
+    for (const name of ["forwarded", "other"]) {
+      expect(laptop.run(["nft", "list", "counter", "inet", "watch", name])).toMatch(/packets [1-9]/);
+    }
   });
 
   test("killing the helper ends the redirect at once", async () => {
