@@ -88,7 +88,11 @@ export class HelperSession implements AsyncDisposable {
     const removed = [...this.#routes].filter(([text]) => !wanted.has(text)).map(([, prefix]) => prefix);
     // Those that stand are checked again: the host, or what may never be a route, may have changed.
     this.#netlink.setLinkAlias(device.index, formatNeeds(never));
-    const check = (): void => checkRoutes([...wanted.values()], this.#hostNetwork(device), never);
+    const check = (): void => {
+      // Another user's helper may have looked when there was no device yet.
+      checkAloneOnMachine(this.#netlink.links(), this.#uid);
+      checkRoutes([...wanted.values()], this.#hostNetwork(device), never);
+    };
     check();
     // And once more: another connection's helper may have looked at the same time, and added what overlaps.
     this.#add(added, device, check);

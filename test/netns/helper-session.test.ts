@@ -245,6 +245,17 @@ describe("sessions", () => {
     );
   });
 
+  // Two that look at the same time see no device, and make one each: with the same addresses, and look-ups of both users.
+  test("a session that has its device beside another user's gets no routes", async () => {
+    const { device } = await helper.openDevice({ addresses, mtu: 1500 });
+    laptop.ip("link", "add", "tel1234", "type", "veth", "peer", "name", "peer");
+    await expect(helper.setRoutes({ routes: ["10.96.0.0/12"], never: [] })).rejects.toThrow(
+      "the network device tel1234 exists: another user of this machine is connected",
+    );
+    expect(laptop.ip("route")).not.toContain("10.96.");
+    device.close();
+  });
+
   test("a device, routes and hooks have an order", async () => {
     await expect(helper.setRoutes({ routes: [], never: [] })).rejects.toThrow("expected `device.open` first");
     const { device } = await helper.openDevice({ addresses, mtu: 1500 });
