@@ -141,7 +141,10 @@ export class LaptopNetwork implements SessionNetwork {
     };
   }
   get warnings(): readonly string[] {
-    return this.#routes.warnings;
+    const suffix = suffixOf(this.#options.names);
+    if (this.#slot === 0 || suffix === undefined) return this.#routes.warnings;
+    const names = `another connection came first: names of this one are below ${suffix} only (SERVICE.NAMESPACE.${suffix})`;
+    return [names, ...this.#routes.warnings];
   }
   asSeenHere(text: string): string {
     return this.#routes.translation.inText(text);

@@ -10,6 +10,7 @@ interface Connection {
   readonly daemon: Fixture;
   readonly helper: HelperProcess;
   readonly device: string;
+  readonly warnings: unknown;
 }
 
 const outside = "198.51.100.1";
@@ -29,9 +30,9 @@ async function connect(name: string, ...ranges: readonly string[]): Promise<Conn
     daemon.child.stdout?.on("data", (chunk: Buffer) => resolve(chunk.toString().trim()));
   });
   const helper = await laptop.startHelper(socket);
-  const [word, device = ""] = (await outcome).split(" ");
+  const [word, device = "", ...warnings] = (await outcome).split(" ");
   if (word !== "ready") throw new Error(`${await outcome}: ${helper.log()}`);
-  return { daemon, helper, device };
+  return { daemon, helper, device, warnings: JSON.parse(warnings.join(" ")) };
 }
 
 function dig(name: string, ...options: readonly string[]): string {
@@ -60,8 +61,12 @@ const other = ["10.97.0.0/16", "fd00:97::0/112"] as const;
 
 describe("two connections with a device each", () => {
   test("have their names and addresses: the first as the cluster writes them, the later below its suffix", async () => {
-    const devices = [await connect("prod", ...first), await connect("dev", ...other)].map(({ device }) => device);
-    expect(devices).toEqual(["tel0", "tel0-1"]);
+    const only = "names of this one are below dev.telepresence only (SERVICE.NAMESPACE.dev.telepresence)";
+    expect(await connect("prod", ...first)).toMatchObject({ device: "tel0", warnings: [] });
+    expect(await connect("dev", ...other)).toMatchObject({
+      device: "tel0-1",
+      warnings: [`another connection came first: ${only}`],
+    });
     for (const [type, addresses] of [
       ["A", ["10.96.0.10", "10.97.0.10"]],
       ["AAAA", ["fd00:96::a", "fd00:97::a"]],

@@ -188,7 +188,7 @@ function translatedPairs({
 }
 
 function suffixLine(suffix: string, isOnly = false): KeyValue {
-  const which = isOnly ? " (bare names are the first connection's)" : "";
+  const which = isOnly ? " only (bare names are not this connection's)" : "";
   return { key: "Names below", value: `${suffix}${which}` };
 }
 
