@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { isAppError } from "#base/error.ts";
-import { silentLogger } from "#base/log.ts";
+import { createLogger, silentLogger } from "#base/log.ts";
 import { decodeReason, encodeOpen, encodeReason, encodeUint32 } from "#wire/frame-body.ts";
 import { FrameDecoder, encodeFrame, frameTypes, isSequenced } from "#wire/frame.ts";
 import type { Frame, FrameType } from "#wire/frame.ts";
@@ -64,20 +64,28 @@ class RawPeer {
   }
 }
 
-async function start(): Promise<{ peer: RawPeer; session: TunnelSession; accepted: TunnelStream[] }> {
-  const transport = createTransportPair();
+interface Started {
+  readonly peer: RawPeer;
+  readonly session: TunnelSession;
+  readonly accepted: TunnelStream[];
+  /** The session's own end. */
+  readonly transport: FakeTransport;
+}
+
+async function start(log = silentLogger): Promise<Started> {
+  const transport = createTransportPair({ highWaterMark: 1024 });
   const peer = new RawPeer(transport.opener);
   const session = await openSession({
     transport: transport.accepter,
     role: "accepter",
     hello: testHello("manager"),
     clock: new FakeClock(),
-    log: silentLogger,
+    log,
     signal: live,
   });
   const accepted: TunnelStream[] = [];
   session.onIncoming((incoming) => accepted.push(incoming.accept()));
-  return { peer, session, accepted };
+  return { peer, session, accepted, transport: transport.accepter };
 }
 
 async function settle(): Promise<void> {
@@ -137,6 +145,31 @@ describe("a far end that breaks the protocol", () => {
     peer.send(frameTypes.data, 1, new Uint8Array(1)); // on its way when the reset went out: not an error
     peer.send(frameTypes.open, 3, encodeOpen(tcp));
     await settle();
+    expect(session.streamCount).toBe(1);
+    session.destroy();
+  });
+
+  // A far end that read nothing and sent on had each frame put into the log, for as long as END could not leave.
+  test("loses a stream once when only END was still to be sent", async () => {
+    const lines: string[] = [];
+    const { peer, session, accepted, transport } = await start(createLogger("warn", (line) => void lines.push(line)));
+    for (const id of [1, 3]) peer.send(frameTypes.open, id, encodeOpen(tcp));
+    await settle();
+    const [stream, filler] = accepted as [TunnelStream, TunnelStream];
+    transport.stall(true);
+    filler.write(Buffer.alloc(2048)); // nothing behind it leaves
+    await settle();
+    peer.send(frameTypes.end, 1);
+    stream.resume().end();
+    await once(stream, "close");
+    expect(session.streamCount).toBe(2);
+    for (let frame = 0; frame < 100; frame += 1) peer.send(frameTypes.data, 1, new Uint8Array(1));
+    await settle();
+    expect(lines).toHaveLength(1);
+    transport.stall(false);
+    await settle();
+    expect(peer.got(frameTypes.reset).map((frame) => decodeReason(frame.payload).reason)).toEqual(["protocol"]);
+    expect(peer.got(frameTypes.end)).toEqual([]);
     expect(session.streamCount).toBe(1);
     session.destroy();
   });

@@ -388,7 +388,7 @@ export class Session implements TunnelSession, StreamHost, Pace {
       // The far end's fault, or a listener's of ours that threw: neither is the other streams'.
       const known = toAppError(error);
       this.#log.warn("stream reset", { streamId: stream.id, code: known.code, error: known.message });
-      stream.destroy(known);
+      stream.reset(known);
     }
   }
 

@@ -182,6 +182,12 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
     this.destroy(error);
   }
 
+  /** This end's own reset, also of a stream that its owner has done with while END is still to be sent. */
+  reset(error: AppError): void {
+    this.destroy(error);
+    if (!this.#released) this.#sayReset(error);
+  }
+
   override _read(): void {
     this.#settleHanded();
     this.#readerWaits = true;
@@ -197,11 +203,7 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     const isOver = error === null && this.#endDue && this.readableEnded; // only END is still to be sent
-    if (!this.#released && !isOver) {
-      const reason = error === null ? "cancelled" : resetReasonOf(error);
-      this.#host.sendReset(this, reason, error === null ? "" : messageOf(error));
-      this.#release();
-    }
+    if (!this.#released && !isOver) this.#sayReset(error);
     this.#received.length = 0;
     this.#receivedBytes = 0;
     this.#handedBytes = 0;
@@ -292,6 +294,12 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
     if (!this.#endReceived || this.#endPassedOn || this.#received.length > 0 || this.destroyed) return;
     this.#endPassedOn = true;
     this.push(null);
+  }
+
+  #sayReset(error: Error | null): void {
+    const reason = error === null ? "cancelled" : resetReasonOf(error);
+    this.#host.sendReset(this, reason, error === null ? "" : messageOf(error));
+    this.#release();
   }
 
   #releaseWhenOver(): void {
