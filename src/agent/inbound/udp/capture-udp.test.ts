@@ -132,6 +132,26 @@ describe("a flow that the laptop does not take", () => {
     await expect.poll(() => laptop.got).toEqual(["3"]);
   });
 
+  // Thousands of callers that keep their ports had the laptop asked, and a line logged, by each of them every two seconds.
+  test("is not asked for by each of many callers", async () => {
+    const { laptop, open } = later();
+    const { app, capture, clock, decisions, opened } = await lab(open);
+    const callers = [await udpEnd(), await udpEnd(), await udpEnd()];
+    const sendAll = async (): Promise<void> => {
+      for (const [index, caller] of callers.entries()) {
+        const arrived = heard(app);
+        caller.send(`${index}`, capture.port, "127.0.0.1");
+        expect(String((await arrived)[0])).toBe(`${index}`);
+      }
+    };
+    await sendAll();
+    expect(opened()).toBe(1);
+    expect(decisions.last(3).map(({ left }) => left)).toEqual(Array(3).fill(laptop.error.message));
+    await clock.advance(2000);
+    await sendAll();
+    expect(opened()).toBe(2);
+  });
+
   test("is asked for the more rarely, the longer its laptop takes to say nothing", async () => {
     const { app, capture, clock, opened } = await lab((signal) =>
       raceSignal(new Promise<TunnelStream>(() => undefined), signal),

@@ -28,7 +28,7 @@ const sweepMs = 10_000;
 const maxFlows = 4096;
 /** chosen: an answer, or a refusal, comes within this time, or is of another datagram. */
 const answerMs = 2000;
-/** chosen: for so long after a refusal of the laptop's process flows go to the application at once; then it is asked again. */
+/** chosen: for so long after a refusal of the laptop, or of its process, flows go to the application at once; then it is asked again. */
 const refusedMs = 2000;
 /** chosen: … and after so many times as long as it took to hear nothing, because a caller's datagrams wait for that. */
 const restFactor = 4;
@@ -75,8 +75,8 @@ export class UdpCapture implements AsyncDisposable {
   readonly #taps: UdpTaps;
   readonly #sweeper: Timer;
   readonly #addresses: AppAddresses;
-  /** The laptop's process has refused a flow, so that others need not try. */
-  #refused: { readonly taken: Taken; readonly untilMs: number } | undefined;
+  /** The laptop has not taken a flow, and why, so that others need not try. */
+  #refused: { readonly taken: Taken; readonly untilMs: number; readonly reason: string } | undefined;
 
   private constructor(options: UdpCaptureOptions, socket: Socket) {
     this.#options = options;
@@ -173,7 +173,7 @@ export class UdpCapture implements AsyncDisposable {
     const { port, podName, clock, log } = this.#options;
     if (taken === undefined) return undefined;
     if (flow.againMs !== Number.POSITIVE_INFINITY) {
-      flow.outcome.leftToApplication(refusedText);
+      flow.outcome.leftToApplication(this.#refused?.reason ?? refusedText);
       return undefined;
     }
     const source: Endpoint = { address: plainAddress(caller.address), port: caller.port };
@@ -200,9 +200,10 @@ export class UdpCapture implements AsyncDisposable {
     } catch (error) {
       gone.signal.throwIfAborted();
       if (taken.onRefused === "fail" && isAppError(error, "refused")) throw error;
+      const reason = toAppError(error).message;
       // The caller may keep its port for ever, and the laptop comes to itself.
       flow.againMs = clock.now() + Math.max(refusedMs, restFactor * (clock.now() - askedMs));
-      const reason = toAppError(error).message;
+      this.#refused = { taken, untilMs: clock.now() + refusedMs, reason };
       flow.outcome.leftToApplication(reason);
       log.info("datagrams left to the application", { interceptId: taken.interceptId, reason });
       return undefined;
@@ -221,7 +222,7 @@ export class UdpCapture implements AsyncDisposable {
     this.#drop(flow);
     taken.opener.countRefused(taken.interceptId);
     if (taken.onRefused === "fail") return;
-    this.#refused = { taken, untilMs: this.#options.clock.now() + refusedMs };
+    this.#refused = { taken, untilMs: this.#options.clock.now() + refusedMs, reason: refusedText };
     const next = this.#flows.get(flow.key); // of the same caller, begun meanwhile
     if (next !== undefined) for (const datagram of unanswered) pass(next, datagram);
     else if (unanswered.length > 0) this.#start(flow.key, flow.caller, unanswered);
