@@ -6,6 +6,8 @@ const text = z.string().min(1).max(500);
 
 /** Keys of the Secret that the server reads; further ones are nobody's. */
 export const cloudSecretKeys = ["database", "oidc-client-secret", "metrics-token", "extra-ca"] as const;
+/** chosen: of one value; a hundred authorities. */
+export const maxSecretLetters = 200_000;
 export type CloudSecretKey = (typeof cloudSecretKeys)[number];
 
 export const cloudInstallation = z.object({
@@ -26,7 +28,7 @@ export const cloudInstallation = z.object({
   storage: z.object({ size: text, class: name.optional() }).or(z.literal("none")),
   secret: z
     .object({ name, keys: z.array(z.enum(cloudSecretKeys)) })
-    .or(z.object({ values: z.partialRecord(z.enum(cloudSecretKeys), z.string().max(200_000)) })),
+    .or(z.object({ values: z.partialRecord(z.enum(cloudSecretKeys), z.string().max(maxSecretLetters)) })),
   oidc: z
     .object({ issuer: z.url().max(500), clientId: text, groupsClaim: text.optional(), adminGroup: text.optional() })
     .optional(),

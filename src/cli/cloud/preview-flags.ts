@@ -1,9 +1,6 @@
 // The flags of previews, read: what is wrong with them fails before anything is started.
-import { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
-import { describeFileError } from "#base/file-error.ts";
+import { readCertificates } from "./certificate-file.ts";
 
 /** As commander has them. */
 export interface IngressFlags {
@@ -57,29 +54,10 @@ export function readIngressFlags(flags: IngressFlags): GivenIngress {
 /** chosen: a chain or a few authorities; the cloud server takes no more. */
 const maxCaBytes = 32_000;
 
-/**
- * The text of `--ingress-ca`, which is certificates alone: the file of a key with its certificate stays here. To be read
- * once, before anything is started: it may be a pipe.
- */
+/** The text of `--ingress-ca`. */
 export function readIngressCa({ ingressCa: file }: IngressFlags, cwd: string): string | undefined {
   if (file === undefined) return undefined;
-  const refused = (why: string, cause?: unknown): AppError =>
-    new AppError("usage", `--ingress-ca is ${file}, ${why}`, cause === undefined ? {} : { cause });
-  let text: string;
-  try {
-    text = readFileSync(resolve(cwd, file), "utf8");
-  } catch (cause) {
-    throw refused(`which cannot be read: ${describeFileError(cause)}`, cause);
-  }
-  const found = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  try {
-    for (const certificate of found) new X509Certificate(certificate);
-  } catch (cause) {
-    throw refused("which has a certificate that cannot be read", cause);
-  }
-  const kept = found.join("\n");
-  if (found.length > 0 && kept.length <= maxCaBytes) return kept;
-  throw refused(`expected PEM certificates, ${maxCaBytes} bytes at most`);
+  return readCertificates({ flag: "--ingress-ca", file, maxBytes: maxCaBytes }, cwd);
 }
 
 /** A DNS name or an IP address, by its letters. */

@@ -5,11 +5,12 @@ import { resolve } from "node:path";
 import { AppError } from "#base/error.ts";
 import { describeFileError } from "#base/file-error.ts";
 import { isAgreed } from "#cli/agreement.ts";
+import { readCertificates } from "#cli/cloud/certificate-file.ts";
 import { readConfig } from "#cli/connection/connection.ts";
 import type { CommandContext } from "#cli/context.ts";
 import { openOrStartDaemon, quitDaemon } from "#cli/connection/daemon-socket.ts";
 import { checkNamespaces, connectOptions } from "#cli/flags/flags.ts";
-import { cloudInstallation, cloudSecretKeys } from "#wire/cloud-install.ts";
+import { cloudInstallation, cloudSecretKeys, maxSecretLetters } from "#wire/cloud-install.ts";
 import type { CloudInstallation, CloudSecretKey } from "#wire/cloud-install.ts";
 
 /** chosen: as long as the daemon takes, and a little more. */
@@ -180,7 +181,7 @@ async function readSecret(flags: CloudInstallFlags, cwd: string): Promise<CloudI
     return { name: flags.secret, keys: readKeys(flags.secretKeys ?? "database") };
   }
   if (flags.secretKeys !== undefined) throw new AppError("usage", "--secret-keys needs --secret NAME");
-  const values = given.map(async ([key, file]) => [key, await readValue(file, cwd)] as const);
+  const values = given.map(async ([key, file]) => [key, await readKey(key, file, cwd)] as const);
   return { values: Object.fromEntries(await Promise.all(values)) };
 }
 
@@ -190,6 +191,13 @@ function readKeys(text: string): CloudSecretKey[] {
     if (key !== undefined) return key;
     throw new AppError("usage", `--secret-keys has "${word}", expected some of ${cloudSecretKeys.join(", ")}`);
   });
+}
+
+/** Node would go on without authorities that it cannot read, with a line in the server's log. */
+async function readKey(key: CloudSecretKey, file: string, cwd: string): Promise<string> {
+  if (key !== "extra-ca") return await readValue(file, cwd);
+  const place = file === "-" ? "/dev/stdin" : file;
+  return readCertificates({ flag: "--extra-ca-file", file: place, maxBytes: maxSecretLetters }, cwd);
 }
 
 async function readValue(file: string, cwd: string): Promise<string> {

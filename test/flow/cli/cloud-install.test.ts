@@ -72,6 +72,7 @@ test.each([
   [["install", "--url", url, "--secret", "s", "--secret-keys", "password"], 2, '--secret-keys has "password"'],
   [["install", "--url", url, "--metrics-token-file", "nowhere"], 2, "nowhere cannot be read"],
   [["install", "--url", url, "--metrics-token-file", "/dev/null"], 2, "/dev/null is empty"],
+  [["install", "--url", url, "--extra-ca-file", "/proc/version"], 2, "/proc/version, expected PEM certificates"],
   [["install", "--url", url, "--cloud-namespace", "a.b"], 2, '--cloud-namespace is "a.b", expected lower-case'],
   [["uninstall", "--cloud-namespace", "a.b"], 2, '--cloud-namespace is "a.b", expected lower-case'],
   [["install", "--url", url, "--preview-domain", "a b"], 2, '--preview-domain is "a b", expected a domain'],
