@@ -84,6 +84,16 @@ describe("openVolumeFolder()", () => {
     );
     expect(readFileSync(join(full, "mine"), "utf8")).toBe("mine");
   });
+  // A second `intercept` of one name was told that its folder is not empty, and not that the first one stands; and after a
+  // crash nobody came to start the daemon that would have emptied it.
+  test("leaves it to the daemon to say whose copies are there", async () => {
+    const path = join(root, "of-the-first");
+    await using folder = await openVolumeFolder({ runtime: runtime(), name: "hello", path });
+    checkChosenFolder(folder.path);
+    await expect(openVolumeFolder({ runtime: runtime(), name: "again", path })).rejects.toThrow(
+      `--mount is ${path}, which is not empty`,
+    );
+  });
   test("says beforehand what it would refuse, and makes nothing", () => {
     const file = join(root, "a-file");
     writeFileSync(file, "mine");

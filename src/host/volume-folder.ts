@@ -43,7 +43,7 @@ rmdir -- "$owner" "$all" 2>/dev/null
 case "$all" in /dev/shm/*) rmdir -- "\${all%/*}" 2>/dev/null ;; esac`;
 
 export async function openVolumeFolder(wish: FolderWish): Promise<VolumeFolder> {
-  if (wish.path !== undefined) checkChosenFolder(wish.path);
+  if (wish.path !== undefined) refuseUnfit(wish.path, whyUnfit(wish.path));
   const identity = identifyProcess(process.pid);
   const owner = join(memoryFolder(wish.runtime), "volumes", `${process.pid}-${identity?.startTicks ?? 0}`);
   const record = freeName(owner, wish.name);
@@ -172,9 +172,15 @@ function freeName(parent: string, wanted: string): string {
   }
 }
 
-/** Throws why copies cannot be in this folder, as far as it can be told without making it. */
+/**
+ * Throws why copies cannot be in this folder, as far as it can be told without making it. Where a daemon's copies are, that
+ * one knows better: they are of an intercept that is to be named, or were left behind, and go before others come.
+ */
 export function checkChosenFolder(path: string): void {
-  const why = whyUnfit(path);
+  if (!existsSync(join(path, markFile))) refuseUnfit(path, whyUnfit(path));
+}
+
+function refuseUnfit(path: string, why: string | undefined): void {
   if (why === undefined) return;
   throw new AppError("usage", `--mount is ${path}, which ${why}; expected an empty directory of yours, or a new one`);
 }
