@@ -124,8 +124,8 @@ export function encodeNewAddress(sequence: number, ifIndex: number, address: IpA
     .bytes();
 }
 
-/** protocol: IFALIASZ, with the byte that ends it. */
-export const maxLinkAliasBytes = 255;
+/** protocol: below IFALIASZ (256) with the byte that ends it. */
+export const maxLinkAliasBytes = 254;
 
 export function encodeLinkAlias(sequence: number, ifIndex: number, alias: string): Uint8Array {
   return new NetlinkWriter()

@@ -210,6 +210,15 @@ describe("two sessions of a user", () => {
     await helper.setRoutes({ routes: ["203.0.113.0/24"], never: [] });
   });
 
+  // The kernel's bound counts the byte that ends the text.
+  test("needs that fill the device's alias to the last byte are no error", async () => {
+    const long = Array.from({ length: 13 }, (_, index) => `203.113.100.${100 + index}`);
+    for (const last of ["203.0.1.7", "203.0.1.77", "2001:db8::1"]) {
+      await helper.setRoutes({ routes: [], never: [...long, last] });
+    }
+    expect(laptop.ip("link", "show", "tel0")).toContain("203.113.100.112");
+  });
+
   test("of two that add at the same time what overlaps, at most one has it", async () => {
     for (let round = 0; round < 20; round++) {
       const outcomes = await Promise.allSettled([
