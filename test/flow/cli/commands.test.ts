@@ -392,6 +392,7 @@ describe("status", () => {
       "      Hook            : resolved",
       "      Upstreams       : [192.168.1.1]",
       "      Cluster domain  : cluster.local",
+      "      Names below     : dev.telepresence only (bare names are not this connection's)",
       "      Exclude suffixes: [.com .io]",
       "      Include suffixes: []",
       "      Excludes        : [printer]",
@@ -424,6 +425,8 @@ describe("status", () => {
         running: true,
         dns: {
           local_address: "127.0.0.1:40053",
+          suffix: "dev.telepresence",
+          suffix_only: true,
           exclude_suffixes: [".com", ".io"],
           excludes: ["printer"],
           mappings: [{ name: "db", aliasFor: "postgres.data" }],

@@ -135,6 +135,8 @@ export class ScriptedDaemon implements AsyncDisposable {
         localAddress: "127.0.0.1:40053",
         upstreams: ["192.168.1.1"],
         clusterDomain: "cluster.local",
+        suffix: "dev.telepresence",
+        suffixOnly: true,
         excludeSuffixes: [".com", ".io"],
         includeSuffixes: [],
         excludes: ["printer"],
