@@ -10,7 +10,9 @@ interface Connection {
   readonly daemon: Fixture;
   readonly helper: HelperProcess;
   readonly device: string;
-  readonly warnings: unknown;
+  readonly warnings: readonly string[];
+  /** Where programs of `run` have their look-ups answered. */
+  readonly programsAsk: { readonly address: string; readonly port: number };
 }
 
 const outside = "198.51.100.1";
@@ -30,13 +32,21 @@ async function connect(name: string, ...ranges: readonly string[]): Promise<Conn
     daemon.child.stdout?.on("data", (chunk: Buffer) => resolve(chunk.toString().trim()));
   });
   const helper = await laptop.startHelper(socket);
-  const [word, device = "", ...warnings] = (await outcome).split(" ");
+  const [word, device = "", ...rest] = (await outcome).split(" ");
   if (word !== "ready") throw new Error(`${await outcome}: ${helper.log()}`);
-  return { daemon, helper, device, warnings: JSON.parse(warnings.join(" ")) };
+  const said = JSON.parse(rest.join(" ")) as Pick<Connection, "warnings" | "programsAsk">;
+  return { daemon, helper, device, ...said };
 }
 
 function dig(name: string, ...options: readonly string[]): string {
-  return laptop.run(["dig", "+short", "+tries=1", "+time=3", `@${nameservers[0]}`, ...options, name]).trim();
+  return lookUp(name, `@${nameservers[0]}`, ...options);
+}
+/** As a program of `run` on this connection has it. */
+function digInRun(name: string, { programsAsk: { address, port } }: Connection): string {
+  return lookUp(name, `@${address}`, "-p", String(port));
+}
+function lookUp(name: string, ...options: readonly string[]): string {
+  return laptop.run(["dig", "+short", "+tries=1", "+time=3", ...options, name]).trim();
 }
 /** Which cluster a program's connection ends in. */
 const clusterAt = (address: string): Promise<string> =>
@@ -83,6 +93,19 @@ describe("two connections with a device each", () => {
     expect(dig("www.example.com", "+tcp")).toBe(outside);
     expect(dig("10.0.96.10.in-addr.arpa", "PTR")).toBe("prod.default.svc.cluster.local.");
     expect(dig("10.0.97.10.in-addr.arpa", "PTR")).toBe("dev.default.svc.cluster.local.dev.telepresence.");
+  });
+
+  // Their network is one as without a device: it has no other connection's names, and its own as the cluster writes them.
+  test("keep a program of run's look-ups in its own cluster", async () => {
+    const [prod, dev] = [await connect("prod", ...first), await connect("dev", ...first)];
+    for (const connection of [prod, dev]) {
+      expect(digInRun("hello.default", connection)).toBe("10.96.0.10");
+      expect(digInRun("www.example.com", connection)).toBe(outside);
+    }
+    expect(digInRun("only-prod.default", prod)).toBe("10.96.0.10");
+    expect(digInRun("only-prod.default", dev)).toBe("");
+    // An address that the other one's redirect answered would be taken for this cluster's.
+    expect(digInRun("hello.default.prod.telepresence", dev)).toBe(outside);
   });
 
   // As two connections to one cluster have, and two clusters that were set up by the same hand.
