@@ -14,7 +14,7 @@ import type { DnsHook, HelperParams, HelperResult } from "#wire/helper.ts";
 import { openDnsHook } from "./dns-hook.ts";
 import type { OpenDnsHook } from "./dns-hook.ts";
 import { hostResolvers } from "./host-resolvers.ts";
-import { checkAloneOnMachine, formatNeeds, neededByOthers, slotTaken } from "./neighbours.ts";
+import { checkAloneOnMachine, devicesOfOthers, formatNeeds, neededByOthers, slotTaken } from "./neighbours.ts";
 import { checkRoutes, parseRoute } from "./route-check.ts";
 import type { HostNetwork } from "./route-check.ts";
 
@@ -87,7 +87,10 @@ export class HelperSession implements AsyncDisposable {
     const added = [...wanted].filter(([text]) => !standing.has(text)).map(([, prefix]) => prefix);
     const removed = [...this.#routes].filter(([text]) => !wanted.has(text)).map(([, prefix]) => prefix);
     // Those that stand are checked again: the host, or what may never be a route, may have changed.
-    this.#netlink.setLinkAlias(device.index, formatNeeds(never));
+    this.#netlink.setLinkAlias(
+      device.index,
+      formatNeeds(never.filter((address) => !this.#leadsToAnother(address, device))),
+    );
     const check = (): void => {
       // Another user's helper may have looked when there was no device yet.
       checkAloneOnMachine(this.#netlink.links(), this.#uid);
@@ -208,6 +211,13 @@ export class HelperSession implements AsyncDisposable {
       resolvers: hostResolvers(),
       linkName: (ifIndex) => this.#linkName(ifIndex),
     };
+  }
+
+  /** What is reached by another connection's device already cannot be kept out of that one's routes. */
+  #leadsToAnother(address: IpAddress, own: SessionDevice): boolean {
+    const index = this.#netlink.routeTo(address)?.ifIndex;
+    const links = devicesOfOthers(this.#netlink.links(), own.name);
+    return links.some(({ ifIndex }) => ifIndex === index);
   }
 
   #standingRoutes({ index }: SessionDevice): ReadonlySet<string> {

@@ -210,6 +210,15 @@ describe("two sessions of a user", () => {
     await helper.setRoutes({ routes: ["203.0.113.0/24"], never: [] });
   });
 
+  // A second cluster whose API server is reached through the first: the next change of the first one's ranges was refused
+  // for it, and what programs were using already was moved to other addresses.
+  test("what one needs and reaches by the other's device does not stand against that one's routes", async () => {
+    await helper.setRoutes({ routes: ["203.0.113.0/24", "2001:db8:9::/64"], never: [] });
+    await second.setRoutes({ routes: [], never: ["203.0.113.7", "2001:db8:9::7", "198.51.100.7"] });
+    await helper.setRoutes({ routes: ["203.0.113.0/24", "2001:db8:9::/64", "10.96.0.0/12"], never: [] });
+    await expect(helper.setRoutes({ routes: ["198.51.100.0/24"], never: [] })).rejects.toThrow("198.51.100.7, which");
+  });
+
   // The kernel's bound counts the byte that ends the text.
   test("needs that fill the device's alias to the last byte are no error", async () => {
     const long = Array.from({ length: 13 }, (_, index) => `203.113.100.${100 + index}`);
