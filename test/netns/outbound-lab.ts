@@ -124,7 +124,7 @@ const tun = openTun(deviceName);
 ip("link", "set", "lo", "up");
 ip("address", "add", "246.246.0.1/29", "dev", deviceName);
 ip("address", "add", "fd00:246::1/64", "dev", deviceName, "nodad");
-ip("link", "set", deviceName, "mtu", "65535", "up");
+ip("link", "set", deviceName, "mtu", "65535", "txqueuelen", "1000", "up"); // half of what the helper gives it
 ip("route", "add", "10.96.0.0/16", "dev", deviceName);
 ip("-6", "route", "add", "fd00:96::/64", "dev", deviceName);
 ip("address", "add", "10.9.9.9/32", "dev", "lo");

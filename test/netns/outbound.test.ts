@@ -233,7 +233,7 @@ describe("the self-test names what is in the way:", () => {
 
 // Story: of 9,900 connections that were cut at once the device's queue dropped most resets, and programs waited on.
 test("close() resets all that stand, so that no program waits for a device that is gone", async () => {
-  const crowd = 1200; // the device's queue holds 500
+  const crowd = 1200; // the device's queue holds 1000
   await program.openMany({ host: hosts.v4, port: services.echo }, crowd);
   const { tcpHeld } = await lab.stats();
   const handles = await Promise.all([hosts.v4, hosts.v6].map((host) => program.open({ host, port: services.echo })));
