@@ -177,7 +177,7 @@ export class Outbox {
     this.detach();
   }
 
-  /** The last words: without waiting for the tick's end, and behind whatever the transport has not taken yet. */
+  /** The last words: without waiting for the turn's end, and behind whatever the transport has not taken yet. */
   flushLast(): void {
     this.#flush();
     if (this.#controlBytes > batchBytes) return; // nobody reads there
