@@ -1,5 +1,6 @@
 // Adds up what vitest reports, one tier at a time. Pure, because the sum decides whether a change may land.
 // Invariant: nothing that was meant to run and did not may look harmless: it counts as failed.
+import { stripVTControlCharacters } from "node:util";
 
 export interface Counts {
   readonly passed: number;
@@ -11,7 +12,16 @@ export interface Counts {
 export interface VitestReport {
   readonly testResults: readonly {
     readonly status: string;
-    readonly assertionResults: readonly { readonly status: string }[];
+    readonly assertionResults: readonly {
+      readonly status: string;
+      /** With those of the blocks around it. */
+      readonly fullName?: string;
+      readonly failureMessages?: readonly string[] | null;
+    }[];
+    /** The file's path. */
+    readonly name?: string;
+    /** Why the file failed, where it was none of its tests. */
+    readonly message?: string;
   }[];
 }
 
@@ -37,6 +47,25 @@ function countFile(file: VitestReport["testResults"][number]): Counts {
   const unrun = file.assertionResults.length - passed - failed;
   if (file.status !== "failed") return { passed, failed, skipped: unrun };
   return { passed, failed: Math.max(failed + unrun, 1), skipped: 0 };
+}
+
+/**
+ * A line for each test that failed, and for each file that failed otherwise, with the first line of why: at the end of
+ * an hour's output they are what is looked for. `root` is taken off the paths of files.
+ */
+export function listFailures(report: VitestReport | undefined, root: string): readonly string[] {
+  return (report?.testResults ?? []).flatMap(({ status, assertionResults, name = "", message = "" }) => {
+    const file = name.startsWith(`${root}/`) ? name.slice(root.length + 1) : name;
+    const failed = assertionResults.filter((test) => test.status === "failed");
+    if (failed.length === 0 && status === "failed") return [`${file}: ${firstLine(message)}`];
+    return failed.map(({ fullName = "", failureMessages }) => {
+      return `${file} > ${fullName.trim()}: ${firstLine(failureMessages?.[0] ?? "")}`;
+    });
+  });
+}
+
+function firstLine(text: string): string {
+  return stripVTControlCharacters(text).trim().split("\n", 1)[0]?.trimEnd() || "no reason was reported";
 }
 
 /** The last line of `npm test`; machines read it. */

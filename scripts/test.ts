@@ -1,7 +1,7 @@
 // `npm test [TIER…] [-- vitest filters]`: the tiers in order, each slower and closer to the real thing than the one
-// before; the last line is the sum over all of them. What a tier needs is installed or built first. Where that cannot
-// be done the reason is one sentence and the tier's tests count as failed: a green sum means that everything ran. Ctrl-C
-// ends the tier that runs, takes its cluster away, and runs no other.
+// before; at the end stands what failed, and the last line is the sum over all of them. What a tier needs is installed or
+// built first. Where that cannot be done the reason is one sentence and the tier's tests count as failed: a green sum
+// means that everything ran. Ctrl-C ends the tier that runs, takes its cluster away, and runs no other.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,10 +9,11 @@ import { formatError, toAppError } from "#base/error.ts";
 import { down, importImage, status, up } from "#testbed/cluster.ts";
 import { installPackages, requireRoot, requireTun } from "#testbed/prerequisites.ts";
 import { build } from "./build.ts";
+import { projectRoot } from "./bundle.ts";
 import { imageFile } from "./image.ts";
 import { Interruption } from "./interruption.ts";
 import { runCaptured, runInherited } from "./process.ts";
-import { addCounts, countReport, formatCounts, noTests } from "./report.ts";
+import { addCounts, countReport, formatCounts, listFailures, noTests } from "./report.ts";
 import type { Counts, VitestReport } from "./report.ts";
 
 interface Tier {
@@ -79,6 +80,7 @@ async function removeCluster(): Promise<void> {
 }
 
 let foundUp = false;
+const failures: string[] = [];
 const interruption = new Interruption();
 process.stdout.on("error", () => undefined); // a terminal that was closed takes no line, and the cluster is to go
 const { chosen, filters } = readArguments(process.argv.slice(2));
@@ -91,6 +93,7 @@ if (interruption.came) {
   say("\nInterrupted.");
   process.exitCode = 130;
 }
+if (failures.length > 0) say(`\nWhat failed:\n${failures.map((line) => `- ${line}`).join("\n")}\n`);
 say(formatCounts(total));
 
 /** Names of tiers choose them; everything else goes to vitest. */
@@ -111,17 +114,23 @@ async function runTier(tier: Tier): Promise<Counts> {
     interruption.check();
     counts = await runVitest(tier);
   } catch (error) {
-    say(`The ${tier.name} tier cannot run: ${formatError(toAppError(error))}`);
+    fail(`The ${tier.name} tier cannot run: ${formatError(toAppError(error))}`);
     counts = { ...noTests, failed: interruption.came ? 1 : await countTests(tier) };
   }
   try {
     await tier.cleanUp?.();
   } catch (error) {
-    say(`Cleaning up after the ${tier.name} tier failed: ${formatError(toAppError(error))}`);
+    fail(`Cleaning up after the ${tier.name} tier failed: ${formatError(toAppError(error))}`);
     counts = addCounts(counts, { ...noTests, failed: 1 });
   }
   say(`== ${tier.name}: ${formatCounts(counts)}`);
   return counts;
+}
+
+/** Said at once, and again at the end. */
+function fail(sentence: string): void {
+  say(sentence);
+  failures.push(sentence);
 }
 
 async function runVitest(tier: Tier): Promise<Counts> {
@@ -129,10 +138,12 @@ async function runVitest(tier: Tier): Promise<Counts> {
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
   const args = ["run", "--project", tier.name, "--passWithNoTests", ...reporters, ...filters];
   const exitCode = await runInherited("vitest", args);
-  const counts = countReport(readReport(reportFile), exitCode);
+  const report = readReport(reportFile);
+  failures.push(...listFailures(report, projectRoot));
+  const counts = countReport(report, exitCode);
   const ran = counts.passed + counts.failed;
   if (ran > 0 || filters.length > 0) return counts;
-  say(`The ${tier.name} tier ran no test at all, which counts as a failure.`);
+  fail(`The ${tier.name} tier ran no test at all, which counts as a failure.`);
   return { ...counts, failed: 1 };
 }
 
