@@ -354,6 +354,36 @@ describe("a command after --", () => {
   });
 });
 
+describe("refused before anything is touched", () => {
+  const template = (): Promise<string> => field(namespace, "deployment/untouched", ".metadata.generation");
+  const agents = (): Promise<string> =>
+    kubectl("get", "pods", "-n", namespace, "-l", "app=untouched", "-o", "jsonpath={..ephemeralContainers[*].name}");
+  beforeAll(async () => {
+    await apply(namespace, ...webApp({ name: "untouched" }));
+    await rolledOut(namespace, "deployment/untouched");
+  });
+  test.each([
+    ["--env-file", "/no/such/env", "/no/such/env cannot be written: there is no such file or directory"],
+    ["--env-json", "/dev", "/dev cannot be written: it is a directory"],
+    ["--mount", "/dev/null", "--mount is /dev/null, which is no directory"],
+    ["--address", "nobody.invalid", "nobody.invalid"],
+    ["--address", "no such host", '--address is "no such host", expected a host name'],
+    ["--match", "request.metod == 'GET'", "--match is wrong at column"],
+    ["--http-path-regex", "(", "--http-path-regex"],
+  ])("%s %s", async (flag, value, text) => {
+    for (const agent of ["auto", "sidecar"]) {
+      const { code, stdout, stderr } = await lab.cli(["intercept", "untouched", "--agent", agent, flag, value]);
+      expect(stderr).toContain(text);
+      expect(code).toBeGreaterThan(0);
+      expect(stdout).toBe("");
+      report(`${flag} ${value}, ${agent}: code ${code}`, stderr);
+    }
+    expect(await template()).toBe("1");
+    expect(await agents()).toBe("");
+    expect(await lab.ok("list", "--intercepts")).not.toContain("untouched");
+  });
+});
+
 describe("what scripts read", () => {
   interface ListedJson {
     readonly name: string;
