@@ -17,6 +17,7 @@ import { LivePreviews } from "./previews/live-previews.ts";
 import { PreviewProxy } from "./previews/proxy.ts";
 import { Visits } from "./previews/visits.ts";
 import { openDatabase } from "./storage/open.ts";
+import { claimSqlite } from "./storage/sole-sqlite.ts";
 import { signingKey } from "./storage/settings.ts";
 import { buildApp } from "./web/app.ts";
 import { trustProxies } from "./web/caller-address.ts";
@@ -108,12 +109,15 @@ export async function startCloud(options: CloudOptions): Promise<Cloud> {
   };
 }
 
-/** Given back after the database is closed. A SQLite file is one machine's own. */
+/** Given back after the database is closed. */
 async function claimDatabase(
   stack: AsyncDisposableStack,
   { config: { database }, clock, log, onFailed }: CloudOptions,
 ): Promise<void> {
-  if (database.kind !== "postgres") return;
+  if (database.kind === "sqlite") {
+    if (database.path !== ":memory:") stack.use(await claimSqlite(database.path, { clock, log }));
+    return;
+  }
   const { claimPostgres } = await import("./storage/sole-server.ts");
   const onLost = onFailed ?? ((error: AppError) => log.error("the server has to end", { error: error.message }));
   stack.use(await claimPostgres(database.url, { clock, log, onLost }));

@@ -32,8 +32,13 @@ export function openSqlite(path: string, clock: Clock): Database {
   }
 }
 
+/** Another connection, also another process's, has what was wanted. */
+export function sqliteBusy(error: unknown): boolean {
+  return (error as { readonly errcode?: unknown } | undefined)?.errcode === busyCode;
+}
+
 /** Nobody else's to read, in whatever folder: it has hashes of passwords, and the key that forms are signed with. */
-function provideFile(path: string): void {
+export function provideFile(path: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   closeSync(openSync(path, "a", 0o600)); // SQLite gives its other files the mode of this one
 }
@@ -84,8 +89,7 @@ class SqliteDatabase implements Database {
       try {
         return work();
       } catch (cause) {
-        const busy = (cause as { readonly errcode?: unknown }).errcode === busyCode;
-        if (!busy || this.#clock.now() > until) return translated(() => raise(cause));
+        if (!sqliteBusy(cause) || this.#clock.now() > until) return translated(() => raise(cause));
         await this.#clock.sleep(busyStepMs, never);
       }
     }
