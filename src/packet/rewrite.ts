@@ -3,15 +3,7 @@
 // stays damaged and is refused by the kernel.
 import { applyChecksumDelta, checksumDelta } from "./checksum.ts";
 import type { PacketView } from "./packet-view.ts";
-import { tcpChecksumOffset } from "./tcp.ts";
-
-export interface Ends {
-  /** 4 or 16 bytes, both alike. */
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-}
+import { tcpChecksumOffset, type Ends } from "./tcp.ts";
 
 export interface Rewrite {
   /** Source and destination address, adjacent as in both IP headers. */

@@ -1,7 +1,16 @@
-// TCP header fields (RFC 9293 §3.1) of a loaded view, and the reset that refuses a segment.
+// TCP header fields (RFC 9293 §3.1) of a loaded view, and the resets that refuse a segment or end a connection.
 import { createPacket, transportChecksum } from "./ip.ts";
 import type { PacketView } from "./packet-view.ts";
 import { protocols } from "./packet-view.ts";
+
+/** Of a segment. */
+export interface Ends {
+  /** 4 or 16 bytes, both alike. */
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+}
 
 export const tcpFlags = { fin: 0x01, syn: 0x02, rst: 0x04, psh: 0x08, ack: 0x10 } as const;
 const headerBytes = 20;
@@ -17,7 +26,7 @@ export function sequenceOf(view: PacketView): number {
   return readUint32(view.bytes, view.transportOffset + 4);
 }
 
-function acknowledgementOf(view: PacketView): number {
+export function acknowledgementOf(view: PacketView): number {
   return readUint32(view.bytes, view.transportOffset + 8);
 }
 
@@ -27,28 +36,47 @@ export function isFirstSyn(view: PacketView): boolean {
   return (flagsOf(view) & (syn | ack | rst | fin)) === syn;
 }
 
+/** One behind the segment's last sequence number: SYN and FIN count as a byte each (RFC 9293 §3.4). */
+export function sequenceEndOf(view: PacketView): number {
+  const flags = flagsOf(view);
+  const marks = ((flags & tcpFlags.syn) === 0 ? 0 : 1) + ((flags & tcpFlags.fin) === 0 ? 0 : 1);
+  return (sequenceOf(view) + view.end - view.payloadOffset + marks) >>> 0;
+}
+
 /** The RST that answers this segment (RFC 9293 §3.10.7.1), from its destination to its source. Never call it for a RST. */
 export function buildReset(view: PacketView): Uint8Array {
-  const flags = flagsOf(view);
-  const acknowledges = (flags & tcpFlags.ack) !== 0;
-  const consumed =
-    view.end - view.payloadOffset + ((flags & tcpFlags.syn) === 0 ? 0 : 1) + ((flags & tcpFlags.fin) === 0 ? 0 : 1);
-  const sequence = acknowledges ? acknowledgementOf(view) : 0;
-  const acknowledgement = acknowledges ? 0 : (sequenceOf(view) + consumed) >>> 0;
+  const acknowledges = (flagsOf(view) & tcpFlags.ack) !== 0;
+  const { sourcePort, destinationPort } = view;
+  return createReset(
+    {
+      source: view.destination(),
+      destination: view.source(),
+      sourcePort: destinationPort,
+      destinationPort: sourcePort,
+    },
+    acknowledges ? { sequence: acknowledgementOf(view) } : { sequence: 0, acknowledgement: sequenceEndOf(view) },
+  );
+}
+
+/** A RST from `source` to `destination`; with an acknowledgement it ends a connection that is only asked for, too. */
+export function createReset(
+  ends: Ends,
+  { sequence, acknowledgement }: { readonly sequence: number; readonly acknowledgement?: number },
+): Uint8Array {
   const { packet, transportOffset } = createPacket({
-    version: view.version,
+    version: ends.source.length === 4 ? 4 : 6,
     protocol: protocols.tcp,
-    source: view.destination(),
-    destination: view.source(),
+    source: ends.source,
+    destination: ends.destination,
     transportBytes: headerBytes,
   });
   const data = new DataView(packet.buffer);
-  data.setUint16(transportOffset, view.destinationPort);
-  data.setUint16(transportOffset + 2, view.sourcePort);
+  data.setUint16(transportOffset, ends.sourcePort);
+  data.setUint16(transportOffset + 2, ends.destinationPort);
   data.setUint32(transportOffset + 4, sequence);
-  data.setUint32(transportOffset + 8, acknowledgement);
+  data.setUint32(transportOffset + 8, acknowledgement ?? 0);
   data.setUint8(transportOffset + 12, (headerBytes / 4) << 4);
-  data.setUint8(transportOffset + 13, acknowledges ? tcpFlags.rst : tcpFlags.rst | tcpFlags.ack);
+  data.setUint8(transportOffset + 13, acknowledgement === undefined ? tcpFlags.rst : tcpFlags.rst | tcpFlags.ack);
   data.setUint16(transportOffset + tcpChecksumOffset, transportChecksum(packet, transportOffset, protocols.tcp));
   return packet;
 }

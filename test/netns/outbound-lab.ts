@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { createServer, connect, type AddressInfo, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { systemClock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
@@ -23,7 +24,7 @@ const bulk = makeBulk();
 const deviceName = "tel0";
 const probes = { v4: "246.246.0.3", v6: "fd00:246::3" } as const;
 
-const counts = { flooded: 0, receivedBySendFirst: 0, errors: [] as string[] };
+const counts = { flooded: 0, receivedBySendFirst: 0, endedBySilent: 0, errors: [] as string[] };
 const ip = (...args: string[]): void => void execFileSync("ip", args);
 
 function serve(port: number, socket: Socket): void {
@@ -102,6 +103,17 @@ function onIncoming(incoming: IncomingStream): void {
     incoming.reject(port === services.denied ? "denied" : "unreachable", "no");
     return;
   }
+  if (port === services.crowd || port === services.silent) serveInMemory(port, incoming.accept());
+  else dialListening(port, incoming);
+}
+
+function serveInMemory(port: number, stream: Duplex): void {
+  stream.on("error", () => undefined);
+  if (port === services.crowd) stream.pipe(stream);
+  else stream.resume().once("end", () => counts.endedBySilent++);
+}
+
+function dialListening(port: number, incoming: IncomingStream): void {
   const real = listening.get(port);
   if (real === undefined) {
     incoming.reject("refused", "no");

@@ -7,8 +7,9 @@ import { carryEcho, connectEcho } from "#egress/echo.ts";
 import { answerCalls } from "./process-calls.ts";
 
 const open = new Map<number, { readonly socket: Socket; readonly errors: string[] }>();
-/** How those of `openMany` ended. */
-const many: string[] = [];
+/** Those of `openMany`, and how they ended. */
+const many = new Set<Socket>();
+const ends: string[] = [];
 let lastHandle = 0;
 
 const digest = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
@@ -33,6 +34,14 @@ function dial(target: Target): Promise<Socket> {
     socket.once("connect", () => resolve(socket));
     socket.once("error", reject);
   });
+}
+
+function flood(socket: Socket, chunk: Buffer): void {
+  const push = (): void => {
+    while (!socket.destroyed && socket.write(chunk));
+  };
+  socket.on("drain", push);
+  push();
 }
 
 const handlers = {
@@ -83,14 +92,33 @@ const handlers = {
     open.set(++lastHandle, { socket, errors });
     return lastHandle;
   },
-  /** So many more connections; how many of them are reset is `countResets`. */
+  /** So many more connections; how they ended is `ends`. Nothing is read but what a socket takes by itself. */
   openMany: async (target: Target, count: number): Promise<void> => {
     for (let left = count; left > 0; left -= 100) {
       const dialled = await Promise.all(Array.from({ length: Math.min(left, 100) }, () => dial(target)));
-      for (const socket of dialled) socket.on("error", (error) => many.push(codeOf(error)));
+      for (const socket of dialled) {
+        let end = "closed";
+        socket.on("error", (error) => (end = codeOf(error)));
+        socket.once("close", () => ends.push(end));
+        many.add(socket);
+      }
     }
   },
-  countResets: (): number => many.filter((code) => code === "ECONNRESET").length,
+  /** What all of `openMany` do from now on. */
+  all: (deed: "read" | "flood" | "end" | "write"): void => {
+    const chunk = Buffer.alloc(64 * 1024);
+    for (const socket of many) {
+      if (deed === "read") socket.resume();
+      else if (deed === "end") socket.end();
+      else if (deed === "write") socket.write("x");
+      else flood(socket, chunk);
+    }
+  },
+  /** Of how many connections of `openMany` the far end has ended its half, and all was read. */
+  ended: (): number => [...many].filter((socket) => socket.readableEnded).length,
+  /** How connections of `openMany` ended so far: error codes, or `closed`, and how many of each. */
+  ends: (): Record<string, number> =>
+    Object.fromEntries([...new Set(ends)].map((code) => [code, ends.filter((end) => end === code).length])),
   write: (handle: number, text: string): void => void open.get(handle)?.socket.write(text),
   reset: (handle: number): void => void open.get(handle)?.socket.resetAndDestroy(),
   /** Reads until so many bytes came. */

@@ -9,6 +9,10 @@ export const services = {
   flood: 8083,
   /** Resets after the first byte. */
   reset: 8084,
+  /** Answers what it gets, by thousands: no socket stands behind one of these. */
+  crowd: 8085,
+  /** Reads, and neither sends nor ends; no socket either. */
+  silent: 8086,
   blackHole: 81,
   unreachable: 82,
   refused: 83,

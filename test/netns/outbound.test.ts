@@ -6,38 +6,20 @@
 // Traps of the original: 34 (half-close ended the connection), 35 (no back-pressure), 36 (refused connections hung),
 // 38 (a reused source port met the old connection), 39 (one black-holed target delayed all others).
 import { createHash } from "node:crypto";
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bulkBytes, makeBulk, services } from "./outbound-services.ts";
-import type { LabHandlers } from "./outbound-lab.ts";
-import type { ProgramHandlers } from "./outbound-program.ts";
-import { callProcess, type Remote } from "./process-calls.ts";
+import { startOutboundProcesses, type OutboundProcesses } from "./outbound-processes.ts";
 
-let lab: Remote<LabHandlers>;
-let program: Remote<ProgramHandlers>;
-const children: ChildProcess[] = [];
-
-function start(command: string, args: readonly string[], script: string): ChildProcess {
-  const file = fileURLToPath(new URL(script, import.meta.url));
-  const child = spawn(command, [...args, process.execPath, file], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-  children.push(child);
-  return child;
-}
+let lab: OutboundProcesses["lab"];
+let program: OutboundProcesses["program"];
+let processes: OutboundProcesses | undefined;
 
 beforeAll(async () => {
-  const labProcess = start("unshare", ["--net"], "outbound-lab.ts");
-  lab = await callProcess<LabHandlers>(labProcess);
-  const namespace = `--net=/proc/${labProcess.pid}/ns/net`;
-  program = await callProcess<ProgramHandlers>(start("nsenter", [namespace], "outbound-program.ts"));
+  processes = await startOutboundProcesses();
+  ({ lab, program } = processes);
 });
 afterAll(async () => {
-  for (const child of children.toReversed()) {
-    if (child.exitCode !== null) continue;
-    child.disconnect();
-    await once(child, "exit");
-  }
+  await processes?.[Symbol.asyncDispose]();
 });
 
 const hosts = { v4: "10.96.0.10", v6: "fd00:96::a" } as const;
@@ -229,18 +211,4 @@ describe("the self-test names what is in the way:", () => {
     await expect(lab.selfTest("v4")).rejects.toThrow("traffic for 246.246.0.3 goes to lo, expected tel0");
     await lab.run("ip", "route", "delete", "246.246.0.3/32", "dev", "lo");
   });
-});
-
-// Story: of 9,900 connections that were cut at once the device's queue dropped most resets, and programs waited on.
-test("close() resets all that stand, so that no program waits for a device that is gone", async () => {
-  const crowd = 1200; // the device's queue holds 1000
-  await program.openMany({ host: hosts.v4, port: services.echo }, crowd);
-  const { tcpHeld } = await lab.stats();
-  const handles = await Promise.all([hosts.v4, hosts.v6].map((host) => program.open({ host, port: services.echo })));
-  const held = program.attempt({ host: hosts.v4, port: services.blackHole }, 5000);
-  await expect.poll(async () => (await lab.stats()).tcpHeld).toBe(tcpHeld + 3);
-  await lab.close();
-  for (const handle of handles) expect(await program.waitForEnd(handle)).toBe("ECONNRESET");
-  expect((await held).outcome).toBe("ECONNREFUSED");
-  await expect.poll(() => program.countResets()).toBe(crowd);
 });

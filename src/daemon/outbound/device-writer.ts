@@ -21,9 +21,12 @@ export class DeviceWriter {
     this.#stats = stats;
   }
 
-  write(packet: Uint8Array): void {
-    if (this.#device.write(packet)) this.#stats.packetsOut++;
+  /** False when the device did not take it. */
+  write(packet: Uint8Array): boolean {
+    const taken = this.#device.write(packet);
+    if (taken) this.#stats.packetsOut++;
     else this.#stats.packetsNotWritten++;
+    return taken;
   }
   /** Tells the loaded packet's sender why it could not be delivered, while not too many are told so. */
   refuse(view: PacketView, reason: IcmpErrorReason): void {

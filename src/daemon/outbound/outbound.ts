@@ -55,14 +55,13 @@ export interface Outbound extends AsyncDisposable {
 
 const noEcho = "echo requests are not carried here";
 const tickMs = 1000;
-/** chosen: how often close() looks whether resets have passed the device. */
+/** chosen: programs that are told of the end in one turn of the event loop, as many as packets are read in one. */
+const cutsInATurn = 64;
+/** chosen: what close() waits for a device that takes no packets, milliseconds, before it asks again; and how often. */
 const closePollMs = 10;
-/** chosen: looks in vain before it goes on; where others have the processors, the device is not read for 100 ms. */
 const closePatience = 25;
-/** chosen: close() then cuts what is left. 10,000 connections take 5 s on a busy machine; the daemon has 10 s to end. */
-const closeLimitMs = 7000;
-/** chosen: connections that are cut before their resets are waited for: the device's queue holds 500 by default. */
-const cutsAtOnce = 250;
+/** chosen: turns in which close() reads what programs answer; the device's queue holds 2000 packets. */
+const answerTurns = 100;
 
 export async function startOutbound(options: OutboundOptions): Promise<Outbound> {
   const stats = createStats();
@@ -104,9 +103,10 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   });
   let closing: Promise<void> | undefined;
   const finish = async (): Promise<void> => {
-    for (const accept of accepts) accept.close();
-    await cutAll(redirects, options.clock);
-    // Last: ending 10,000 flows keeps this process from the device for longer than resets are waited for.
+    await resetPrograms(redirects, options.clock);
+    await readAnswers(stats);
+    for (const accept of accepts) accept.close(); // whom it had not taken yet the kernel resets, too
+    for (const redirect of redirects) while (redirect.cut(cutsInATurn) > 0) await nextTurn();
     udp.close();
     echo.close();
     ticker[Symbol.dispose]();
@@ -167,25 +167,34 @@ async function startFamily(
   return { own, tcp };
 }
 
-/** The kernel sends a reset for each cut connection through the device; they take microseconds, of thousands longer. */
-async function cutAll(redirects: readonly TcpRedirect[], clock: Clock): Promise<void> {
+/**
+ * Tells all programs before any socket of ours is closed: each of those makes the kernel send a reset of its own, by
+ * thousands more than the device's queue holds.
+ */
+async function resetPrograms(redirects: readonly TcpRedirect[], clock: Clock): Promise<void> {
   const never = new AbortController().signal;
-  const untilMs = clock.now() + closeLimitMs;
-  const countUnfinished = (): number => redirects.reduce((sum, redirect) => sum + redirect.unfinished, 0);
-  /** Counted in looks and not by the time: a process that was busy has not read the device yet, and timers may come first. */
-  const waitForResets = async (goal: number): Promise<void> => {
-    let left = countUnfinished();
-    for (let inVain = 0; left > goal && inVain < closePatience && clock.now() < untilMs; inVain++) {
-      await clock.sleep(closePollMs, never);
-      for (let turn = 0; turn < 2; turn++) await new Promise((resolve) => setImmediate(resolve));
-      const before = left;
-      left = countUnfinished();
-      if (left < before) inVain = -1;
-    }
-  };
   for (const redirect of redirects) {
-    let goal = countUnfinished() - cutsAtOnce;
-    for (; redirect.cut(cutsAtOnce); goal = countUnfinished() - cutsAtOnce) await waitForResets(goal);
+    let left = redirect.resetPrograms(cutsInATurn);
+    for (let inVain = 0; left > 0 && inVain < closePatience;) {
+      await nextTurn();
+      const before = left;
+      left = redirect.resetPrograms(cutsInATurn);
+      inVain = left < before ? 0 : inVain + 1;
+      if (inVain > 0) await clock.sleep(closePollMs, never);
+    }
   }
-  await waitForResets(0);
+}
+
+/** A program that had not taken what was last sent asks whether a reset is meant (RFC 5961 §3.2), and is answered. */
+async function readAnswers(stats: OutboundStats): Promise<void> {
+  let before = -1;
+  for (let turn = 0; turn < answerTurns && stats.packetsIn !== before; turn++) {
+    before = stats.packetsIn;
+    await nextTurn();
+  }
+}
+
+/** Resolves when the event loop has looked at what can be read: the first may come before it does. */
+async function nextTurn(): Promise<void> {
+  for (let look = 0; look < 2; look++) await new Promise((resolve) => setImmediate(resolve));
 }

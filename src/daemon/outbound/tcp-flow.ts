@@ -8,10 +8,11 @@ import type { Duplex } from "node:stream";
 import { formatAddress } from "#packet/address.ts";
 import type { PacketView } from "#packet/packet-view.ts";
 import { planRewrite, type Rewrite } from "#packet/rewrite.ts";
-import { tcpFlags } from "#packet/tcp.ts";
+import { createReset, flagsOf, tcpFlags } from "#packet/tcp.ts";
 import type { Endpoint } from "#wire/open.ts";
 import type { FamilyAddresses } from "./addresses.ts";
 import { flowKeyOf, type TableEntry } from "./flow-table.ts";
+import { SentSequence } from "./sent-sequence.ts";
 
 export type TcpFlowState = "held" | "handshake" | "joined" | "ended";
 
@@ -45,6 +46,7 @@ export class TcpFlow implements TableEntry<TcpFlow> {
   #finFromProgram = false;
   #finFromListener = false;
   #reset = false;
+  readonly #sent = { program: new SentSequence(), listener: new SentSequence() } as const;
 
   constructor(view: PacketView, options: { natPort: number; listenPort: number; tick: number; own: FamilyAddresses }) {
     const { natPort, listenPort, tick, own } = options;
@@ -69,16 +71,44 @@ export class TcpFlow implements TableEntry<TcpFlow> {
   }
 
   /** Remembers what a passing segment says about the connection's end. */
-  note(flags: number, from: "program" | "listener", tick: number): void {
+  note(view: PacketView, from: "program" | "listener", tick: number): void {
+    const flags = flagsOf(view);
     this.lastPacketTick = tick;
+    this.#sent[from].note(view);
     if ((flags & tcpFlags.rst) !== 0) this.#reset = true;
     if ((flags & tcpFlags.fin) === 0) return;
     if (from === "program") this.#finFromProgram = true;
     else this.#finFromListener = true;
   }
 
+  /**
+   * The packets that end the connection for its program, as the target. A kernel takes a reset only where it goes on
+   * reading (RFC 9293 §3.10.7.4): behind the last segment that was written to it. Where it had no room for that one it
+   * goes on at what it acknowledged last. The acknowledgement is for a program that has had no answer to its SYN.
+   */
+  createResets(): Uint8Array[] {
+    const { program, listener } = this.#sent;
+    const { addresses, sourcePort, destinationPort } = this.toProgram;
+    const half = addresses.length / 2;
+    const ends = {
+      source: addresses.subarray(0, half),
+      destination: addresses.subarray(half),
+      sourcePort,
+      destinationPort,
+    };
+    const acknowledgement = listener.acknowledged ?? (this.initialSequence + 1) >>> 0;
+    const sequences = new Set([listener.next ?? 0, program.acknowledged ?? listener.next ?? 0]);
+    return Array.from(sequences, (sequence) => createReset(ends, { sequence, acknowledgement }));
+  }
+
   get wasReset(): boolean {
     return this.#reset;
+  }
+  /** The program knows of the end: by a reset, or it has acknowledged ours and sent its own. */
+  get finished(): boolean {
+    if (this.#reset) return true;
+    const { program, listener } = this.#sent;
+    return this.#finFromProgram && this.#finFromListener && program.acknowledged === listener.next;
   }
   /** Both kernels need the mapping for stragglers at most: the place may be taken when places are short. */
   get spent(): boolean {

@@ -4,8 +4,8 @@ import { PassThrough, type Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import { AppError, type ErrorCode } from "#base/error.ts";
 import { PacketView, protocols } from "#packet/packet-view.ts";
-import { checksumsHold, tcpPacket, type TestSegment } from "#packet/packet.fake.ts";
-import { flagsOf, sequenceOf, tcpFlags } from "#packet/tcp.ts";
+import { checksumsHold, tcpPacket, type TestEnds, type TestSegment } from "#packet/packet.fake.ts";
+import { acknowledgementOf, flagsOf, sequenceOf, tcpFlags } from "#packet/tcp.ts";
 import { formatAddress } from "#packet/address.ts";
 import { parseFamily, type OutboundFamily } from "./addresses.ts";
 import { DeviceWriter } from "./device-writer.ts";
@@ -24,6 +24,7 @@ interface Seen {
   readonly to: string;
   readonly flags: number;
   readonly sequence: number;
+  readonly acknowledgement: number;
   readonly protocol: number;
 }
 
@@ -37,8 +38,12 @@ function setUp(family: "v4" | "v6") {
     reject(code: ErrorCode): void;
   }[] = [];
   const stats = createStats();
+  const device = { taking: Infinity };
   const writer = new DeviceWriter(
-    { onPacket: () => undefined, write: (packet) => written.push(packet.slice()) > 0 },
+    {
+      onPacket: () => undefined,
+      write: (packet) => written.length < device.taking && written.push(packet.slice()) > 0,
+    },
     stats,
   );
   const redirect = new TcpRedirect({
@@ -81,7 +86,7 @@ function setUp(family: "v4" | "v6") {
   const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
   const program = `${own.address}:40000`;
   const target = `${own.target}:80`;
-  return { own, redirect, opens, stats, send, take, settle, program, target };
+  return { own, redirect, opens, device, stats, send, take, settle, program, target };
 }
 
 function describePacket(packet: Uint8Array): Seen {
@@ -94,6 +99,7 @@ function describePacket(packet: Uint8Array): Seen {
     to: `${formatAddress(view.destination())}:${view.destinationPort}`,
     flags: isTcp ? flagsOf(view) : -1,
     sequence: isTcp ? sequenceOf(view) : -1,
+    acknowledgement: isTcp ? acknowledgementOf(view) : -1,
     protocol: view.protocol,
   };
 }
@@ -109,7 +115,20 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
     await setup.settle();
     const natPort = portOf(setup.take()[0]?.from);
     const flow = setup.redirect.claim(setup.own.peer, natPort)!;
-    return { ...setup, stream, natPort, flow };
+    const listen = (segment: Omit<TestSegment, keyof TestEnds>): void =>
+      setup.send({
+        source: setup.own.address,
+        sourcePort: listenPort,
+        destination: setup.own.peer,
+        destinationPort: natPort,
+        ...segment,
+      });
+    const close = (): Seen[] => {
+      setup.take();
+      expect(setup.redirect.resetPrograms(maxTcpFlows)).toBe(0);
+      return setup.take();
+    };
+    return { ...setup, stream, natPort, flow, listen, close };
   }
 
   test("holds the SYN until the far end accepted, then hands it to the listener and swaps addresses both ways", async () => {
@@ -255,7 +274,7 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
   test("a far end that answers after the program's connection is gone is told so", async () => {
     const { redirect, opens, send, settle, take } = setUp(family);
     send({ flags: syn });
-    redirect.cut(maxTcpFlows);
+    expect([redirect.resetPrograms(maxTcpFlows), redirect.cut(maxTcpFlows)]).toEqual([0, 0]);
     expect(opens[0]!.signal.aborted).toBe(true);
     const stream = opens[0]!.accept();
     await settle();
@@ -275,5 +294,76 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
     redirect.ended(flow);
     send({ flags: syn, sourcePort: 30_000, destinationPort: 444 });
     expect([redirect.flowCount, stats.tcpTableFull, stats.tcpHeld]).toEqual([maxTcpFlows, 1, maxTcpFlows + 1]);
+  });
+
+  describe("when all ends", () => {
+    test("the program is reset behind the last byte that it was sent, whatever it has acknowledged", async () => {
+      const { listen, close, send, program, target } = await connected();
+      listen({ flags: syn | ack, sequence: 0xffff_fffe, acknowledgement: 101 });
+      send({ flags: ack, sequence: 101, acknowledgement: 0xffff_ffff });
+      listen({ flags: ack, sequence: 0xffff_ffff, acknowledgement: 151, payload: new Uint8Array(10) });
+      expect(close()).toMatchObject([
+        { from: target, to: program, flags: rst | ack, sequence: 9, acknowledgement: 151 },
+        { from: target, to: program, flags: rst | ack, sequence: 0xffff_ffff, acknowledgement: 151 },
+      ]);
+    });
+
+    test("one reset is enough where the program has taken all", async () => {
+      const { listen, close, send } = await connected();
+      listen({ flags: syn | ack, sequence: 7, acknowledgement: 101 });
+      send({ flags: ack, sequence: 101, acknowledgement: 8 });
+      expect(close()).toMatchObject([{ flags: rst | ack, sequence: 8 }]);
+    });
+
+    test("a SYN whose answer the program has not seen is refused", async () => {
+      const { close } = await connected();
+      expect(close()).toMatchObject([{ flags: rst | ack, acknowledgement: 101 }]);
+    });
+
+    test("a program that has ended its half is reset, one that knows of both ends is not", async () => {
+      const { listen, close, send } = await connected();
+      listen({ flags: syn | ack, sequence: 7, acknowledgement: 101 });
+      send({ flags: fin | ack, sequence: 101, acknowledgement: 8 });
+      expect(close()).toMatchObject([{ flags: rst | ack, sequence: 8 }]);
+      const other = await connected();
+      other.send({ flags: fin | ack, sequence: 101, acknowledgement: 8 });
+      other.listen({ flags: fin | ack, sequence: 8, acknowledgement: 102 });
+      other.send({ flags: ack, sequence: 102, acknowledgement: 9 });
+      expect(other.close()).toEqual([]);
+    });
+
+    test("one that asks whether the reset is meant, or sends on, is reset where it says", async () => {
+      const { close, send, take } = await connected();
+      close();
+      send({ flags: ack, sequence: 101, acknowledgement: 5000 });
+      expect(take()).toMatchObject([{ flags: rst, sequence: 5000 }]);
+    });
+
+    test("the kernel's own reset, and what the listener still sends, reach no program", async () => {
+      const { listen, close, own, take } = await connected();
+      close();
+      listen({ flags: rst | ack, sequence: 7 });
+      expect(take()).toEqual([]);
+      listen({ flags: ack, sequence: 7, acknowledgement: 101 });
+      expect(take()).toMatchObject([{ to: `${own.address}:${listenPort}`, flags: rst }]);
+    });
+
+    test("what the device does not take is written later, and no stream ends before", async () => {
+      const { redirect, send, take, device, opens } = setUp(family);
+      for (let port = 1; port <= 5; port++) send({ flags: syn, sourcePort: 2000 + port, sequence: port });
+      device.taking = 2;
+      expect(redirect.resetPrograms(3)).toBe(3);
+      expect(redirect.resetPrograms(3)).toBe(3);
+      expect(opens.some(({ signal }) => signal.aborted)).toBe(false);
+      const first = take();
+      expect(redirect.resetPrograms(2)).toBe(1);
+      const second = take();
+      expect(redirect.resetPrograms(2)).toBe(0);
+      const seen = [...first, ...second, ...take()];
+      expect(seen.map(({ acknowledgement }) => acknowledgement)).toEqual([2, 3, 4, 5, 6]);
+      expect(redirect.cut(3)).toBe(2);
+      expect(redirect.cut(3)).toBe(0);
+      expect(opens.every(({ signal }) => signal.aborted)).toBe(true);
+    });
   });
 });

@@ -68,8 +68,9 @@ export class TcpRedirect {
   #listenPort = 0;
   #tick = 0;
   #closed = false;
-  /** Once closed: those whose turn is to come. */
-  #uncut: TcpFlow[] | undefined;
+  /** Once closed: those that stood, and how many of them have had their programs told. */
+  #ending: TcpFlow[] | undefined;
+  #told = 0;
 
   constructor(options: TcpRedirectOptions) {
     this.#options = options;
@@ -109,7 +110,7 @@ export class TcpRedirect {
       return;
     }
     if (flow.state === "held") return;
-    flow.note(flagsOf(view), "program", this.#tick);
+    flow.note(view, "program", this.#tick);
     applyRewrite(view, flow.toListener);
     this.#options.writer.writeView(view);
   }
@@ -118,7 +119,7 @@ export class TcpRedirect {
     if (known?.initialSequence === sequenceOf(view)) {
       // The kernel asks again: absorbed while held, passed on when the listener's answer may have been lost.
       if (known.state === "held") return;
-      known.note(tcpFlags.syn, "program", this.#tick);
+      known.note(view, "program", this.#tick);
       applyRewrite(view, known.toListener);
       this.#options.writer.writeView(view);
       return;
@@ -207,7 +208,7 @@ export class TcpRedirect {
       this.#answerStray(view);
       return;
     }
-    flow.note(flagsOf(view), "listener", this.#tick);
+    flow.note(view, "listener", this.#tick);
     applyRewrite(view, flow.toProgram);
     this.#options.writer.writeView(view);
   }
@@ -253,28 +254,30 @@ export class TcpRedirect {
   }
 
   /**
-   * No new connections; so many of those that stand are reset, which their programs see. True while there are more: the
-   * device has room for some resets at once, and what it drops the kernel does not send again.
+   * No new connections; so many programs are told that theirs is over. How many are left: no fewer than before when the
+   * device takes no packet now. Whoever sends something all the same is told again, as any stranger.
    */
-  cut(count: number): boolean {
+  resetPrograms(count: number): number {
     this.#closed = true;
-    const left = (this.#uncut ??= [...this.#flows.values()]);
-    for (const flow of left.splice(0, count)) {
-      if (this.#byPort[flow.natPort] !== flow) continue; // gone meanwhile
-      if (flow.state === "held") {
-        if (this.#own.load(flow.syn) === undefined) this.#options.writer.write(buildReset(this.#own));
-        this.#discard(flow);
-      } else {
-        this.#cut(flow);
-      }
+    const ending = (this.#ending ??= [...this.#flows.values()]);
+    for (const flow of ending.slice(this.#told, this.#told + count)) {
+      if (this.#byPort[flow.natPort] === flow && !this.#resetProgram(flow)) break;
+      this.#told++;
     }
-    return left.length > 0;
+    return ending.length - this.#told;
   }
-  /** Flows whose programs have not seen their end yet. */
-  get unfinished(): number {
-    let count = 0;
-    for (const flow of this.#flows.values()) if (!flow.spent) count++;
-    return count;
+
+  /** Ends the streams of so many of them, told or not; how many are left. */
+  cut(count: number): number {
+    const ending = this.#ending ?? [];
+    for (const flow of ending.splice(0, count)) this.#cut(flow);
+    return ending.length;
+  }
+
+  /** Forgets the flow; false when the device did not take the news. */
+  #resetProgram(flow: TcpFlow): boolean {
+    if (!flow.finished && !flow.createResets().every((packet) => this.#options.writer.write(packet))) return false;
+    return this.#remove(flow);
   }
 
   /** Room for one more, if need be in place of a connection that is over. */

@@ -1,0 +1,34 @@
+// How far one end of a TCP connection has come, read off the segments that passed (RFC 9293 §3.4): numbers of 32 bits
+// that wrap. Kept as signed ones, which a field holds without allocating; "later" is a difference above zero.
+import { acknowledgementOf, flagsOf, sequenceEndOf, tcpFlags } from "#packet/tcp.ts";
+import type { PacketView } from "#packet/packet-view.ts";
+
+export class SentSequence {
+  #next: number | undefined;
+  #acknowledged: number | undefined;
+
+  /** The number behind the last one that it sent, unsigned: SND.NXT. Undefined before its first segment. */
+  get next(): number | undefined {
+    return unsigned(this.#next);
+  }
+  /** The highest number that it acknowledged, unsigned. Undefined before its first segment with one. */
+  get acknowledged(): number | undefined {
+    return unsigned(this.#acknowledged);
+  }
+
+  /** A segment of this end; one that was sent before changes nothing. */
+  note(view: PacketView): void {
+    const flags = flagsOf(view);
+    if ((flags & tcpFlags.rst) !== 0) return;
+    this.#next = later(this.#next, sequenceEndOf(view) | 0);
+    if ((flags & tcpFlags.ack) !== 0) this.#acknowledged = later(this.#acknowledged, acknowledgementOf(view) | 0);
+  }
+}
+
+function later(known: number | undefined, seen: number): number {
+  return known === undefined || ((seen - known) | 0) > 0 ? seen : known;
+}
+
+function unsigned(value: number | undefined): number | undefined {
+  return value === undefined ? undefined : value >>> 0;
+}
