@@ -90,3 +90,17 @@ test("a network of IPv6 is one guesser", async () => {
   const from = (at: number): Promise<number> => statusOf({ from: `2001:db8:1:2::${at.toString(16)}` });
   expect(await runsOf(110, from)).toEqual(["100 times 303", "10 times 429"]);
 });
+
+test("a public preview takes 2,000 requests of an address at once, and then 500 a second; of who is in, any number", async () => {
+  const access = (wanted: string): Promise<unknown> =>
+    lab.api(ann, "POST", `/api/previews/${preview.id}/access`, { access: wanted });
+  await access("public");
+  const everybody = (): Promise<number> => statusOf({ from: "198.51.100.5" });
+  expect(await runsOf(2010, everybody)).toEqual(["2000 times 200", "10 times 429"]);
+  expect(await statusOf({ from: "198.51.100.5", cookie })).toBe(200);
+  expect(await statusOf({ from: "198.51.100.6" })).toBe(200);
+  nowMs += 20;
+  expect(await runsOf(12, everybody)).toEqual(["10 times 200", "2 times 429"]);
+  await access("team");
+  expect(await statusOf({ from: "198.51.100.6" })).toBe(303);
+});
