@@ -42,7 +42,7 @@ export interface AgentOptions {
   readonly clock: Clock;
   readonly log: Logger;
   /** The kernel's nft table but in tests. */
-  readonly openTable?: () => Promise<RedirectTable>;
+  readonly openTable?: (() => Promise<RedirectTable>) | undefined;
   /** How long an inert table stays; tests shorten it. */
   readonly redirectLingerMs?: number;
   /** How late timers may come before no copies are made; tests share the thread. */

@@ -105,7 +105,14 @@ export interface TestAgentOptions {
   /** Where programs in its container would ask; nobody does when left out. */
   readonly doorName?: string;
   readonly maxIdleSessions?: number;
+  readonly clock?: Clock | undefined;
 }
+
+/** For what nobody is to wait for: any wait lasts until the test's own time limit. */
+export const endlessClock: Clock = {
+  ...systemClock,
+  after: (delayMs, callback) => systemClock.after(1000 * delayMs, callback).unref(),
+};
 
 export async function testAgent(options: TestAgentOptions): Promise<Agent> {
   const number = options.number ?? 1;
@@ -137,11 +144,11 @@ export async function testAgent(options: TestAgentOptions): Promise<Agent> {
   };
   return await startAgent({
     settings,
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     log: options.log ?? silentLogger,
     lateMs: Number.POSITIVE_INFINITY,
     maxIdleSessions: options.maxIdleSessions,
-    ...(options.openTable === undefined ? {} : { openTable: options.openTable }),
+    openTable: options.openTable,
   });
 }
 
