@@ -4,6 +4,7 @@ import { planEphemeral } from "#installer/ephemeral.ts";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { Pod, Service, Workload } from "#kube/objects.ts";
 import { KubeAccess } from "./cluster-access.ts";
+import type { WorkloadPod } from "./intercepts/workload-access.ts";
 import { waitUntilEnded } from "./retire-agents.ts";
 
 const { signal } = new AbortController();
@@ -112,5 +113,48 @@ describe("listWorkloads()", () => {
   });
   test("goes without where pods may not be listed", async () => {
     expect(await list(undefined)).toEqual([undefined]);
+  });
+});
+
+// A pod that has just been made is on its way to its node: what was read before the patch made its agent start after the
+// application instead of beside it.
+describe("attach()", () => {
+  const ref = { kind: "Deployment", name: "hello", namespace: "shop" } as const;
+  const needed = [{ containerPort: 8000, protocol: "tcp" }] as const;
+  function answerWith(server: FakeApiServer): void {
+    server.answer = ({ method, path, query }, response) => {
+      const kind = path.split("/").at(-1) ?? "";
+      const items = { pods: [bare], services: [service] }[kind];
+      if (method === "PATCH") sendJson(response, podWith({}));
+      else if (query.get("watch") !== null)
+        response.writeHead(200, { "Content-Type": "application/json" }).flushHeaders();
+      else if (items !== undefined) sendJson(response, { items, metadata: { resourceVersion: "1" } });
+      else sendJson(response, kind === "hello" ? workload : bare);
+    };
+  }
+  const asked = (server: FakeApiServer): readonly string[] =>
+    server.requests.map(({ method, path }) => `${method} ${path.split("/").at(-1)}`);
+
+  test("asks for nothing but the agent where pods and services are watched", async () => {
+    await using server = await new FakeApiServer().listen();
+    answerWith(server);
+    const access = openAccess(server);
+    const over = new AbortController();
+    const seen = Promise.withResolvers<readonly WorkloadPod[]>();
+    const following = access.followServices("shop", over.signal).catch(() => undefined);
+    await expect.poll(() => asked(server)).toEqual(["GET services", "GET services"]); // the list, and the watch
+    const watching = access.watchPods(ref, seen.resolve, over.signal).catch(() => undefined);
+    const [pod] = await seen.promise;
+    await expect.poll(() => asked(server).filter((text) => text === "GET pods")).toHaveLength(2);
+    const before = server.requests.length;
+    await access.attach(ref, pod as WorkloadPod, needed, signal);
+    expect(asked(server).slice(before)).toEqual(["PATCH ephemeralcontainers"]);
+    const patch = JSON.parse(server.requests.at(-1)?.body ?? "") as Pod;
+    expect(patch.spec.ephemeralContainers).toEqual([agent]);
+    over.abort();
+    await Promise.all([following, watching]);
+    // … and asks again where nothing is watched any more
+    await access.attach(ref, { ...(pod as WorkloadPod) }, needed, signal);
+    expect(asked(server).slice(before + 1)).toEqual(["GET services", "GET hello-1", "PATCH ephemeralcontainers"]);
   });
 });

@@ -26,6 +26,7 @@ import {
   type ResolvedWorkload,
 } from "#kube/workloads/resolve-workload.ts";
 import { canBeTaken, routeDeclaredPorts } from "#kube/workloads/service-ports.ts";
+import { FollowedServices } from "#kube/workloads/followed-services.ts";
 import { recordWorkloadEvent } from "#kube/workloads/workload-event.ts";
 import { watchWorkloadPods } from "#kube/workloads/workload-pods.ts";
 import {
@@ -107,9 +108,13 @@ export class KubeAccess implements ClusterAccess {
   #managerPod: Pod | undefined;
   /** What each resolved intercept wants, until it is injected. */
   readonly #wishes = new WeakMap<ResolvedIntercept, Wish>();
+  /** What the pods were that watches told of. */
+  readonly #watched = new WeakMap<WorkloadPod, Pod>();
+  readonly #services: FollowedServices;
 
   constructor(options: ClusterAccessOptions) {
     this.#kube = options.kube;
+    this.#services = new FollowedServices(options.kube);
     this.#managerNamespace = options.managerNamespace;
     this.#image = options.image;
     this.#owner = options.owner;
@@ -306,13 +311,16 @@ export class KubeAccess implements ClusterAccess {
     return { agent: kind, started, warnings };
   }
 
-  async attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void> {
+  followServices(namespace: string, signal: AbortSignal): Promise<void> {
+    return this.#services.follow(namespace, signal);
+  }
+
+  async attach(workload: WorkloadRef, of: WorkloadPod, needed: readonly AppPort[], signal: AbortSignal): Promise<void> {
     const { namespace } = workload;
-    const [pod, known] = await Promise.all([
-      this.#kube.get(pods, { namespace, name: podName }, signal),
-      this.#kube.list(services, { namespace }, signal),
-    ]);
-    const selecting = known.items.filter((service) => selectsPod(service, pod));
+    const known = await this.#services.in(namespace, signal);
+    // As the watch showed it: `attachPod` looks again where it has changed since.
+    const pod = this.#watched.get(of) ?? (await this.#kube.get(pods, { namespace, name: of.name }, signal));
+    const selecting = known.filter((service) => selectsPod(service, pod));
     const options = { workload, services: selecting, image: this.#image, needed };
     await attachPod(this.#kube, pod, options, signal);
   }
@@ -327,7 +335,12 @@ export class KubeAccess implements ClusterAccess {
       onPods([]);
       throw new AppError("workload_not_found", `${workload.kind} ${workload.name} is gone`);
     }
-    await watchWorkloadPods(this.#kube, found, (items) => onPods(items.flatMap(toWorkloadPod)), signal);
+    const toPods = (pod: Pod): WorkloadPod[] => {
+      const made = toWorkloadPod(pod);
+      for (const item of made) this.#watched.set(item, pod);
+      return made;
+    };
+    await watchWorkloadPods(this.#kube, found, (items) => onPods(items.flatMap(toPods)), signal);
   }
 
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex> {

@@ -34,7 +34,7 @@ export class IngestedPods implements AsyncDisposable {
   readonly #changes = new Changes();
   #pods: readonly WorkloadPod[] | undefined;
   #failure: unknown;
-  #attachments: Attachments | undefined;
+  #attachments: Attachments<WorkloadPod> | undefined;
 
   constructor(options: IngestedPodsOptions) {
     this.#options = options;
@@ -74,8 +74,7 @@ export class IngestedPods implements AsyncDisposable {
   /** From now on pods without an agent get one. */
   attachAgents(): void {
     const { access, workload, clock, log } = this.#options;
-    const attach = (podName: string, signal: AbortSignal): Promise<void> =>
-      access.attach(workload, podName, [], signal);
+    const attach = (pod: WorkloadPod, signal: AbortSignal): Promise<void> => access.attach(workload, pod, [], signal);
     if (this.#attachments !== undefined) return;
     this.#attachments = this.#scope.use(new Attachments({ attach, clock, log, onChange: () => undefined }));
     this.#attachments.setPods(this.#pods ?? []);

@@ -2,11 +2,11 @@ import { describe, expect, test } from "vitest";
 import { FakeClock } from "#base/clock.fake.ts";
 import { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
-import { Attachments } from "./attachments.ts";
+import { Attachments, type AttachablePod } from "./attachments.ts";
 
 interface Lab extends AsyncDisposable {
   readonly clock: FakeClock;
-  readonly attachments: Attachments;
+  readonly attachments: Attachments<AttachablePod>;
   readonly attached: string[];
   failWith: AppError | undefined;
 }
@@ -14,9 +14,9 @@ interface Lab extends AsyncDisposable {
 function lab(): Lab {
   const clock = new FakeClock();
   const attached: string[] = [];
-  const attachments = new Attachments({
-    attach: (podName) => {
-      attached.push(podName);
+  const attachments = new Attachments<AttachablePod>({
+    attach: ({ name }) => {
+      attached.push(name);
       return made.failWith === undefined ? Promise.resolve() : Promise.reject(made.failWith);
     },
     clock,

@@ -13,8 +13,8 @@ export interface AttachablePod {
   readonly wantsAgent?: boolean | undefined;
 }
 
-export interface AttachmentOptions {
-  readonly attach: (podName: string, signal: AbortSignal) => Promise<void>;
+export interface AttachmentOptions<Pod> {
+  readonly attach: (pod: Pod, signal: AbortSignal) => Promise<void>;
   readonly clock: Clock;
   readonly log: Logger;
   readonly onChange: () => void;
@@ -26,17 +26,17 @@ const maxAgents = 3;
 const seenMs = 2000;
 const firstRetryMs = 200;
 
-export class Attachments implements AsyncDisposable {
-  readonly #attempts: PodAttempts<AttachablePod, { made: number }>;
+export class Attachments<Pod extends AttachablePod> implements AsyncDisposable {
+  readonly #attempts: PodAttempts<Pod, { made: number }>;
 
-  constructor({ attach, clock, log, onChange }: AttachmentOptions) {
+  constructor({ attach, clock, log, onChange }: AttachmentOptions<Pod>) {
     this.#attempts = new PodAttempts({
       what: "attaching to pod",
       initial: () => ({ made: 0 }),
       isWanted: ({ pod, state }) => pod.wantsAgent === true && state.made < maxAgents,
       attempt: async ({ pod, state }, signal) => {
         try {
-          await attach(pod.name, signal);
+          await attach(pod, signal);
         } catch (error) {
           if (isAppError(error, "not_found")) return; // the watch will say so
           throw error;
@@ -53,7 +53,7 @@ export class Attachments implements AsyncDisposable {
   }
 
   /** Replaces the set of the workload's live pods. */
-  setPods(pods: readonly AttachablePod[]): void {
+  setPods(pods: readonly Pod[]): void {
     this.#attempts.setPods(pods);
   }
 

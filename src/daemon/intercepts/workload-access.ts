@@ -130,7 +130,9 @@ export interface WorkloadAccess {
     signal: AbortSignal,
   ): Promise<Pick<Injected, "agent" | "started" | "warnings">>;
   /** An ephemeral agent for one more pod; none of `needed`: to read with. */
-  attach(workload: WorkloadRef, podName: string, needed: readonly AppPort[], signal: AbortSignal): Promise<void>;
+  attach(workload: WorkloadRef, pod: WorkloadPod, needed: readonly AppPort[], signal: AbortSignal): Promise<void>;
+  /** Until the signal aborts `attach` knows the namespace's services without asking; rejects when it will have to ask. */
+  followServices(namespace: string, signal: AbortSignal): Promise<void>;
   /** Puts a container back that this laptop has replaced, and waits for its pods; false when there is none. */
   restore(workload: WorkloadRef, progress: Progress, signal: AbortSignal): Promise<string | undefined>;
   /** Calls back with all live pods of the workload, at once and after each change, until the signal aborts. */

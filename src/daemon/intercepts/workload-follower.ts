@@ -29,7 +29,7 @@ export class WorkloadFollower implements AsyncDisposable {
   readonly #options: FollowerOptions;
   readonly #scope: Scope;
   readonly #introductions: Introductions;
-  #attachments: Attachments | undefined;
+  #attachments: Attachments<WorkloadPod> | undefined;
   #pods: readonly WorkloadPod[] | undefined;
 
   constructor(options: FollowerOptions) {
@@ -59,12 +59,13 @@ export class WorkloadFollower implements AsyncDisposable {
     const { access, workload, clock, log, onChange } = this.#options;
     this.#attachments = this.#scope.use(
       new Attachments({
-        attach: (podName, signal) => access.attach(workload, podName, needed, signal),
+        attach: (pod, signal) => access.attach(workload, pod, needed, signal),
         clock,
         log,
         onChange,
       }),
     );
+    this.#scope.background("service watch", this.#followServices());
     if (this.#pods !== undefined) this.#attachments.setPods(this.#pods);
   }
 
@@ -134,6 +135,16 @@ export class WorkloadFollower implements AsyncDisposable {
   get #expected(): readonly WorkloadPod[] {
     const attaches = this.#attachments !== undefined;
     return (this.#pods ?? []).filter((pod) => pod.ready && (attaches || pod.agentRunning || pod.agent !== undefined));
+  }
+
+  /** New pods are on their way to their nodes when they are seen: whoever has to ask first comes too late. */
+  async #followServices(): Promise<void> {
+    const { access, workload, log } = this.#options;
+    try {
+      await access.followServices(workload.namespace, this.#scope.signal);
+    } catch (error) {
+      if (!this.#scope.signal.aborted) log.info("services not watched", { reason: String(error) });
+    }
   }
 
   #onPods(pods: readonly WorkloadPod[]): void {

@@ -120,8 +120,11 @@ export class Cluster implements ClusterAccess {
     const injected = { agent: this.agentKind, started: this.started, warnings: [] };
     return this.injectError === undefined ? Promise.resolve(injected) : Promise.reject(this.injectError);
   }
-  async attach(...[, podName]: Parameters<ClusterAccess["attach"]>): Promise<void> {
-    await this.onAttach(podName);
+  async attach(...[, { name }]: Parameters<ClusterAccess["attach"]>): Promise<void> {
+    await this.onAttach(name);
+  }
+  followServices(_: string, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
   }
   async watchPods(_: unknown, onPods: (pods: readonly WorkloadPod[]) => void, signal: AbortSignal): Promise<void> {
     const tell = (): void =>
