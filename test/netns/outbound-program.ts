@@ -1,6 +1,6 @@
 // A program on the laptop, as a process of its own in the lab's namespace: it knows nothing of Telepresence.
 import { createHash } from "node:crypto";
-import { createSocket, type RemoteInfo } from "node:dgram";
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { carryEcho, connectEcho } from "#egress/echo.ts";
@@ -42,6 +42,17 @@ function flood(socket: Socket, chunk: Buffer): void {
   };
   socket.on("drain", push);
   push();
+}
+
+/** chosen: whoever is asked answers in a few milliseconds, or a second on a machine that does much else. */
+const lostMs = 2000;
+
+/** Whether a datagram comes before those that are under way count as lost. */
+function comes(socket: UdpSocket): Promise<boolean> {
+  return once(socket, "message", { signal: AbortSignal.timeout(lostMs) }).then(
+    () => true,
+    () => false,
+  );
 }
 
 const handlers = {
@@ -186,16 +197,16 @@ const handlers = {
     for (let round = 0; round < 3 && waiting.size > 0; round++) {
       let asked = 0;
       const before = waiting.size;
+      const answered = (): number => before - waiting.size;
+      let lost = 0;
       for (const address of waiting) {
         socket.send("flow", port, address);
         asked++;
-        // as many under way as the device's queue has room for, and an end to waiting for what is lost
-        for (let turns = 0; asked - (before - waiting.size) > 200 && turns < 200; turns++) {
-          await new Promise((resolve) => setTimeout(resolve, 1));
-        }
+        // as many under way as the device's queue has room for
+        if (asked - answered() - lost <= 200) continue;
+        if (!(await comes(socket))) lost = asked - answered();
       }
-      for (let turns = 0; waiting.size > 0 && turns < 50; turns++)
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      while (waiting.size > 0 && (await comes(socket)));
     }
     socket.close();
     return count - waiting.size;
