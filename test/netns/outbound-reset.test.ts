@@ -98,3 +98,28 @@ describe("close() resets all that stand, so that no program waits for a device t
     expect((await Promise.all(asked)).map(({ outcome }) => outcome)).toEqual(["ECONNREFUSED", "ECONNREFUSED"]);
   });
 });
+
+// Story: sockets that end together have the kernel send resets together, and those beyond the device's queue were lost.
+describe("a session that is lost resets its connections:", () => {
+  test.each([
+    [1200, 10],
+    [5000, 1000],
+  ])("%i over a device whose queue holds %i packets", { timeout: 60_000 }, async (count, queue) => {
+    await using processes = await startOutboundProcesses();
+    const { lab, program } = processes;
+    await openCrowd(program, count);
+    await lab.run("ip", "link", "set", "tel0", "txqueuelen", String(queue));
+    await lab.dropSession();
+    await expect.poll(() => program.ends(), { timeout: limitMs }).toEqual({ ECONNRESET: count });
+  });
+
+  test("with bytes that the program has not read, and reads afterwards", { timeout: 60_000 }, async () => {
+    await using processes = await startOutboundProcesses();
+    const { lab, program } = processes;
+    await openCrowd(program, 20, services.flood);
+    await untilFloodStops(lab);
+    await lab.dropSession();
+    await program.all("read");
+    await expect.poll(() => program.ends(), { timeout: limitMs }).toEqual({ ECONNRESET: 20 });
+  });
+});

@@ -89,7 +89,7 @@ export class TcpAccept {
       return;
     }
     flow.cut = () => socket.resetAndDestroy();
-    socket.once("close", () => redirect.ended(flow));
+    socket.once("close", () => redirect.ended(flow, socket.readableEnded && socket.writableFinished));
     this.#join(flow, socket, stream);
   }
 

@@ -1,7 +1,9 @@
 // One program's TCP connection to the cluster, as the redirect knows it.
 //
 //   held ──far end accepted──▶ handshake ──listener took it──▶ joined ──socket closed──▶ ended
-//     └──far end refused──▶ (removed)  └──10 s──▶ (removed)          (removed when both kernels have forgotten it)
+//     └──far end refused──▶ (removed)  └──10 s, or far end lost──▶ (removed)
+//
+// An ended flow is removed when both kernels have forgotten it; one that was cut, when its program was reset.
 //
 // The flow outlives its socket: after close() the kernel still has bytes and FINs to deliver through the rewrite.
 import type { Duplex } from "node:stream";

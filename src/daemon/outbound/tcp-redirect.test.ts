@@ -251,7 +251,7 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
     };
     pass(7200);
     expect(redirect.flowCount).toBe(1);
-    redirect.ended(flow);
+    redirect.ended(flow, true);
     send({ flags: fin | ack });
     pass(200);
     expect(redirect.flowCount).toBe(1);
@@ -291,9 +291,43 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
     send({ flags: syn, sourcePort: 30_000, destinationPort: 444 });
     expect([redirect.flowCount, stats.tcpTableFull]).toEqual([maxTcpFlows, 1]);
     send({ source: own.address, sourcePort: listenPort, destination: own.peer, destinationPort: natPort, flags: rst });
-    redirect.ended(flow);
+    redirect.ended(flow, true);
     send({ flags: syn, sourcePort: 30_000, destinationPort: 444 });
     expect([redirect.flowCount, stats.tcpTableFull, stats.tcpHeld]).toEqual([maxTcpFlows, 1, maxTcpFlows + 1]);
+  });
+
+  test("a program whose local connection was cut is reset, one that ended in order is let be", async () => {
+    const inOrder = await connected();
+    inOrder.listen({ flags: syn | ack, sequence: 7, acknowledgement: 101 });
+    inOrder.take();
+    inOrder.redirect.ended(inOrder.flow, true);
+    expect([inOrder.take(), inOrder.redirect.flowCount]).toEqual([[], 1]);
+    const cut = await connected();
+    cut.listen({ flags: syn | ack, sequence: 7, acknowledgement: 101 });
+    cut.take();
+    cut.redirect.ended(cut.flow, false);
+    expect(cut.take()).toMatchObject([{ to: cut.program, flags: rst | ack, sequence: 8 }]);
+    expect(cut.redirect.flowCount).toBe(0);
+  });
+
+  test("a far end that is lost before the listener took the connection resets the program", async () => {
+    const { redirect, opens, own, send, take, settle, program } = setUp(family);
+    send({ flags: syn, sequence: 100 });
+    const stream = opens[0]!.accept();
+    await settle();
+    const natPort = portOf(take()[0]?.from);
+    stream.destroy(new AppError("link_lost", "cut by the test"));
+    await settle();
+    expect(take()).toMatchObject([{ to: program, flags: rst | ack, acknowledgement: 101 }]);
+    expect(redirect.claim(own.peer, natPort)).toBeUndefined();
+  });
+
+  test("the program's own reset is not answered, and its mapping stays for what follows", async () => {
+    const { redirect, flow, send, take } = await connected();
+    send({ flags: rst, sequence: 101 });
+    take();
+    redirect.ended(flow, false);
+    expect([take(), redirect.flowCount]).toEqual([[], 1]);
   });
 
   describe("when all ends", () => {

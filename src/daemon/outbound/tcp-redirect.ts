@@ -159,13 +159,16 @@ export class TcpRedirect {
     const { program, target } = flow;
     try {
       const stream = await open(target, flow.abort.signal);
-      // Errors before the listener has the connection are found by claim().
-      stream.on("error", () => undefined);
+      stream.on("error", () => undefined); // told by "close"
       if (this.#byPort[flow.natPort] !== flow) {
         stream.destroy(new AppError("cancelled", "the program's connection ended first"));
         return;
       }
       flow.stream = stream;
+      // Later its end is the joined socket's. The listener may have the connection in a while, or never.
+      stream.once("close", () => {
+        if (flow.state === "handshake" && this.#byPort[flow.natPort] === flow) this.#resetProgram(flow);
+      });
       stats.tcpOpened++;
       this.#release(flow);
       report({ protocol: "tcp", program, target, outcome: "opened" });
@@ -232,12 +235,16 @@ export class TcpRedirect {
     return flow;
   }
 
-  /** The local socket of a claimed flow is closed. */
-  ended(flow: TcpFlow): void {
+  /**
+   * The local socket of a claimed flow is closed. When not in order, the kernel has sent a reset. With thousands of
+   * others' that finds no room in the device's queue (a lost session ends all at once), so the program has ours.
+   */
+  ended(flow: TcpFlow, inOrder: boolean): void {
     flow.state = "ended";
     flow.stateTick = this.#tick;
     flow.cut = undefined;
     flow.stream = undefined;
+    if (!inOrder && !flow.finished && this.#byPort[flow.natPort] === flow) this.#resetProgram(flow);
   }
 
   /** Once a second. */
