@@ -59,11 +59,6 @@ interface State {
 const firstRetryMs = 40;
 /** chosen: a container is often up to a second older than the news of it; one whose image is pulled takes long. */
 const knockMs = 60;
-/**
- * chosen: after a knock so many times as long as it took is rested. It is a port-forward, and a busy node answers it late:
- * measured with four pods on two processors, this halves the knocks, and leaves the agents' start a second of their time.
- */
-const knockRest = 3;
 const promptMs = 3000;
 const seldomMs = 1000;
 
@@ -137,7 +132,6 @@ export class Introductions implements AsyncDisposable {
     state.sinceMs ??= clock.now();
     while (!state.introduced) {
       const { pod } = entry;
-      const startedMs = clock.now();
       try {
         state.agent = await this.#introduce(pod, manager, signal);
         if (this.#options.manager() !== manager) return;
@@ -146,8 +140,7 @@ export class Introductions implements AsyncDisposable {
       } catch (error) {
         // Said to run meanwhile: what the agent answered is the reason, not a door that was closed yet.
         if (entry.pod.agentRunning || signal.aborted || !mayAnswer(entry.pod)) throw error;
-        const restMs = Math.max(knockMs, (clock.now() - startedMs) * knockRest);
-        await clock.sleep(clock.now() - state.sinceMs < promptMs ? Math.min(restMs, seldomMs) : seldomMs, signal);
+        await clock.sleep(clock.now() - state.sinceMs < promptMs ? knockMs : seldomMs, signal);
       }
     }
   }
