@@ -103,13 +103,17 @@ function onIncoming(incoming: IncomingStream): void {
     incoming.reject(port === services.denied ? "denied" : "unreachable", "no");
     return;
   }
-  if (port === services.crowd || port === services.silent) serveInMemory(port, incoming.accept());
+  if (inMemory.includes(port)) serveInMemory(port, incoming.accept());
   else dialListening(port, incoming);
 }
 
+const inMemory: readonly number[] = [services.crowd, services.silent, services.answerThenReset];
+
 function serveInMemory(port: number, stream: Duplex): void {
   stream.on("error", () => undefined);
+  const reset = (): unknown => stream.destroy(new AppError("peer_reset", "the service ends so"));
   if (port === services.crowd) stream.pipe(stream);
+  else if (port === services.answerThenReset) stream.once("data", () => stream.write("enough", reset));
   else stream.resume().once("end", () => counts.endedBySilent++);
 }
 

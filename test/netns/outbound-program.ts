@@ -151,6 +151,16 @@ const handlers = {
     if (!entry.socket.closed) await new Promise((resolve) => entry.socket.once("close", resolve));
     return entry.errors[0] ?? "closed";
   },
+  /** Sends something: what came until the connection ended, and how that ended. */
+  ask: async (target: Target): Promise<string> => {
+    const socket = await dial(target);
+    const said: string[] = [];
+    socket.on("data", (bytes: Buffer) => said.push(bytes.toString()));
+    socket.on("error", (error) => said.push(codeOf(error)));
+    socket.write("may I?");
+    await new Promise((resolve) => socket.once("close", resolve));
+    return said.join(", ");
+  },
   /** Sends datagrams from one connected socket; answers their echoes' lengths, or the error's code. */
   datagrams: async (target: Target, sizes: readonly number[]): Promise<number[] | string> => {
     const socket = createSocket(target.host.includes(":") ? "udp6" : "udp4");

@@ -13,6 +13,8 @@ export const services = {
   crowd: 8085,
   /** Reads, and neither sends nor ends; no socket either. */
   silent: 8086,
+  /** Answers the first bytes and resets: the laptop hears of both together, as no socket is between. */
+  answerThenReset: 8087,
   blackHole: 81,
   unreachable: 82,
   refused: 83,

@@ -89,6 +89,11 @@ describe.each(["v4", "v6"] as const)("over IP%s", (family) => {
       .toContain(`${services.echo}: ECONNRESET`);
   });
 
+  test("what came before a reset is read before it", async () => {
+    const asked = Array.from({ length: 20 }, () => program.ask(to("answerThenReset")));
+    expect(new Set(await Promise.all(asked))).toEqual(new Set(["enough, ECONNRESET"]));
+  });
+
   test("200 connections at once all get their own bytes", async () => {
     expect(await program.echoMany(to("echo"), 200)).toBe(200);
   });

@@ -3,7 +3,7 @@
 //   held ──far end accepted──▶ handshake ──listener took it──▶ joined ──socket closed──▶ ended
 //     └──far end refused──▶ (removed)  └──10 s, or far end lost──▶ (removed)
 //
-// An ended flow is removed when both kernels have forgotten it; one that was cut, when its program was reset.
+// An ended flow is removed when both kernels have forgotten it; at the end of all, when its program was reset.
 //
 // The flow outlives its socket: after close() the kernel still has bytes and FINs to deliver through the rewrite.
 import type { Duplex } from "node:stream";
@@ -22,6 +22,8 @@ export type TcpFlowState = "held" | "handshake" | "joined" | "ended";
 const restAfterReset = 2;
 const restAfterFins = 10;
 const restOtherwise = 300;
+/** chosen, seconds: a socket's last bytes and its reset are in the device's queue for milliseconds, if they are. */
+const resetLimit = 1;
 /** chosen, seconds: the local handshake takes microseconds; this long means that something swallows it. */
 const handshakeLimit = 10;
 
@@ -42,6 +44,8 @@ export class TcpFlow implements TableEntry<TcpFlow> {
   stream: Duplex | undefined;
   /** Cuts the local socket, from joining on. */
   cut: (() => void) | undefined;
+  /** The local socket ended out of order, so that the kernel sent a reset. */
+  broken = false;
   /** In seconds of the redirect's own count. */
   lastPacketTick: number;
   stateTick: number;
@@ -119,6 +123,10 @@ export class TcpFlow implements TableEntry<TcpFlow> {
   /** The listener's kernel swallowed the released SYN. */
   handshakeFailed(tick: number): boolean {
     return this.state === "handshake" && (this.#reset || tick - this.stateTick > handshakeLimit);
+  }
+  /** The kernel's reset was lost on its way. */
+  owesReset(tick: number): boolean {
+    return this.broken && !this.finished && tick - this.stateTick > resetLimit;
   }
   rested(tick: number): boolean {
     if (this.state !== "ended") return false;

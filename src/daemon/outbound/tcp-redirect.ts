@@ -236,15 +236,16 @@ export class TcpRedirect {
   }
 
   /**
-   * The local socket of a claimed flow is closed. When not in order, the kernel has sent a reset. With thousands of
-   * others' that finds no room in the device's queue (a lost session ends all at once), so the program has ours.
+   * The local socket of a claimed flow is closed. When not in order, the kernel has sent a reset, behind the last bytes.
+   * With thousands of others' that finds no room in the device's queue (a lost session ends all at once). So the program
+   * has ours later: one that is written at once would overtake the bytes.
    */
   ended(flow: TcpFlow, inOrder: boolean): void {
     flow.state = "ended";
     flow.stateTick = this.#tick;
     flow.cut = undefined;
     flow.stream = undefined;
-    if (!inOrder && !flow.finished && this.#byPort[flow.natPort] === flow) this.#resetProgram(flow);
+    flow.broken = !inOrder;
   }
 
   /** Once a second. */
@@ -254,6 +255,8 @@ export class TcpRedirect {
       if (flow.handshakeFailed(this.#tick)) {
         if (!flow.wasReset) this.#options.stats.tcpNotAccepted++;
         this.#discard(flow);
+      } else if (flow.owesReset(this.#tick)) {
+        this.#resetProgram(flow);
       } else if (flow.rested(this.#tick)) {
         this.#remove(flow);
       }
