@@ -44,11 +44,19 @@ export interface AuditEntry {
 /** chosen. */
 const keptMs = 365 * 24 * 3600 * 1000;
 
+/** Ids of one millisecond have the order in which the entries were made: a login may come right behind the account. */
+let made = 0;
+
+function nextId(): string {
+  made = (made + 1) % 0x100_0000;
+  return made.toString(16).padStart(6, "0") + newId().slice(6);
+}
+
 export async function audit(queries: Queries, entry: AuditEntry, nowMs: number): Promise<void> {
   await queries.run(
     "INSERT INTO audit (id, at_ms, team_id, person_id, who, action, subject) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     [
-      newId(),
+      nextId(),
       nowMs,
       entry.teamId ?? null,
       entry.person?.id ?? null,
