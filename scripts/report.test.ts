@@ -33,6 +33,8 @@ test("listFailures() has a line for each test that failed and for each file that
     testResults: [
       { status: "failed", name: "/here/test/a.test.ts", assertionResults: tests },
       { status: "failed", name: "/there/b.test.ts", message: "no such module\nmore", assertionResults: [] },
+      { status: "failed", name: "/here/hooks.test.ts", message: "after broke", assertionResults: tests.slice(0, 2) },
+      { status: "failed", name: "/here/block.test.ts", message: "", assertionResults: [{ status: "skipped" }] },
       { status: "passed", name: "/here/c.test.ts", assertionResults: [{ status: "skipped", fullName: "c" }] },
     ],
   };
@@ -40,6 +42,9 @@ test("listFailures() has a line for each test that failed and for each file that
     "test/a.test.ts > a it fails: Error: 2 is not 1",
     "test/a.test.ts > a it fails too: no reason was reported",
     "/there/b.test.ts: no such module",
+    "hooks.test.ts > a it fails: Error: 2 is not 1",
+    "hooks.test.ts: after broke",
+    "block.test.ts: no reason was reported",
   ]);
   expect(listFailures(undefined, "/here")).toEqual([]);
 });

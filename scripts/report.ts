@@ -20,7 +20,7 @@ export interface VitestReport {
     }[];
     /** The file's path. */
     readonly name?: string;
-    /** Why the file failed, where it was none of its tests. */
+    /** Why the file failed beside its tests; empty where a hook of a block did. */
     readonly message?: string;
   }[];
 }
@@ -57,10 +57,11 @@ export function listFailures(report: VitestReport | undefined, root: string): re
   return (report?.testResults ?? []).flatMap(({ status, assertionResults, name = "", message = "" }) => {
     const file = name.startsWith(`${root}/`) ? name.slice(root.length + 1) : name;
     const failed = assertionResults.filter((test) => test.status === "failed");
-    if (failed.length === 0 && status === "failed") return [`${file}: ${firstLine(message)}`];
-    return failed.map(({ fullName = "", failureMessages }) => {
+    const lines = failed.map(({ fullName = "", failureMessages }) => {
       return `${file} > ${fullName.trim()}: ${firstLine(failureMessages?.[0] ?? "")}`;
     });
+    const isExplained = message === "" && failed.length > 0;
+    return status !== "failed" || isExplained ? lines : [...lines, `${file}: ${firstLine(message)}`];
   });
 }
 

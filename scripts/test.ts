@@ -139,8 +139,12 @@ async function runVitest(tier: Tier): Promise<Counts> {
   const args = ["run", "--project", tier.name, "--passWithNoTests", ...reporters, ...filters];
   const exitCode = await runInherited("vitest", args);
   const report = readReport(reportFile);
-  failures.push(...listFailures(report, projectRoot));
+  const listed = listFailures(report, projectRoot);
+  failures.push(...listed);
   const counts = countReport(report, exitCode);
+  if (counts.failed > 0 && listed.length === 0 && !interruption.came) {
+    fail(`The ${tier.name} tier failed outside of its tests: its output says why.`);
+  }
   const ran = counts.passed + counts.failed;
   if (ran > 0 || filters.length > 0) return counts;
   fail(`The ${tier.name} tier ran no test at all, which counts as a failure.`);
