@@ -1,5 +1,6 @@
-// The end of a connection to the cluster: every program with a connection into it learns so at once, over a real device
-// and the real kernel's TCP. The lab is outbound.test.ts's; each test has its own, as each ends it.
+// The end of a connection to the cluster: every program with a connection into it learns so, at once where it is closed,
+// in seconds where it is lost, over a real device and the real kernel's TCP. The lab is outbound.test.ts's; each test has
+// its own, as each ends it.
 //
 // Stories: of 9,900 connections that were cut at once the device's queue dropped most of the kernel's resets, and
 // programs waited on. Cut in parts, whose resets were waited for, a busy machine still lost 50 and 185 of 1,200.
