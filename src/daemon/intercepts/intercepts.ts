@@ -197,25 +197,30 @@ export class Intercepts implements AsyncDisposable {
   async announce(manager: ManagerConnection): Promise<void> {
     using limit = deadline(this.#options.clock, activeTimeoutMs, "announcing the intercepts");
     for (const ended of manager.arrival.ended ?? []) this.onEnded(ended);
-    for (const own of [...this.#own.values(), ...this.#creating.values()]) {
-      if (own.info === undefined) continue; // its create is failing on the old link
+    for (const { spec, info: known } of [...this.#own.values(), ...this.#creating.values()]) {
+      if (known === undefined) continue; // its create is failing on the old link
+      // Looked up anew: it may have been completed, or left, since.
+      const holder = (): Own | Creating | undefined =>
+        [this.#own.get(spec.name), this.#creating.get(spec.name)].find((item) => item?.spec === spec);
       try {
-        const info = await createFiltered(manager, renewed(own.spec), limit.signal, own.info.createdAtMs);
-        const { name } = own.spec;
-        if (this.#own.get(name)?.spec === own.spec || this.#creating.get(name)?.spec === own.spec) own.info = info;
+        const info = await createFiltered(manager, renewed(spec), limit.signal, known.createdAtMs);
+        const entry = holder();
+        if (entry !== undefined) entry.info = info;
         // Left meanwhile, when there was no link to say it through.
         else await manager.rpc.call("intercept.remove", { id: info.id }, limit.signal);
       } catch (error) {
         const { message } = toAppError(error);
-        own.info = { ...own.info, state: "error", message };
-        this.#options.log.error("intercept could not be announced again", { name: own.spec.name, error: message });
+        const entry = holder();
+        if (entry !== undefined) entry.info = { ...known, state: "error", message };
+        this.#options.log.error("intercept could not be announced again", { name: spec.name, error: message });
       }
     }
     this.#told();
   }
   /**
-   * The link that was down goes on: the manager has everything it had. What was asked for while it was being lost may
-   * have been done all the same, and nobody waits for it any more.
+   * There is a link again. Where it goes on, the manager has everything it had, and what was asked for while it was being
+   * lost may have been done all the same, and nobody waits for it any more; where it is new, what was left while others
+   * were still announced may be there.
    */
   async reconcile(manager: ManagerConnection): Promise<void> {
     const { clock, log } = this.#options;

@@ -7,7 +7,7 @@ import type { Inspector } from "#daemon/inspector/inspector.ts";
 import type { Intercepts } from "#daemon/intercepts/intercepts.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import { listenTo } from "./link-talk.ts";
-import { ManagerLink, type ManagerLinkOptions } from "./manager-link.ts";
+import { ManagerLink, type ManagerConnection, type ManagerLinkOptions } from "./manager-link.ts";
 
 interface LinkOptions extends Pick<ManagerLinkOptions, "clock" | "log"> {
   readonly access: {
@@ -37,6 +37,8 @@ export function openLink(
   { intercepts, inspector, cloud, scope, network }: LinkParts,
 ): ManagerLink {
   const { access, clock, log } = options;
+  const reconcile = (connection: ManagerConnection): void =>
+    scope.background("intercepts after the link's return", intercepts.reconcile(connection));
   return new ManagerLink({
     openTransport: (transportSignal) => access.openManager(transportSignal),
     arrive: {
@@ -53,6 +55,7 @@ export function openLink(
       network()?.setSession(connection.session);
       intercepts.reintroduce();
       cloud.membership.again(false);
+      reconcile(connection);
     },
     onDown: () => {
       network()?.setSession(undefined);
@@ -62,7 +65,7 @@ export function openLink(
       network()?.setSession(connection.session);
       intercepts.goOn();
       cloud.membership.again(false);
-      scope.background("intercepts after the link's return", intercepts.reconcile(connection));
+      reconcile(connection);
     },
     clock,
     log,

@@ -165,6 +165,62 @@ test("a command that is gone when everything else is done leaves nothing", async
   expect([cluster.volumesCopied, cluster.volumesRemoved]).toEqual([1, 1]);
 });
 
+// What the new manager answered was noted where nobody looked any more: `leave` named an intercept that it did not know.
+test("one that is complete just when another manager is told of it is left there, too", async () => {
+  const { cluster, session, create } = await prepare();
+  cluster.restoreManager = () => Promise.resolve({ installed: false, warnings: [] });
+  let conversations = 0;
+  const open = cluster.openIntroduction.bind(cluster);
+  cluster.openIntroduction = (...args) => {
+    conversations += 1;
+    return open(...args);
+  };
+  const told = Promise.withResolvers<void>();
+  cluster.readEnvironment = async () => {
+    await expect.poll(() => conversations, within).toBe(3); // nothing else is missing
+    await replaceManager(cluster);
+    once(cluster.manager.registry, "create", async (run) => {
+      const made = await run();
+      told.resolve();
+      await expect.poll(() => session.intercepts.length, within).toBe(1);
+      return made;
+    });
+    await told.promise;
+    return { values: {}, warnings: [] };
+  };
+  await create(never);
+  await expect.poll(async () => (await session.status(never)).state, within).toBe("Connected");
+  await expect.poll(() => session.intercepts.map(({ state }) => state), within).toEqual(["active"]);
+  await session.leave("hello", never);
+  await expect.poll(() => cluster.manager.registry.list(), within).toEqual([]);
+});
+
+// It had been told already, and there was no link yet through which to say that it is over.
+test("one that is left while another manager is told of the next one is not left there", async () => {
+  const { cluster, session, processPort } = await prepare();
+  cluster.restoreManager = () => Promise.resolve({ installed: false, warnings: [] });
+  for (const [name, port] of [
+    ["hello", processPort],
+    ["other", 1], // nobody calls it
+  ] as const) {
+    await session.intercept({ ...params(port, name), filter: `request.path == "/${name}"` }, quiet, never);
+  }
+  await replaceManager(cluster);
+  const left = Promise.withResolvers<void>();
+  once(cluster.manager.registry, "create", (first) => {
+    once(cluster.manager.registry, "create", async (second) => {
+      const made = await second();
+      await session.leave("hello", never);
+      left.resolve();
+      return made;
+    });
+    return first();
+  });
+  await left.promise;
+  const known = (): string[] => cluster.manager.registry.list().map(({ spec }) => spec.name);
+  await expect.poll(known, within).toEqual(["other"]);
+});
+
 // Both passed the question whether the name is free before either had taken it.
 test("of two commands with one name at the same moment one is refused, and the other's is untouched", async () => {
   const { cluster, session, create } = await prepare();
