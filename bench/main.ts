@@ -4,6 +4,7 @@ import { benchAttach } from "./attach.ts";
 import { benchBulk, benchDirect } from "./bulk.ts";
 import { benchCommands } from "./commands.ts";
 import { benchFlame } from "./flame.ts";
+import { benchLarge } from "./large.ts";
 import { benchManager } from "./manager.ts";
 import { benchPreviews } from "./previews.ts";
 import { benchShaped } from "./shaped.ts";
@@ -22,6 +23,7 @@ const parts: Readonly<Record<string, (report: Report) => Promise<void>>> = {
   direct: benchDirect,
   traffic: benchTraffic,
   shaped: benchShaped,
+  large: benchLarge, // last: the cluster ends with it
 };
 
 /** By request only: it opens the inspector of what runs. */
