@@ -48,9 +48,7 @@ export interface ProgramOptions {
 
 export function buildProgram(options: ProgramOptions): Command {
   const program = new Command("telepresence")
-    .description(
-      "Telepresence puts your laptop into a Kubernetes cluster's network and brings a service's traffic to it",
-    )
+    .description("Telepresence puts your laptop into a Kubernetes cluster's network and brings services' traffic to it")
     .usage("[command] [flags]")
     .configureHelp({ visibleOptions: flagsOf, styleTitle: (title) => title.replace("Options:", "Flags:") })
     .version(`telepresence v${options.version}`, "--version", "print the version of this program")

@@ -187,7 +187,7 @@ describe("a wrong expression", () => {
     ['method == "GET"', 1, "method is not known by itself; expected request.method"],
     ['reqest.method == "GET"', 1, "reqest is not known; a filter looks at request"],
     ['request.method = "GET"', 16, "expected == to compare"],
-    ['request.method == "GET" &&', 27, "unexpected the end"],
+    ['request.method == "GET" &&', 27, "unexpected end"],
     ['(request.method == "GET"', 25, "expected ), got the end"],
     ['request.method == "GET', 19, "unterminated string"],
     ['request.method == "GET" and true', 25, "unexpected character: 'd'"],

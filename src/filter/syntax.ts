@@ -135,6 +135,7 @@ const tokens: Readonly<Record<string, string>> = {
 /** The library speaks of tokens; people see characters. */
 function inWords(summary: string): string {
   const words = summary
+    .replace("Unexpected token: EOF", "unexpected end")
     .replace("Unexpected token: ", "unexpected ")
     .replace(/\b[A-Z]{2,}\b/g, (name) => tokens[name] ?? name);
   return `${words.charAt(0).toLowerCase()}${words.slice(1, 200)}`;

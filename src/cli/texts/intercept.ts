@@ -71,7 +71,11 @@ function whither(info: InterceptInfo): string {
 }
 
 /** For a line that says more. */
-export const formatRefused = (info: InterceptInfo): string => `${info.refusedByLaptop} refused here ${whither(info)}`;
+export function formatRefused(info: InterceptInfo): string {
+  const count = info.refusedByLaptop;
+  if (!isWiretap(info)) return `${count} refused here ${whither(info)}`;
+  return `${count === 1 ? "1 copy" : `${count} copies`} refused here`;
+}
 
 function callerPairs({ callerAddress }: InterceptInfo, { debug }: InterceptDetail): readonly KeyValue[] {
   const key = "Caller address";

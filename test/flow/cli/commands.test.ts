@@ -447,12 +447,14 @@ describe("status", () => {
     const info = { ...interceptInfo("hello"), refusedByLaptop: 3 };
     const ports = info.spec.ports.map((port) => ({ ...port, targetHost: "::1", targetPort: 9000 }));
     const failing = { ...info, spec: { ...info.spec, ports, onRefused: "fail" as const } };
-    running.intercepts = [info, failing];
+    const tap = { ...info, spec: { ...info.spec, name: "tap", kind: "wiretap" as const }, refusedByLaptop: 1 };
+    running.intercepts = [info, failing, tap];
     const { stdout } = await run("status");
     expect(stdout).toContain(
       " hello: alice@thinkpad, 8080 -> 127.0.0.1:8080, 3 refused here went to the application\n",
     );
     expect(stdout).toContain(" hello: alice@thinkpad, 8080 -> [::1]:9000, 3 refused here failed\n");
+    expect(stdout).toContain(" tap: alice@thinkpad, 8080 -> 127.0.0.1:8080, 1 copy refused here\n");
     expect(JSON.parse((await run("status", "--output", "json")).stdout)).toMatchObject({
       user_daemon: {
         intercepts: [
