@@ -54,6 +54,7 @@ import { requireNamespace } from "./missing-namespaces.ts";
 import {
   hasPrograms,
   readPodEnvironment,
+  readReplacedEnvironment,
   type EnvironmentPlace,
   type PodEnvironment,
 } from "#daemon/intercepts/pod-environment.ts";
@@ -257,6 +258,7 @@ export class KubeAccess implements ClusterAccess {
     const policies = await wish.policies;
     const obstacles = policies.cuts;
     for (const text of obstacles) progress(text);
+    const environment = wish.replaces ? await readReplacedEnvironment(this.#kube, resolved, signal) : undefined;
     const { kind, started, replaced, warnings } = await provideAgent(this.#kube, {
       workload: resolved.workload,
       services: wish.services,
@@ -268,7 +270,8 @@ export class KubeAccess implements ClusterAccess {
       onProgress: progress,
       signal,
     });
-    return { agent: kind, started, replacedPods: replaced, obstacles, warnings: [...obstacles, ...warnings] };
+    const told = [...obstacles, ...warnings];
+    return { agent: kind, started, replacedPods: replaced, environment, obstacles, warnings: told };
   }
 
   async restore(workload: WorkloadRef, onProgress: Progress, signal: AbortSignal): Promise<string | undefined> {
@@ -369,8 +372,8 @@ export class KubeAccess implements ClusterAccess {
     return hasPrograms(this.#kube, place, signal);
   }
 
-  readEnvironment(place: EnvironmentPlace, signal: AbortSignal): Promise<PodEnvironment> {
-    return readPodEnvironment(this.#kube, place, signal);
+  readEnvironment(...[place, signal, before]: Parameters<ClusterAccess["readEnvironment"]>): Promise<PodEnvironment> {
+    return readPodEnvironment(this.#kube, place, signal, before);
   }
 
   copyVolumes(

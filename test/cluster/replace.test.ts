@@ -75,7 +75,11 @@ describe("replace", () => {
 
   test("says who replaced it when nobody answers, and quit puts it back", async () => {
     const before = await deploy("quiet");
-    await lab.ok("replace", "quiet", "--port", "18742");
+    const said = await lab.cli(["replace", "quiet", "--port", "18742", "--env-json", "quiet.json"]);
+    expect(said).toMatchObject({ code: 0, stderr: "" });
+    const environment: unknown = JSON.parse((await lab.sh("cat quiet.json")).stdout);
+    report("environment of the replaced container", environment);
+    expect(environment).toMatchObject({ PYTHONUNBUFFERED: "1", DRAIN_SECONDS: "4" }); // of the image, of the template
     const answer = await lab.sh(`curl -sS -m 5 -w '%{http_code}' http://quiet.${namespace}/`);
     report("nobody listens on the laptop", answer.stdout.trim());
     expect(answer.stdout).toMatch(/container quiet of deployment quiet is replaced by .*\n503$/s);

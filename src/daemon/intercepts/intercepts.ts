@@ -311,7 +311,7 @@ export class Intercepts implements AsyncDisposable {
         );
         const { access } = this.#options;
         const [given, astray] = await together(
-          readBelongings({ access, spec, follower, wants, progress }, signal),
+          readBelongings({ access, spec, follower, wants, before: injected.environment, progress }, signal),
           path.start(signal),
           signal,
         );

@@ -39,6 +39,8 @@ interface Reading {
   readonly spec: Pick<InterceptSpec, "name" | "workload" | "containerName">;
   readonly follower: Pick<WorkloadFollower, "somePod">;
   readonly wants: PodWants;
+  /** Of a container that has been replaced: what it had said of its environment. */
+  readonly before?: Readonly<Record<string, string>> | undefined;
   /** It is all that is wanted of the pod: what cannot be read at all is an error. */
   readonly insists?: boolean;
   readonly progress: Progress;
@@ -65,14 +67,14 @@ export async function together<T>(
 }
 
 async function readEnvironment(reading: Reading, signal: AbortSignal): Promise<Belongings> {
-  const { access, spec, follower, wants, insists = false } = reading;
+  const { access, spec, follower, wants, before, insists = false } = reading;
   if (!wants.environment) return { warnings: [] };
   const pod = follower.somePod;
   if (pod === undefined) return { warnings: ["the environment could not be read: no pod's agent is running"] };
   try {
     const { workload, containerName } = spec;
     const place = { namespace: workload.namespace, pod, containerName };
-    const { values, warnings } = await access.readEnvironment(place, signal);
+    const { values, warnings } = await access.readEnvironment(place, signal, before);
     return { environment: values, warnings };
   } catch (error) {
     if (signal.aborted || insists) throw error;

@@ -1,9 +1,10 @@
 // Trap 50: sources that were forgotten. Nobody gets another container's environment for his own, and what is missing is
 // named: an environment that is half there without a word costs an afternoon.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FakeClock } from "#base/clock.fake.ts";
 import type { Container, Pod } from "#kube/objects.ts";
-import { hasPrograms, parseEnviron, readPodEnvironment, withoutPlaces } from "./pod-environment.ts";
-import type { PodEnvironment } from "./pod-environment.ts";
+import { hasPrograms, parseEnviron, readPodEnvironment, readReplacedEnvironment } from "./pod-environment.ts";
+import { withoutPlaces, type PodEnvironment } from "./pod-environment.ts";
 import { FakePodApi } from "#daemon/volumes/pod-api.fake.ts";
 
 const never = new AbortController().signal;
@@ -43,11 +44,12 @@ beforeEach(async () => {
 });
 afterEach(() => api[Symbol.asyncDispose]());
 
-const read = (environmentOf?: string): Promise<PodEnvironment> =>
+const read = (environmentOf?: string, before?: Readonly<Record<string, string>>): Promise<PodEnvironment> =>
   readPodEnvironment(
     api.client(),
     { namespace: "shop", pod: { name: "web-1", agent: "traffic-agent", environmentOf }, containerName: "app" },
     never,
+    before,
   );
 
 const computed = { MODE: "dev", TOKEN: "hush", URL: "http://$(POD)/dev", POD: "web-1", JAVA_HOME: "/meant" };
@@ -119,6 +121,42 @@ describe("readPodEnvironment()", () => {
     api.forbidExec();
     api.forbidden.add("list pods");
     await expect(read()).rejects.toMatchObject({ code: "forbidden" });
+  });
+});
+
+describe("a replaced container's environment", () => {
+  const workload = { kind: "Deployment", name: "web", namespace: "shop" } as const;
+  const replaced = { workload, containerName: "app" };
+  beforeEach(() => {
+    const template = { spec: { containers: [container] } };
+    const object = { metadata: { name: "web" }, spec: { selector: { matchLabels: { app: "web" } }, template } };
+    api.put("deployments", object as never);
+  });
+  test("is what it had said of itself, under what the new pod is given", async () => {
+    api.program = () => ["printf", "%s\\0", "IMAGE=set by it", "POD=web-0", "HOSTNAME=web-0"];
+    const before = await readReplacedEnvironment(api.client(), replaced, never);
+    expect(before).toEqual({ IMAGE: "set by it", POD: "web-0", HOSTNAME: "web-0" });
+    api.program = () => undefined; // the stand-in has no programs
+    expect(await read(undefined, before)).toEqual({
+      values: expect.objectContaining({ ...computed, IMAGE: "set by it" }),
+      warnings: [],
+    });
+  });
+  test("is not known of what cannot say it, has no pod that runs, or is no more", async () => {
+    expect(await readReplacedEnvironment(api.client(), replaced, never)).toBeUndefined();
+    api.program = () => ["printf", "A=1"];
+    const other = { ...replaced, containerName: "other" };
+    expect(await readReplacedEnvironment(api.client(), other, never)).toBeUndefined();
+    api.remove("deployments", "web");
+    expect(await readReplacedEnvironment(api.client(), replaced, never)).toBeUndefined();
+  });
+  test("is not waited for when nothing answers", async () => {
+    api.program = () => ["sleep", "100"];
+    const clock = new FakeClock();
+    const reading = readReplacedEnvironment(api.client(clock), replaced, never);
+    await expect.poll(() => api.executed.length).toBe(1);
+    await clock.advance(5000);
+    expect(await reading).toBeUndefined();
   });
 });
 

@@ -1,10 +1,14 @@
 // The environment of a container. Best is what the container itself says (`cat`, by exec): that has what its image sets
 // and what Kubernetes adds. Where that cannot be, what the pod's specification comes to: as the agent's container was
 // given it, else worked out here with the user's own rights.
+import { deadline } from "#base/abort.ts";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { computeEnvironment, neededForEnvironment, type NeededObject } from "#kube/workloads/container-environment.ts";
 import type { Kube } from "#kube/client.ts";
 import { execInPod } from "#kube/streams/exec.ts";
+import { listWorkloadPods } from "#kube/workloads/workload-pods.ts";
+import { findWorkload } from "#kube/workloads/workloads.ts";
+import type { WorkloadRef } from "#wire/manager-api.ts";
 import { configMaps, secrets, services, type ConfigMap, type Container, type Pod } from "#kube/objects.ts";
 import type { Secret, Service } from "#kube/objects.ts";
 import { cannotStart } from "#daemon/volumes/pod-archive.ts";
@@ -25,10 +29,12 @@ export interface EnvironmentPlace {
 
 type Values = Readonly<Record<string, string>>;
 
+/** `before`: of a container that has been replaced since, what it had said of itself. */
 export async function readPodEnvironment(
   kube: Kube,
   place: EnvironmentPlace,
   signal: AbortSignal,
+  before?: Values,
 ): Promise<PodEnvironment> {
   const { namespace, pod, containerName } = place;
   const [own, spec] = await Promise.all([
@@ -43,13 +49,40 @@ export async function readPodEnvironment(
     spec instanceof AppError || container === undefined ? undefined : compute(kube, spec, container, signal),
   ]);
   if (repeated === undefined && computed === undefined) throw own;
-  const values = { ...computed?.values, ...repeated };
+  const values = withoutPlaces({ ...before, ...computed?.values, ...repeated }, container);
   const lacking = repeated === undefined ? (computed?.lacking ?? []) : [];
-  const why = `the container's own environment could not be read: ${own.message}${own.hint === undefined ? "" : ` (${own.hint})`}`;
+  if (before !== undefined) return { values, warnings: lacking };
+  const why = `the container's own environment could not be read: ${withHint(own)}`;
   return {
-    values: withoutPlaces(values, container),
+    values,
     warnings: [`${why}; it is what the pod's specification says, without what the image sets`, ...lacking],
   };
+}
+
+function withHint({ message, hint }: AppError): string {
+  return hint === undefined ? message : `${message} (${hint})`;
+}
+
+/** chosen: a container that does not say it by then is replaced all the same. */
+const beforeTimeoutMs = 5000;
+
+/** What a container says of itself that is to be replaced; undefined when none that runs can be asked. */
+export async function readReplacedEnvironment(
+  kube: Kube,
+  { workload, containerName }: { readonly workload: WorkloadRef; readonly containerName: string },
+  signal: AbortSignal,
+): Promise<Values | undefined> {
+  const found = await findWorkload(kube, workload, signal);
+  if (found === undefined) return undefined;
+  const runs = ({ status }: Pod): boolean =>
+    status?.containerStatuses?.some((item) => item.name === containerName && item.state?.running !== undefined) ===
+    true;
+  const pod = (await listWorkloadPods(kube, found, signal)).find(runs);
+  if (pod === undefined) return undefined;
+  const { namespace = "", name = "" } = pod.metadata;
+  using limit = deadline(kube.clock, beforeTimeoutMs, "reading the container's environment", signal);
+  const own = await settled(readOwn(kube, { namespace, pod: { name }, containerName }, limit.signal), signal);
+  return own instanceof AppError ? undefined : own;
 }
 
 /** A failure as a value; only the end of the command is thrown. */
@@ -63,7 +96,7 @@ async function settled<T>(promise: Promise<T>, signal: AbortSignal): Promise<T |
 /** Not of process 1: with a shared process namespace that is another one's. An exec gets the container's own. */
 async function readOwn(
   kube: Kube,
-  { namespace, pod, containerName }: EnvironmentPlace,
+  { namespace, pod, containerName }: Omit<EnvironmentPlace, "pod"> & { readonly pod: Pick<WorkloadPod, "name"> },
   signal: AbortSignal,
 ): Promise<Values> {
   const command = ["cat", "/proc/self/environ"];

@@ -100,6 +100,8 @@ export interface Injected {
   readonly agent: AgentKind;
   /** Pods that a rollout replaced for it; none when left out. */
   readonly replacedPods?: number | undefined;
+  /** Of a replaced container, what it had said of itself, its image's variables too. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
   /** Where agents do not run yet: resolves when they are said to, rejects when one will not. They may serve before. */
   readonly started?: ((signal: AbortSignal) => Promise<void>) | undefined;
   readonly warnings: readonly string[];
@@ -142,7 +144,12 @@ export interface WorkloadAccess {
   openIntroduction(namespace: string, podName: string, signal: AbortSignal): Promise<Duplex>;
   /** Whether there are programs in the container that its files can be read by. */
   hasPrograms(place: EnvironmentPlace, signal: AbortSignal): Promise<boolean>;
-  readEnvironment(place: EnvironmentPlace, signal: AbortSignal): Promise<PodEnvironment>;
+  /** `before`: what `inject` found of a container that stands no more. */
+  readEnvironment(
+    place: EnvironmentPlace,
+    signal: AbortSignal,
+    before?: Readonly<Record<string, string>>,
+  ): Promise<PodEnvironment>;
   /** Undefined when the container has no volume that would be copied. */
   copyVolumes(
     target: VolumeTarget,

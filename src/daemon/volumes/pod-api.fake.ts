@@ -75,7 +75,7 @@ export class FakePodApi implements AsyncDisposable {
   }
 
   #answer({ method, path, query, body }: FakeRequest, response: ServerResponse): void {
-    const [, , , , , plural = "", name, subresource] = path.split("/");
+    const [plural = "", name, subresource] = path.split("/").slice(path.startsWith("/apis/") ? 6 : 5);
     if (subresource === "token") this.#token(response, body);
     else if (method !== "GET") sendStatus(response, 405, "", "not here");
     else if (name !== undefined) this.#get(response, plural, name);
@@ -134,6 +134,7 @@ export class FakePodApi implements AsyncDisposable {
       return;
     }
     const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
+    socket.on("close", () => child.kill());
     child.stdout.on("data", (data: Buffer) => socket.send(Buffer.concat([Buffer.from([1]), data])));
     child.stderr.on("data", (data: Buffer) => socket.send(Buffer.concat([Buffer.from([2]), data])));
     child.on("close", (code) => {
