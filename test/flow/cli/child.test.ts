@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { startFile, outcomeOf, runChild, startCli } from "./run-cli.ts";
+import { startFile, outcomeOf, runChild, runHere, startCli } from "./run-cli.ts";
 import { makeHome, ScriptedDaemon } from "./scripted-daemon.ts";
 
 let home: ReturnType<typeof makeHome>;
@@ -270,7 +270,12 @@ describe("usage", () => {
       "telepresence help: unknown command 'conect', did you mean connect?\nSee 'telepresence help --help'.\n",
     ],
   ])("%j", async (argv, stderr) => {
-    expect(await runChild(argv, { env: home.env })).toEqual({ code: 2, stdout: "", stderr });
+    expect(await runHere(argv, { env: home.env })).toEqual({ code: 2, stdout: "", stderr });
     expect(daemon.methods()).toEqual([]);
+  });
+
+  test("is told by the process as well", async () => {
+    const stderr = "telepresence: unknown command 'conect', did you mean connect?\nSee 'telepresence --help'.\n";
+    expect(await runChild(["conect"], { env: home.env })).toEqual({ code: 2, stdout: "", stderr });
   });
 });
