@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { request } from "node:http";
+import type { Agent } from "node:http";
 import type { IncomingMessage } from "node:http";
 import { request as requestSecurely } from "node:https";
 import { connect } from "node:net";
@@ -46,6 +47,8 @@ interface Visit {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** Keeps connections, for many requests without TLS; each has its own when left out. */
+  readonly agent?: Agent;
 }
 
 export interface Visited {
@@ -150,8 +153,11 @@ export class PreviewLab implements AsyncDisposable {
     return { status, json: () => Promise.resolve(JSON.parse(answered) as unknown) };
   }
 
-  async #ask(path: string, { host, method, headers, body }: Visit & { readonly host: string }): Promise<Visited> {
-    const options = { host: "127.0.0.1", port: this.cloud.port, path, method, agent: false } as const;
+  async #ask(
+    path: string,
+    { host, method, headers, body, agent }: Visit & { readonly host: string },
+  ): Promise<Visited> {
+    const options = { host: "127.0.0.1", port: this.cloud.port, path, method, agent: agent ?? false };
     const sent =
       this.certificate === undefined
         ? request({ ...options, headers: { host, ...headers } })
@@ -224,10 +230,10 @@ export class PreviewLab implements AsyncDisposable {
   async visit(
     { host }: Pick<PreviewView, "host">,
     path = "/",
-    { method = "GET", headers = {}, body = "" }: Visit = {},
+    { method = "GET", headers = {}, body = "", ...more }: Visit = {},
   ): Promise<Visited> {
     const named = `${host}:${this.cloud.port}`;
-    return this.#ask(path, { host: named, method, headers: { accept: "text/html", ...headers }, body });
+    return this.#ask(path, { host: named, method, headers: { accept: "text/html", ...headers }, body, ...more });
   }
 
   /** A browser that is logged in as this person. */

@@ -1,6 +1,6 @@
 // Whoever guesses at previews, by their hosts or by share links, gets slower and slower, by address; whoever is in, is not held up.
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { Agent, createServer } from "node:http";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -18,6 +18,8 @@ let ingress: Server;
 let ann: LoggedIn;
 let preview: PreviewView;
 let cookie: string;
+/** An ingress or a load balancer keeps its connections as well. */
+const agent = new Agent({ keepAlive: true });
 
 beforeAll(async () => {
   lab = await PreviewLab.open({ clock, proxied: true });
@@ -30,6 +32,7 @@ beforeAll(async () => {
   cookie = await lab.enter(preview, await lab.session(ann));
 });
 afterAll(async () => {
+  agent.destroy();
   await lab[Symbol.asyncDispose]();
   ingress.closeAllConnections();
   ingress.close();
@@ -44,7 +47,7 @@ interface Asked {
 
 async function statusOf({ from, host = preview.host, path = "/", cookie: sent }: Asked): Promise<number> {
   const headers = { "x-forwarded-for": from, ...(sent === undefined ? {} : { cookie: sent }) };
-  return (await lab.visit({ host }, path, { headers })).status;
+  return (await lab.visit({ host }, path, { headers, agent })).status;
 }
 
 async function share(): Promise<string> {
