@@ -8,7 +8,7 @@ import { Agent, request } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, createSecureContext } from "node:tls";
 import type { TLSSocket, TlsOptions } from "node:tls";
 import { fingerprintOf } from "#tunnel/identity.ts";
 import type { Identity } from "#tunnel/identity.ts";
@@ -78,6 +78,9 @@ export interface TlsGot {
   readonly body: string;
 }
 
+/** Of all callers; making one costs as much as half a handshake. */
+const secureContext = createSecureContext();
+
 /** One connection, kept as long as the server keeps it. */
 export class TlsCaller implements Disposable {
   readonly #version: Version;
@@ -94,7 +97,7 @@ export class TlsCaller implements Disposable {
     this.#port = port;
     this.#serverName = serverName;
     const servername = serverName;
-    const tls = { servername, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] };
+    const tls = { servername, secureContext, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] };
     this.#agent = new Agent({ keepAlive: true, maxSockets: 1, ...tls });
   }
 
@@ -134,7 +137,7 @@ export class TlsCaller implements Disposable {
   async #askHttp2({ path = "/", method = "GET", headers = {}, body }: TlsAsked): Promise<TlsGot> {
     if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
       const target = { port: this.#port, host: "127.0.0.1", servername: this.#serverName, ALPNProtocols: ["h2"] };
-      const socket = connectTls({ ...target, rejectUnauthorized: false });
+      const socket = connectTls({ ...target, secureContext, rejectUnauthorized: false });
       socket.on("error", () => undefined);
       this.#keep(socket);
       await once(socket, "secureConnect");
