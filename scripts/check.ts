@@ -39,13 +39,11 @@ const tasks: readonly Task[] = [
 
 /** `npm test` gives tests of random inputs up to seventy times as many, and those under load ten times as many rounds. */
 const fewer = {
+  TELEPRESENCE_CHECK: "1", // test/rounds.ts
   FUZZ_INPUTS: "300",
   TELEPRESENCE_SIMULATION_STEPS: "3000",
   ATTACH_CYCLES: "2",
   LINK_CUTS: "2",
-  LEAK_CYCLES: "120",
-  BULK_MIB: "40",
-  TURN_REQUESTS: "40",
   // each worker compiles what it loads, and so does each program that a test starts
   NODE_COMPILE_CACHE: join(projectRoot, "node_modules", ".cache", "compiled"),
 };

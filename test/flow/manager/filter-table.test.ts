@@ -8,6 +8,7 @@ import type { Clock } from "#base/clock.ts";
 import { compileFlags } from "#filter/flags.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { createIdentity } from "#tunnel/identity.ts";
+import { roundsOf } from "#test/rounds.ts";
 import { KeptGrpcCaller, grpcServer } from "./grpc-ends.ts";
 import { TestLaptop, ask, endlessClock, namedServer, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
@@ -216,6 +217,9 @@ async function enter({ manager, app, process, agents }: Pods, { call }: Protocol
   return { laptop, callers, caller: callers[0]!, id, intercept, lose };
 }
 
+/** Requests to each pod that match. */
+const ofEach = roundsOf(12, 34);
+
 describe.each(Object.entries(protocols))("%s", (_name, protocol) => {
   let pods: Pods;
   beforeAll(async () => {
@@ -239,20 +243,20 @@ describe.each(Object.entries(protocols))("%s", (_name, protocol) => {
     });
   });
 
-  test("of three pods each delivers every request that matches, 102 of 102", async () => {
+  test("of three pods each delivers every request that matches", async () => {
     const { callers, id, intercept } = await enter(pods, protocol, 3);
     const { flags, matched, unmatched } = protocol.filters["--http-header"]!;
     await intercept(flags);
     const ofOne = async (caller: (typeof callers)[number]): Promise<readonly string[]> => {
       const who: string[] = [];
-      for (let count = 0; count < 34; count += 1) {
+      for (let count = 0; count < ofEach; count += 1) {
         who.push(await caller.ask(matched(id)));
         if (count % 10 === 0) expect(await caller.ask(unmatched)).toBe("app");
       }
       return who;
     };
     const who = (await Promise.all(callers.map(ofOne))).flat();
-    expect(who).toEqual(Array.from({ length: 102 }, () => "laptop"));
+    expect(who).toEqual(Array.from({ length: 3 * ofEach }, () => "laptop"));
   });
 });
 

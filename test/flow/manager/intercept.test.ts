@@ -7,10 +7,11 @@ import type { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { decisionMs } from "#agent/inbound/open-stream.ts";
 import { heldBeyond, heldBytes } from "#test/held-memory.ts";
+import { roundsOf } from "#test/rounds.ts";
 import { TestLaptop, ask, namedServer, never, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 
-/** Of each direction; several times what may be held. `npm run check` moves less, and attaches fewer times. */
-const bulkBytes = Number(process.env["BULK_MIB"] ?? 96) * 2 ** 20;
+/** Of each direction; several times what may be held. */
+const bulkBytes = roundsOf(40, 96) * 2 ** 20;
 const attachCycles = Math.min(30, 4 * Number(process.env["ATTACH_CYCLES"] ?? 30));
 
 describe("an intercept", () => {
@@ -29,11 +30,12 @@ describe("an intercept", () => {
     const info = await laptop.intercept("hello", app.port);
     expect(info.state).toBe("active");
     expect(info.pods.map((pod) => pod.name)).toEqual(["hello-1", "hello-2", "hello-3"]);
+    const length = roundsOf(90, 300);
     const answers = await Promise.all(
-      Array.from({ length: 300 }, (_, index) => ask(agents[index % 3]!.agentPorts[0]!, `${index}`)),
+      Array.from({ length }, (_, index) => ask(agents[index % 3]!.agentPorts[0]!, `${index}`)),
     );
-    expect(answers).toEqual(Array.from({ length: 300 }, (_, index) => `laptop:${index}`));
-    expect(laptop.arrived).toBe(300);
+    expect(answers).toEqual(Array.from({ length }, (_, index) => `laptop:${index}`));
+    expect(laptop.arrived).toBe(length);
   });
 
   test("leaves to the application what the laptop's process refuses, and counts it", async () => {

@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { TestLaptop } from "./harness.ts";
 import { heldBeyond, heldBytes } from "#test/held-memory.ts";
+import { roundsOf } from "#test/rounds.ts";
 import { ask, askAgent, namedServer, never, tcpServer, tick } from "./harness.ts";
 import { KeptCaller, describe as describeRequest, httpServer } from "./http-ends.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";
@@ -15,9 +16,9 @@ import { startLab } from "./wiretap-lab.ts";
 import type { Lab } from "./wiretap-lab.ts";
 
 /** How much of it is bulk; more than may be held by half, so that holding all of it would show. */
-const bulkBytes = Number(process.env["BULK_MIB"] ?? 100) * 2 ** 20;
-/** Requests of a turn, where two pods are compared by turns. */
-const turnRequests = Number(process.env["TURN_REQUESTS"] ?? 200);
+const bulkBytes = roundsOf(40, 100) * 2 ** 20;
+/** Requests of a turn, where two pods are compared by turns; of all turns more than there may be copies at once. */
+const turnRequests = roundsOf(24, 200);
 
 const report = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -85,14 +86,16 @@ describe("a copy", () => {
     const lab = await use(startLab());
     await tapUnread(lab);
     const one = caller(lab);
-    for (let index = 0; index < 600; index += 1) {
+    const atOnce = 256;
+    const asked = roundsOf(320, 600);
+    for (let index = 0; index < asked; index += 1) {
       const got = await one.ask({ method: "POST", path: `/${index}`, body: Buffer.from("x") });
       expect(got.status).toBe(200);
     }
-    await lab.laptop.until(([info]) => info?.copies?.cut === 600 - 256);
+    await lab.laptop.until(([info]) => info?.copies?.cut === asked - atOnce);
     expect(lab.laptop.intercepts[0]?.copies).toEqual({
-      copied: 256, // as many as there may be at once
-      cut: 600 - 256,
+      copied: atOnce,
+      cut: asked - atOnce,
       reason: "the laptop did not keep up",
     });
   });
@@ -335,7 +338,7 @@ describe("a laptop that reads slowly or not at all", () => {
       });
     });
     const lab = await use(startLab(app));
-    const peakOf = async (look: () => number): Promise<number> => {
+    const peakOf = async (look: () => number, eachBytes: number): Promise<number> => {
       let peak = 0;
       const piece = Buffer.alloc(64 * 1024);
       const agent = new HttpAgent({ keepAlive: false });
@@ -344,7 +347,7 @@ describe("a laptop that reads slowly or not at all", () => {
       const answered = once(out, "response");
       for (let sent = 0; sent < bulkBytes; sent += piece.length) {
         if (!out.write(piece)) await once(out, "drain");
-        if (sent % (8 * 2 ** 20) === 0) peak = Math.max(peak, look());
+        if (sent % eachBytes === 0) peak = Math.max(peak, look());
       }
       out.end();
       const [response] = (await answered) as [IncomingMessage];
@@ -352,11 +355,11 @@ describe("a laptop that reads slowly or not at all", () => {
       await once(response, "end");
       return peak;
     };
-    const without = await peakOf(heldBytes);
+    const without = await peakOf(heldBytes, bulkBytes / 2); // each look collects all garbage
     lab.laptop.onIncoming = (incoming) => void incoming.accept();
     await lab.tap();
     const boundBytes = 32 * 2 ** 20;
-    const beyond = await peakOf(() => heldBeyond(without, boundBytes));
+    const beyond = await peakOf(() => heldBeyond(without, boundBytes), 8 * 2 ** 20);
     await lab.laptop.until(([info]) => info?.copies?.cut === 1);
     expect(lab.laptop.intercepts[0]?.copies?.reason).toBe("the laptop did not keep up");
     report(`wiretap of ${bulkBytes / 2 ** 20} MB: held at most ${Math.round(beyond / 2 ** 20)} MB more than without`);

@@ -6,11 +6,11 @@ import { expect, test } from "vitest";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import { ask, never, tcpServer, tick } from "#test/flow/manager/harness.ts";
 import { collectGarbage } from "#test/held-memory.ts";
-import { countOf, patience } from "#test/rounds.ts";
+import { countOf, patience, roundsOf } from "#test/rounds.ts";
 import { lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
 
-/** Connections each way, a multiple of 60, with a twentieth as many intercepts; `npm run check` makes fewer. */
-const cycles = Number(process.env["LEAK_CYCLES"] ?? countOf(1020, 20_040));
+/** Connections each way, a multiple of 60, with a twentieth as many intercepts. */
+const cycles = countOf(roundsOf(120, 1020), 20_040);
 const within = { timeout: 10_000 };
 
 interface Held {
