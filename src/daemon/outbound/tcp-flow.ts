@@ -81,10 +81,18 @@ export class TcpFlow implements TableEntry<TcpFlow> {
     const flags = flagsOf(view);
     this.lastPacketTick = tick;
     this.#sent[from].note(view);
-    if ((flags & tcpFlags.rst) !== 0) this.#reset = true;
+    if ((flags & tcpFlags.rst) !== 0) this.#reset ||= from === "listener" || this.#answered;
     if ((flags & tcpFlags.fin) === 0) return;
     if (from === "program") this.#finFromProgram = true;
     else this.#finFromListener = true;
+  }
+
+  /**
+   * The listener's kernel has answered the SYN. Where the port was another connection's just now, its end in TIME_WAIT
+   * may answer before. The program's reset is then for that end, and makes way for the SYN that comes again.
+   */
+  get #answered(): boolean {
+    return this.#sent.listener.next !== undefined;
   }
 
   /**

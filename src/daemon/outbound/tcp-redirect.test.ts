@@ -296,6 +296,29 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
     expect([redirect.flowCount, stats.tcpTableFull, stats.tcpHeld]).toEqual([maxTcpFlows, 1, maxTcpFlows + 1]);
   });
 
+  test("programs of a lost session that were told have room at once in a full table, and all after 2 s", async () => {
+    const { redirect, opens, own, send, stats, take, settle } = setUp(family);
+    const program = (index: number) => ({ sourcePort: 10_000 + index });
+    for (let index = 0; index < maxTcpFlows; index++) send({ flags: syn, sequence: 100, ...program(index) });
+    for (const { accept } of opens) accept();
+    await settle();
+    const flows = take().map(({ from }) => redirect.claim(own.peer, portOf(from))!);
+    const toPeer = { source: own.address, sourcePort: listenPort, destination: own.peer };
+    for (const flow of flows) {
+      redirect.ended(flow, false);
+      // the kernel's own reset: every other one finds room in the device's queue
+      if (flow.natPort % 2 === 0) send({ ...toPeer, destinationPort: flow.natPort, flags: rst | ack });
+    }
+    for (const flow of flows.filter(({ wasReset }) => wasReset)) send({ flags: syn, sourcePort: flow.program.port });
+    expect([stats.tcpHeld, stats.tcpTableFull]).toEqual([maxTcpFlows * 1.5, 0]);
+    take();
+    redirect.tick();
+    redirect.tick();
+    expect(take().filter(({ flags }) => flags === (rst | ack))).toHaveLength(maxTcpFlows / 2);
+    for (const flow of flows.filter(({ wasReset }) => !wasReset)) send({ flags: syn, sourcePort: flow.program.port });
+    expect([stats.tcpHeld, stats.tcpTableFull]).toEqual([maxTcpFlows * 2, 0]);
+  });
+
   describe("a local connection that has ended", () => {
     async function ended(inOrder: boolean) {
       const setup = await connected();
@@ -340,6 +363,32 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
       expect(pass(1)).toMatchObject([{ to: program, flags: rst | ack, sequence: 8 }]);
       expect(redirect.flowCount).toBe(0);
     });
+  });
+
+  // Story: the redirect's port was another connection's a minute ago. The listener's kernel, in TIME_WAIT there, answered
+  // the SYN with the number of that one; the program reset it. The connection was given up for that, and at the end of
+  // all it was reset at the wrong number, or not at all.
+  test("a port that comes back while the listener's kernel is in TIME_WAIT there carries the next connection", async () => {
+    const { redirect, opens, own, send, take, settle, program } = setUp(family);
+    send({ flags: syn, sequence: 100 });
+    opens[0]!.accept();
+    await settle();
+    const natPort = portOf(take()[0]?.from);
+    const toPeer = { source: own.address, sourcePort: listenPort, destination: own.peer, destinationPort: natPort };
+    send({ ...toPeer, flags: ack, sequence: 5000, acknowledgement: 4000 });
+    expect(take()).toMatchObject([{ to: program, flags: ack, sequence: 5000 }]);
+    send({ flags: rst, sequence: 4000 });
+    expect(take()).toMatchObject([{ to: `${own.address}:${listenPort}`, flags: rst, sequence: 4000 }]);
+    redirect.tick();
+    send({ flags: syn, sequence: 100 });
+    expect(take()).toMatchObject([{ from: `${own.peer}:${natPort}`, flags: syn, sequence: 100 }]);
+    expect(opens).toHaveLength(1);
+    send({ ...toPeer, flags: syn | ack, sequence: 7, acknowledgement: 101 });
+    send({ flags: ack, sequence: 101, acknowledgement: 8 });
+    expect(redirect.claim(own.peer, natPort)).toBeDefined();
+    take();
+    expect(redirect.resetPrograms(maxTcpFlows)).toBe(0);
+    expect(take()).toMatchObject([{ to: program, flags: rst | ack, sequence: 8, acknowledgement: 101 }]);
   });
 
   test("a far end that is lost before the listener took the connection resets the program", async () => {
@@ -392,6 +441,7 @@ describe.each(["v4", "v6"] as const)("TcpRedirect on %s", (family) => {
       send({ flags: fin | ack, sequence: 101, acknowledgement: 8 });
       expect(close()).toMatchObject([{ flags: rst | ack, sequence: 8 }]);
       const other = await connected();
+      other.listen({ flags: syn | ack, sequence: 7, acknowledgement: 101 });
       other.send({ flags: fin | ack, sequence: 101, acknowledgement: 8 });
       other.listen({ flags: fin | ack, sequence: 8, acknowledgement: 102 });
       other.send({ flags: ack, sequence: 102, acknowledgement: 9 });

@@ -186,6 +186,7 @@ export class TcpRedirect {
     flow.state = "handshake";
     flow.stateTick = this.#tick;
     flow.syn = new Uint8Array(0);
+    flow.note(view, "program", this.#tick);
     applyRewrite(view, flow.toListener);
     this.#options.writer.writeView(view);
   }
@@ -264,8 +265,8 @@ export class TcpRedirect {
   }
 
   /**
-   * No new connections; so many programs are told that theirs is over. How many are left: no fewer than before when the
-   * device takes no packet now. Whoever sends something all the same is told again, as any stranger.
+   * No new connections; so many programs, or none yet, are told that theirs is over. How many are left: no fewer than
+   * before when the device takes no packet now. Whoever sends something all the same is told again, as any stranger.
    */
   resetPrograms(count: number): number {
     this.#closed = true;
