@@ -60,8 +60,8 @@ const cutsInATurn = 64;
 /** chosen: what close() waits for a device that takes no packets, milliseconds, before it asks again; and how often. */
 const closePollMs = 10;
 const closePatience = 25;
-/** chosen: turns in which close() reads what programs answer; the device's queue holds 2000 packets. */
-const answerTurns = 100;
+/** chosen: turns in which close() reads what is in the device's queue, which holds 2000 packets, and what is added. */
+const queueTurns = 100;
 
 export async function startOutbound(options: OutboundOptions): Promise<Outbound> {
   const stats = createStats();
@@ -103,8 +103,10 @@ export async function startOutbound(options: OutboundOptions): Promise<Outbound>
   });
   let closing: Promise<void> | undefined;
   const finish = async (): Promise<void> => {
+    for (const redirect of redirects) redirect.resetPrograms(0);
+    await readQueue(stats); // our sockets' last bytes are in it, which a reset would overtake
     await resetPrograms(redirects, options.clock);
-    await readAnswers(stats);
+    await readQueue(stats); // a program that had not taken what was last sent asks whether the reset is meant
     for (const accept of accepts) accept.close(); // whom it had not taken yet the kernel resets, too
     for (const redirect of redirects) while (redirect.cut(cutsInATurn) > 0) await nextTurn();
     udp.close();
@@ -185,10 +187,10 @@ async function resetPrograms(redirects: readonly TcpRedirect[], clock: Clock): P
   }
 }
 
-/** A program that had not taken what was last sent asks whether a reset is meant (RFC 5961 §3.2), and is answered. */
-async function readAnswers(stats: OutboundStats): Promise<void> {
+/** Has what waits in the device's queue pass, also while more is added, but not for ever. */
+async function readQueue(stats: OutboundStats): Promise<void> {
   let before = -1;
-  for (let turn = 0; turn < answerTurns && stats.packetsIn !== before; turn++) {
+  for (let turn = 0; turn < queueTurns && stats.packetsIn !== before; turn++) {
     before = stats.packetsIn;
     await nextTurn();
   }

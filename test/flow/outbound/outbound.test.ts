@@ -12,7 +12,7 @@ import { FakePacketDevice } from "#kernel/packet-device.fake.ts";
 import { parsePrefix } from "#packet/address.ts";
 import { PacketView, protocols } from "#packet/packet-view.ts";
 import { tcpPacket, udpPacket } from "#packet/packet.fake.ts";
-import { flagsOf, tcpFlags } from "#packet/tcp.ts";
+import { flagsOf, sequenceOf, tcpFlags } from "#packet/tcp.ts";
 import { Translation } from "#packet/translation.ts";
 import { createSessionPair, type SessionPair } from "#tunnel/session-pair.fake.ts";
 import type { IncomingStream, TunnelStream } from "#tunnel/tunnel.ts";
@@ -238,6 +238,33 @@ test("close() refuses what is held, resets what stands, and takes nothing more",
   expect(await ended).toMatchObject([{ code: "ECONNRESET" }]);
   await closed;
   await laptop.outbound.close();
+});
+
+// Story: the last bytes that our socket was given waited in the device's queue, and the reset overtook them.
+test("close() has what waits in the device's queue pass before its resets", async () => {
+  const laptop = await setUp();
+  laptop.send(syn(40_000));
+  (await laptop.incoming()).accept();
+  const released = await laptop.next();
+  await follow(released);
+  const { sourcePort, destinationPort } = released;
+  const toPeer = {
+    source: own.address,
+    sourcePort: destinationPort,
+    destination: own.peer,
+    destinationPort: sourcePort,
+    acknowledgement: 2,
+  };
+  laptop.send(tcpPacket({ ...toPeer, flags: tcpFlags.syn | tcpFlags.ack, sequence: 7 }));
+  await laptop.next();
+  laptop.send(tcpPacket({ ...toPeer, flags: tcpFlags.ack, sequence: 8, payload: Buffer.from("last words") }));
+  const closed = laptop.outbound.close();
+  const seen = [await laptop.next(), await laptop.next()];
+  expect(seen.map((packet) => [flagsOf(packet), sequenceOf(packet)])).toEqual([
+    [tcpFlags.ack, 8],
+    [tcpFlags.rst | tcpFlags.ack, 18],
+  ]);
+  await closed;
 });
 
 test("a connection and a datagram to an address that only the laptop sees go to the one in the cluster", async () => {
