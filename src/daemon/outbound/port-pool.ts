@@ -6,13 +6,14 @@ const firstPort = 1024;
 const portCount = 65_536 - firstPort;
 
 export class PortPool {
-  readonly #ring = Uint16Array.from({ length: portCount }, (_, index) => firstPort + index);
+  /** 0 where nobody has had the port of that place yet. */
+  readonly #ring = new Uint16Array(portCount);
   #head = 0;
   #free = portCount;
 
   take(): number | undefined {
     if (this.#free === 0) return undefined;
-    const port = this.#ring[this.#head];
+    const port = this.#ring[this.#head] || firstPort + this.#head;
     this.#head = (this.#head + 1) % portCount;
     this.#free--;
     return port;
