@@ -25,8 +25,12 @@ const seeds = [
 ];
 const pointing = / at (?:line \d+, )?column \d+: ./;
 
-/** Tokens in a row, or a valid expression with a few places cut, doubled or replaced. */
+/** One of so many texts is two valid expressions, joined; of the others hardly any is a filter. */
+const joinedOf = 8;
+
+/** Tokens in a row, valid expressions, or one with a few places cut, doubled or replaced. */
 function textOf(picker: Picker): string {
+  if (picker.below(joinedOf) === 0) return `(${picker.of(seeds)}) ${picker.of(["&&", "||"])} (${picker.of(seeds)})`;
   if (picker.below(2) === 0) return picker.someOf(tokens, 24).join(picker.of([" ", ""]));
   let text = picker.of(seeds);
   for (let edits = picker.below(3); edits >= 0; edits--) {
@@ -46,7 +50,7 @@ test(`${inputs} texts like CEL are filters or errors that point into them`, () =
   const previous: Filter[] = [];
   let compiled = 0;
   fc.assert(
-    fc.property(fc.integer(), (seed) => {
+    fc.property(fc.noBias(fc.integer()), (seed) => {
       const text = textOf(new Picker(seed));
       let filter: Filter;
       try {
@@ -68,6 +72,6 @@ test(`${inputs} texts like CEL are filters or errors that point into them`, () =
     }),
     { numRuns: inputs },
   );
-  const usual = inputs / 45; // 37 to 1 was measured
+  const usual = inputs / joinedOf + inputs / 45; // of the others one in 37 was measured
   expect(compiled).toBeGreaterThan(usual - 4 * Math.sqrt(usual));
 }, 120_000);
