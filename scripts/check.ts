@@ -39,7 +39,7 @@ const tasks: readonly Task[] = [
 
 /** `npm test` gives tests of random inputs up to seventy times as many, and those under load ten times as many rounds. */
 const fewer = {
-  TELEPRESENCE_CHECK: "1", // test/rounds.ts
+  TELEPRESENCE_CHECK: "1", // base/rounds.fake.ts
   FUZZ_INPUTS: "300",
   TELEPRESENCE_SIMULATION_STEPS: "3000",
   ATTACH_CYCLES: "2",

@@ -5,11 +5,6 @@
 const share = Number(process.env["TELEPRESENCE_SOAK"] ?? 0);
 export const soaking = share > 0;
 
-/** `npm run check` has a minute for everything: it takes `few` of what others take `usual` of. */
-export function roundsOf(few: number, usual: number): number {
-  return process.env["TELEPRESENCE_CHECK"] === undefined ? usual : few;
-}
-
 export function countOf(usual: number, full: number): number {
   return Math.max(usual, Math.round(full * share));
 }

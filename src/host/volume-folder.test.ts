@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { roundsOf } from "#base/rounds.fake.ts";
 import { checkChosenFolder, openVolumeFolder, removeAbandonedFolders } from "./volume-folder.ts";
 
 const root = mkdtempSync(join(tmpdir(), "volumes-"));
@@ -51,9 +52,10 @@ describe("openVolumeFolder()", () => {
   // The end of the one took the empty folder of the process from under the beginning of the other.
   test("begins while others of this process end", async () => {
     const place = runtime();
+    const rounds = roundsOf(5, 15); // each starts a process
     const beginAndEnd = async (number: number): Promise<void> => {
       const path = join(root, `chosen-${number}`);
-      for (let round = 0; round < 15; round += 1) {
+      for (let round = 0; round < rounds; round += 1) {
         const folder = await openVolumeFolder({ runtime: place, name: "hello", path });
         await folder[Symbol.asyncDispose]();
       }

@@ -8,7 +8,7 @@ import type { Clock } from "#base/clock.ts";
 import { compileFlags } from "#filter/flags.ts";
 import type { FilterFlags } from "#filter/flags.ts";
 import { createIdentity } from "#tunnel/identity.ts";
-import { roundsOf } from "#test/rounds.ts";
+import { roundsOf } from "#base/rounds.fake.ts";
 import { KeptGrpcCaller, grpcServer } from "./grpc-ends.ts";
 import { TestLaptop, ask, endlessClock, namedServer, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";

@@ -7,7 +7,7 @@ import type { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { decisionMs } from "#agent/inbound/open-stream.ts";
 import { heldBeyond, heldBytes } from "#test/held-memory.ts";
-import { roundsOf } from "#test/rounds.ts";
+import { roundsOf } from "#base/rounds.fake.ts";
 import { TestLaptop, ask, namedServer, never, tcpServer, testAgent, testManager, tick } from "./harness.ts";
 
 /** Of each direction; several times what may be held. */

@@ -11,7 +11,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { createIdentity } from "#tunnel/identity.ts";
 import type { InterceptInfo, InterceptSpec } from "#wire/manager-api.ts";
 import type { TlsOptions } from "node:tls";
-import { roundsOf } from "#test/rounds.ts";
+import { roundsOf } from "#base/rounds.fake.ts";
 import { TestLaptop, ask, namedServer, testAgent, testManager } from "./harness.ts";
 import { httpServer } from "./http-ends.ts";
 import { http2Server } from "./http2-ends.ts";

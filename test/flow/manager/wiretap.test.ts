@@ -8,7 +8,7 @@ import { connect } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { TestLaptop } from "./harness.ts";
 import { heldBeyond, heldBytes } from "#test/held-memory.ts";
-import { roundsOf } from "#test/rounds.ts";
+import { roundsOf } from "#base/rounds.fake.ts";
 import { ask, askAgent, namedServer, never, tcpServer, tick } from "./harness.ts";
 import { KeptCaller, describe as describeRequest, httpServer } from "./http-ends.ts";
 import { KeptHttp2Caller, http2Server } from "./http2-ends.ts";

@@ -3,10 +3,11 @@
 // process are all in this one process, so what any of them keeps is seen here.
 import { connect } from "node:net";
 import { expect, test } from "vitest";
+import { roundsOf } from "#base/rounds.fake.ts";
 import type { TunnelSession } from "#tunnel/tunnel.ts";
 import { ask, never, tcpServer, tick } from "#test/flow/manager/harness.ts";
 import { collectGarbage } from "#test/held-memory.ts";
-import { countOf, patience, roundsOf } from "#test/rounds.ts";
+import { countOf, patience } from "#test/rounds.ts";
 import { lab, noNetwork, openSession, params, portOf, quiet, stack } from "./session-lab.ts";
 
 /** Connections each way, a multiple of 60, with a twentieth as many intercepts. */

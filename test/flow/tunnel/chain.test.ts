@@ -15,7 +15,7 @@ import type { IncomingStream, TunnelSession } from "#tunnel/tunnel.ts";
 import { protocolVersions } from "#wire/hello.ts";
 import type { Hello } from "#wire/hello.ts";
 import type { OpenRequest } from "#wire/open.ts";
-import { roundsOf } from "#test/rounds.ts";
+import { roundsOf } from "#base/rounds.fake.ts";
 
 const host = "127.0.0.1";
 const live = new AbortController().signal;
