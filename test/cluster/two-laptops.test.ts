@@ -44,7 +44,7 @@ describe("two laptops that attach at the same moment", () => {
         expect(results.map(({ code }) => code).toSorted((a, b) => a - b)).toEqual([0, 1]);
         const loser = results.find(({ code }) => code === 1);
         expect(loser?.stderr).toMatch(
-          /^telepresence: error: port 8000\/tcp of Deployment same\d is intercepted by dev@\S+ \(intercept "same\d", since \d+ s\); ask dev@\S+ to leave it\n$/,
+          /^telepresence: error: port 8000\/tcp of Deployment same\d+ is intercepted by dev@\S+ \(intercept "same\d+", since \d+ s\); ask dev@\S+ to leave it\n$/,
         );
         expect(await replicaSets(name)).toBe(2); // before and after: one rollout
         await Promise.all(labs.map((lab) => lab.cli(["leave", name])));
