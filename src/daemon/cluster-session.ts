@@ -75,10 +75,12 @@ const doorMs = 1000;
 /** Where a command's flags lead, as one comparable text. */
 export async function identifyTarget(options: ConnectOptions): Promise<string> {
   const target = await loadTarget(options.kube);
-  const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], vnat = [] } = options;
+  const { mappedNamespaces = [], alsoProxy = [], neverProxy = [], allowConflictingSubnets = [], vnat = [] } = options;
   const { via, proxyVia, managerNamespace, virtualSubnet, rootless, transport, direct, dns } = options;
   const { contextName, server, namespace, impersonate } = target;
-  const lists = [mappedNamespaces, alsoProxy, neverProxy, vnat].map((list) => [...list].sort());
+  const lists = [mappedNamespaces, alsoProxy, neverProxy, allowConflictingSubnets, vnat].map((list) =>
+    [...list].sort(),
+  );
   return JSON.stringify([
     contextName,
     server,
@@ -344,6 +346,7 @@ function planRouting(step: NetworkStep, hasDevice: boolean): Omit<RoutingWishes,
   return {
     also: hasDevice ? alsoOf(step) : [...alsoOf(step), ...withoutLoopback(rangesOf(proxyVia))],
     never: [...(options.neverProxy ?? []), ...kube.target.extension.neverProxy],
+    overlap: [...(options.allowConflictingSubnets ?? []), ...kube.target.extension.allowConflictingSubnets],
     vnat: [...(options.vnat ?? []), ...(options.via === undefined ? [] : [viaLoopback]), ...viaSubnets],
     virtualSubnet: options.virtualSubnet,
   };

@@ -24,15 +24,16 @@ const host: HostNetwork = {
     route("172.17.0.0/16", { ifIndex: 3 }),
     route("198.51.100.0/24", { type: "unreachable" }),
     route("203.0.113.0/24", { type: "throw" }),
+    route("10.64.0.0/12", { ifIndex: 7 }),
   ],
   addresses: [{ ifIndex: 2, address: address("192.0.2.10"), bits: 24 }],
   resolvers: [address("10.255.255.53")],
   needed: [{ address: address("10.77.0.1"), device: "tel1000" }],
-  linkName: (ifIndex) => `link${ifIndex}`,
+  linkName: (ifIndex) => (ifIndex === 7 ? "tel1000-1" : `link${ifIndex}`),
 };
-const refusal = (text: string, never: readonly string[] = []): string => {
+const refusal = (text: string, never: readonly string[] = [], overlap: readonly string[] = []): string => {
   try {
-    checkRoutes([prefix(text)], host, never.map(address));
+    checkRoutes([prefix(text)], host, { never: never.map(address), overlap: overlap.map(prefix) });
     return "";
   } catch (error) {
     return isAppError(error, "route_conflict") ? error.message : String(error);
@@ -59,10 +60,26 @@ describe("checkRoutes()", () => {
     else expect(refusal(text)).toContain(message);
   });
 
+  test.each([
+    ["172.17.3.0/24", "172.17.0.0/16", ""],
+    ["172.17.3.0/24", "172.17.3.0/24", ""],
+    ["172.17.3.0/24", "172.17.3.0/25", "overlaps this machine's route 172.17.0.0/16"],
+    ["172.17.3.0/24", "172.18.0.0/16", "overlaps this machine's route 172.17.0.0/16"],
+    ["172.17.0.0/16", "172.16.0.0/12", "overlaps this machine's route 172.17.0.0/16"], // which of the two counts?
+    ["172.16.0.0/12", "172.16.0.0/12", "overlaps this machine's route 172.17.0.0/16"], // theirs would
+    ["198.51.100.128/25", "198.51.100.0/24", ""],
+    ["192.0.2.0/25", "192.0.2.0/24", "contains 192.0.2.10, this machine's own address"],
+    ["10.65.0.0/16", "10.0.0.0/8", "overlaps this machine's route 10.64.0.0/12 dev tel1000-1"], // a connection's
+    ["fd00:1::/64", "fd00::/8", ""],
+  ])("%s inside of %s, which may overlap: %j", (text, allowed, message) => {
+    if (message === "") expect(refusal(text, [], [allowed])).toBe("");
+    else expect(refusal(text, [], [allowed])).toContain(message);
+  });
+
   test("names both, also as fields", () => {
     const error = ((): unknown => {
       try {
-        return checkRoutes([prefix("172.17.3.0/24")], host, []);
+        return checkRoutes([prefix("172.17.3.0/24")], host, { never: [], overlap: [] });
       } catch (caught) {
         return caught;
       }

@@ -4,6 +4,7 @@ import { AppError } from "#base/error.ts";
 import type { InterfaceAddress, Route } from "#kernel/rtnetlink-messages.ts";
 import { formatAddress, formatPrefix, parsePrefix, prefixContains, prefixesOverlap } from "#packet/address.ts";
 import type { IpAddress, Prefix } from "#packet/address.ts";
+import { deviceOwner } from "#wire/helper.ts";
 
 /** The host as it is, without what is ours. */
 export interface HostNetwork {
@@ -33,8 +34,16 @@ const reserved = [
   ["ff00::/8", "multicast"],
 ].map(([text = "", meaning = ""]) => ({ prefix: known(text), meaning }));
 
+/** What the caller says of the routes that it wants. */
+export interface RouteWishes {
+  /** In no route. */
+  readonly never: readonly IpAddress[];
+  /** What lies inside of these may take a part of a wider route, but not of another connection's. */
+  readonly overlap: readonly Prefix[];
+}
+
 /** Throws `route_conflict`, or `protocol` for what is no prefix at all. */
-export function checkRoutes(wanted: readonly Prefix[], host: HostNetwork, never: readonly IpAddress[]): void {
+export function checkRoutes(wanted: readonly Prefix[], host: HostNetwork, { never, overlap }: RouteWishes): void {
   const guarded = [
     ...never.map((address) => ({ address, what: "which must stay reachable outside the cluster" })),
     ...host.addresses.map(({ address, ifIndex }) => ({
@@ -46,6 +55,10 @@ export function checkRoutes(wanted: readonly Prefix[], host: HostNetwork, never:
     ...host.resolvers.map((address) => ({ address, what: "a nameserver of this machine" })),
   ];
   const standing = host.routes.filter(isTaken);
+  const mayTake = (prefix: Prefix, { destination, ifIndex }: Route): boolean =>
+    destination.bits < prefix.bits &&
+    overlap.some((allowed) => allowed.bits <= prefix.bits && prefixContains(allowed, prefix.address)) &&
+    (ifIndex === undefined || deviceOwner(host.linkName(ifIndex)) === undefined);
   for (const prefix of wanted) {
     checkRange(prefix);
     const hit = guarded.find(({ address }) => prefixContains(prefix, address));
@@ -53,7 +66,8 @@ export function checkRoutes(wanted: readonly Prefix[], host: HostNetwork, never:
       throw refusal(prefix, `contains ${formatAddress(hit.address)}, ${hit.what}`, [formatAddress(hit.address)]);
     }
     const other = standing.find(
-      (route) => sameFamily(route.destination, prefix) && prefixesOverlap(route.destination, prefix),
+      (route) =>
+        sameFamily(route.destination, prefix) && prefixesOverlap(route.destination, prefix) && !mayTake(prefix, route),
     );
     if (other !== undefined) throw overlapRefusal(prefix, other, host);
   }

@@ -63,7 +63,7 @@ export class HelperSession implements AsyncDisposable {
     try {
       const index = this.#indexOf(name);
       const networks = addresses.map(({ network }) => network);
-      checkRoutes(networks, this.#hostNetwork({ name, index }), []);
+      checkRoutes(networks, this.#hostNetwork({ name, index }), { never: [], overlap: [] });
       this.#netlink.setLinkAlias(index, formatNeeds([]));
       this.#netlink.disableAutomaticAddress(index);
       for (const { address, bits } of addresses) this.#netlink.addAddress(index, address, bits);
@@ -81,6 +81,7 @@ export class HelperSession implements AsyncDisposable {
   setRoutes(params: HelperParams<"routes.set">): HelperResult<"routes.set"> {
     const device = this.#requireDevice();
     const never = params.never.map(requireAddress);
+    const overlap = (params.overlap ?? []).map(parseRoute);
     const wanted = new Map(params.routes.map((text) => [text, parseRoute(text)]));
     // Whoever manages this machine's network may have taken away what we set: what counts is what stands.
     const standing = this.#standingRoutes(device);
@@ -94,7 +95,7 @@ export class HelperSession implements AsyncDisposable {
     const check = (): void => {
       // Another user's helper may have looked when there was no device yet.
       checkAloneOnMachine(this.#netlink.links(), this.#uid);
-      checkRoutes([...wanted.values()], this.#hostNetwork(device), never);
+      checkRoutes([...wanted.values()], this.#hostNetwork(device), { never, overlap });
     };
     check();
     // And once more: another connection's helper may have looked at the same time, and added what overlaps.

@@ -44,6 +44,8 @@ export const connectOptionsSchema = z.object({
   mappedNamespaces: names.optional(),
   alsoProxy: z.array(z.string().max(64)).max(1000).optional(),
   neverProxy: z.array(z.string().max(64)).max(1000).optional(),
+  /** Ranges inside of which the cluster may take a part of a wider route of the laptop. */
+  allowConflictingSubnets: z.array(z.string().max(64)).max(1000).optional(),
   /** Ranges that are seen at other addresses: also `service`, `pods`, `also`, `all`; `off`: none, whatever collides. */
   vnat: z.array(z.string().max(64)).max(1000).optional(),
   /** Where those other addresses are taken from. */
@@ -153,6 +155,8 @@ export const daemonStatusSchema = z.object({
       subnets: z.array(z.string()),
       alsoProxy: z.array(z.string()),
       neverProxy: z.array(z.string()),
+      /** What may take a part of a wider route of this machine. */
+      overlap: z.array(z.string()).optional(),
       /** Ranges of the cluster that this laptop sees at other addresses, and why when nobody asked for it. */
       translated: z
         .array(z.object({ subnet: z.string(), seenAs: z.string(), because: z.string().optional() }))

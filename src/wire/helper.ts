@@ -85,6 +85,8 @@ export const helperApi = {
       routes: z.array(prefixText).max(2048),
       /** Addresses that may lie in no route: API server, never-proxy. */
       never: z.array(addressText).max(1024),
+      /** Of the routes, those inside these may be parts of wider routes of the machine. */
+      overlap: z.array(prefixText).max(1024).optional(),
     }),
     z.object({ added: z.number().int(), removed: z.number().int() }),
   ),

@@ -123,6 +123,27 @@ describe("device and routes", () => {
     device.close();
   });
 
+  test("a route that may overlap takes its part of a VPN's wider one, which is whole again afterwards", async () => {
+    laptop.ip("route", "add", "10.0.0.0/8", "via", gateway);
+    const before = laptop.snapshot();
+    const { device, name } = await helper.openDevice({ addresses, mtu: 1500 });
+    const routes = ["10.96.0.0/16", "10.244.0.0/24"];
+    await expect(helper.setRoutes({ routes, never: [], overlap: ["10.96.0.0/12"] })).rejects.toMatchObject({
+      fields: { route: "10.244.0.0/24", against: ["10.0.0.0/8"] },
+    });
+    await helper.setRoutes({ routes, never: [], overlap: ["10.96.0.0/12", "10.244.0.0/16"] });
+    for (const target of ["10.96.0.1", "10.244.0.9"]) {
+      expect(laptop.ip("route", "get", target)).toContain(`dev ${name}`);
+    }
+    for (const target of ["10.97.0.1", "10.244.1.1"]) {
+      expect(laptop.ip("route", "get", target)).toContain(`via ${gateway} dev eth0`);
+    }
+    await helper.close();
+    device.close();
+    expect(await helperProcess.ended).toBe(0);
+    await expect.poll(() => laptop.snapshot()).toBe(before);
+  });
+
   test("names the VPN whose rule takes the packets in spite of the route", async () => {
     laptop.ip("route", "add", "default", "via", gateway, "table", "99");
     laptop.ip("rule", "add", "to", "10.96.0.0/12", "lookup", "99");

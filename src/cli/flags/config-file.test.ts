@@ -33,7 +33,7 @@ describe("readConfigFile()", () => {
 images: {registry: reg.example/team, agentImage: tp:2, pullPolicy: always}
 cluster: {defaultManagerNamespace: ambassador, mappedNamespaces: [a, b]}
 intercept: {defaultPort: 9000}
-routing: {alsoProxySubnets: [10.1.0.0/16], neverProxySubnets: [], virtualSubnet: 246.0.0.0/8, autoResolveConflicts: false}
+routing: {alsoProxySubnets: [10.1.0.0/16], neverProxySubnets: [], allowConflictingSubnets: [10.1.0.0/24], virtualSubnet: 246.0.0.0/8, autoResolveConflicts: false}
 timeouts: {clusterConnect: 5, trafficManagerConnect: 1m30s, agentInstall: 2m}
 grpc: {maxReceiveSize: 4Mi}
 dns:
@@ -53,6 +53,7 @@ dns:
       mappedNamespaces: ["a", "b"],
       alsoProxy: ["10.1.0.0/16"],
       neverProxy: [],
+      allowConflictingSubnets: ["10.1.0.0/24"],
       vnat: ["off"],
       virtualSubnet: "246.0.0.0/8",
       defaultPort: 9000,

@@ -16,6 +16,7 @@ export interface ClientConfig {
   readonly mappedNamespaces?: readonly string[];
   readonly alsoProxy?: readonly string[];
   readonly neverProxy?: readonly string[];
+  readonly allowConflictingSubnets?: readonly string[];
   /** `off`, when what collides is to be refused. */
   readonly vnat?: readonly string[];
   readonly virtualSubnet?: string;
@@ -66,7 +67,7 @@ const keys: Readonly<Record<string, Readonly<Record<string, Reader | undefined>>
   routing: {
     alsoProxySubnets: readTexts,
     neverProxySubnets: readTexts,
-    allowConflictingSubnets: undefined,
+    allowConflictingSubnets: readTexts,
     recursionBlockDuration: undefined,
     virtualSubnet: readSubnet,
     autoResolveConflicts: readBoolean,
@@ -181,6 +182,7 @@ function assemble(values: ReadonlyMap<string, unknown>, withoutEffect: readonly 
     ...put("mappedNamespaces", "cluster.mappedNamespaces"),
     ...put("alsoProxy", "routing.alsoProxySubnets"),
     ...put("neverProxy", "routing.neverProxySubnets"),
+    ...put("allowConflictingSubnets", "routing.allowConflictingSubnets"),
     ...(values.get("routing.autoResolveConflicts") === false ? { vnat: ["off"] } : {}),
     ...put("virtualSubnet", "routing.virtualSubnet"),
     ...assembleDns(values),

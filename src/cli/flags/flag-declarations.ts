@@ -173,6 +173,12 @@ export function addConnectFlags(command: Command): void {
     .addOption(new Option("--never-proxy <list>", "subnets that are never routed to the cluster").argParser(appendList))
     .addOption(
       new Option(
+        "--allow-conflicting-subnets <list>",
+        "subnets of the cluster that may take a part of a wider route of this machine",
+      ).argParser(appendList),
+    )
+    .addOption(
+      new Option(
         "--vnat <list>",
         "subnets that are seen at other addresses; service, pods, also or all; off: not even those in use here",
       ).argParser(appendList),

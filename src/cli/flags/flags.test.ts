@@ -71,6 +71,7 @@ describe("connectOptions()", () => {
     [{ alsoProxy: ["notacidr"] }, /^--also-proxy has "notacidr", expected address ranges such as 10.0.0.0\/8$/],
     [{ neverProxy: ["10.0.0.0/8", "10.0.0.0/99"] }, /^--never-proxy has "10.0.0.0\/99"/],
     [{ neverProxy: ["fd00::/8", "fd00::/129"] }, /^--never-proxy has "fd00::\/129"/],
+    [{ allowConflictingSubnets: ["vpn"] }, /^--allow-conflicting-subnets has "vpn"/],
     [{ vnat: ["service", "10.0.0.0/8", "services"] }, /^--vnat has "services"/],
     [{ imagePullPolicy: "Sometimes" }, /^--image-pull-policy is "Sometimes"/],
   ])("refuses %j as wrong usage", (flags, text) => {

@@ -44,6 +44,7 @@ export interface ConnectFlags {
   readonly mappedNamespaces?: readonly string[];
   readonly alsoProxy?: readonly string[];
   readonly neverProxy?: readonly string[];
+  readonly allowConflictingSubnets?: readonly string[];
   readonly vnat?: readonly string[];
   readonly via?: string;
   readonly proxyVia?: readonly string[];
@@ -80,6 +81,7 @@ export const connectFlagNames = [
   "mappedNamespaces",
   "alsoProxy",
   "neverProxy",
+  "allowConflictingSubnets",
   "vnat",
   "via",
   "proxyVia",
@@ -107,6 +109,7 @@ export function connectOptions(
     mappedNamespaces: copy(flags.mappedNamespaces ?? config.mappedNamespaces),
     alsoProxy: copy(flags.alsoProxy ?? config.alsoProxy),
     neverProxy: copy(flags.neverProxy ?? config.neverProxy),
+    allowConflictingSubnets: copy(flags.allowConflictingSubnets ?? config.allowConflictingSubnets),
     vnat: copy(flags.vnat ?? config.vnat),
     virtualSubnet: config.virtualSubnet,
     dns: config.dns,
@@ -188,6 +191,7 @@ function checkConnectFlags(flags: GlobalFlags & ConnectFlags): void {
   checkNamespaces("--mapped-namespaces", mappedNamespaces);
   checkRanges("--also-proxy", alsoProxy);
   checkRanges("--never-proxy", neverProxy);
+  checkRanges("--allow-conflicting-subnets", flags.allowConflictingSubnets ?? []);
   checkRanges(
     "--vnat",
     vnat.filter((wish) => !vnatWords.includes(wish)),

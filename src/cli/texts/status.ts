@@ -160,6 +160,7 @@ function rootDaemonBlock(status: DaemonStatus): readonly string[] {
       subnetPair("Subnets", routing.subnets),
       subnetPair("Also Proxy", routing.alsoProxy),
       subnetPair("Never Proxy", routing.neverProxy),
+      ...(routing.overlap === undefined ? [] : [subnetPair("Allow conflicts for", routing.overlap)]),
     );
     pairs.push(...translatedPairs(routing));
   }
@@ -349,6 +350,7 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
     subnets: omitEmpty(routing?.subnets),
     also_proxy_subnets: omitEmpty(routing?.alsoProxy),
     never_proxy_subnets: omitEmpty(routing?.neverProxy),
+    allow_conflicting_subnets: routing?.overlap,
     translated_subnets: routing?.translated?.map(({ subnet, seenAs, because }) => ({
       subnet,
       seen_as: seenAs,

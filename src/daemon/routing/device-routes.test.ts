@@ -99,6 +99,23 @@ describe("a range whose addresses this machine uses for something else", () => {
   });
 });
 
+test("tells the helper what may take a part of a wider route of this machine, and status says it", async () => {
+  const told: unknown[] = [];
+  const host = new Host();
+  const helper = {
+    setRoutes: (params: { readonly routes: readonly string[]; readonly overlap?: readonly string[] | undefined }) => {
+      told.push(params.overlap);
+      return host.setRoutes(params);
+    },
+  };
+  const options = { helper } as unknown as Partial<DeviceRoutesOptions>;
+  await setUp(host, {}, options).apply();
+  const routes = setUp(host, { overlap: ["10.96.7.7/16"] }, options);
+  await routes.apply();
+  expect(told).toEqual([undefined, ["10.96.0.0/16"]]);
+  expect(routes.status()).toMatchObject({ overlap: ["10.96.7.7/16"] });
+});
+
 describe("--vnat", () => {
   test.each([
     [["service"], ["10.244.0.0/16", "240.0.0.0/16"]],

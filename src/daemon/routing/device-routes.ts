@@ -18,6 +18,8 @@ export interface RoutingWishes {
   readonly never: readonly string[];
   /** The API server's addresses: in no route, whatever the user says. */
   readonly apiServer: readonly string[];
+  /** What lies inside of these may take a part of a wider route of this machine. */
+  readonly overlap?: readonly string[] | undefined;
   /** Shown at other addresses in any case: ranges, `service`, `pods`, `also`, `all`; `off`: nothing is, not even what collides. */
   readonly vnat: readonly string[];
   /** Where from those other addresses are taken. */
@@ -132,7 +134,7 @@ export class DeviceRoutes {
   }
 
   status(): NonNullable<DaemonStatus["routing"]> {
-    const { also, never } = this.#options.wishes;
+    const { also, never, overlap = [] } = this.#options.wishes;
     const translated = this.#virtual.entries.map(({ real, virtual, because }) => ({
       subnet: formatPrefix(real),
       seenAs: formatPrefix(virtual),
@@ -144,6 +146,7 @@ export class DeviceRoutes {
       subnets: this.#routes.map(formatPrefix),
       alsoProxy: [...also],
       neverProxy: [...never],
+      ...(overlap.length === 0 ? {} : { overlap: [...overlap] }),
       ...(translated.length === 0 ? {} : { translated }),
       ...(unrouted.length === 0 ? {} : { unrouted: [...unrouted], laptopHasIpv6: this.#options.laptopHasIpv6 ?? true }),
       ...(reached.length === 0 ? {} : { reached: [...reached] }),
@@ -189,7 +192,12 @@ export class DeviceRoutes {
     for (let moves = 0; ; moves++) {
       const planned = this.#plan();
       try {
-        await helper.setRoutes({ routes: planned.map(formatPrefix), never: [...wishes.apiServer] });
+        const overlap = parseAll(wishes.overlap ?? []).map(formatPrefix);
+        await helper.setRoutes({
+          routes: planned.map(formatPrefix),
+          never: [...wishes.apiServer],
+          ...(overlap.length === 0 ? {} : { overlap }),
+        });
         this.#routes = planned;
         this.#publish();
         return;
@@ -267,7 +275,7 @@ function parseAll(cidrs: readonly string[]): readonly Prefix[] {
     const prefix = parsePrefix(cidr);
     if (prefix !== undefined) return prefix;
     throw new AppError("invalid_config", `${cidr} is not an address range; expected a form like 10.0.0.0/8`, {
-      hint: "check --also-proxy, --never-proxy, --vnat and the kubeconfig's extension",
+      hint: "check --also-proxy, --never-proxy, --allow-conflicting-subnets, --vnat and the kubeconfig's extension",
     });
   });
 }

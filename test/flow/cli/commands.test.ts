@@ -214,7 +214,8 @@ describe("connect", () => {
       "--kubeconfig k --cluster c --user u --server s --token t --as a --as-group g1 --as-group g2 " +
       "--certificate-authority ca --client-certificate cc --client-key ck --insecure-skip-tls-verify=true " +
       "--tls-server-name tn --request-timeout 5s";
-    const own = "--manager-namespace mn --mapped-namespaces a,b --also-proxy 10.1.0.0/16 --never-proxy 10.2.0.0/16";
+    const own =
+      "--manager-namespace mn --mapped-namespaces a,b --also-proxy 10.1.0.0/16 --never-proxy 10.2.0.0/16 --allow-conflicting-subnets 10.3.0.0/16";
     const image = "--image registry.example/t:1 --image-pull-policy never";
     await run(...flags.split(" "), "connect", ...own.split(" "), ...image.split(" "), "--no-report");
     expect(lab.daemon.paramsOf("connect")).toMatchObject({
@@ -239,6 +240,7 @@ describe("connect", () => {
       mappedNamespaces: ["a", "b"],
       alsoProxy: ["10.1.0.0/16"],
       neverProxy: ["10.2.0.0/16"],
+      allowConflictingSubnets: ["10.3.0.0/16"],
       image: "registry.example/t:1",
       imagePullPolicy: "Never",
     });
