@@ -32,7 +32,7 @@ const tasks: readonly Task[] = [
   vitest("unit", "flow", "architecture"),
   { name: "types", command: "tsc", args: ["-p", ".", ...incremental] },
   { name: "types of the page", command: "tsc", args: ["-p", "src/dashboard"] },
-  { name: "lint", command: "oxlint", args: [] },
+  { name: "lint", command: process.execPath, args: ["scripts/lint.ts"] },
   { name: "dead code", command: "knip", args: ["--no-config-hints"] },
   { name: "format", command: "oxfmt", args: ["--check"] },
 ];
