@@ -20,7 +20,12 @@ interface Row {
 }
 
 const rows: readonly Row[] = [
-  { name: "attach", project: "cluster", files: ["reliability-http", "cluster/ephemeral"], only: "attach and detach" },
+  {
+    name: "attach",
+    project: "cluster",
+    files: ["reliability-http", "cluster/ephemeral", "cluster/http2"],
+    only: "attach and (detach|leave)",
+  },
   { name: "first-attach", project: "cluster", files: ["cluster/reliability.test"], only: "first attach" },
   { name: "daemon-killed", project: "cluster", files: ["reliability-http"], only: "kill -9" },
   { name: "black-hole", project: "cluster", files: ["reliability-network"], times: 5 },
@@ -33,6 +38,7 @@ const rows: readonly Row[] = [
   { name: "killed", project: "cluster", files: ["cluster/killed"] },
   { name: "leaks", project: "flow", files: ["session/leaks"] },
   { name: "bytes", project: "cluster", files: ["cluster/bytes"] },
+  { name: "idle", project: "unit", files: ["tunnel/session"], only: "nobody uses for eight hours" },
   { name: "load", project: "flow", files: ["http-load", "http2-load"] },
   { name: "simulation", project: "unit", files: ["tunnel/resumption"] },
   {
