@@ -12,7 +12,7 @@ import type { Frame } from "#wire/frame.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Outbox } from "./outbox.ts";
 import { Sequence } from "./sequence.ts";
-import { countMoved } from "./young-garbage.ts";
+import { countChunks } from "./young-garbage.ts";
 
 export interface LinkOptions {
   readonly clock: Clock;
@@ -80,7 +80,7 @@ export class Link {
     const receive = (chunk: Uint8Array): void => {
       if (!isCurrent()) return;
       this.#heartbeat?.heard();
-      countMoved(chunk.length);
+      countChunks(2 * chunk.length); // this one, and the payloads that are put together from it
       try {
         decoder.push(chunk, (frame) => {
           if (isCurrent()) this.#onFrame(frame);

@@ -9,7 +9,7 @@ import { encodeHeader, frameHeaderBytes, frameTypes, isSequenced } from "#wire/f
 import type { FrameType } from "#wire/frame.ts";
 import { maxQueuedDatagramBytes, maxUnacknowledgedBytes } from "#wire/limits.ts";
 import { SendBuffer } from "./send-buffer.ts";
-import { countMoved } from "./young-garbage.ts";
+import { countChunks } from "./young-garbage.ts";
 
 /** A stream as the outbox sees it. */
 export interface Sender {
@@ -218,7 +218,7 @@ export class Outbox {
     const end = this.#sent.frameEnd(this.#given + batchBytes); // frames of the link go between whole ones
     this.#sent.views(this.#given, end, pieces);
     if (pieces.length === 0) return false;
-    countMoved(end - this.#given);
+    countChunks(end - this.#given);
     this.#given = end;
     this.#blocked = !write(transport, pieces, () => {
       if (this.#transport !== transport) return;
