@@ -30,7 +30,7 @@ export interface OutboxOptions {
 }
 
 /** chosen: what one write to the transport gathers; also one stream's turn when it is alone. */
-const batchBytes = 128 * 1024;
+const batchBytes = 256 * 1024;
 /** chosen: a stream's turn when others wait, so that a bulk stream costs an interactive one a fraction of a batch. */
 const sharedTurnBytes = 16 * 1024;
 /** chosen: control frames waiting; an honest peer that opens every stream it may stays far below. */
@@ -155,6 +155,10 @@ export class Outbox {
     if (this.#stopped) return;
     this.#senders.add(sender);
     this.#schedule();
+  }
+
+  get senderCount(): number {
+    return this.#senders.size;
   }
 
   forget(sender: Sender): void {

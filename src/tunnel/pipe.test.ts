@@ -1,8 +1,7 @@
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
-import { duplexPair } from "node:stream";
-import type { Duplex } from "node:stream";
+import { Duplex, duplexPair } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { AppError } from "#base/error.ts";
@@ -50,7 +49,42 @@ async function drains(stream: Duplex): Promise<boolean> {
   return drained;
 }
 
+/** Has so many blocks of 64 KiB to say, as fast as they are taken. */
+function createSource(blocks: number): Duplex {
+  let left = blocks;
+  return new Duplex({
+    allowHalfOpen: true,
+    read() {
+      this.push(left-- > 0 ? Buffer.alloc(64 * 1024) : null);
+    },
+    write: (_chunk, _encoding, done) => done(),
+  });
+}
+
 describe("joinDuplex()", () => {
+  test("lets bulk leave in few large frames", async () => {
+    await using pair = await createSessionPair();
+    const [stream, far] = await openStream(pair);
+    const pieces: number[] = [];
+    far.on("data", (chunk: Buffer) => pieces.push(chunk.length));
+    joinDuplex(createSource(256), stream);
+    await once(far, "end");
+    far.end();
+    expect(pieces.reduce((sum, bytes) => sum + bytes, 0)).toBe(256 * 64 * 1024);
+    expect(pieces.length).toBeLessThan(256 / 2 + 32);
+  });
+
+  test("lets no more wait than the least where the far end gives no credit", async () => {
+    await using pair = await createSessionPair();
+    const [stream] = await openStream(pair);
+    const { destroy, closed } = joinDuplex(createSource(256), stream);
+    for (let count = 0; count < 50; count += 1) await turn();
+    expect(stream.writableLength).toBeGreaterThanOrEqual(64 * 1024);
+    expect(stream.writableLength).toBeLessThanOrEqual(2 * 64 * 1024);
+    destroy();
+    await closed;
+  });
+
   test.each([
     ["left", "right"],
     ["right", "left"],

@@ -5,6 +5,7 @@ import { Socket } from "node:net";
 import { finished } from "node:stream";
 import type { Duplex } from "node:stream";
 import { AppError } from "#base/error.ts";
+import { SessionStream } from "./stream.ts";
 
 export interface Joined {
   /** Resolves, never rejects, when both connections are gone: undefined when both halves were closed in order. */
@@ -35,9 +36,24 @@ export function joinDuplex(a: Duplex, b: Duplex): Joined {
     if (end.closed) open -= 1;
   }
   if (open === 0) resolve(failure);
-  a.pipe(b);
-  b.pipe(a);
+  pump(a, b);
+  pump(b, a);
   return { closed: promise, destroy };
+}
+
+/** As `pipe` does; but a stream of a session, which would be full after each read, may be given some more. */
+function pump(from: Duplex, to: Duplex): void {
+  if (!(to instanceof SessionStream)) {
+    from.pipe(to);
+    return;
+  }
+  from.on("data", (chunk: Uint8Array) => {
+    if (!to.write(chunk) && to.writableLength >= to.wantedBytes) from.pause();
+  });
+  to.on("drain", () => from.resume());
+  if (from.readableEnded) to.end();
+  else from.once("end", () => to.end());
+  if (!to.writableNeedDrain) from.resume();
 }
 
 /** The far end of a TCP socket shall see a reset, not an orderly end that never was. */

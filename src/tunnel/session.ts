@@ -191,6 +191,10 @@ export class Session implements TunnelSession, StreamHost, Pace {
     return new ReceiveWindow(this.#budget, this);
   }
 
+  get senderCount(): number {
+    return this.#outbox.senderCount;
+  }
+
   sendReady(stream: SessionStream): void {
     this.#outbox.ready(stream);
   }
@@ -368,10 +372,9 @@ export class Session implements TunnelSession, StreamHost, Pace {
 
   /** Nobody waits for this answer: given up meanwhile, or never asked for. */
   #checkAnswerLate(frame: Frame): void {
-    const name = formatFrameType(frame.type);
-    if (!this.#isOurs(frame.streamId))
-      throw malformed(`${name} names stream ${frame.streamId}, which is not this end's`);
-    if (this.#streams.has(frame.streamId)) throw malformed(`${name} names stream ${frame.streamId}, which is open`);
+    const names = `${formatFrameType(frame.type)} names stream ${frame.streamId}`;
+    if (!this.#isOurs(frame.streamId)) throw malformed(`${names}, which is not this end's`);
+    if (this.#streams.has(frame.streamId)) throw malformed(`${names}, which is open`);
     this.#checkOpened(frame);
   }
 

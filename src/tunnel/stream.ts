@@ -17,6 +17,8 @@ import type { TunnelStream } from "./tunnel.ts";
 /** What a stream asks of its session. */
 export interface StreamHost {
   openWindow(): ReceiveWindow;
+  /** Streams that wait for their turn. */
+  readonly senderCount: number;
   sendReady(stream: SessionStream): void;
   sendCredit(stream: SessionStream, bytes: number): void;
   sendDatagram(stream: SessionStream, datagram: Uint8Array): void;
@@ -28,6 +30,8 @@ export interface StreamHost {
 
 /** chosen: bytes a writer may have waiting before `write` says false. */
 const writeBufferBytes = 64 * 1024;
+/** chosen: the same for bulk that nobody else waits beside, where there is credit for it. */
+const bulkBufferBytes = 256 * 1024;
 /** protocol: more credit than this is an error. */
 const maxSendWindowBytes = 2 ** 31 - 1;
 /** chosen: small payloads that wait for their reader are joined into blocks of this size. */
@@ -113,6 +117,14 @@ export class SessionStream extends Duplex implements TunnelStream, Sender {
 
   get sendableBytes(): number {
     return Math.min(this.#pendingBytes, this.#sendWindow);
+  }
+
+  /**
+   * What a quick writer should have waiting, also after `write` has said false: alone on its link, bulk leaves in large
+   * frames so. Beyond the usual, no more than what the far end takes for certain.
+   */
+  get wantedBytes(): number {
+    return this.#host.senderCount > 1 ? writeBufferBytes : Math.min(bulkBufferBytes, this.#sendWindow);
   }
 
   takeBytes(count: number, pieces: Uint8Array[]): void {

@@ -47,7 +47,7 @@ describe("openPortForward()", () => {
     expect(received).toBe(sent.length);
     expect(url).toBe("/api/v1/namespaces/n/pods/p/portforward?ports=8081");
   });
-  test("sends frames of at most 256 KiB", async () => {
+  test("sends messages of at most 320 KiB", async () => {
     await using server = await new FakeApiServer().listen();
     const sizes: number[] = [];
     acceptForward(server, (socket) =>
@@ -59,7 +59,7 @@ describe("openPortForward()", () => {
     const stream = await open(server);
     stream.resume().write(Buffer.alloc(1_000_000));
     await once(stream, "close");
-    expect(Math.max(...sizes)).toBe(256 * 1024);
+    expect(Math.max(...sizes)).toBe(320 * 1024);
   });
   test("brakes the writer while the server does not read", async () => {
     await using server = await new FakeApiServer().listen();
