@@ -1,7 +1,7 @@
 // Two servers on one file: each has half of what happens in its memory.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
@@ -38,6 +38,23 @@ test("the second server gives up when the first one stays, and says so", async (
   await clock.advance(13_000);
   await expect(second).rejects.toThrow(`another cloud server works on the database ${path}`);
   expect(clock.pending).toBe(0);
+});
+
+// The lock lay beside the path as it was given: two servers worked on one file, one of them by a link.
+test.each(["file", "folder"])("a link to the %s is no way past the first server", async (what) => {
+  const real = join(folder, `real ${what}`);
+  const linked = join(folder, `link to ${what}`);
+  const [path, other] = what === "file" ? [real, linked] : [join(real, "db"), join(linked, "db")];
+  if (what === "folder") mkdirSync(real);
+  const clock = new FakeClock();
+  const first = await claimSqlite(path, { clock, log: silentLogger });
+  symlinkSync(real, linked);
+  const second = claimSqlite(other, { clock, log: silentLogger });
+  second.catch(() => undefined); // it is looked at below
+  await clock.advance(13_000);
+  await expect(second).rejects.toThrow(`another cloud server works on the database ${other}`);
+  await first[Symbol.asyncDispose]();
+  await (await claimSqlite(other, { clock, log: silentLogger }))[Symbol.asyncDispose]();
 });
 
 test("a server that was killed keeps nobody out", { timeout: 30_000 }, async () => {

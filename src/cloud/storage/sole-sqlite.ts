@@ -1,6 +1,7 @@
 // One server works on a SQLite file, for the reasons of sole-server.ts. Whoever works has a lock on a file beside it, of
 // the kind that SQLite itself uses: the kernel takes it back however the process ends. The second waits for the first
 // one's end, as when it is restarted, and then gives up.
+import { realpathSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import type { Clock } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
@@ -38,8 +39,9 @@ export async function claimSqlite(
 }
 
 function openLock(path: string): DatabaseSync {
-  const file = `${path}-lock`;
   try {
+    provideFile(path); // it has a real path from now on: by a link to it there is no second lock
+    const file = `${realpathSync(path)}-lock`;
     provideFile(file);
     return new DatabaseSync(file, { timeout: 0 });
   } catch (cause) {
