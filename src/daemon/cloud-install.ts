@@ -22,10 +22,10 @@ export async function installCloud(
   if (onlyPrint) return { objects, done: [] };
   using kube = openUserKube(await loadTarget(target.kube), clock);
   using limit = deadline(clock, limitMs, "installing the cloud server", caller.gone);
-  const { namespace } = installation;
+  const { namespace, secret } = installation;
   const place = { namespace, onProgress: caller.progress, signal: limit.signal };
   if (keepsFile(installation)) await refuseToForget(kube, place);
-  const { done, revision } = await applyCloud(kube, objects, place);
+  const { done, revision } = await applyCloud(kube, objects, place, "name" in secret ? secret.name : undefined);
   await waitForCloud(kube, place, revision);
   return { objects: [], done: [...done] };
 }

@@ -112,3 +112,40 @@ test("a pod of an earlier installation does not count as this one's, and another
   pods = [pod(first.revision), pod(second.revision)];
   await waitForCloud(kube, place, second.revision);
 });
+
+// Only a Secret of our own was looked at: with `--secret NAME` pods went on with a password that had been changed.
+test.each([
+  ["another content of it makes another one", false],
+  ["one that cannot be seen is told, with the command to type", true],
+])("pods read the user's own Secret: %s", async (_, hidden) => {
+  await using server = await new FakeApiServer().listen();
+  let resourceVersion = "1";
+  const written: string[] = [];
+  server.answer = ({ method, path }, response) => {
+    if (method === "PATCH") sendJson(response, { metadata: cloud });
+    else if (!path.endsWith("/secrets/mine")) sendStatus(response, 404, "NotFound", "none");
+    else if (hidden) sendStatus(response, 403, "Forbidden", "not yours");
+    else sendJson(response, { metadata: { name: "mine", resourceVersion } });
+    if (method !== "GET") written.push(path);
+  };
+  const kube = server.open({ namespace: "own" });
+  const place = { namespace, onProgress: () => undefined, signal };
+  const template = { metadata: { labels: cloudSelector } };
+  const metadata = { ...cloud, namespace };
+  const deployment = { apiVersion: "apps/v1", kind: "Deployment", metadata, spec: { template } };
+  const objects: readonly Manifest[] = [deployment];
+  const revisions: string[] = [];
+  const apply = async (): Promise<readonly string[]> => {
+    const { done, revision } = await applyCloud(kube, objects, place, "mine");
+    revisions.push(revision);
+    return done;
+  };
+  const said = [await apply(), await apply()];
+  resourceVersion = "2";
+  await apply();
+  expect(new Set(revisions.slice(0, 2)).size).toBe(1);
+  expect(new Set(revisions).size).toBe(hidden ? 1 : 2);
+  const command = `kubectl rollout restart -n ${namespace} deployment/${cloudName}`;
+  expect(said.map((lines) => lines.some((line) => line.includes(command)))).toEqual([hidden, hidden]);
+  expect(written.filter((path) => path.includes("secrets/mine"))).toEqual([]);
+});

@@ -38,12 +38,26 @@ export interface AppliedCloud {
   readonly revision: string;
 }
 
-/** Brings the cluster to these objects: new, changed, and those of an earlier installation that are not wanted any more. */
-export async function applyCloud(kube: Kube, objects: readonly Manifest[], place: CloudPlace): Promise<AppliedCloud> {
+/**
+ * Brings the cluster to these objects: new, changed, and those of an earlier installation that are not wanted any more. The
+ * user's own Secret that pods read is named, where there is one; nothing of it is changed.
+ */
+export async function applyCloud(
+  kube: Kube,
+  objects: readonly Manifest[],
+  place: CloudPlace,
+  ownSecret?: string,
+): Promise<AppliedCloud> {
   const { namespace, signal, onProgress } = place;
   for (const object of objects) await refuseStranger(kube, object, signal);
   const done: string[] = [];
-  let [secretVersion, revision] = ["", ""];
+  let revision = "";
+  let secretVersion = ownSecret === undefined ? "" : await versionOf(kube, ownSecret, place);
+  if (secretVersion === undefined) {
+    done.push(
+      `Secret ${ownSecret} cannot be seen; if it has changed: kubectl rollout restart -n ${namespace} deployment/${cloudName}`,
+    );
+  }
   for (const object of objects) {
     if (object.kind === deployments.kind) {
       revision = createHash("sha256")
@@ -62,6 +76,12 @@ export async function applyCloud(kube: Kube, objects: readonly Manifest[], place
     if (await removeOne(kube, kind, place)) done.push(`${kind.kind} ${cloudName} removed, it is not wanted any more`);
   }
   return { done, revision };
+}
+
+/** Of a Secret of the user's; "" where there is none, and undefined where that cannot be known. */
+async function versionOf(kube: Kube, name: string, { namespace, signal }: CloudPlace): Promise<string | undefined> {
+  const found = kube.find(secrets, { namespace, name }, signal);
+  return await unlessForbidden(found.then((secret) => secret?.metadata.resourceVersion ?? ""));
 }
 
 function withRevision(object: Manifest, revision: string): Manifest {
