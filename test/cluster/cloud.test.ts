@@ -4,11 +4,11 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { PostgresServer } from "#test/services/postgres-server.ts";
 import * as layout from "#testbed/layout.ts";
-import { Lab, Running, apply, fixture, kubectl, report, rolledOut, service } from "./lab.ts";
+import { Lab, Running, apply, fixture, kubectl, report, rolledOut, service, until, webApp } from "./lab.ts";
 import { createAccount, launchOnLaptop, profile, submit } from "./laptop-browser.ts";
 import { Authority, ingressClass, ingressLog, removeIngress, startIngress } from "./small-ingress.ts";
 import { stage } from "./stage.ts";
@@ -17,6 +17,7 @@ const namespace = "it-cloud-server";
 /** Of the ingress, and the names that lead to it. */
 const entry = "it-cloud";
 const [url, issuer] = [`https://cloud.${entry}`, `https://provider.${entry}`];
+const previewDomain = "preview.example.net";
 const providerPort = 4000;
 const lab = new Lab({ managerNamespace: "it-cloud-manager" });
 const volume = "it-cloud-volume";
@@ -24,7 +25,7 @@ const volumeFolder = join(layout.dataDir, volume);
 const scratch = mkdtempSync(join(tmpdir(), "telepresence-cloud-"));
 const node = layout.namespaceFile(layout.namespaces.node);
 const kinds = "deployment,service,ingress,secret,persistentvolumeclaim";
-const ingressFlags = ["--preview-domain", "preview.example.net", "--ingress-class", ingressClass];
+const ingressFlags = ["--preview-domain", previewDomain, "--ingress-class", ingressClass];
 const certificates = ["--tls-secret", "cloud-tls", "--preview-tls-secret", "preview-tls"];
 let authority: Authority;
 let browser: Browser;
@@ -33,6 +34,13 @@ let provider: Running;
 
 const install = (...more: readonly string[]): Promise<string> =>
   lab.ok("cloud", "install", "--url", url, "--cloud-namespace", namespace, ...more);
+/** On a laptop that trusts the authority; the daemon is told of it by the first command. */
+async function trusting(...words: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await lab.cli(words, { env: { NODE_EXTRA_CA_CERTS: authority.file } });
+  expect([words, code, stderr.replaceAll(/^Warning: .*\n/gm, "")]).toEqual([words, 0, ""]);
+  if (stderr !== "") report(`warnings of ${words[0]}`, stderr);
+  return stdout;
+}
 const names = async (): Promise<readonly string[]> =>
   (await kubectl("get", kinds, "-n", namespace, "-o", "name")).split("\n").filter((name) => name !== "");
 const serverLog = (): Promise<string> => kubectl("logs", "-n", namespace, "deployment/telepresence-cloud");
@@ -60,8 +68,9 @@ beforeAll(async () => {
   provider = new Running({ file: "nsenter", args: [`--net=${node}`, "env", "CLIENT_SECRET=secret of both", ...words] });
   await provider.says("provider listens");
   await serveProvider();
-  browser = await launchOnLaptop(scratch);
-  await lab.ok("connect", "-n", entry);
+  // DNS of the world, as who has the domain would make it: its names lead to the ingress
+  browser = await launchOnLaptop(scratch, `--host-resolver-rules=MAP *.${previewDomain} cloud.${entry}`);
+  await trusting("connect", "-n", entry);
 });
 afterAll(async () => {
   await browser?.close();
@@ -137,11 +146,11 @@ test("stands under pod security level restricted and answers", async () => {
 
 test("is served by its Ingress, under its own name and those of previews", async () => {
   await authority.putSecret(namespace, "cloud-tls", new URL(url).hostname);
-  await authority.putSecret(namespace, "preview-tls", "*.preview.example.net");
+  await authority.putSecret(namespace, "preview-tls", `*.${previewDomain}`);
   const curl = `curl -sS --cacert ${authority.file}`;
   const own = await lab.sh(`${curl} ${url}/readyz`);
   expect([own.stdout, own.stderr]).toEqual(["ok\n", ""]);
-  const preview = "otter.preview.example.net";
+  const preview = `otter.${previewDomain}`;
   const strange = await lab.sh(`${curl} --connect-to ${preview}:443:cloud.${entry}:443 https://${preview}/`);
   expect([strange.stdout, strange.stderr]).toEqual(["There is no preview of this name.\n", ""]);
   const seen = (await ingressLog(entry)).split("\n").filter((line) => line.startsWith("sni "));
@@ -190,16 +199,21 @@ const outside = (): readonly string[] => [
   authority.file,
 ];
 
-test("has people of an outside provider log in, and keeps them in PostgreSQL", async () => {
-  await install(...ingressFlags, ...certificates, ...outside());
-  const page = await profile(browser, { ignoreHTTPSErrors: true });
-  await page.goto(`${url}/login`);
+/** From the server's page of login through the provider's. */
+async function logInAs(page: Page, who: string): Promise<void> {
   await page.getByRole("link", { name: "Continue" }).click();
-  await page.locator("input[name=login]").fill("ann");
+  await page.locator("input[name=login]").fill(who);
   await page.locator("input[name=password]").fill("any");
   await page.locator("button[type=submit]").click();
   await page.locator("input[name=prompt][value=consent]").waitFor({ state: "attached" });
   await page.locator("button[type=submit]").click();
+}
+
+test("has people of an outside provider log in, and keeps them in PostgreSQL", async () => {
+  await install(...ingressFlags, ...certificates, ...outside());
+  const page = await profile(browser, { ignoreHTTPSErrors: true });
+  await page.goto(`${url}/login`);
+  await logInAs(page, "ann");
   await page.getByText("Logged in as Person ann, an administrator").waitFor();
   const rows = postgres.query(
     "SELECT people.name, teams.name FROM people JOIN members ON person_id = people.id JOIN teams ON teams.id = team_id ORDER BY 2",
@@ -208,6 +222,49 @@ test("has people of an outside provider log in, and keeps them in PostgreSQL", a
   expect(rows.split("\n")).toEqual(["Person ann|blue", "Person ann|ops"]);
   expect(await serverLog()).not.toMatch(/a password|secret of both/);
   await page.context().close();
+});
+
+test("opens previews to who is logged in, through its Ingress and its tunnel from the manager", async () => {
+  await apply(entry, ...webApp({ name: "shop" }));
+  await rolledOut(entry, "deployment/shop");
+  await using laptop = lab.spawn(fixture("laptop-server.mjs", "18951"));
+  await laptop.says("listens on");
+  const ann = await profile(browser, { ignoreHTTPSErrors: true });
+  await using login = lab.start(["login", "--device", "--cloud-url", url], {
+    env: { NODE_EXTRA_CA_CERTS: authority.file },
+  });
+  await login.says("enter the code");
+  const [, page = "", code = ""] = /Open (\S+) .*the code (\S+)/.exec(login.said) ?? [];
+  await ann.goto(page);
+  await logInAs(ann, "ann");
+  await ann.getByLabel("The code").fill(code);
+  await submit(ann, "Continue");
+  await submit(ann, "Log in");
+  expect(await login.ends()).toBe(0);
+  const ingress = ["--ingress-host", `shop.${entry}`, "--ingress-port", "80", "--ingress-l5", `shop.${entry}`];
+  const said = await trusting("intercept", "shop", "--port", "18951", "--preview-url", "--team", "blue", ...ingress);
+  const previewUrl = /https:\/\/\S+\.preview\.example\.net/.exec(said)?.[0] ?? said;
+  const startMs = Date.now();
+  await until("the preview", async () => {
+    await ann.goto(previewUrl);
+    return (await ann.content()).includes("hello from laptop");
+  });
+  report("preview opened, ms after the command", Date.now() - startMs);
+  const bob = await profile(browser, { ignoreHTTPSErrors: true });
+  await bob.goto(previewUrl);
+  expect(new URL(bob.url()).origin).toBe(url);
+  await logInAs(bob, "bob");
+  await bob.getByText("hello from laptop").waitFor();
+  expect(new URL(bob.url()).origin).toBe(previewUrl);
+  const other = await profile(browser);
+  await other.goto(`http://shop.${entry}/`);
+  await other.getByText("Hello from the cluster").waitFor();
+  const seen = (await ingressLog(entry)).split("\n").filter((line) => line.includes(new URL(previewUrl).hostname));
+  report("what the ingress saw of the preview", seen);
+  expect(seen.at(-1)).toContain(`to telepresence-cloud.${namespace}.svc:80 GET /`);
+  await trusting("leave", "shop");
+  await trusting("logout");
+  await Promise.all([ann, bob, other].map((each) => each.context().close()));
 });
 
 test("is changed in place: what is not wanted goes, what others have set stays, and none of it is overwritten", async () => {
