@@ -26,7 +26,7 @@ interface Tier {
 }
 
 /** Debian packages that only one tier needs, each with files that show that it is there. */
-const servicePackages = { postgresql: ["/usr/lib/postgresql/*/bin/initdb"] };
+const servicePackages = { postgresql: ["/usr/lib/postgresql/*/bin/initdb"], pgbouncer: ["/usr/sbin/pgbouncer"] };
 const browserPackages = {
   chromium: ["chromium"],
   "fonts-dejavu-core": ["/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"],
@@ -41,7 +41,7 @@ const tiers: readonly Tier[] = [
   { name: "flow", what: "both ends in one process (usually 2 to 4 min)", prepare: nothing },
   {
     name: "services",
-    what: "servers that Debian has: PostgreSQL (usually 20 s)",
+    what: "servers that Debian has: PostgreSQL, PgBouncer (usually 30 s)",
     prepare: () => installPackages(say, servicePackages),
   },
   { name: "netns", what: "real devices, routes and resolvers (usually 2 min)", prepare: prepareMachine },

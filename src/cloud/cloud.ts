@@ -53,11 +53,11 @@ const dayMs = 24 * 3600 * 1000;
 export async function startCloud(options: CloudOptions): Promise<Cloud> {
   const { config: given, clock, log, pageFolder } = options;
   await using stack = new AsyncDisposableStack();
-  await claimDatabase(stack, options);
+  const holdsDatabase = await claimDatabase(stack, options);
   const database = stack.use(await openDatabase(given.database, { clock, log }));
   const key = await signingKey(database);
   const live = stack.use(new LiveClusters({ database, clock, log }));
-  const visits = await keepVisits(stack, { database, clock, log });
+  const visits = await keepVisits(stack, { database, clock, log, holdsDatabase });
   const heldWhileServing = stack.use(new DisposableStack());
   const ending = new AbortController();
   const server = await CloudServer.listen(given);
@@ -109,31 +109,42 @@ export async function startCloud(options: CloudOptions): Promise<Cloud> {
   };
 }
 
-/** Given back after the database is closed. */
+/** Given back after the database is closed. Says from then on whether the database is still this server's. */
 async function claimDatabase(
   stack: AsyncDisposableStack,
   { config: { database }, clock, log, onFailed }: CloudOptions,
-): Promise<void> {
+): Promise<() => boolean> {
   if (database.kind === "sqlite") {
     if (database.path !== ":memory:") stack.use(await claimSqlite(database.path, { clock, log }));
-    return;
+    return () => true;
   }
   const { claimPostgres } = await import("./storage/sole-server.ts");
   const onLost = onFailed ?? ((error: AppError) => log.error("the server has to end", { error: error.message }));
-  stack.use(await claimPostgres(database.url, { clock, log, onLost }));
+  const claim = stack.use(await claimPostgres(database.url, { clock, log, onLost }));
+  return () => claim.holds;
 }
 
-/** Counts go on where an earlier server left them; the last are written after the last request. */
+/**
+ * Counts go on where an earlier server left them; the last are written after the last request. They are sums, so a server that
+ * has lost its database writes none over those of the next one.
+ */
 async function keepVisits(
   stack: AsyncDisposableStack,
-  { database, clock, log }: Pick<Parts, "database" | "clock" | "log">,
+  {
+    database,
+    clock,
+    log,
+    holdsDatabase,
+  }: Pick<Parts, "database" | "clock" | "log"> & { readonly holdsDatabase: () => boolean },
 ): Promise<Visits> {
   const visits = new Visits();
   await visits.load(database);
-  const save = (all: boolean): Promise<void> =>
-    visits.save(database, all).catch((error: unknown) => {
+  const save = async (all: boolean): Promise<void> => {
+    if (!holdsDatabase()) return;
+    await visits.save(database, all).catch((error: unknown) => {
       log.warn("counts of previews' visitors could not be written", { error: String(error) });
     });
+  };
   stack.defer(() => save(true));
   stack.use(clock.every(visitsMs, () => void save(false)).unref());
   return visits;

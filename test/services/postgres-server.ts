@@ -104,7 +104,7 @@ function spawnAs(
 }
 
 /** PostgreSQL refuses to be root; its package has made a user for it. */
-function ordinaryUser(): { readonly uid?: number; readonly gid?: number } {
+export function ordinaryUser(): { readonly uid?: number; readonly gid?: number } {
   if (process.getuid?.() !== 0) return {};
   const id = (flag: string): number => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }));
   return { uid: id("-u"), gid: id("-g") };

@@ -11,6 +11,8 @@ import { systemClock } from "#base/clock.ts";
 import type { AppError } from "#base/error.ts";
 import { createLogger, silentLogger } from "#base/log.ts";
 import { claimPostgres } from "#cloud/storage/sole-server.ts";
+import { PreviewLab } from "#test/flow/cloud/preview-lab.ts";
+import { PgBouncer } from "./pgbouncer.ts";
 import { PostgresServer } from "./postgres-server.ts";
 
 const program = join(import.meta.dirname, "../../src/cloud/main.ts");
@@ -82,6 +84,19 @@ test.each(["SIGTERM", "SIGKILL"] as const)("a second server takes over when the 
   );
 });
 
+// A lock of a session is one of whichever connection the pooler had at hand: two servers had it at once, by the same one, and
+// when they had ended nobody could have it.
+test("behind a PgBouncer in transaction mode a second server waits, and takes over", async () => {
+  await using bouncer = await PgBouncer.start(postgres.newDatabase());
+  const first = new Server(bouncer.url);
+  expect(await (await fetch(`${await first.url()}/readyz`)).text()).toBe("ok\n");
+  const second = new Server(bouncer.url);
+  await second.says("waiting for its end");
+  await first.end("SIGKILL");
+  expect(await (await fetch(`${await second.url()}/readyz`)).text()).toBe("ok\n");
+  await second.end("SIGTERM");
+});
+
 test("a server that waits ends when it is told to, and one of another schema does not wait", async () => {
   const database = postgres.newDatabase();
   const first = new Server(database);
@@ -126,6 +141,18 @@ test("where the database has no schema for it, it is not another server that is 
 const ending = (name: string): string =>
   `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '${name}%'`;
 
+/** As another server would that waits while the connection of the first one breaks. */
+async function takeOver(database: string): Promise<AsyncDisposable> {
+  const other = new pg.Client({ connectionString: database, application_name: "another" });
+  await other.connect();
+  const taking = other.query("SELECT pg_advisory_lock(7470112, hashtext(current_schema()))"); // stands first in line
+  const waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'another' AND wait_event_type = 'Lock'";
+  await expect.poll(() => postgres.query(waits)).toBe("1");
+  postgres.query(ending("telepresence-cloud "));
+  await taking;
+  return { [Symbol.asyncDispose]: () => other.end() };
+}
+
 test("a server that loses its connection has the database again", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   const log = createLogger("info", (line) => void (line.includes("server's again") && resolve()));
@@ -139,13 +166,25 @@ test("a server whose database another one has got meanwhile has to end", async (
   const { promise, resolve } = Promise.withResolvers<AppError>();
   const database = postgres.newDatabase();
   await using _claim = await claimPostgres(database, { clock: systemClock, log: silentLogger, onLost: resolve });
-  const other = new pg.Client({ connectionString: database, application_name: "another" });
-  await other.connect();
-  const taking = other.query("SELECT pg_advisory_lock(7470112, hashtext(current_schema()))"); // stands first in line
-  const waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'another' AND wait_event_type = 'Lock'";
-  await expect.poll(() => postgres.query(waits)).toBe("1");
-  postgres.query(ending("telepresence-cloud "));
-  await taking;
+  await using _other = await takeOver(database);
   expect((await promise).message).toBe("another cloud server has taken the database over (another)");
-  await other.end();
+});
+
+// A server that had lost its database wrote its sums of visitors over those of the next one as its last deed.
+test.each([
+  ["writes the last counts of visitors when it ends", false],
+  ["writes none when another server has its database", true],
+])("a server %s", async (_, lost) => {
+  const { promise: failed, resolve: onFailed } = Promise.withResolvers<AppError>();
+  const url = postgres.newDatabase();
+  await using lab = await PreviewLab.open({ database: url, onFailed });
+  const [ann, laptop] = [await lab.person("ann"), await lab.laptop()];
+  await lab.join(laptop, ann);
+  const preview = await lab.preview(laptop, ann, { port: 1, access: "public" });
+  expect((await lab.visit(preview)).status).toBe(502); // nobody listens there; it was a visit all the same
+  await using other = lost ? await takeOver(url) : undefined;
+  if (other !== undefined) expect((await failed).message).toContain("taken the database over");
+  await lab.cloud[Symbol.asyncDispose]();
+  const rows = await lab.database.all("SELECT requests FROM preview_visits WHERE preview_id = $1", [preview.id]);
+  expect(rows).toEqual(lost ? [] : [{ requests: 1 }]);
 });

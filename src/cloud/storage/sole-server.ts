@@ -1,6 +1,7 @@
 // One server works on a PostgreSQL database: managers' tunnels and logins under way are in its memory, so a second one would
 // show half of everything. Whoever works holds an advisory lock by a connection of its own, and PostgreSQL takes that back
-// however the process ends. The second waits for the first one's end, as when a Deployment is replaced, and then gives up.
+// however the process ends. It is a lock of a transaction that stays open, because a pooler (PgBouncer) gives away, between
+// transactions, the connection that a lock of a session would be held by. The second waits for the first one's end, as when a Deployment is replaced, and then gives up.
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import pg from "pg";
@@ -18,9 +19,14 @@ const lockClass = 7_470_112;
 const [askMs, waitMs, watchMs] = [500, 45_000, 10_000];
 /** chosen. */
 const queryMs = 5000;
-/** The name by which it is known again: an address may have another one. Where this machine is gone without a word, PostgreSQL finds out. */
-const settings = `SELECT set_config('application_name', $1, false), set_config('tcp_keepalives_idle', '5', false),
-  set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`;
+/**
+ * Of the transaction. The name by which it is known again: an address may have another one. Where this machine is gone without a
+ * word, PostgreSQL finds out. No limit ends what lasts (the second is there since PostgreSQL 17).
+ */
+const settings = `SELECT set_config('application_name', $1, true), set_config('tcp_keepalives_idle', '5', true),
+  set_config('tcp_keepalives_interval', '5', true), set_config('tcp_keepalives_count', '3', true),
+  (SELECT count(set_config(name, '0', true)) FROM pg_settings
+   WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout'))`;
 
 export interface SoleServerOptions {
   readonly clock: Clock;
@@ -29,8 +35,13 @@ export interface SoleServerOptions {
   readonly onLost: (error: AppError) => void;
 }
 
+export interface PostgresClaim extends AsyncDisposable {
+  /** False while the connection with the lock is lost, and for good when another server has taken the database. */
+  readonly holds: boolean;
+}
+
 /** Resolves when the database is this server's. */
-export async function claimPostgres(url: string, options: SoleServerOptions): Promise<AsyncDisposable> {
+export async function claimPostgres(url: string, options: SoleServerOptions): Promise<PostgresClaim> {
   const claim = new Claim(url, options);
   try {
     await claim.take();
@@ -41,7 +52,7 @@ export async function claimPostgres(url: string, options: SoleServerOptions): Pr
   return claim;
 }
 
-class Claim implements AsyncDisposable {
+class Claim implements PostgresClaim {
   readonly #url: string;
   readonly #options: SoleServerOptions;
   /** Told to the other one; unlike any other server's, also of the same host. */
@@ -55,6 +66,10 @@ class Claim implements AsyncDisposable {
     this.#url = url;
     this.#options = options;
     this.#watch = options.clock.every(watchMs, () => this.#look()).unref();
+  }
+
+  get holds(): boolean {
+    return this.#holds;
   }
 
   async take(): Promise<void> {
@@ -88,8 +103,12 @@ class Claim implements AsyncDisposable {
   /** Who has the lock; undefined when it is this server, "" when it is to be asked again. */
   async #ask(): Promise<string | undefined> {
     const client = (this.#client ??= await this.#connect());
+    await client.query("BEGIN"); // stays open with the lock; it has written and reads nothing, so it keeps no old rows alive
+    await client.query(settings, [this.#name]);
     const schema = "hashtext(coalesce(current_schema(), ''))"; // where there is none, the first table says so
-    const won = await client.query<{ won: boolean }>(`SELECT pg_try_advisory_lock(${lockClass}, ${schema}) AS won`);
+    const won = await client.query<{ won: boolean }>(
+      `SELECT pg_try_advisory_xact_lock(${lockClass}, ${schema}) AS won`,
+    );
     this.#holds = won.rows[0]?.won === true;
     if (this.#holds) return undefined;
     const { rows } = await client.query<{ name: string | null; pid: number }>(
@@ -101,6 +120,7 @@ class Claim implements AsyncDisposable {
     const [holder] = rows;
     // a connection of ours that broke, and PostgreSQL does not know it yet
     if (holder?.name === this.#name) await client.query("SELECT pg_terminate_backend($1)", [holder.pid]);
+    await client.query("ROLLBACK"); // others may have the pooler's connection while this one waits
     if (holder === undefined || holder.name === this.#name) return "";
     return holder.name ?? `process ${holder.pid} of PostgreSQL`; // another role's name is not shown
   }
@@ -114,12 +134,6 @@ class Claim implements AsyncDisposable {
     client.on("error", () => this.#lost(client));
     client.on("end", () => this.#lost(client));
     await client.connect();
-    try {
-      await client.query(settings, [this.#name]);
-    } catch (error) {
-      client.end().catch(() => undefined); // nobody else has it
-      throw error;
-    }
     return client;
   }
 

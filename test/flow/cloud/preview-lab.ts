@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#base/clock.ts";
 import type { Clock } from "#base/clock.ts";
+import type { AppError } from "#base/error.ts";
 import { silentLogger } from "#base/log.ts";
 import type { Cloud } from "#cloud/cloud.ts";
 import { startCloud } from "#cloud/cloud.ts";
@@ -63,6 +64,19 @@ export function cookieOf({ headers }: Visited, name: string): string {
   return found?.split(";")[0] ?? "";
 }
 
+interface LabWish {
+  readonly tls?: boolean;
+  readonly proxied?: boolean;
+  readonly clock?: Clock;
+  /** As `--database` has it; a SQLite file of its own when left out. */
+  readonly database?: string;
+  readonly onFailed?: (error: AppError) => void;
+}
+
+const neverFails = (error: AppError): void => {
+  throw error;
+};
+
 export class PreviewLab implements AsyncDisposable {
   readonly cloud: Cloud;
   readonly manager: Manager;
@@ -93,12 +107,12 @@ export class PreviewLab implements AsyncDisposable {
    * With `tls` the server has a name and a certificate of its own, speaks HTTP/2, and the manager goes straight to it. With
    * `proxied` it believes X-Forwarded-For, so that visitors may have addresses.
    */
-  static async open({ tls = false, proxied = false, clock = systemClock as Clock } = {}): Promise<PreviewLab> {
+  static async open({ tls = false, proxied = false, clock = systemClock, ...more }: LabWish = {}): Promise<PreviewLab> {
     await using stack = new AsyncDisposableStack();
     const folder = mkdtempSync(join(tmpdir(), "telepresence-previews-"));
     stack.defer(() => rmSync(folder, { recursive: true, force: true }));
-    const path = join(folder, "cloud.sqlite");
-    const words = ["serve", "--listen", "127.0.0.1:0", "--database", `sqlite:${path}`];
+    const { database: address = `sqlite:${join(folder, "cloud.sqlite")}`, onFailed = neverFails } = more;
+    const words = ["serve", "--listen", "127.0.0.1:0", "--database", address];
     if (proxied) words.push("--trusted-proxies", "127.0.0.0/8");
     const { certificatePem, privateKeyPem } = createIdentity("cloud.test");
     if (tls) {
@@ -108,8 +122,8 @@ export class PreviewLab implements AsyncDisposable {
       words.push("--tls-cert", join(folder, "cert.pem"), "--tls-key", join(folder, "key.pem"));
     }
     const config = parseCloudConfig(words, () => undefined, {});
-    const cloud = stack.use(await startCloud({ config, clock, log: silentLogger }));
-    const database = stack.use(await openDatabase({ kind: "sqlite", path }, { clock: systemClock, log: silentLogger }));
+    const cloud = stack.use(await startCloud({ config, clock, log: silentLogger, onFailed }));
+    const database = stack.use(await openDatabase(config.database, { clock: systemClock, log: silentLogger }));
     const manager = stack.use(
       await testManager({
         guard: anything,
