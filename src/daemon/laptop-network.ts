@@ -168,7 +168,7 @@ export class LaptopNetwork implements SessionNetwork {
   /** Another network, other nameservers. */
   async setResolver(resolver: HostResolver): Promise<void> {
     this.#resolver = resolver;
-    this.#dns?.setUpstreams(this.#upstreams);
+    this.#dns?.setUpstreams(this.#upstreams, this.#behind);
     this.#renewHook();
     await this.#ofPrograms?.setResolver(resolver);
     await this.#routes.setNameservers(resolver.nameservers);
@@ -244,6 +244,7 @@ export class LaptopNetwork implements SessionNetwork {
         { address: "::1", port: 0, optional: true },
       ],
       upstreams: this.#upstreams,
+      behind: this.#behind,
       config: {
         ...this.#options.names,
         suffixOnly: this.#slot > 0,
@@ -295,6 +296,10 @@ export class LaptopNetwork implements SessionNetwork {
   get #upstreams(): readonly Upstream[] {
     const { mode, nameservers, asked } = this.#resolver;
     return upstreamsOf(this.#slot > 0 && mode === "nft" ? asked : nameservers);
+  }
+
+  get #behind(): readonly Upstream[] {
+    return upstreamsOf(this.#slot > 0 ? [] : (this.#resolver.behind ?? []));
   }
 
   async #testPath(signal: AbortSignal): Promise<void> {

@@ -12,6 +12,8 @@ export interface HostResolver {
   readonly nameservers: readonly string[];
   /** Whom this machine asks: what is sent there is to come to us. */
   readonly asked: readonly string[];
+  /** Who answers what `nameservers`, this machine's own, ask us in turn, as programs are led to. */
+  readonly behind?: readonly string[];
 }
 
 export interface ResolverProbe {
@@ -40,7 +42,7 @@ export function chooseResolver(probe: ResolverProbe): HostResolver {
   return { mode: "nft", nameservers: named, asked: [...new Set(asked)] };
 }
 
-function isLoopback(address: string): boolean {
+export function isLoopback(address: string): boolean {
   return address.startsWith("127.") || address === "::1";
 }
 

@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { randomInt } from "node:crypto";
 import type { Clock, Timer } from "#base/clock.ts";
 import { AppError } from "#base/error.ts";
-import { dnsRcodes, rcodeOf } from "#packet/dns-message.ts";
+import { dnsRcodes, rcodeOf, readQuestion } from "#packet/dns-message.ts";
 import { TcpForwarder } from "./forward-tcp.ts";
 import { answersQuestion, idOf, isFrom, isIpv6, withId, type Upstream } from "./upstream.ts";
 
@@ -36,6 +36,7 @@ interface Attempt {
 }
 interface Query {
   readonly message: Uint8Array;
+  readonly upstreams: readonly Upstream[];
   readonly attempts: { readonly lane: Lane; readonly id: number }[];
   readonly timers: Timer[];
   /** Answers that mean "not me"; the last is passed on when nobody does better. */
@@ -54,6 +55,9 @@ export class Forwarder {
   readonly #lanes6: readonly Lane[];
   readonly #pending = new Set<Query>();
   #upstreams: readonly Upstream[];
+  #behind: readonly Upstream[] = [];
+  /** Questions that are under way to `upstreams`, while there is somebody behind them. */
+  readonly #asked = new Set<string>();
 
   private constructor(clock: Clock, upstreams: readonly Upstream[], lanes: readonly [Lane[], Lane[]]) {
     this.#clock = clock;
@@ -86,18 +90,33 @@ export class Forwarder {
   get sourcePorts(): readonly number[] {
     return this.#lanes4.map((lane) => lane.port);
   }
-  /** Another network, other nameservers. */
-  setUpstreams(upstreams: readonly Upstream[]): void {
+  /** Another network, other nameservers. Whoever is `behind` gets the questions that the others ask us in turn. */
+  setUpstreams(upstreams: readonly Upstream[], behind: readonly Upstream[] = []): void {
     this.#upstreams = upstreams;
+    this.#behind = behind;
   }
 
   /** The reply under the query's id; undefined when no nameserver answered at all. Never rejects. */
-  forward(message: Uint8Array, transport: "udp" | "tcp"): Promise<Uint8Array | undefined> {
-    if (transport === "tcp") return this.#tcp.forward(message, this.#upstreams);
-    if (this.#upstreams.length === 0 || this.#pending.size >= maxPending) return Promise.resolve(undefined);
+  async forward(message: Uint8Array, transport: "udp" | "tcp"): Promise<Uint8Array | undefined> {
+    const question = this.#behind.length === 0 ? undefined : readQuestion(message);
+    if (question === undefined) return this.#ask(message, transport, this.#upstreams);
+    const key = `${question.name} ${question.type} ${question.class}`;
+    if (this.#asked.has(key)) return this.#ask(message, transport, this.#behind);
+    this.#asked.add(key);
+    try {
+      return await this.#ask(message, transport, this.#upstreams);
+    } finally {
+      this.#asked.delete(key);
+    }
+  }
+
+  #ask(message: Uint8Array, transport: "udp" | "tcp", upstreams: readonly Upstream[]): Promise<Uint8Array | undefined> {
+    if (transport === "tcp") return this.#tcp.forward(message, upstreams);
+    if (upstreams.length === 0 || this.#pending.size >= maxPending) return Promise.resolve(undefined);
     return new Promise((resolve) => {
       const query: Query = {
         message: Uint8Array.from(message),
+        upstreams,
         attempts: [],
         timers: [],
         failure: undefined,
@@ -124,8 +143,9 @@ export class Forwarder {
 
   /** Asks the next nameserver in turn, and sets the time for the one after it. */
   #attempt(query: Query): void {
-    const upstream = this.#upstreams[query.sent % Math.max(1, this.#upstreams.length)];
-    if (upstream === undefined || query.sent >= this.#upstreams.length * rounds) return;
+    const { upstreams } = query;
+    const upstream = upstreams[query.sent % upstreams.length];
+    if (upstream === undefined || query.sent >= upstreams.length * rounds) return;
     query.sent++;
     const lanes = isIpv6(upstream) ? this.#lanes6 : this.#lanes4;
     const lane = lanes[lanes.length === 0 ? 0 : randomInt(lanes.length)];
@@ -145,7 +165,7 @@ export class Forwarder {
     if (!this.#pending.has(query)) return;
     query.failures++;
     if (query.failures === query.sent) this.#attempt(query);
-    if (query.failures >= this.#upstreams.length * rounds) query.settle(query.failure);
+    if (query.failures >= query.upstreams.length * rounds) query.settle(query.failure);
   }
 
   #onReply(lane: Lane, reply: Uint8Array, from: RemoteInfo): void {
@@ -165,7 +185,7 @@ export class Forwarder {
     query.failure = answer;
     query.failures++;
     query.refusals++;
-    if (query.refusals >= this.#upstreams.length) query.settle(answer);
+    if (query.refusals >= query.upstreams.length) query.settle(answer);
     else if (query.failures === query.sent) this.#attempt(query);
   }
 

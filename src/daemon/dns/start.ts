@@ -14,6 +14,8 @@ export interface DnsOptions {
   readonly listen: readonly DnsListenAddress[];
   /** The host's own nameservers, in its order. */
   readonly upstreams: readonly Upstream[];
+  /** Who gets what these ask us in turn. */
+  readonly behind?: readonly Upstream[];
   readonly config: DnsConfig;
   readonly exchange: Exchange;
   readonly onAddresses?: OnAddresses;
@@ -33,7 +35,7 @@ export interface Dns extends AsyncDisposable {
   readonly config: DnsConfig;
   /** What is ours has changed; forgets earlier answers. */
   change(part: Partial<DnsConfig>): void;
-  setUpstreams(upstreams: readonly Upstream[]): void;
+  setUpstreams(upstreams: readonly Upstream[], behind?: readonly Upstream[]): void;
   /** Forgets the cluster's answers: another session, another state of the cluster. */
   flush(): void;
   stats(): DnsStats;
@@ -43,6 +45,7 @@ export interface Dns extends AsyncDisposable {
 export async function startDns(options: DnsOptions): Promise<Dns> {
   const { clock, log, signal, exchange, onAddresses, lookupTimeoutMs } = options;
   const forwarder = await Forwarder.start(clock, options.upstreams);
+  forwarder.setUpstreams(options.upstreams, options.behind);
   const cluster = new ClusterLookup({ exchange, onAddresses, lookupTimeoutMs, clock, log, signal });
   const learn = ({ serviceAddresses = {}, namespace, clusterDomain }: DnsConfig): void =>
     cluster.setKnown(serviceAddresses, `.${namespace}.svc.${clusterDomain}`);
@@ -73,7 +76,7 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
       learn(config);
       cluster.flush();
     },
-    setUpstreams: (upstreams) => forwarder.setUpstreams(upstreams),
+    setUpstreams: (upstreams, behind) => forwarder.setUpstreams(upstreams, behind),
     flush: () => cluster.flush(),
     stats: () => ({ ...resolve.stats }),
     close,

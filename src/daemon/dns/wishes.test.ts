@@ -32,3 +32,17 @@ test("nameservers that the user names are asked, and what programs ask still com
     asked: ["127.0.0.1"],
   });
 });
+
+// Story: a dnsmasq of this machine, named by dns.localIP, asked the nameserver of resolv.conf, and so us, who asked it.
+test("what a nameserver of this machine's own asks in turn is for those of resolv.conf", () => {
+  const resolver = { mode: "nft", nameservers: ["192.0.2.53"], asked: ["192.0.2.53"] } as const;
+  const own = { localAddresses: ["127.0.0.1"] };
+  expect(withLocalAddresses(resolver, own)).toEqual({
+    mode: "nft",
+    nameservers: ["127.0.0.1"],
+    asked: ["192.0.2.53"],
+    behind: ["192.0.2.53"],
+  });
+  expect(withLocalAddresses({ ...resolver, mode: "resolved" }, own)).not.toHaveProperty("behind");
+  expect(withLocalAddresses({ ...resolver, nameservers: ["127.0.0.1"] }, own)).not.toHaveProperty("behind");
+});

@@ -1,7 +1,7 @@
 // What the user says about names, brought together: the kubeconfig's extension before config.yml, key by key.
 import { isIP } from "node:net";
 import { AppError } from "#base/error.ts";
-import type { HostResolver } from "#host/resolver.ts";
+import { isLoopback, type HostResolver } from "#host/resolver.ts";
 import type { DnsWishes } from "#wire/dns-wishes.ts";
 
 type Undefinable<T> = { readonly [K in keyof T]?: T[K] | undefined };
@@ -25,9 +25,15 @@ export function mergeWishes(above: Undefinable<DnsWishes>, below: DnsWishes): Dn
   return merged;
 }
 
-/** The host's resolver with the nameservers that the user would rather have asked. */
+/**
+ * The host's resolver with the nameservers that the user would rather have asked. One on this machine may ask those of
+ * resolv.conf in turn, which the redirect takes for a program's question: it is for them all the same.
+ */
 export function withLocalAddresses(resolver: HostResolver, { localAddresses = [] }: DnsWishes): HostResolver {
-  return localAddresses.length === 0 ? resolver : { ...resolver, nameservers: localAddresses };
+  if (localAddresses.length === 0) return resolver;
+  const others = resolver.nameservers.filter((address) => !localAddresses.includes(address));
+  const asksUs = resolver.mode === "nft" && localAddresses.some(isLoopback) && others.length > 0;
+  return { ...resolver, nameservers: localAddresses, ...(asksUs ? { behind: others } : {}) };
 }
 
 function checkName(what: string, text: string): void {

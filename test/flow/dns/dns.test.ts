@@ -298,6 +298,30 @@ test("a query of ours that the cluster sends back to us does not exist, at once"
   expect(seen).toHaveLength(1);
 });
 
+// Story: a dnsmasq of this machine, named by dns.localIP, asked the nameserver of resolv.conf, and so us, who asked it.
+test("a nameserver of this machine's that asks us in turn has its answer from whom it meant", async () => {
+  const meant = await nameserver((bytes) => respond(bytes, "192.0.2.7"));
+  const own = createSocket("udp4");
+  open.push(own);
+  let asked = 0;
+  own.on("message", (bytes, from) => {
+    asked += 1;
+    void askUdp(dns, query("example.com", "A", 99)).then((answer) => {
+      answer.writeUInt16BE(bytes.readUInt16BE(0), 0);
+      own.send(answer, from.port, from.address);
+    });
+  });
+  own.bind(0, loopback);
+  await once(own, "listening");
+  const dns = await start([]);
+  dns.setUpstreams([{ address: loopback, port: own.address().port }], [meant]);
+  expect(decode(await askUdp(dns, query("example.com")))).toMatchObject({ answers: [{ data: "192.0.2.7" }] });
+  expect([asked, meant.asked.length]).toEqual([1, 1]);
+  // and the next time anew
+  expect(decode(await askUdp(dns, query("example.com")))).toMatchObject({ answers: [{ data: "192.0.2.7" }] });
+  expect([asked, meant.asked.length]).toEqual([2, 2]);
+});
+
 test("a forwarded query that the hook turns back to us is not forwarded again", async () => {
   const upstream = await nameserver(() => undefined);
   const dns = await start([upstream]);
