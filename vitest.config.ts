@@ -14,7 +14,7 @@ const tier = (name: string, include: string[], extra: object = {}): object => ({
 const serial = { fileParallelism: false, maxWorkers: 1 };
 
 /** Tests leave nothing behind, so files share modules, which are compiled once: half the time of the unit tests. */
-const shared = { isolate: false };
+const shared = { isolate: false, setupFiles: "test/own-imports.ts" };
 
 /** With room from the beginning, for what dies young and for the modules of all files, collecting costs a fifth less. */
 const roomyHeap = ["--min-semi-space-size=16", "--max-semi-space-size=16", "--initial-old-space-size=512"];
