@@ -27,15 +27,15 @@ const packageProofs: PackageProofs = {
 
 const goHint = "install Go from https://go.dev/dl/ into /usr/local/go";
 
-export function requireRoot(): void {
-  if (process.getuid?.() === 0) return;
+export function requireRoot(uid = process.getuid?.()): void {
+  if (uid === 0) return;
   throw new AppError("denied", "the test cluster needs root and this is an ordinary user", {
     hint: "run the same command with sudo or in a root shell",
   });
 }
 
-export function requireTun(): void {
-  if (statSync("/dev/net/tun", { throwIfNoEntry: false })?.isCharacterDevice() === true) return;
+export function requireTun(path = "/dev/net/tun"): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isCharacterDevice() === true) return;
   throw new AppError("tun_unavailable", "the machine has no /dev/net/tun, which connect needs to make its device", {
     hint: "load the module with: modprobe tun (in a container, start it with --device /dev/net/tun)",
   });
@@ -113,8 +113,8 @@ export function isAtLeast(version: readonly number[], wanted: readonly number[])
 }
 
 /** The Go tool, at least as new as `wanted`. */
-export async function requireGo(wanted: string): Promise<string> {
-  const go = findProgram("go") ?? findProgram("/usr/local/go/bin/go");
+export async function requireGo(wanted: string, find = findProgram): Promise<string> {
+  const go = find("go") ?? find("/usr/local/go/bin/go");
   if (go === undefined) {
     throw new AppError(
       "environment_incomplete",
