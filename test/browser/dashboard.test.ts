@@ -233,6 +233,23 @@ test("an intercept is ended by its button, and looked at on the inspector's page
   await page.getByRole("heading", { name: "Dashboard" }).waitFor();
 });
 
+test("plots say how many requests came to previews, and how long they took", async () => {
+  const steps = [
+    { count: 2, halfMs: 9, mostMs: 20 },
+    { count: 0, halfMs: 0, mostMs: 0 },
+    { count: 3, halfMs: 15, mostMs: 50 },
+  ];
+  const page = await open({ told: { traffic: { stepMs: 10_000, steps } } });
+  const rate = page.getByRole("img", { name: /^Requests to previews in each 10 seconds: 5 in / });
+  await rate.waitFor();
+  const heights = await rate
+    .locator("rect")
+    .evaluateAll((bars) => bars.map((bar) => Number(bar.getAttribute("height"))));
+  expect(heights.map((height) => height / Math.max(...heights))).toEqual([expect.closeTo(2 / 3), 1]);
+  const latency = page.getByRole("img", { name: "Time of 95 % of them: 50 ms, half 15 ms" });
+  expect(await latency.locator("rect").count()).toBe(2);
+});
+
 test("what changes at the server appears by itself", async () => {
   const page = await open();
   await page.getByRole("button", { name: "People" }).click();

@@ -108,10 +108,22 @@ describe("the page of one's own intercepts", () => {
     await expect.poll(() => rows.count()).toBe(3);
     await page.getByRole("searchbox").fill("status:5xx");
     await expect.poll(() => rows.allTextContents()).toEqual([expect.stringContaining("/broken")]);
+    await page.getByRole("searchbox").fill("method:post");
+    await expect.poll(() => rows.allTextContents()).toEqual([expect.stringContaining("/order")]);
     await page.getByRole("searchbox").fill("");
+    await page.getByRole("img", { name: "Requests in each second: 3 in the last minute" }).waitFor();
+    const latency = page.getByRole("img", {
+      name: /^Slowest answer in each second: half within .*ms, 95 % within .*ms$/,
+    });
+    expect(await latency.locator("rect").count()).toBeGreaterThan(0);
+    await page.getByRole("listbox").press("End");
+    await page.getByRole("listbox").press("ArrowUp");
+    await page.getByRole("heading", { name: "503 GET /broken" }).waitFor();
     await page.getByRole("listbox").press("Home");
     const detail = page.getByRole("region", { name: "The chosen request" });
     await detail.getByText('"path": "/cart?id=7"').waitFor();
+    await detail.getByText(/\S+ → hello-1 → 127\.0\.0\.1:\d+, HTTP\/1\.1$/).waitFor();
+    await detail.getByText(/^request \S+ ms, waiting \S+ ms, answer \S+ ms$/).waitFor();
     await detail.getByRole("button", { name: "Compare with the pod" }).click();
     const changed = detail.locator(".difference .left, .difference .right");
     await expect.poll(() => changed.allTextContents()).toEqual(['−   "by": "laptop",\n', '+   "by": "pod",\n']);

@@ -38,6 +38,15 @@ test("a team sees the intercepts of laptops that joined, and nobody else's", asy
     () => lab.interceptsOf(bob),
     (found) => found.length === 0,
   );
+  const { id } = await lab.intercept(laptop);
+  await lab.until(
+    () => lab.interceptsOf(ann),
+    (found) => found.length > 0,
+  );
+  const endedByOwner = new Promise((resolve) => laptop.rpc.onNotification("intercept.ended", resolve));
+  const own = `/api/clusters/${clusterId}/intercepts/${encodeURIComponent(id)}`;
+  expect((await lab.api(ann, "DELETE", own)).status).toBe(200);
+  expect(await endedByOwner).toMatchObject({ id, reason: "revoked", by: "ann (at the cloud server)" });
 });
 
 test("a team that registers the same cluster has a tunnel and a view of its own", async () => {
