@@ -1,5 +1,7 @@
 // `connect` on the real cluster, from the laptop, as its ordinary user and once as root; as cluster users with few
 // rights; and what stands in its way on the laptop. Traps 12, 20, 24, 25, 56.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
 import { agentIntroductionPort } from "#wire/agent-api.ts";
@@ -338,6 +340,18 @@ describe("the laptop's network", () => {
     // and the other way out that the hint names
     expect(await lab.cli(["connect", "--never-proxy", "10.96.0.0/16"])).toMatchObject({ code: 0, stderr: "" });
   });
+  test("has a wider route, of which the cluster takes its part where that is allowed", async () => {
+    await change(
+      "ip link add vpn0 type veth peer name vpn1; ip link set vpn1 up; ip link set vpn0 up; ip route add 10.64.0.0/10 dev vpn0",
+      "ip link del vpn0",
+    );
+    const allowed = ["connect", "--allow-conflicting-subnets", "10.96.0.0/16"];
+    expect(await lab.cli(allowed)).toMatchObject({ code: 0, stderr: "" });
+    await helloAnswers();
+    expect((await lab.sh("ip route get 10.96.0.10")).stdout).toMatch(/dev tel/);
+    expect((await lab.sh("ip route get 10.97.0.10")).stdout).toContain("dev vpn0");
+    expect(await lab.json("status")).toMatchObject({ root_daemon: { allow_conflicting_subnets: ["10.96.0.0/16"] } });
+  });
   test("may hold blackhole and unreachable routes elsewhere (trap 15)", async () => {
     await change(
       "ip route add blackhole 192.0.2.0/24; ip route add unreachable 198.51.100.0/24",
@@ -431,12 +445,46 @@ describe("a laptop whose network leads to the cluster", () => {
   });
 });
 
+describe("connect --direct", () => {
+  const guard = ["rule", "inet", "guard", "forwarding"];
+  const nft = (...argv: string[]): Promise<RunResult> => run("ip", ["netns", "exec", namespaces.node, "nft", ...argv]);
+  /** What the node does with the laptops' packets to the manager's direct port, until disposed. */
+  const direct = async (verdict: "accept" | "drop"): Promise<AsyncDisposable> => {
+    const rule = ["iifname", "wan0", "tcp", "dport", "8444", verdict];
+    const { stdout } = await nft("--echo", "--handle", "insert", ...guard, ...rule);
+    const handle = /handle (\d+)/.exec(stdout)?.[1] ?? "";
+    return { [Symbol.asyncDispose]: async () => void (await nft("delete", ...guard, "handle", handle)) };
+  };
+  const transport = async (): Promise<string | undefined> =>
+    /Transport\s*: (.*)/.exec((await lab.cli(["status"])).stdout)?.[1];
+
+  test("goes past the API server where that is open, and by it again when it is shut", async () => {
+    await using _open = await direct("accept");
+    expect((await lab.cli(["connect", "--direct", "nodeport", "--transport", "direct"])).code).toBe(0);
+    await until("the direct way", async () => (await transport())?.startsWith("direct (TLS to "));
+    await helloAnswers();
+    await using _shut = await direct("drop");
+    await until("the port-forward", async () => (await transport())?.startsWith("port-forward"));
+    await helloAnswers();
+    expect((await lab.cli(["status"])).stdout).toMatch(/Link\s*: (never lost|lost (once|\d times)), moved/);
+  });
+});
+
 describe("connect --via", () => {
   const namespace = "it-via";
   beforeAll(async () => {
     await freshNamespaces(namespace);
-    await apply(namespace, ...webApp({ name: "web" }));
-    await rolledOut(namespace, "deployment/web");
+    const script = readFileSync(join(import.meta.dirname, "fixtures/one-answer-dns.py"), "utf8");
+    const container = {
+      command: ["sh", "-c", 'python3 -c "$NAMESERVER" & exec python3 /samples/hello.py'],
+      env: [
+        { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+        { name: "NAMESERVER", value: script },
+      ],
+    };
+    const pod = { dnsPolicy: "None", dnsConfig: { nameservers: ["127.0.0.1"] } };
+    await apply(namespace, ...webApp({ name: "web" }), ...webApp({ name: "names", servicePorts: [], container, pod }));
+    await rolledOut(namespace, "deployment/web", "deployment/names");
   });
   afterAll(async () => {
     await lab.quit();
@@ -455,6 +503,27 @@ describe("connect --via", () => {
     expect((await lab.sh(`curl -sS -m 10 http://240.0.0.1:${agentIntroductionPort}/`)).code).toBe(7);
     await kubectl("delete", "pod", "-n", namespace, first ?? "", "--wait=false");
     await until("another pod to answer", async () => ![undefined, first].includes(await podOf()));
+    await helloAnswers();
+  });
+
+  test("has look-ups answered by the workload's own resolver", async () => {
+    const asked = "who.default.svc.cluster.local";
+    expect(await lab.cli(["connect", "-n", namespace])).toMatchObject({ code: 0 });
+    expect((await lab.sh(`getent hosts ${asked}`)).code).toBe(2);
+    await lab.quit();
+    expect(await lab.cli(["connect", "-n", namespace, "--via", "deploy/names"])).toMatchObject({ code: 0, stderr: "" });
+    expect((await lab.sh(`getent ahostsv4 ${asked}`)).stdout).toMatch(/^192\.0\.2\.77 /);
+  });
+
+  test("of a subnet alone leaves the rest as it is, look-ups too", async () => {
+    const wish = ["--proxy-via", "127.0.0.0/8=deploy/names"];
+    expect(await lab.cli(["connect", "-n", namespace, ...wish])).toMatchObject({ code: 0, stderr: "" });
+    const { stdout: said } = await lab.cli(["status"]);
+    expect(said).toContain("127.0.0.0/8 by names");
+    const first = /127\.0\.0\.0\/8 as (\d+)\./.exec(said)?.[1];
+    expect((await lab.sh(`curl -sS -m 10 http://${first}.0.0.1:8000/`)).stdout).toMatch(/in pod <b>names-/);
+    expect((await lab.sh("curl -sS -m 10 http://web/")).stdout).toMatch(/in pod <b>web-/);
+    expect((await lab.sh("getent hosts who.default.svc.cluster.local")).code).toBe(2);
     await helloAnswers();
   });
 });
