@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { describe, expect, test } from "vitest";
 import type { WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
+import { certificatePem } from "#kube/certificate.fake.ts";
 import { FakeApiServer, sendJson } from "#kube/api-server.fake.ts";
 import { parseOutcome, execInPod } from "./exec.ts";
 import { pods } from "#kube/objects.ts";
@@ -47,6 +48,23 @@ describe("openPortForward()", () => {
     expect(received).toBe(sent.length);
     expect(url).toBe("/api/v1/namespaces/n/pods/p/portforward?ports=8081");
   });
+  test.each([1, 124, 125, 126, 65_533, 65_534, 65_535, 320 * 1024])(
+    "sends %i bytes through TLS as one well-formed message, and closes behind them",
+    async (count) => {
+      await using server = await new FakeApiServer({ secure: true }).listen();
+      const messages: Buffer[] = [];
+      const { promise: code, resolve } = Promise.withResolvers<number>();
+      acceptForward(server, (socket) =>
+        socket.on("message", (data: Buffer) => messages.push(data)).on("close", resolve),
+      );
+      const kube = server.open({ ca: { pem: certificatePem } });
+      const stream = await openPortForward(kube, { namespace: "n", pod: "p", port: 8081, signal });
+      const sent = Buffer.alloc(count, "bytes");
+      stream.resume().end(sent);
+      expect(await code).toBe(1000);
+      expect(messages).toEqual([Buffer.concat([Buffer.from([0]), sent])]);
+    },
+  );
   test("sends messages of at most 320 KiB", async () => {
     await using server = await new FakeApiServer().listen();
     const sizes: number[] = [];

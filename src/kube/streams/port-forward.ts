@@ -62,7 +62,7 @@ function forwardAction(namespace: string, name?: string): KubeAction {
 
 async function openByWebSocket(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
   const { namespace, pod, port, signal } = target;
-  const { socket, protocol } = await openWebSocket(
+  const { socket, protocol, connection } = await openWebSocket(
     kube,
     {
       path: `${resourcePath(pods, namespace, pod)}/portforward?ports=${port}`,
@@ -72,7 +72,7 @@ async function openByWebSocket(kube: Kube, target: PortForwardTarget): Promise<D
     },
     signal,
   );
-  return new PortForwardStream(kube, { ...target, carrier: new WebSocketCarrier(socket), protocol });
+  return new PortForwardStream(kube, { ...target, carrier: new WebSocketCarrier(socket, connection), protocol });
 }
 
 async function openBySpdy(kube: Kube, target: PortForwardTarget): Promise<Duplex> {
@@ -123,7 +123,7 @@ class PortForwardStream extends Duplex {
       onEnding: () => (this.#ending ??= clock.after(reasonMs, () => this.#framing.conclude())),
       onEnd: () => this.#finish(),
       onRefused: (said: string) => this.destroy(forwardError(what, said)),
-      say: (bytes: Buffer) => this.#sendMessage(bytes, undefined),
+      say: (bytes: Buffer) => this.#sendMessage(Buffer.concat([Buffer.alloc(carrier.headerBytes), bytes]), undefined),
     };
     this.#framing = protocol === spdyProtocol ? new SpdyFraming(port, events) : new ChannelFraming(port, events);
     carrier.listen({
@@ -174,15 +174,20 @@ class PortForwardStream extends Duplex {
     const messages = new Gatherer(pieces);
     while (messages.leftBytes > 0) {
       const payloadBytes = Math.min(messages.leftBytes, maxPayloadBytes);
-      const { headerBytes } = this.#framing;
+      const headerBytes = this.#headerBytes;
       const memory = this.#take(headerBytes + payloadBytes);
       const message = memory.subarray(0, headerBytes + payloadBytes);
-      this.#framing.writeHeader(message, payloadBytes);
+      this.#framing.writeHeader(message.subarray(this.#carrier.headerBytes), payloadBytes);
       messages.copyTo(message, headerBytes);
       this.#sendMessage(message, memory);
     }
     if (this.#bufferedBytes < maxBufferedBytes) done();
     else this.#waiting = done;
+  }
+
+  /** Before each message's payload. */
+  get #headerBytes(): number {
+    return this.#carrier.headerBytes + this.#framing.headerBytes;
   }
 
   #sendUnsent(): void {
@@ -202,7 +207,7 @@ class PortForwardStream extends Duplex {
   /** So that a stream of bulk does not leave a quarter of a megabyte behind for each message. */
   #take(bytes: number): Buffer {
     if (bytes <= pooledBytes) return Buffer.allocUnsafe(bytes);
-    return this.#spares.pop() ?? Buffer.allocUnsafeSlow(this.#framing.headerBytes + maxPayloadBytes);
+    return this.#spares.pop() ?? Buffer.allocUnsafeSlow(this.#headerBytes + maxPayloadBytes);
   }
 
   #giveBack(memory: Buffer): void {

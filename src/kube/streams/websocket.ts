@@ -1,6 +1,7 @@
 // WebSockets to the API server's streaming calls (port-forward, exec).
 import { randomFillSync } from "node:crypto";
 import type { ClientRequest, IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
 import { WebSocket } from "ws";
 import { AppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
@@ -13,6 +14,8 @@ export interface OpenedWebSocket {
   readonly socket: WebSocket;
   /** Which of those that were offered. */
   readonly protocol: string;
+  /** Below it, where what is sent needs no mask: whole frames may be written here by hand. */
+  readonly connection: Duplex | undefined;
 }
 
 const protocolHeader = "Sec-WebSocket-Protocol";
@@ -45,8 +48,10 @@ async function attempt(
     generateMask: (mask) => void (way.encrypted ? mask.fill(0) : randomFillSync(mask)),
   });
   let protocol: string | undefined;
+  let connection: Duplex | undefined;
   // `ws` refuses names with a slash, which Kubernetes has: what was agreed upon is its header's, and taken from it.
-  socket.once("upgrade", ({ headers }: IncomingMessage) => {
+  socket.once("upgrade", ({ headers, socket: below }: IncomingMessage) => {
+    connection = way.encrypted ? below : undefined;
     protocol = headers[protocolHeader.toLowerCase()] as string | undefined;
     delete headers[protocolHeader.toLowerCase()];
   });
@@ -75,7 +80,7 @@ async function attempt(
         return;
       }
       socket.pause(); // what arrives before the caller's listeners must not be lost
-      resolve({ socket, protocol });
+      resolve({ socket, protocol, connection });
     });
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
