@@ -14,10 +14,11 @@ const tier = (name: string, include: string[], extra: object = {}): object => ({
 const serial = { fileParallelism: false, maxWorkers: 1 };
 
 /** Tests leave nothing behind, so files share modules, which are compiled once: half the time of the unit tests. */
-const shared = { isolate: false, setupFiles: "test/own-imports.ts" };
+const shared = { isolate: false };
 
 /** With room from the beginning, for what dies young and for the modules of all files, collecting costs a fifth less. */
 const roomyHeap = ["--min-semi-space-size=16", "--max-semi-space-size=16", "--initial-old-space-size=512"];
+const ownImports = `--import=${new URL("test/own-imports.ts", import.meta.url).href}`;
 
 /**
  * Node runs the sources as it does outside of tests: vitest's own way of loading modules puts a look-up before each use of
@@ -31,13 +32,13 @@ export default defineConfig({
     projects: [
       tier("unit", ["src/**/*.test.ts", "testbed/**/*.test.ts", "scripts/**/*.test.ts"], {
         ...shared,
-        execArgv: roomyHeap,
+        execArgv: [...roomyHeap, ownImports],
       }),
       tier("architecture", ["test/architecture.test.ts"]),
       tier("flow", ["test/flow/**/*.test.ts"], {
         ...shared,
         globalSetup: "test/flow/cli/programs.ts",
-        execArgv: roomyHeap,
+        execArgv: [...roomyHeap, ownImports],
       }),
       tier("services", ["test/services/**/*.test.ts"], serial),
       tier("netns", ["test/netns/**/*.test.ts"], serial),

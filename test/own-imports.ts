@@ -1,23 +1,25 @@
 // Resolves the project's own imports in test workers without vitest's hook, which tells the main process of each: some ten
-// thousand messages of a run, for a graph that only watching needs. A setup file: hooks that come last are asked first.
-import { registerHooks } from "node:module";
+// thousand messages of a run, for a graph that only watching needs. Hooks that come last are asked first,
+// so ours wait for its. Loaded by --import.
+import module from "node:module";
 import { readFileSync } from "node:fs";
 
 const root = new URL("../", import.meta.url);
 
-const done = Symbol.for("telepresence.own-imports");
-const flags = globalThis as { [done]?: true };
-if (flags[done] === undefined) {
-  flags[done] = true; // files share a worker, and each evaluates this one
-  const folders = readFolders();
-  registerHooks({
+const folders = readFolders();
+const register = module.registerHooks;
+module.registerHooks = (theirs) => {
+  module.registerHooks = register;
+  const registered = register(theirs);
+  register({
     resolve: (specifier, context, nextResolve) => {
-      const url = ownUrl(specifier, context.parentURL, folders);
+      const url = ownUrl(specifier, context.parentURL);
       if (url === undefined) return nextResolve(specifier, context);
       return { url: url.href, format: "module-typescript", shortCircuit: true };
     },
   });
-}
+  return registered;
+};
 
 /** Of package.json's `imports`, by what stands before the "*". */
 function readFolders(): ReadonlyMap<string, string> {
@@ -27,7 +29,7 @@ function readFolders(): ReadonlyMap<string, string> {
 }
 
 /** Undefined for what is not a source of ours, imported by one of ours. */
-function ownUrl(specifier: string, parent = "", folders: ReadonlyMap<string, string>): URL | undefined {
+function ownUrl(specifier: string, parent = ""): URL | undefined {
   if (!specifier.endsWith(".ts") || !parent.startsWith(root.href) || parent.includes("/node_modules/"))
     return undefined;
   if (specifier.startsWith(".")) return new URL(specifier, parent);
