@@ -18,7 +18,7 @@ import type { Lab } from "./wiretap-lab.ts";
 /** How much of it is bulk; more than may be held by half, so that holding all of it would show. */
 const bulkBytes = roundsOf(40, 100) * 2 ** 20;
 /** Requests of a turn, where two pods are compared by turns; of all turns more than there may be copies at once. */
-const turnRequests = roundsOf(24, 200);
+const turnRequests = roundsOf(40, 200);
 
 const report = (line: string): void => void process.stdout.write(`${line}\n`);
 
