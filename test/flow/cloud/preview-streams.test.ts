@@ -11,6 +11,7 @@ import { WebSocket, WebSocketServer } from "ws";
 import { systemClock } from "#base/clock.ts";
 import type { Clock } from "#base/clock.ts";
 import type { TestLaptop } from "#test/flow/manager/harness.ts";
+import { removePreview } from "#cloud/previews/previews.ts";
 import { heldBeyond, heldBytes } from "#test/held-memory.ts";
 import { roundsOf } from "#base/rounds.fake.ts";
 import type { PreviewView } from "#wire/cloud-api.ts";
@@ -311,6 +312,13 @@ test("a preview sleeps with its laptop, and is over with its intercept", async (
   expect((await lab.api(bea, "DELETE", `/api/previews/${sleeper.id}`)).status).toBe(200);
   expect((await lab.visit(sleeper)).body).toContain("This preview was removed.");
   expect((await lab.visit({ host: "no-such.preview.localhost" })).status).toBe(404);
+});
+
+test("a preview that nobody used for a week says so", async () => {
+  const unused = await lab.preview(laptop, ann, { port: port + 3, access: "public" });
+  await removePreview(lab.database, unused.id, "expired", systemClock.wallMs());
+  const { status, body } = await lab.visit(unused);
+  expect([status, body]).toEqual([404, expect.stringContaining("This preview has expired")]);
 });
 
 test("what is being answered when the server is told to end comes whole", async () => {
