@@ -293,6 +293,7 @@ async function openNetwork(step: NetworkStep): Promise<SessionNetwork> {
     routing: { ...planRouting(step, helper !== undefined), apiServer },
     detours,
     lookFor: (addresses: readonly string[]) => ranges.lookFor(addresses, scope.signal),
+    rangesAgeMs: () => ranges.ageMs,
     clock,
     log,
   };

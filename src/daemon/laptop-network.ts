@@ -58,6 +58,8 @@ export interface LaptopNetworkOptions {
   readonly detours?: readonly Detour[] | undefined;
   /** Answered addresses that no range holds: perhaps a range has come. */
   readonly lookFor: (addresses: readonly string[]) => Promise<void>;
+  /** How long ago the cluster said which its ranges are. */
+  readonly rangesAgeMs?: (() => number) | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -96,7 +98,7 @@ export class LaptopNetwork implements SessionNetwork {
     const { promise, resolve } = Promise.withResolvers<AppError>();
     this.lost = promise;
     this.#resolveLost = resolve;
-    const { helper, routing: wishes, ranges, reached, resolver, lookFor, log } = options;
+    const { helper, routing: wishes, ranges, reached, resolver, lookFor, rangesAgeMs, log } = options;
     const { services, pods } = ranges;
     const { laptopHasIpv6 = true } = options;
     const cluster = [...services, ...pods];
@@ -111,6 +113,7 @@ export class LaptopNetwork implements SessionNetwork {
       families: this.#wantsIpv6 ? [4, 16] : [4],
       laptopHasIpv6,
       lookFor,
+      rangesAgeMs,
       onTranslation: (translation) => this.#dns?.change({ translation, subnets: this.#subnets }),
       log,
     });

@@ -47,7 +47,7 @@ export class RootlessNetwork implements SessionNetwork {
     this.#scope = new Scope(options.log);
     this.#opener = new StreamOpener(options.clock, options.detours);
     this.#opener.setSession(options.session);
-    const { routing, ranges, resolver, lookFor, log } = options;
+    const { routing, ranges, resolver, lookFor, rangesAgeMs, log } = options;
     this.#reach = new Reach({
       open: (request, signal) => this.#opener.open(request, signal),
       isCluster: (address) => this.#cluster.some((route) => prefixContains(route, address)),
@@ -67,6 +67,7 @@ export class RootlessNetwork implements SessionNetwork {
       nameservers: resolver.nameservers,
       families: [4, 16],
       lookFor,
+      rangesAgeMs,
       onTranslation: () => undefined,
       log,
     });

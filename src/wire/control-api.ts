@@ -153,6 +153,8 @@ export const daemonStatusSchema = z.object({
   routing: z
     .object({
       subnets: z.array(z.string()),
+      /** Since the cluster said which its ranges are. */
+      ageMs: z.number().optional(),
       alsoProxy: z.array(z.string()),
       neverProxy: z.array(z.string()),
       /** What may take a part of a wider route of this machine. */

@@ -87,7 +87,7 @@ function userDaemonBlock(status: DaemonStatus): readonly string[] {
 function rootlessPairs({ connection, routing }: DaemonStatus): readonly KeyValue[] {
   const { proxy, rootless } = connection ?? {};
   if (rootless === undefined) return [];
-  const subnets = routing === undefined ? [] : [subnetPair("Subnets", routing.subnets)];
+  const subnets = routing === undefined ? [] : [subnetPair("Subnets", routing.subnets, routing.ageMs)];
   const below = proxy === undefined ? [] : [`SOCKS5: ${proxy.socks}`, `HTTP: ${proxy.http}`];
   const value = proxy === undefined ? "programs of `telepresence run` only" : "proxies, no device";
   return [{ key: "Network", value, below }, ...subnets];
@@ -157,7 +157,7 @@ function rootDaemonBlock(status: DaemonStatus): readonly string[] {
   if (dns !== undefined) pairs.push({ key: "DNS", value: "", below: dnsLines(dns) });
   if (routing !== undefined) {
     pairs.push(
-      subnetPair("Subnets", routing.subnets),
+      subnetPair("Subnets", routing.subnets, routing.ageMs),
       subnetPair("Also Proxy", routing.alsoProxy),
       subnetPair("Never Proxy", routing.neverProxy),
       ...(routing.overlap === undefined ? [] : [subnetPair("Allow conflicts for", routing.overlap)]),
@@ -215,9 +215,10 @@ function dnsLines(dns: NonNullable<DaemonStatus["dns"]>): readonly string[] {
 
 const bracket = (items: readonly string[]): string => `[${items.join(" ")}]`;
 
-function subnetPair(key: string, subnets: readonly string[]): KeyValue {
-  const count = `(${subnets.length} ${subnets.length === 1 ? "subnet" : "subnets"})`;
-  return { key, value: count, below: subnets.map((subnet) => `- ${subnet}`) };
+function subnetPair(key: string, subnets: readonly string[], ageMs?: number): KeyValue {
+  const count = `${subnets.length} ${subnets.length === 1 ? "subnet" : "subnets"}`;
+  const age = ageMs === undefined ? "" : `, read ${formatDuration(ageMs)} ago`;
+  return { key, value: `(${count}${age})`, below: subnets.map((subnet) => `- ${subnet}`) };
 }
 
 function managerBlock(status: DaemonStatus): readonly string[] {
@@ -347,17 +348,24 @@ function rootDaemonToJson(status: DaemonStatus): Readonly<Record<string, unknown
       mappings: omitEmpty(dns.mappings),
       lookup_timeout: dns.lookupTimeoutMs && dns.lookupTimeoutMs * nanosecondsPerMs,
     },
-    subnets: omitEmpty(routing?.subnets),
-    also_proxy_subnets: omitEmpty(routing?.alsoProxy),
-    never_proxy_subnets: omitEmpty(routing?.neverProxy),
-    allow_conflicting_subnets: routing?.overlap,
-    translated_subnets: routing?.translated?.map(({ subnet, seenAs, because }) => ({
+    ...(routing === undefined ? {} : routingToJson(routing)),
+  };
+}
+
+function routingToJson(routing: NonNullable<DaemonStatus["routing"]>): Readonly<Record<string, unknown>> {
+  return {
+    subnets: omitEmpty(routing.subnets),
+    subnets_age_ms: routing.ageMs && Math.round(routing.ageMs),
+    also_proxy_subnets: omitEmpty(routing.alsoProxy),
+    never_proxy_subnets: omitEmpty(routing.neverProxy),
+    allow_conflicting_subnets: routing.overlap,
+    translated_subnets: routing.translated?.map(({ subnet, seenAs, because }) => ({
       subnet,
       seen_as: seenAs,
       because,
     })),
-    unrouted_subnets: routing?.unrouted,
-    reached_subnets: routing?.reached,
+    unrouted_subnets: routing.unrouted,
+    reached_subnets: routing.reached,
   };
 }
 

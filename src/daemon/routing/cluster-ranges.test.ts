@@ -117,7 +117,10 @@ describe("the cluster's ranges", () => {
     const grown = new Promise<Ranges>((resolve) => {
       ranges.follow(ranges.current, (more) => Promise.resolve(resolve(more)), scope);
     });
-    await clock.advance(300_000);
+    await clock.advance(299_000);
+    expect(ranges.ageMs).toBe(299_000);
+    await clock.advance(1000);
     expect((await grown).services).toEqual(["10.96.0.0/15", "fd00:96::/112"]);
+    expect(ranges.ageMs).toBe(0);
   });
 });

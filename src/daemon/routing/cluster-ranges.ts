@@ -40,6 +40,7 @@ export class ClusterRanges {
   #onChange: ((ranges: Ranges) => Promise<void>) | undefined;
   #looking: Promise<void> | undefined;
   #lastLookMs: number;
+  #lastFoundMs: number;
   /** Of the nodes, as they were last seen. */
   #nodeCidrs: string | undefined;
   readonly #lookedFor = new Set<string>();
@@ -48,6 +49,7 @@ export class ClusterRanges {
     this.#options = options;
     this.#current = found;
     this.#lastLookMs = options.clock.now();
+    this.#lastFoundMs = this.#lastLookMs;
   }
 
   static async discover(options: ClusterRangesOptions, signal: AbortSignal): Promise<ClusterRanges> {
@@ -56,6 +58,11 @@ export class ClusterRanges {
 
   get current(): Ranges {
     return this.#current;
+  }
+
+  /** How long ago the cluster last said so. */
+  get ageMs(): number {
+    return this.#options.clock.now() - this.#lastFoundMs;
   }
 
   /** From now on each larger set goes there, until the scope ends; `known` is the one that it has. */
@@ -96,6 +103,7 @@ export class ClusterRanges {
     this.#lastLookMs = clock.now();
     try {
       const found = await find(this.#options, signal);
+      this.#lastFoundMs = clock.now();
       const before = this.#current;
       const services = mergeSubnets([...before.services, ...found.services]);
       const pods = mergeSubnets([...before.pods, ...found.pods]);

@@ -40,6 +40,8 @@ export interface DeviceRoutesOptions {
   readonly laptopHasIpv6?: boolean;
   /** Answered addresses that no range holds: perhaps a range has come. */
   readonly lookFor: (addresses: readonly string[]) => Promise<void>;
+  /** How long ago the cluster said which its ranges are. */
+  readonly rangesAgeMs?: (() => number) | undefined;
   /** Where ranges are seen has changed. */
   readonly onTranslation: (translation: Translation) => void;
   readonly log: Logger;
@@ -142,8 +144,10 @@ export class DeviceRoutes {
     }));
     const unrouted = this.#unrouted();
     const reached = this.#reached();
+    const ageMs = this.#options.rangesAgeMs?.();
     return {
       subnets: this.#routes.map(formatPrefix),
+      ...(ageMs === undefined ? {} : { ageMs }),
       alsoProxy: [...also],
       neverProxy: [...never],
       ...(overlap.length === 0 ? {} : { overlap: [...overlap] }),

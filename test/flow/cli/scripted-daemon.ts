@@ -143,7 +143,12 @@ export class ScriptedDaemon implements AsyncDisposable {
         mappings: [{ name: "db", aliasFor: "postgres.data" }],
         lookupTimeoutMs: 4000,
       },
-      routing: { subnets: ["10.96.0.0/16", "10.244.0.0/24"], alsoProxy: [], neverProxy: ["172.18.0.2/32"] },
+      routing: {
+        subnets: ["10.96.0.0/16", "10.244.0.0/24"],
+        ageMs: 12_345,
+        alsoProxy: [],
+        neverProxy: ["172.18.0.2/32"],
+      },
       manager: { version: softwareVersion, podName: "traffic-manager-abc", image: "telepresence/telepresence:0.1.0" },
       intercepts: this.intercepts,
       ...(this.ingests.length === 0 ? {} : { ingests: this.ingests }),
