@@ -5,9 +5,9 @@ import type { Clock } from "#base/clock.ts";
 import { isAppError, toAppError } from "#base/error.ts";
 import type { Logger } from "#base/log.ts";
 import { replacementOf } from "#installer/replacement.ts";
-import { replaceableKinds, restoreContainer } from "#installer/rollout.ts";
+import { listReplaceable, restoreContainer } from "#installer/rollout.ts";
 import type { Kube } from "#kube/client.ts";
-import { describeWorkload, listWorkloads } from "#kube/workloads/workloads.ts";
+import { describeWorkload } from "#kube/workloads/workloads.ts";
 import type { WorkloadAccess } from "#daemon/intercepts/workload-access.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 
@@ -46,7 +46,7 @@ interface Left {
 export async function restoreLeft(kube: Kube, { installId, namespaces }: Left, signal: AbortSignal): Promise<string[]> {
   const warnings: string[] = [];
   for (const namespace of new Set(namespaces)) {
-    const found = await listWorkloads(kube, namespace, signal, replaceableKinds).catch((error: unknown) => {
+    const found = await listReplaceable(kube, namespace, signal).catch((error: unknown) => {
       if (isAppError(error, "forbidden")) return [];
       throw error;
     });

@@ -4,9 +4,9 @@ import type { FakeRequest } from "#kube/api-server.fake.ts";
 import { FakeApiServer, sendJson, sendStatus } from "#kube/api-server.fake.ts";
 import type { CronJob, Pod, Workload } from "#kube/objects.ts";
 import { findAgent } from "./agent.ts";
-import { readReplacement } from "./replacement.ts";
+import { readReplacement, replacementOf } from "./replacement.ts";
 import type { InjectRequest } from "./rollout.ts";
-import { injectAgent, listAgents, removeAgent, restoreContainer } from "./rollout.ts";
+import { injectAgent, listAgents, listReplaceable, removeAgent, restoreContainer } from "./rollout.ts";
 
 const ref = { kind: "CronJob", name: "report", namespace: "default" } as const;
 const { signal } = new AbortController();
@@ -145,7 +145,7 @@ async function lab(suspend?: boolean) {
   };
   const restore = (installId: string) =>
     restoreContainer(kube, { workload: ref, installId, onProgress: () => undefined, signal });
-  return { cluster, kube, request, restore, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
+  return { cluster, server, kube, request, restore, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }
 
 describe("a CronJob that is replaced", () => {
@@ -232,6 +232,50 @@ describe("a CronJob that is replaced", () => {
     expect(await injectAgent(kube, request)).toMatchObject({ changed: true });
     expect(cluster.standIns).toHaveLength(1);
     expect(cluster.object.spec.suspend).toBe(true);
+    await restore("ada");
+    expect([cluster.standIns, cluster.object.spec.suspend]).toEqual([[], false]);
+  });
+
+  // Without the record neither `connect` nor `uninstall` knew of it, and no name that could be given ended the job.
+  test("is known by the job that stands in, once its record is gone, to who connects and to who uninstalls", async () => {
+    await using parts = await lab();
+    const { cluster, kube, request } = parts;
+    const asDeployed = cluster.object;
+    await injectAgent(kube, request);
+    cluster.object = asDeployed;
+    const [left] = await listReplaceable(kube, "default", signal);
+    expect(left === undefined ? undefined : replacementOf(left)).toMatchObject({ installId: "ada", container: "app" });
+    expect(await listAgents(kube, undefined, signal)).toMatchObject([{ workload: ref, inManifest: false }]);
+    expect(await removeAgent(kube, { workload: ref, onProgress: () => undefined, signal })).toBe(true);
+    expect(cluster.standIns).toEqual([]);
+    expect(cluster.object).toEqual(asDeployed);
+    expect(await listAgents(kube, undefined, signal)).toEqual([]);
+  });
+
+  test("has no job come after it was given up, when that was asked for already", async () => {
+    const asked = Promise.withResolvers<void>();
+    const made = Promise.withResolvers<void>();
+    await using parts = await lab();
+    const { cluster, server, kube, request, restore } = parts;
+    server.answer = (incoming, response) => {
+      const answer = (): void => cluster.answer(incoming, response);
+      if (incoming.method !== "POST") answer();
+      else {
+        asked.resolve();
+        void made.promise.then(answer);
+      }
+    };
+    const giveUp = new AbortController();
+    let settled = false;
+    const failed = injectAgent(kube, { ...request, signal: giveUp.signal })
+      .catch((error: unknown) => error)
+      .finally(() => (settled = true));
+    await asked.promise;
+    giveUp.abort(new Error("^C"));
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(settled).toBe(false);
+    made.resolve();
+    expect(await failed).toMatchObject({ message: "^C" });
     await restore("ada");
     expect([cluster.standIns, cluster.object.spec.suspend]).toEqual([[], false]);
   });

@@ -3,24 +3,28 @@
 // Job of our own, of its template with a stand-in, runs instead. What the schedule did before stands in an annotation.
 // Invariants: what is undone is written down first; only a `suspend` that is still ours is taken back.
 import { randomBytes } from "node:crypto";
+import { deadline } from "#base/abort.ts";
 import { AppError, isAppError } from "#base/error.ts";
 import type { Kube } from "#kube/client.ts";
 import type { CronJob, Workload } from "#kube/objects.ts";
 import { cronJobs, jobs } from "#kube/objects.ts";
 import { isLive } from "#kube/workloads/pod-problems.ts";
 import { listWorkloadPods } from "#kube/workloads/workload-pods.ts";
+import type { FoundWorkload } from "#kube/workloads/workloads.ts";
 import { describeWorkload, readCronJob, standInLabel, whyEnded } from "#kube/workloads/workloads.ts";
 import type { WorkloadRef } from "#wire/manager-api.ts";
 import { coversPorts, readAgentConfig } from "./agent.ts";
 import { replacedAnnotation } from "./marks.ts";
 import type { ReplacementRecord } from "./replacement.ts";
-import { readReplacement, refuseOthers } from "./replacement.ts";
+import { readReplacement, refuseOthers, replacementOf } from "./replacement.ts";
 import type { InjectRequest, InjectResult } from "./rollout.ts";
 import { waitForRollout } from "./rollout-wait.ts";
 
 /** chosen: its own name's beginning; Kubernetes takes 63 letters. */
 const nameLength = 44;
 const standInMs = 180_000;
+/** chosen: an API server under load answers in this time. */
+const createMs = 10_000;
 const maxConflicts = 10;
 
 type ReplaceRequest = InjectRequest & { readonly replace: NonNullable<InjectRequest["replace"]> };
@@ -46,7 +50,7 @@ export async function replaceCronJob(
     await rest(kube, ref, { ...replace, what }, signal);
     await removeStandIns(kube, cronJob, signal); // of a daemon that was killed
   }
-  const job = running ?? (await kube.create(jobs, standInJob(cronJob, planned), signal));
+  const job = running ?? (await createStandIn(kube, standInJob(cronJob, planned), signal));
   const name = job.metadata.name ?? "";
   if (running === undefined) onProgress(`the schedule of ${what} rests; job ${name} stands in for it`);
   await waitForRollout(kube, {
@@ -171,10 +175,51 @@ function standInJob({ metadata, spec }: CronJob, planned: Workload): Workload {
   };
 }
 
-async function listStandIns(kube: Kube, { metadata }: CronJob, signal: AbortSignal): Promise<readonly Workload[]> {
-  const query = { namespace: metadata.namespace, labelSelector: `${standInLabel}=true` };
+/** Not given up half-way: a Job that comes after its request was given up is not there yet for who takes it back. */
+async function createStandIn(kube: Kube, job: Workload, signal: AbortSignal): Promise<Workload> {
+  signal.throwIfAborted();
+  using limit = deadline(kube.clock, createMs, `creating job ${job.metadata.name}`);
+  const created = await kube.create(jobs, job, limit.signal);
+  signal.throwIfAborted();
+  return created;
+}
+
+/**
+ * The same workloads, of which a CronJob that somebody took its record from has that of the Job that stands in for it.
+ * Who may not list Jobs has them as they are.
+ */
+export async function withRecords(
+  kube: Kube,
+  namespace: string | undefined,
+  found: readonly FoundWorkload[],
+  signal: AbortSignal,
+): Promise<readonly FoundWorkload[]> {
+  const lacksRecord = (item: FoundWorkload): boolean => item.kind === "CronJob" && replacementOf(item) === undefined;
+  if (!found.some(lacksRecord)) return found;
+  const query = { namespace, labelSelector: `${standInLabel}=true` };
+  const { items } = await kube.list(jobs, query, signal).catch((error: unknown) => {
+    if (isAppError(error, "forbidden")) return { items: [] };
+    throw error;
+  });
+  const left = items.filter((job) => job.metadata.deletionTimestamp === undefined);
+  return found.map((item) => {
+    const standIn = lacksRecord(item) ? left.find((job) => isOwned(job, item.object)) : undefined;
+    const record = standIn?.spec.template.metadata?.annotations?.[replacedAnnotation];
+    if (record === undefined) return item;
+    const { metadata } = item.object;
+    const annotations = { ...metadata.annotations, [replacedAnnotation]: record };
+    return { ...item, object: { ...item.object, metadata: { ...metadata, annotations } } };
+  });
+}
+
+async function listStandIns(kube: Kube, cronJob: CronJob, signal: AbortSignal): Promise<readonly Workload[]> {
+  const query = { namespace: cronJob.metadata.namespace, labelSelector: `${standInLabel}=true` };
   const { items } = await kube.list(jobs, query, signal);
-  return items.filter((job) => job.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid));
+  return items.filter((job) => isOwned(job, cronJob));
+}
+
+function isOwned({ metadata }: Workload, { metadata: { uid } }: Pick<CronJob, "metadata">): boolean {
+  return metadata.ownerReferences?.some((owner) => owner.uid === uid) === true;
 }
 
 /** Those of these replacements, whose record is on the template of each as well. False when there were none. */

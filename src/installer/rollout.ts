@@ -24,7 +24,7 @@ import type { WorkloadRef } from "#wire/manager-api.ts";
 import type { ImageChoice } from "./agent-container.ts";
 import type { InjectionOptions } from "./agent.ts";
 import { coversPorts, describePorts, findAgent, planInjection, planRemoval, readAgentConfig } from "./agent.ts";
-import { replaceCronJob, restoreCronJob } from "./cron-job-replacement.ts";
+import { replaceCronJob, restoreCronJob, withRecords } from "./cron-job-replacement.ts";
 import { keptCount, refuseKept, replacedCount, warnOfKept, warnOfStaying } from "./kept-pods.ts";
 import { isInManifest } from "./marks.ts";
 import { mergePatch } from "./merge-patch.ts";
@@ -226,6 +226,15 @@ export function whyNoSidecar(kind: WorkloadKind): string {
 /** Of these a container can make way for a laptop's process. */
 export const replaceableKinds: readonly WorkloadKind[] = [...templatedKinds, "CronJob"];
 
+/** Those workloads; of all namespaces when none is given. `replacementOf` tells whose container makes way. */
+export async function listReplaceable(
+  kube: Kube,
+  namespace: string | undefined,
+  signal: AbortSignal,
+): Promise<readonly FoundWorkload[]> {
+  return await withRecords(kube, namespace, await listWorkloads(kube, namespace, signal, replaceableKinds), signal);
+}
+
 /** What to change, given the object that has the template; the same object means nothing. */
 type Plan = (current: Workload) => Workload;
 
@@ -411,7 +420,7 @@ export async function listAgents(
   namespace: string | undefined,
   signal: AbortSignal,
 ): Promise<readonly InstalledAgent[]> {
-  const found = await listWorkloads(kube, namespace, signal, replaceableKinds);
+  const found = await listReplaceable(kube, namespace, signal);
   return found.flatMap((item) => toInstalled(item) ?? []);
 }
 
