@@ -1,6 +1,6 @@
-// Run by hand: `npm run cluster -- kill-check [ROUNDS]`. Kills `up` at moments spread over its whole run, each time runs
+// `npm run cluster -- kill-check [ROUNDS]`: by hand, and by the cluster tier for a cluster beside its own. Kills `up` at moments spread over its whole run, each time runs
 // `down` and compares the machine with what it was before; then kills it again and runs `up` to its end.
-// It takes the cluster away, so it is not part of a test run.
+// It takes the cluster away.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readdirSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { down, leftovers, up } from "./cluster.ts";
 import { run } from "./exec.ts";
-import { checkoutRoot } from "./layout.ts";
+import { checkoutRoot, clusterName } from "./layout.ts";
 import { identify, isAlive, listPids, namespaceOf } from "./processes.ts";
 import type { Say } from "./progress.ts";
 
@@ -23,7 +23,7 @@ async function takeSnapshot(): Promise<readonly string[]> {
   const links = await run("ip", ["-o", "link"]);
   const running = listPids().filter((pid) => {
     const identity = identify(pid);
-    return identity !== undefined && isAlive(identity) && programs.test(read(`/proc/${pid}/comm`).trim());
+    return identity !== undefined && isAlive(identity) && programs.test(nameOf(pid)) && !isOfAnother(pid);
   });
   return [
     ...names,
@@ -32,9 +32,16 @@ async function takeSnapshot(): Promise<readonly string[]> {
     rules.stdout,
     links.stdout,
     ...list("/sys/fs/cgroup").flatMap((name) => list(join("/sys/fs/cgroup", name)).map((child) => `${name}/${child}`)),
-    // by its mounts: another cluster's processes come and go
-    ...running.map((pid) => `process in ${namespaceOf(pid, "mnt")}: ${read(`/proc/${pid}/comm`).trim()}`),
+    ...running.map((pid) => `process in ${namespaceOf(pid, "mnt")}: ${nameOf(pid)}`),
   ];
+}
+
+const nameOf = (pid: number): string => read(`/proc/${pid}/comm`).trim();
+
+/** Another cluster's processes come and go. */
+function isOfAnother(pid: number): boolean {
+  const cluster = /\/(telepresence-testbed[^/\n]*)/.exec(read(`/proc/${pid}/cgroup`))?.[1];
+  return cluster !== undefined && cluster !== clusterName;
 }
 
 /** Tests of another tier make network namespaces of their own while this runs; ours are among leftovers(). */

@@ -2,9 +2,19 @@
 // back what it changed.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as cluster from "#testbed/cluster.ts";
-import { clusterDnsAddress, homeDir, laptopAddresses, ordinaryUser, publicWebAddress } from "#testbed/layout.ts";
+import { run } from "#testbed/exec.ts";
+import {
+  checkoutRoot,
+  clusterDnsAddress,
+  homeDir,
+  laptopAddresses,
+  ordinaryUser,
+  publicWebAddress,
+} from "#testbed/layout.ts";
+import { report } from "./lab.ts";
 
 beforeAll(async () => await cluster.up());
 afterAll(async () => {
@@ -172,6 +182,24 @@ describe("the cluster", () => {
     await cluster.restartApiServer();
     expect((await cluster.onLaptop(["kubectl", "get", "--raw=/readyz"])).stdout).toBe("ok");
   });
+  test("leaves nothing behind when up is killed, and comes up afterwards: one beside it", async () => {
+    const env = { ...process.env, TELEPRESENCE_TESTBED: "killed" };
+    const ofAnother = (...args: readonly string[]): ReturnType<typeof run> =>
+      run(process.execPath, [join(checkoutRoot, "testbed/cluster.ts"), ...args], {
+        env,
+        allowFailure: true,
+        timeoutMs: 240_000,
+      });
+    try {
+      const { code, stdout, stderr } = await ofAnother("kill-check", "2");
+      report("kill-check", stdout.trim());
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout.match(/then down: as before/g)).toHaveLength(2);
+      expect(stdout).toContain("killed once more, then up: the cluster answers");
+    } finally {
+      await ofAnother("down");
+    }
+  }, 300_000);
   test("is left as it is by a second up", async () => {
     const uid = async () =>
       (await cluster.kubectl(["get", "ns", "kube-system", "-o", "jsonpath={.metadata.uid}"])).stdout;
