@@ -330,6 +330,12 @@ describe("a command after --", () => {
     expect(await call("http://named/")).toContain("Hello from the cluster");
     expect(await lab.ok("list", "--intercepts")).not.toContain("named");
   });
+  test("that listens nowhere is told so, and callers go on getting the application", async () => {
+    await using idle = lab.start(["intercept", "named", "--port", "18113", "--", "sleep", "60"]);
+    await idle.says("nothing listens on 127.0.0.1:18113 yet, and no caller reaches this laptop until something does");
+    expect(await call("http://named/")).toContain("Hello from the cluster");
+    expect(await lab.ok("status")).toMatch(/named: .*1 refused here went to the application/);
+  });
   test("that fails because another program has its port is told so, and the intercept ends", async () => {
     const port = "18112";
     await using stranger = lab.spawn(fixture("laptop-server.mjs", port, "stranger"));
@@ -342,6 +348,15 @@ describe("a command after --", () => {
       `Warning: 127.0.0.1:${port} was in use by another program when the command started; if the command was to listen there, end that program or choose another port with --port`,
     );
     expect(await lab.ok("list", "--intercepts")).not.toContain("named");
+    expect(await call("http://named/")).toContain("Hello from the cluster");
+  });
+  test("is not needed, and the process may listen on another address", async () => {
+    await using server = lab.spawn(["python3", "-u", "-m", "http.server", "18114", "--bind", "127.0.0.9"]);
+    await server.says("Serving HTTP on 127.0.0.9 port 18114");
+    const said = await lab.ok("intercept", "named", "--port", "18114", "--address", "127.0.0.9");
+    expect(said).toMatch(/Intercepting +: .* -> 127\.0\.0\.9\n +\d+ -> 18114 TCP\n/);
+    expect(await call("http://named/")).toContain("Directory listing for /");
+    await lab.ok("leave", "named");
     expect(await call("http://named/")).toContain("Hello from the cluster");
   });
   test("is not needed to get the environment into files", async () => {
