@@ -13,7 +13,7 @@ const keptErrors = 20;
 const kept = new Agent({ keepAlive: true, maxSockets: 4 });
 let stats = empty();
 let calls = 0;
-/** Counting begins with the first answer: at start the target may not be there yet. */
+/** Failures count of calls that are made after the first answer: at start the target may not be there yet. */
 let begun = false;
 
 function empty() {
@@ -23,6 +23,12 @@ function empty() {
 function call() {
   calls += 1;
   const agent = calls % 2 === 0 ? kept : false;
+  const counts = begun;
+  const failed = (error) => {
+    if (!counts) return;
+    stats.total += 1;
+    noteFailure(error.message);
+  };
   const request = get(target, { agent, timeout: timeoutMs }, (response) => {
     let body = "";
     response.setEncoding("utf8");
@@ -41,12 +47,6 @@ function call() {
   });
   request.on("timeout", () => request.destroy(new Error(`no answer within ${timeoutMs} ms`)));
   request.on("error", failed);
-}
-
-function failed(error) {
-  if (!begun) return;
-  stats.total += 1;
-  noteFailure(error.message);
 }
 
 function noteFailure(message) {
