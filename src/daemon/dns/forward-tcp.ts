@@ -17,6 +17,7 @@ export class TcpForwarder {
   readonly #clock: Clock;
   readonly #freePorts: number[];
   readonly #waiting: ((port: number | undefined) => void)[] = [];
+  readonly #portsInUse = new Set<number>();
   readonly #sockets = new Set<Socket>();
   #closed = false;
 
@@ -39,6 +40,11 @@ export class TcpForwarder {
     return failure;
   }
 
+  /** Whether a connection of ours leaves from this port now. Between queries the number is anybody's. */
+  isUsing(port: number): boolean {
+    return this.#portsInUse.has(port);
+  }
+
   close(): void {
     this.#closed = true;
     for (const wake of this.#waiting.splice(0)) wake(undefined);
@@ -48,9 +54,11 @@ export class TcpForwarder {
   async #exchange(query: Uint8Array, upstream: Upstream): Promise<Uint8Array | undefined> {
     const port = await this.#takePort();
     if (port === undefined) return undefined;
+    this.#portsInUse.add(port);
     try {
       return await this.#exchangeFrom(port, query, upstream);
     } finally {
+      this.#portsInUse.delete(port);
       this.#givePort(port);
     }
   }

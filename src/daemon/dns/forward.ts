@@ -90,6 +90,10 @@ export class Forwarder {
   get sourcePorts(): readonly number[] {
     return this.#lanes4.map((lane) => lane.port);
   }
+  /** Whether a query from this port is one of ours. UDP ports are held for good, TCP ports only while a query is out. */
+  isOwnPort(port: number, transport: "udp" | "tcp"): boolean {
+    return transport === "tcp" ? this.#tcp.isUsing(port) : this.sourcePorts.includes(port);
+  }
   /** Another network, other nameservers. Whoever is `behind` gets the questions that the others ask us in turn. */
   setUpstreams(upstreams: readonly Upstream[], behind: readonly Upstream[] = []): void {
     this.#upstreams = upstreams;

@@ -17,6 +17,8 @@ export interface DnsListenAddress extends DnsAddress {
   readonly optional?: true;
 }
 export type Answer = (message: Uint8Array, transport: DnsTransport) => Promise<Uint8Array | undefined>;
+/** Whether our own forwarded queries leave from that port now. */
+export type IsOwnPort = (port: number, transport: DnsTransport) => boolean;
 
 /** chosen: the kernel caps it at rmem_max; a burst of look-ups waits here while we are busy. */
 const receiveBufferBytes = 4 * 1024 * 1024;
@@ -43,14 +45,13 @@ export class DnsServer {
   readonly #log: Logger;
   readonly #pairs: Pair[] = [];
   readonly #connections = new Set<Socket>();
-  readonly #ownPorts: ReadonlySet<number>;
+  readonly #isOwnPort: IsOwnPort;
   #udpQueries = 0;
   #looped = false;
 
-  /** `ownPorts`: ports that our own forwarded queries leave from. */
-  constructor(answer: Answer, ownPorts: readonly number[], log: Logger) {
+  constructor(answer: Answer, isOwnPort: IsOwnPort, log: Logger) {
     this.#answer = answer;
-    this.#ownPorts = new Set(ownPorts);
+    this.#isOwnPort = isOwnPort;
     this.#log = log;
   }
 
@@ -125,7 +126,7 @@ export class DnsServer {
 
   #onDatagram(socket: UdpSocket, message: Uint8Array, from: RemoteInfo): void {
     if (this.#udpQueries >= maxUdpQueries || from.port === 0) return;
-    if (this.#ownPorts.has(from.port)) {
+    if (this.#isOwnPort(from.port, "udp")) {
       this.#onOwnQuery(from);
       return;
     }
@@ -152,7 +153,7 @@ export class DnsServer {
 
   #onConnection(socket: Socket): void {
     const { remoteAddress: address = "", remotePort: port = 0 } = socket;
-    if (this.#ownPorts.has(port)) {
+    if (this.#isOwnPort(port, "tcp")) {
       this.#onOwnQuery({ address, port });
       socket.resetAndDestroy();
       return;

@@ -6,7 +6,7 @@ import { ClusterLookup, type Exchange, type OnAddresses } from "./cluster.ts";
 import { Forwarder } from "./forward.ts";
 import type { DnsConfig } from "./names.ts";
 import { Resolve, type DnsStats } from "./resolve.ts";
-import { DnsServer, type DnsAddress, type DnsListenAddress } from "./server.ts";
+import { DnsServer, type DnsAddress, type DnsListenAddress, type IsOwnPort } from "./server.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface DnsOptions {
@@ -51,7 +51,8 @@ export async function startDns(options: DnsOptions): Promise<Dns> {
     cluster.setKnown(serviceAddresses, `.${namespace}.svc.${clusterDomain}`);
   learn(options.config);
   const resolve = new Resolve(options.config, cluster, forwarder);
-  const server = new DnsServer((message, transport) => resolve.answer(message, transport), forwarder.sourcePorts, log);
+  const isOwnPort: IsOwnPort = (port, transport) => forwarder.isOwnPort(port, transport);
+  const server = new DnsServer((message, transport) => resolve.answer(message, transport), isOwnPort, log);
   try {
     await server.listen(options.listen);
   } catch (error) {

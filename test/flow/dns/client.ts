@@ -35,8 +35,8 @@ export async function askUdp(dns: Dns, message: Uint8Array): Promise<Buffer> {
   }
 }
 
-export async function askTcp(dns: Dns, messages: readonly Uint8Array[]): Promise<Buffer[]> {
-  const socket = connect(dns.addresses[0]!.port, loopback);
+export async function askTcp(dns: Dns, messages: readonly Uint8Array[], localPort = 0): Promise<Buffer[]> {
+  const socket = connect({ port: dns.addresses[0]!.port, host: loopback, localPort });
   const frames = new DnsFrames();
   const replies: Buffer[] = [];
   for (const message of messages) {

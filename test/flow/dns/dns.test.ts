@@ -338,6 +338,35 @@ test("a forwarded query that the hook turns back to us is not forwarded again", 
   expect(dns.stats().queries - before).toBe(3);
 });
 
+/** Which of these no connection of this machine leaves from just now. */
+async function firstFree(ports: readonly number[]): Promise<number> {
+  for (const port of ports) {
+    const probe = createServer().listen(port, loopback);
+    const isFree = await Promise.race([
+      once(probe, "listening").then(() => true),
+      once(probe, "error").then(() => false),
+    ]);
+    await new Promise((resolve) => probe.close(resolve));
+    if (isFree) return port;
+  }
+  throw new Error(`none of the TCP ports ${ports.join(", ")} is free`);
+}
+
+// A program's TCP connection that happened to leave from a number of our 16 UDP ports was reset.
+test("a program's connection from a port that we forward from over UDP alone is answered", async () => {
+  const dns = await start([await nameserver((bytes) => respond(bytes, "192.0.2.7"))]);
+  const [reply] = await askTcp(dns, [query("example.com")], await firstFree(dns.upstreamSourcePorts));
+  expect(decode(reply!).answers).toMatchObject([{ data: "192.0.2.7" }]);
+});
+
+test("a forwarded query over TCP that the hook turns back to us is not forwarded again", async () => {
+  const dns = await start([]);
+  dns.setUpstreams([{ address: loopback, port: dns.addresses[0]!.port }]);
+  const [reply] = await askTcp(dns, [query("example.com")]);
+  expect(decode(reply!).rcode).toBe("SERVFAIL");
+  expect(dns.stats().forwarded).toBe(1);
+});
+
 test("1,000 look-ups at once, ours and others, all come back right", async () => {
   const upstream = await nameserver((bytes) => respond(bytes, "192.0.2.7"));
   const dns = await start([upstream]);
