@@ -36,7 +36,7 @@ export function acceptInbound(incoming: IncomingStream, options: InboundOptions)
     void dialProcess(incoming, port, log, (stream, socket) => {
       options.recorder.tap(routeOf(request, port), stream, socket);
     });
-  else relayDatagrams(incoming, port, log);
+  else void relayDatagrams(incoming, port, log);
 }
 
 function routeOf(request: Extract<OpenRequest, { kind: "inbound" }>, port: InterceptPort): Route {

@@ -32,7 +32,7 @@ test("a UDP flow whose process cannot be reached is rejected, so that the applic
   const incoming = incomingWith(accept, (reason) => answered.resolve(reason));
   // Broadcast needs a socket option that nobody sets, so the kernel refuses at once.
   const target = { containerPort: 53, protocol: "udp", targetHost: "255.255.255.255", targetPort: 53 } as const;
-  relayDatagrams(incoming, target, silentLogger);
+  void relayDatagrams(incoming, target, silentLogger);
   expect(await answered.promise).toBe("internal");
 });
 
@@ -55,7 +55,7 @@ test.each(["127.0.0.1", "::1"])(
       return stream as unknown as TunnelStream;
     };
     const target = { containerPort: 53, protocol: "udp", targetHost: host, targetPort } as const;
-    relayDatagrams(incomingWith(accept), target, silentLogger);
+    void relayDatagrams(incomingWith(accept), target, silentLogger);
     await accepted.promise;
     const told = once(stream, "error");
     const ended = new Promise<void>((resolve) => stream.once("close", () => resolve()));
@@ -83,7 +83,7 @@ test("a UDP flow's datagrams that come all at once are all answered", async () =
   });
   const targetPort = process.address().port;
   const target = { containerPort: 53, protocol: "udp", targetHost: "127.0.0.1", targetPort } as const;
-  relayDatagrams(
+  void relayDatagrams(
     incomingWith(() => stream as unknown as TunnelStream),
     target,
     silentLogger,
@@ -107,4 +107,48 @@ test("a connection that nothing takes is rejected in words for people", async ()
   const target = { containerPort: 80, protocol: "tcp", targetHost: "127.0.0.1", targetPort: 1 } as const;
   await dialProcess(incoming, target, silentLogger, () => undefined);
   expect(said).toEqual(["refused", "127.0.0.1:1 on the laptop did not take the connection: nothing listens there"]);
+});
+
+// A socket of IPv4 was made for every name, so one that has IPv6 addresses only was refused for each datagram.
+test.each([
+  ["IPv6 alone", "::1", [{ address: "::1", family: 6 }]],
+  [
+    "both, where the process listens on IPv4",
+    "127.0.0.1",
+    [
+      { address: "::1", family: 6 },
+      { address: "127.0.0.1", family: 4 },
+    ],
+  ],
+])("a UDP flow reaches a process whose name has addresses of %s", async (_what, listens, addresses) => {
+  const process = createSocket(listens === "::1" ? "udp6" : "udp4").bind(0, listens);
+  process.on("message", (datagram, from) => process.send(datagram, from.port, from.address));
+  await once(process, "listening");
+  const answered = Promise.withResolvers<string>();
+  const stream = Object.assign(new PassThrough(), {
+    sendDatagram: (datagram: Uint8Array) => (answered.resolve(datagram.toString()), true),
+    onDatagram: (deliver: (datagram: Uint8Array) => void) => deliver(Buffer.from("hello")),
+  });
+  const accept = (): TunnelStream => stream as unknown as TunnelStream;
+  const incoming = incomingWith(accept, (...words) => answered.resolve(words.join(" ")));
+  const targetPort = process.address().port;
+  const target = { containerPort: 53, protocol: "udp", targetHost: "process.example", targetPort } as const;
+  await relayDatagrams(incoming, target, silentLogger, async () => addresses);
+  expect(await answered.promise).toBe("hello");
+  stream.destroy();
+  await new Promise<void>((resolve) => process.close(() => resolve()));
+});
+
+test("a UDP flow whose process has a name that nobody knows is rejected", async () => {
+  const said: string[] = [];
+  const incoming = incomingWith(
+    () => {
+      throw new Error("accepted");
+    },
+    (...words) => void said.push(...words),
+  );
+  const target = { containerPort: 53, protocol: "udp", targetHost: "process.example", targetPort: 53 } as const;
+  const unknown = Object.assign(new Error("getaddrinfo ENOTFOUND process.example"), { code: "ENOTFOUND" });
+  await relayDatagrams(incoming, target, silentLogger, () => Promise.reject(unknown));
+  expect(said).toEqual(["unreachable", "process.example:53 on the laptop: getaddrinfo ENOTFOUND process.example"]);
 });
