@@ -229,9 +229,8 @@ async function drain(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
-  const tcp = ports.filter(({ protocol }) => protocol === "tcp").map(({ containerPort }) => containerPort);
   const retire = (): void => captures.forEach((capture) => capture instanceof TcpCapture && capture.retire());
-  const needed = async (): Promise<boolean> => countOpen(captures) > 0 || (await isAnyListening(tcp));
+  const needed = async (): Promise<boolean> => countOpen(captures) > 0 || (await isAnyListening(ports));
   try {
     for (retire(); await needed(); retire()) await clock.sleep(drainStepMs, signal);
   } catch (error) {

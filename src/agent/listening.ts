@@ -2,12 +2,17 @@
 // Invariant: what cannot be known is taken for listening; whoever waits for the end has a deadline of its own.
 import { readFile } from "node:fs/promises";
 import { findListeningPorts } from "#base/listening-ports.ts";
+import type { AgentPort } from "#wire/agent-api.ts";
 
 export async function isAnyListening(
-  ports: Iterable<number>,
+  ports: readonly Pick<AgentPort, "containerPort" | "protocol">[],
   read: (path: string) => Promise<string> = (path) => readFile(path, "latin1"),
 ): Promise<boolean> {
-  const wanted = [...ports];
-  const listening = await findListeningPorts(read);
-  return wanted.some((port) => listening?.has(port) ?? true);
+  for (const protocol of ["tcp", "udp"] as const) {
+    const wanted = ports.filter((port) => port.protocol === protocol);
+    if (wanted.length === 0) continue;
+    const listening = await findListeningPorts(read, protocol);
+    if (wanted.some(({ containerPort }) => listening?.has(containerPort) ?? true)) return true;
+  }
+  return false;
 }

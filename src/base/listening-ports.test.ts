@@ -21,6 +21,17 @@ describe("parseListeningPorts()", () => {
   });
 });
 
+// UDP has no state of its own for that: a socket with a peer is somebody's client.
+test("of UDP, sockets without a peer listen", () => {
+  const udp = [
+    heading,
+    `   0: 00000000:0035 00000000:0000 07 ${rest}`,
+    `   1: 0100007F:C350 0100007F:0035 01 ${rest}`,
+  ].join("\n");
+  expect([...parseListeningPorts(udp, "udp")]).toEqual([53]);
+  expect(parseListeningPorts(udp).size).toBe(0);
+});
+
 describe("findListeningPorts()", () => {
   const missing = (): Promise<never> => Promise.reject(new Error("ENOENT"));
 

@@ -4,6 +4,7 @@ import type { Socket } from "node:dgram";
 import { once } from "node:events";
 import { describe, expect, test } from "vitest";
 import type { Agent } from "#agent/agent.ts";
+import { systemClock } from "#base/clock.ts";
 import { TestLaptop, askAgent, testAgent, testManager } from "./harness.ts";
 
 interface UdpEnd extends AsyncDisposable {
@@ -225,5 +226,26 @@ describe("a UDP port", () => {
     await once(app, "listening");
     expect(await exchange(caller, agent, "2")).toBe("back:2");
     await new Promise<void>((resolve) => app.close(() => resolve()));
+  });
+
+  // An ordinary sidecar (older kubelets) is told to end together with the application, and ended at once where no port
+  // was of TCP: the datagrams of the application's own end were lost.
+  test("is served by an agent that is told to end until the application has closed it", async () => {
+    const app = await application("app");
+    const looked = Promise.withResolvers<void>(); // it waits, so it has found that it is still needed
+    const sleep: typeof systemClock.sleep = (ms, signal) => {
+      looked.resolve();
+      return systemClock.sleep(ms, signal);
+    };
+    const clock = { ...systemClock, sleep };
+    await using agent = await testAgent({ containerPort: app.port, protocol: "udp", clock });
+    await using caller = await udpEnd();
+    let drained = false;
+    const draining = agent.drain(new AbortController().signal).then(() => (drained = true));
+    await Promise.race([looked.promise, draining]);
+    expect(drained).toBe(false);
+    expect(await exchange(caller, agent, "late")).toBe("app:late");
+    await app[Symbol.asyncDispose]();
+    await draining;
   });
 });
