@@ -77,10 +77,13 @@ export class Link {
       transport.destroy();
       this.#options.onLost(message, cause);
     };
+    let block: ArrayBufferLike | undefined;
     const receive = (chunk: Uint8Array): void => {
       if (!isCurrent()) return;
       this.#heartbeat?.heard();
       countChunks(2 * chunk.length); // this one, and the payloads that are put together from it
+      // Node reads TLS into blocks that its connections share, and begins another whenever one without TLS has read.
+      if (chunk.buffer !== block) countChunks((block = chunk.buffer).byteLength);
       try {
         decoder.push(chunk, (frame) => {
           if (isCurrent()) this.#onFrame(frame);
