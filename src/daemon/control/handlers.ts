@@ -68,7 +68,7 @@ export function createHandlers(
       }),
       why: (params, signal) => supervisor.require().why(params, signal),
       revoke: async (params, signal) => ({ info: await supervisor.require().revoke(params, signal) }),
-      ...previewHandlers(supervisor),
+      ...previewHandlers(supervisor, caller),
       inspect: ({ hide }) => supervisor.require().openInspector(hide),
       quit: () => supervisor.quit(),
       genyaml: (params) => genyaml(params, supervisor.session, caller, clock),

@@ -37,6 +37,8 @@ const [firstRetryMs, lastRetryMs] = [2000, 300_000];
 const lookMs = 60_000;
 /** chosen: the traffic-manager opens a tunnel meanwhile. */
 const joinMs = 15_000;
+/** chosen: a tunnel that a login of just now wants stands after one or two; more of it is an outage, to be told. */
+const settleMs = 5000;
 /** protocol: `cloud.join`. */
 const maxCertificates = 20;
 
@@ -54,6 +56,8 @@ export class Membership {
   #status: CloudStatus | undefined;
   #joinedUrl: string | undefined;
   #asked = Promise.withResolvers<void>();
+  /** The status is another one. */
+  #told = Promise.withResolvers<void>();
   #refusals = 0;
   /** Somebody else may be logged in by now, at the same server. */
   #isAnother = false;
@@ -128,10 +132,7 @@ export class Membership {
     const login = await this.#login(signal);
     if (login?.url !== this.#joinedUrl || this.#isAnother) await this.#leave(signal);
     this.#isAnother = false;
-    if (login === undefined) {
-      this.#status = undefined;
-      return;
-    }
+    if (login === undefined) return this.#become(undefined);
     if (this.#status === undefined) this.#tell(login.url, "connecting", "");
     if (this.#options.manager() === undefined) return; // asked again when it is back
     const failure = await this.#joinTeams(login, signal);
@@ -164,6 +165,16 @@ export class Membership {
     if (!this.#teams.has(team)) this.#teams.delete(undefined); // several, and none is the only one
     this.#teams.add(team);
     return joined;
+  }
+
+  /** Waits a moment for the tunnel that the traffic-manager is opening. Never rejects: `status` says how it ended. */
+  async settle(progress: (text: string) => void, signal: AbortSignal): Promise<void> {
+    if (this.#status?.state !== "connecting") return;
+    progress(`Waiting for the traffic-manager to reach ${this.#status.url}`);
+    using limit = deadline(this.#options.clock, settleMs, "the traffic-manager's way to the cloud server", signal);
+    while (this.#status?.state === "connecting" && !limit.signal.aborted) {
+      await raceSignal(this.#told.promise, limit.signal).catch(() => undefined); // the loop's condition ends it
+    }
   }
 
   /** A call with a token of the login. */
@@ -240,7 +251,13 @@ export class Membership {
   }
 
   #tell(url: string, state: CloudStatus["state"], message: string): void {
-    this.#status = { url, state, message };
+    this.#become({ url, state, message });
+  }
+
+  #become(status: CloudStatus | undefined): void {
+    this.#status = status;
+    this.#told.resolve();
+    this.#told = Promise.withResolvers();
   }
 }
 

@@ -20,7 +20,7 @@ export interface PreviewedIntercept {
 }
 
 export interface PreviewsOptions {
-  readonly membership: Pick<Membership, "call" | "join" | "status">;
+  readonly membership: Pick<Membership, "call" | "join" | "settle" | "status">;
   readonly find: (name: string) => PreviewedIntercept | undefined;
   readonly manager: () => ManagerConnection | undefined;
   readonly log: Logger;
@@ -46,7 +46,8 @@ export class Previews {
     return this.#kept.size;
   }
 
-  async create(wish: PreviewWish, signal: AbortSignal): Promise<CreatedPreview> {
+  /** `progress` hears what takes a while. */
+  async create(wish: PreviewWish, progress: (text: string) => void, signal: AbortSignal): Promise<CreatedPreview> {
     const { membership, manager } = this.#options;
     const { intercept, namespace: _namespace, team, ...how } = wish;
     const { personalId, info } = this.#find(wish);
@@ -70,6 +71,7 @@ export class Previews {
       throw error;
     }
     this.#kept.set(intercept, { request, view, sessionId: current.arrival.sessionId, problem: undefined });
+    await membership.settle(progress, signal);
     const { id, url, access } = view;
     return { id, url, access, warnings: this.#warnings() };
   }

@@ -84,7 +84,7 @@ describe("a preview of one's own intercept", () => {
     const { lab, session, ingress, wish } = await previewLab();
     await joined(session);
     await session.intercept(wish, quiet, never);
-    const made = await session.cloud.previews.create(order(ingress), never);
+    const made = await session.cloud.previews.create(order(ingress), quiet, never);
     expect(made.warnings).toEqual([]);
     const { host } = new URL(made.url);
     const visited = () => lab.visit({ host: host.replace(/:\d+$/, "") }, "/cart");
@@ -92,7 +92,7 @@ describe("a preview of one's own intercept", () => {
     const direct = get({ host: ingress.host, port: ingress.port, path: "/cart", agent: false });
     expect(await text((await once(direct, "response"))[0] as NodeJS.ReadableStream)).toBe("application /cart");
     expect(session.intercepts[0]?.preview).toEqual({ id: made.id, url: made.url });
-    expect((await session.cloud.previews.create(order(ingress), never)).url).toBe(made.url);
+    expect((await session.cloud.previews.create(order(ingress), quiet, never)).url).toBe(made.url);
     await session.leave("hello", never);
     await expect.poll(async () => (await visited()).status, { timeout: 5000 }).toBe(404);
     expect(session.intercepts).toEqual([]);
@@ -101,7 +101,7 @@ describe("a preview of one's own intercept", () => {
   test("has its host again at a new manager, and is forgotten when somebody else removes it", async () => {
     const { lab, cluster, session, ann, ingress, wish } = await previewLab();
     await session.intercept(wish, quiet, never);
-    const made = await session.cloud.previews.create(order(ingress), never);
+    const made = await session.cloud.previews.create(order(ingress), quiet, never);
     const host = new URL(made.url).hostname;
     const body = async (): Promise<string> => (await lab.visit({ host }, "/")).body;
     await expect.poll(body, { timeout: 5000 }).toBe("laptop /");
@@ -129,7 +129,7 @@ describe("a preview of one's own intercept", () => {
       (await lab.clusters(ann)).filter((cluster) => cluster.live).map(({ team }) => team.name);
     await session.intercept(wish, quiet, never);
     await session.cloud.membership.join("second", never);
-    const made = await session.cloud.previews.create({ ...order(ingress), team: "ours" }, never);
+    const made = await session.cloud.previews.create({ ...order(ingress), team: "ours" }, quiet, never);
     await expect.poll(live, { timeout: 5000 }).toEqual(["ours", "second"]);
     const visited = async () => (await lab.visit({ host: new URL(made.url).hostname }, "/")).body;
     await expect.poll(visited, { timeout: 5000 }).toBe("laptop /"); // a report may come later than the tunnel
@@ -142,14 +142,16 @@ describe("a preview of one's own intercept", () => {
   test("is no wiretap's, and needs an intercept and a login", async () => {
     const { session, ingress, wish, login } = await previewLab();
     const { previews } = session.cloud;
-    await expect(previews.create(order(ingress), never)).rejects.toThrow("you have no intercept named hello");
+    await expect(previews.create(order(ingress), quiet, never)).rejects.toThrow("you have no intercept named hello");
     const { filter: _filter, ...all } = wish;
     await session.intercept({ ...all, attachment: "wiretap" }, quiet, never);
-    await expect(previews.create(order(ingress), never)).rejects.toThrow("hello is a wiretap");
+    await expect(previews.create(order(ingress), quiet, never)).rejects.toThrow("hello is a wiretap");
     await session.leave("hello", never);
     await session.intercept(wish, quiet, never);
     login.forget();
-    await expect(previews.create(order(ingress), never)).rejects.toThrow("nobody is logged in at a cloud server here");
+    await expect(previews.create(order(ingress), quiet, never)).rejects.toThrow(
+      "nobody is logged in at a cloud server here",
+    );
     session.cloud.membership.again(true);
     await expect.poll(() => session.cloud.membership.status, { timeout: 5000 }).toBeUndefined();
   });
@@ -159,7 +161,7 @@ test("the commands that need no daemon agree with the server", async () => {
   const { lab, session, login, ingress, wish } = await previewLab();
   await joined(session);
   await session.intercept(wish, quiet, never);
-  const made = await session.cloud.previews.create({ ...order(ingress), access: "team" }, never);
+  const made = await session.cloud.previews.create({ ...order(ingress), access: "team" }, quiet, never);
   const host = new URL(made.url).hostname;
   const home = mkdtempSync(join(tmpdir(), "telepresence-home-"));
   stack.use({ [Symbol.dispose]: () => rmSync(home, { recursive: true, force: true }) });
@@ -214,7 +216,7 @@ describe("team mates", () => {
     const bob = await lab.person("Bob");
     await joined(session);
     await session.intercept(wish, quiet, never);
-    const made = await session.cloud.previews.create(order(ingress), never);
+    const made = await session.cloud.previews.create(order(ingress), quiet, never);
     const base = await inspected(lab, bob);
     const looking = await fetch(`${lab.url}${base}/events`, { headers: { authorization: `Bearer ${bob.token}` } });
     const events = looking.body?.getReader();
