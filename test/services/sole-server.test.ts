@@ -138,6 +138,25 @@ test("where the database has no schema for it, it is not another server that is 
   await using _claim = await claimPostgres(database, { clock: hurriedClock(), log: silentLogger, onLost: never });
 });
 
+// The lock's transaction stays open for as long as the server runs.
+test("a limit for idle transactions does not end it, and it holds back no vacuum", async () => {
+  const url = new URL(postgres.newDatabase());
+  const settings = "-cidle_in_transaction_session_timeout=200 -cdefault_transaction_isolation=repeatable\\ read";
+  url.searchParams.set("options", `${url.searchParams.get("options")} ${settings}`);
+  const database = url.href;
+  await using _claim = await claimPostgres(database, { clock: systemClock, log: silentLogger, onLost: never });
+  const other = new pg.Client({ connectionString: database });
+  await other.connect();
+  const ended = once(other, "error");
+  other.on("error", () => undefined); // a second one says that the connection is gone
+  await other.query("BEGIN");
+  expect((await ended)[0]).toMatchObject({ message: expect.stringContaining("idle-in-transaction timeout") as string });
+  const claims =
+    "FROM pg_stat_activity WHERE application_name LIKE 'telepresence-cloud%' AND state = 'idle in transaction'";
+  expect(postgres.query(`SELECT count(*) ${claims}`)).toBe("1");
+  expect(postgres.query(`SELECT count(*) ${claims} AND backend_xmin IS NULL AND backend_xid IS NULL`)).toBe("1");
+});
+
 const ending = (name: string): string =>
   `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '${name}%'`;
 

@@ -103,7 +103,8 @@ class Claim implements PostgresClaim {
   /** Who has the lock; undefined when it is this server, "" when it is to be asked again. */
   async #ask(): Promise<string | undefined> {
     const client = (this.#client ??= await this.#connect());
-    await client.query("BEGIN"); // stays open with the lock; it has written and reads nothing, so it keeps no old rows alive
+    // Stays open with the lock. It has written nothing, and at this level keeps no snapshot, so it holds no old rows back.
+    await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
     await client.query(settings, [this.#name]);
     const schema = "hashtext(coalesce(current_schema(), ''))"; // where there is none, the first table says so
     const won = await client.query<{ won: boolean }>(
