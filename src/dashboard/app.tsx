@@ -199,6 +199,7 @@ export function useShortcuts({ search, close }: Shortcuts): void {
         search.current?.focus();
       }
       if (event.key === "Escape") {
+        event.preventDefault(); // Chromium would empty a search field, and tell nobody who has left it
         if (isTyping) search.current?.blur();
         else close();
       }

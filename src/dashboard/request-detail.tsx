@@ -134,6 +134,7 @@ function Timing({ view }: { readonly view: ExchangeView }): JSX.Element {
       <p>
         request {formatMs(requestEndMs)}, waiting {formatMs(answerStartMs - requestEndMs)}, answer{" "}
         {formatMs(answerEndMs - answerStartMs)}
+        {view.linkMs !== undefined && `; from the pod to the laptop and back ${formatMs(view.linkMs)} more`}
       </p>
     </div>
   );

@@ -57,6 +57,8 @@ export interface BodyView {
 export interface ExchangeView extends ExchangeSummary {
   readonly target: string;
   readonly processAddress: string;
+  /** There and back between the cluster and the laptop when the request came, milliseconds. */
+  readonly linkMs?: number;
   readonly requestHeaders: readonly HeaderView[];
   readonly requestBody: BodyView;
   readonly answerHeaders: readonly HeaderView[];

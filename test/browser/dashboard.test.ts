@@ -233,6 +233,19 @@ test("an intercept is ended by its button, and looked at on the inspector's page
   await page.getByRole("heading", { name: "Dashboard" }).waitFor();
 });
 
+// What the traffic-manager says of an intercept is the first thing its team needs to know when it does not work.
+test("an intercept that does not take traffic says why", async () => {
+  const cluster = clusterOf(1);
+  const message = "the pod hello-7 has no agent: its namespace forbids ephemeral containers";
+  const intercepts = cluster.intercepts.map((intercept) => ({ ...intercept, state: "waiting" as const, message }));
+  const page = await open({ told: { clusters: [{ ...cluster, intercepts }] } });
+  const row = page.getByRole("option");
+  await row.getByText("waiting").waitFor();
+  await row.click();
+  await page.getByText(`waiting: ${message}`).waitFor();
+  expect(await violations(page)).toEqual([]);
+});
+
 test("plots say how many requests came to previews, and how long they took", async () => {
   const steps = [
     { count: 2, halfMs: 9, mostMs: 20 },

@@ -104,6 +104,7 @@ function viewOf(summary: ExchangeSummary): ExchangeView {
   return {
     ...summary,
     processAddress: "127.0.0.1:8080",
+    linkMs: 2.8,
     requestHeaders: [
       { name: "host", value: "cart.shop" },
       { name: "authorization", value: "•••", hidden: true },

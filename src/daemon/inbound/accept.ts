@@ -14,6 +14,8 @@ import { dialProcess, relayDatagrams } from "./dial-process.ts";
 export interface InboundOptions {
   /** The port of one's own intercept, or undefined when there is no such intercept any more. */
   readonly findPort: (interceptId: string, containerPort: number, protocol: "tcp" | "udp") => InterceptPort | undefined;
+  /** Of the link, milliseconds. */
+  readonly roundTripMs: () => number | undefined;
   /** Reads along while somebody looks. */
   readonly recorder: Pick<Recorder, "tap">;
   readonly log: Logger;
@@ -34,7 +36,7 @@ export function acceptInbound(incoming: IncomingStream, options: InboundOptions)
   const log = options.log.child({ interceptId: request.interceptId, source: request.source.address });
   if (request.protocol === "tcp")
     void dialProcess(incoming, port, log, (stream, socket) => {
-      options.recorder.tap(routeOf(request, port), stream, socket);
+      options.recorder.tap({ ...routeOf(request, port), roundTripMs: options.roundTripMs }, stream, socket);
     });
   else void relayDatagrams(incoming, port, log);
 }

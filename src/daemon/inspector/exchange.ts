@@ -11,6 +11,8 @@ export interface Route {
   readonly caller: string;
   /** The local process, as `address:port`. */
   readonly target: string;
+  /** Of the link to the cluster, as it is measured now, milliseconds. */
+  readonly roundTripMs?: () => number | undefined;
 }
 
 export interface RequestLine {
@@ -54,6 +56,8 @@ export class Exchange {
   answerTrailers: readonly HeaderField[] = [];
   state: ExchangeState = "open";
   readonly origin: Origin;
+  /** There and back between the cluster and this machine, milliseconds; of a repeated one, which began here, undefined. */
+  readonly linkMs: number | undefined;
   /** Counts its changes. */
   revision = 0;
 
@@ -74,6 +78,7 @@ export class Exchange {
     this.requestBody = new BodyCopy(known.maxBodyBytes);
     this.answerBody = new BodyCopy(known.maxBodyBytes);
     this.origin = known.origin;
+    this.linkMs = known.origin.repeats === undefined ? known.route.roundTripMs?.() : undefined;
   }
 
   get repeats(): number | undefined {

@@ -41,6 +41,7 @@ export function viewOf(exchange: Exchange, redaction: Redaction | undefined): Ex
   return {
     ...summarise(exchange, redaction),
     processAddress: exchange.route.target,
+    ...defined({ linkMs: exchange.linkMs }),
     requestHeaders: headersOf(exchange.requestFields, redaction),
     requestBody: bodyOf(exchange.requestBody, exchange.requestFields, redaction),
     answerHeaders: headersOf(exchange.answerFields, redaction),

@@ -28,7 +28,7 @@ export function listenTo({ session, rpc }: ManagerConnection, { intercepts, insp
     const { request } = incoming;
     if (request.kind === "cloud") void dialNearCloud(incoming, request.url, cloud.membership.joinedUrl);
     else if (request.kind === "inspect") share(incoming, nameOf(request.interceptId), { intercepts, inspector });
-    else acceptInbound(incoming, { findPort, recorder, log });
+    else acceptInbound(incoming, { findPort, roundTripMs: () => session.roundTripMs, recorder, log });
   });
   rpc.onNotification("intercepts.changed", ({ intercepts: infos }) => intercepts.onChanged(infos));
   rpc.onNotification("intercept.ended", (ended) => intercepts.onEnded(ended));
