@@ -1,7 +1,7 @@
 // The cloud server put into a real cluster by one command, under pod security level `restricted`: with a volume, then on
 // PostgreSQL and with an outside identity provider, changed in place, and gone again without a trace, but for fields and
 // objects that are somebody else's. A browser of the laptop comes to it by its Ingress.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
@@ -267,6 +267,59 @@ test("opens previews to who is logged in, through its Ingress and its tunnel fro
   await Promise.all([ann, bob, other].map((each) => each.context().close()));
 });
 
+/** Each pod has another, and none is left of an earlier one. */
+async function onlyPod(): Promise<string> {
+  let found: readonly string[] = [];
+  await until("one pod", async () => {
+    found = (await kubectl("get", "pod", "-n", namespace, "-o", "name")).split("\n").filter((name) => name !== "");
+    return found.length === 1;
+  });
+  return found[0] ?? "";
+}
+
+test("takes a Secret of its administrator's, leaves it as it is, and makes a new pod for another content", async () => {
+  const databaseUrl = `postgres://cloud:a%20password@${layout.nodeAddress}:5432/postgres`;
+  const secret = (database: string) => ({
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "mine" },
+    stringData: { database, "oidc-client-secret": "secret of both", "extra-ca": readFileSync(authority.file, "utf8") },
+  });
+  await apply(namespace, secret(databaseUrl));
+  const version = ["get", "secret", "mine", "-n", namespace, "-o", "jsonpath={.metadata.resourceVersion}"];
+  const before = await kubectl(...version);
+  const words = outside().filter(
+    (word, at, all) =>
+      ![word, all[at - 1]].some((each) => /^--(database|oidc-client-secret|extra-ca)/.test(each ?? "")),
+  );
+  const command = [
+    ...ingressFlags,
+    ...certificates,
+    ...words,
+    "--secret",
+    "mine",
+    "--secret-keys",
+    "database,oidc-client-secret,extra-ca",
+  ];
+  expect(await install(...command)).toContain("Secret telepresence-cloud removed, it is not wanted any more");
+  const first = await onlyPod();
+  const page = await profile(browser, { ignoreHTTPSErrors: true });
+  await page.goto(`${url}/login`);
+  await logInAs(page, "ann");
+  await page.getByText("Logged in as Person ann, an administrator").waitFor(); // as they were in that database
+  await page.context().close();
+  await install(...command);
+  expect(await onlyPod()).toBe(first);
+  expect(await kubectl(...version)).toBe(before);
+  await apply(namespace, secret(`${databaseUrl}?application_name=changed`));
+  await install(...command);
+  const second = await onlyPod();
+  expect(second).not.toBe(first);
+  const connections = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'changed'";
+  expect(postgres.query(connections)).toBe("t");
+  report("pods before and after the Secret's change", [first, second]);
+});
+
 test("is changed in place: what is not wanted goes, what others have set stays, and none of it is overwritten", async () => {
   await kubectl("annotate", "service", "telepresence-cloud", "-n", namespace, "team/owner=shop");
   const forgetful = await lab.cli(["cloud", "install", "--url", url, "--cloud-namespace", namespace]);
@@ -275,6 +328,7 @@ test("is changed in place: what is not wanted goes, what others have set stays, 
   expect((await names()).filter((name) => !name.endsWith("-tls"))).toEqual([
     "deployment.apps/telepresence-cloud",
     "service/telepresence-cloud",
+    "secret/mine",
     "secret/telepresence-cloud",
     "persistentvolumeclaim/telepresence-cloud",
   ]);
@@ -287,7 +341,7 @@ test("is changed in place: what is not wanted goes, what others have set stays, 
 });
 
 test("is gone again with the namespace that was made for it", async () => {
-  await kubectl("delete", "secret", "-n", namespace, "cloud-tls", "preview-tls");
+  await kubectl("delete", "secret", "-n", namespace, "cloud-tls", "preview-tls", "mine");
   const command = ["cloud", "uninstall", "--cloud-namespace", namespace];
   const said = await lab.ok(...command, "--delete-data", "--yes");
   expect(said).toContain(`Deployment telepresence-cloud in namespace ${namespace} removed`);

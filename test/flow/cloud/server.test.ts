@@ -62,6 +62,32 @@ test("its own host gets pages, over HTTPS with HSTS and cookies that no other ho
   );
 });
 
+test("says in its first lines where it is, for whom its previews are, and how the first person comes in", async () => {
+  const words = ["serve", "--listen", "127.0.0.1:0", "--database", "sqlite::memory:"];
+  const own = { clock: systemClock, log: silentLogger };
+  await using toTryOut = await startCloud({ config: parseCloudConfig(words, () => undefined, {}), ...own });
+  const url = `http://localhost:${toTryOut.port}`;
+  const invited = (at: string): unknown =>
+    expect.stringMatching(
+      new RegExp(`^The first administrator comes in here, once, within a day: ${RegExp.escape(at)}/invite/[\\w-]+$`),
+    );
+  expect(toTryOut.greeting).toEqual([
+    `Telepresence's cloud server is at ${url}`,
+    `Previews are at http://NAME.preview.localhost:${toTryOut.port} (to try out, on this machine only)`,
+    invited(url),
+  ]);
+  const real = ["--url", "https://tele.example.com", "--preview-domain", "preview.example.net"];
+  await using forTeams = await startCloud({
+    config: parseCloudConfig([...words, ...real], () => undefined, {}),
+    ...own,
+  });
+  expect(forTeams.greeting).toEqual([
+    "Telepresence's cloud server is at https://tele.example.com",
+    "Previews are at https://NAME.preview.example.net",
+    invited("https://tele.example.com"),
+  ]);
+});
+
 test("another host name gets nothing but the server's address, and probes are answered by any name", async () => {
   expect(await get("/login", "evil.example")).toMatchObject({
     status: 421,
