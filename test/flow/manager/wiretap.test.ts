@@ -326,7 +326,9 @@ describe("a laptop that reads slowly or not at all", () => {
     report(`wiretap that ${what}: p50 and p99 of most turns in ms ${JSON.stringify({ without, withTap })}`);
     // The machine's own noise; a tap that is waited for costs its 5 s or hangs.
     expect(withTap.p99).toBeLessThan(2 * without.p99 + 10);
-    expect(withTap.p50).toBeLessThan(1.5 * without.p50 + 1);
+    // Of two turns next to each other: a machine that becomes slower meanwhile is no cost of the tap's.
+    const more = turns.withTap.map((times, round) => at(times, 0.5) - at(turns.without[round] ?? [], 0.5));
+    expect(at(more, 0.5)).toBeLessThan(0.5 * without.p50 + 1);
   });
 
   test("of a long body has a bounded copy, which is cut and counted, and the application has all of it", async () => {
