@@ -7,7 +7,7 @@ import { findAgent, planRemoval, readAgentConfig } from "#installer/agent.ts";
 import type { ImageChoice } from "#installer/agent-container.ts";
 import { findDirectService } from "#installer/direct-service.ts";
 import { ensureManager, findManager, managerNamespaces } from "#installer/manager.ts";
-import { managerSelectorText } from "#installer/marks.ts";
+import { findManagerPod } from "#installer/manager-wait.ts";
 import { attachPod } from "#installer/attach.ts";
 import { chooseTls } from "#installer/certificate-choice.ts";
 import { currentAgent, lacksMemory } from "#installer/ephemeral.ts";
@@ -77,6 +77,8 @@ import type {
 export interface ClusterAccessOptions {
   readonly kube: Kube;
   readonly managerNamespace: string;
+  /** Of a pod that is known to be ready before kubelet says so. */
+  readonly managerPodUid?: string;
   readonly image: ImageChoice;
   /** Who replaces containers here. */
   readonly owner?: { readonly by: string; readonly installId: string };
@@ -106,6 +108,7 @@ export class KubeAccess implements ClusterAccess {
   readonly #owner: ClusterAccessOptions["owner"];
   readonly #volumes: ClusterAccessOptions["volumes"];
   #managerOpened = false;
+  #readyPodUid: string | undefined;
   #managerPod: Pod | undefined;
   /** What each resolved intercept wants, until it is injected. */
   readonly #wishes = new WeakMap<ResolvedIntercept, Wish>();
@@ -117,6 +120,7 @@ export class KubeAccess implements ClusterAccess {
     this.#kube = options.kube;
     this.#services = new FollowedServices(options.kube);
     this.#managerNamespace = options.managerNamespace;
+    this.#readyPodUid = options.managerPodUid;
     this.#image = options.image;
     this.#owner = options.owner;
     this.#volumes = options.volumes;
@@ -131,15 +135,7 @@ export class KubeAccess implements ClusterAccess {
     // Asked again: the link before was lost, perhaps with the whole network.
     if (this.#managerOpened) this.#kube.transport.renew();
     this.#managerOpened = true;
-    const found = await this.#kube.list(pods, { namespace, labelSelector: managerSelectorText }, signal);
-    const pod = found.items.find((item) => isReady(item) && !isTerminating(item));
-    if (pod === undefined) {
-      throw new AppError(
-        "manager_unavailable",
-        `no pod of deployment traffic-manager in namespace ${namespace} is ready (${found.items.length} found)`,
-        { hint: `see \`kubectl describe pods -n ${namespace} -l ${managerSelectorText}\`` },
-      );
-    }
+    const pod = await findManagerPod(this.#kube, namespace, this.#readyPodUid, signal);
     this.#managerPod = pod;
     const name = pod.metadata.name ?? "";
     return await openPortForward(this.#kube, { namespace, pod: name, port: managerLaptopPort, signal });
@@ -166,7 +162,9 @@ export class KubeAccess implements ClusterAccess {
     using limit = deadline(this.#kube.clock, seekManagerMs, what, signal);
     const found = await findManager(this.#kube, managerNamespaces(this.#kube, namespace), limit.signal);
     if (found !== undefined) return { installed: false, warnings: [] };
-    return await ensureManager(this.#kube, { namespace, image: this.#image, onProgress: progress, signal });
+    const manager = await ensureManager(this.#kube, { namespace, image: this.#image, onProgress: progress, signal });
+    this.#readyPodUid = manager.podUid;
+    return manager;
   }
 
   async listWorkloads(namespace: string, signal: AbortSignal): Promise<readonly Omit<ListedWorkload, "intercepts">[]> {

@@ -136,7 +136,7 @@ export async function openClusterSession(
       onProgress: progress,
     });
     const owner = { by: client, installId };
-    const place = { kube, managerNamespace: manager.namespace, image };
+    const place = { kube, managerNamespace: manager.namespace, managerPodUid: manager.podUid, image };
     const access = new KubeAccess({ ...place, owner, volumes: { runtime, log } });
     const left = await restoreLeft(kube, { ...owner, namespaces: [kube.namespace, ...mappedNamespaces] }, limit.signal);
     const session = await Session.open(

@@ -8,6 +8,7 @@ import type { Kube } from "#kube/client.ts";
 import type { Pod } from "#kube/objects.ts";
 import { ensureManager, removeManager } from "./manager.ts";
 import type { ManagerPlace } from "./manager.ts";
+import { managerHealthPort } from "#wire/manager-api.ts";
 import { buildManager } from "./manifest.ts";
 import { managerSelector } from "./marks.ts";
 
@@ -24,6 +25,7 @@ class FakeCluster {
   portForward = true;
   terminating = 0;
   ready = true;
+  running = false;
   onCreate: () => void = () => undefined;
 
   handle(request: FakeRequest, response: ServerResponse): void {
@@ -85,8 +87,13 @@ class FakeCluster {
   #pods(request: FakeRequest, namespace: string, response: ServerResponse): void {
     const pod: Pod = {
       metadata: { name: `manager-in-${namespace}`, uid: "u", labels: managerSelector },
-      spec: { containers: [] },
-      status: { conditions: [{ type: "Ready", status: this.ready ? "True" : "False" }] },
+      spec: { containers: [], nodeName: "node7" },
+      status: {
+        conditions: [{ type: "Ready", status: this.ready ? "True" : "False" }],
+        ...(this.running
+          ? { containerStatuses: [{ name: "manager", ready: this.ready, restartCount: 0, state: { running: {} } }] }
+          : {}),
+      },
     };
     this.#list(request, this.managers.has(namespace) ? [pod] : [], response);
   }
@@ -96,12 +103,14 @@ class FakeCluster {
   }
 }
 
-async function withCluster<T>(run: (cluster: FakeCluster, kube: Kube) => Promise<T>): Promise<T> {
+async function withCluster<T>(
+  run: (cluster: FakeCluster, kube: Kube, server: FakeApiServer) => Promise<T>,
+): Promise<T> {
   await using server = await new FakeApiServer().listen();
   const cluster = new FakeCluster();
   cluster.namespaces.set("own", {});
   server.answer = (request, response) => cluster.handle(request, response);
-  return await run(cluster, server.open({ namespace: "own" }));
+  return await run(cluster, server.open({ namespace: "own" }), server);
 }
 
 const ensure = (kube: Kube, more: object = {}): Promise<ManagerPlace> =>
@@ -118,6 +127,40 @@ describe("ensureManager()", () => {
       });
       expect(cluster.namespaces.get("telepresence")).toMatchObject({ "telepresence.io/created-namespace": "true" });
       expect(await ensure(kube)).toMatchObject({ namespace: "telepresence", installed: false, warnings: [] });
+    }));
+  // Kubelet asks once a second, and first when Node is not up yet: a first `connect` took most of a second longer.
+  test("takes the manager's own word for it while kubelet does not know yet", () =>
+    withCluster(async (cluster, kube, server) => {
+      cluster.ready = false; // nor that it runs
+      const asked: string[] = [];
+      server.onUpgrade = (socket, request) => {
+        const port = Buffer.from([managerHealthPort & 255, managerHealthPort >> 8]);
+        for (const channel of [0, 1]) socket.send(Buffer.concat([Buffer.from([channel]), port]));
+        asked.push(request.url ?? "");
+        if (asked.length === 1) {
+          socket.send(Buffer.from("\u0001connection refused"));
+          return;
+        }
+        socket.on("message", (data: Buffer) => {
+          const answer = asked.length === 2 ? "503 Service Unavailable" : "200 OK";
+          if (data.toString().startsWith("\0GET /readyz ")) socket.send(Buffer.from(`\0HTTP/1.1 ${answer}\r\n\r\n`));
+        });
+      };
+      expect(await ensure(kube)).toMatchObject({ podName: "manager-in-telepresence", podUid: "u" });
+      expect(asked).toEqual(
+        Array(3).fill("/api/v1/namespaces/telepresence/pods/manager-in-telepresence/portforward?ports=8080"),
+      );
+    }));
+  test("leaves it to kubelet after some questions", () =>
+    withCluster(async (cluster, kube, server) => {
+      [cluster.ready, cluster.running] = [false, true];
+      let asked = 0;
+      server.onUpgrade = (socket) => {
+        asked += 1;
+        socket.close();
+      };
+      await expect(ensure(kube, { timeoutMs: 4000 })).rejects.toThrow("waiting for the traffic-manager");
+      expect(asked).toBe(20);
     }));
   // The manager has no permission to look nodes up, and knew its own only: kubelets of the others could be dialled.
   test("tells the manager the nodes' addresses, where they may be listed", () =>

@@ -8,16 +8,14 @@ import { waitFor } from "#kube/live-set.ts";
 import type { Namespace, ObjectMeta, Pod, Workload } from "#kube/objects.ts";
 import { mayForward } from "#kube/streams/port-forward.ts";
 import { deployments, namespaces, pods } from "#kube/objects.ts";
-import { findProblem, isLive, isReady } from "#kube/workloads/pod-problems.ts";
+import { isLive } from "#kube/workloads/pod-problems.ts";
 import { isMissingPermission } from "#kube/status.ts";
 import type { ImageChoice } from "./agent-container.ts";
+import { waitForManager } from "./manager-wait.ts";
 import { buildManager } from "./manifest.ts";
 import { createdNamespaceLabel, isOurs, managerName, managerSelector, managerSelectorText } from "./marks.ts";
 import { ensureDirectService, removeDirectService } from "./direct-service.ts";
 import { listNodeIps, removeNodeList } from "./node-list.ts";
-import { Patience, WaitLimit } from "./patience.ts";
-import { judgeRollout } from "./rollout-state.ts";
-import { SlowPods } from "./slow-pods.ts";
 
 export type Progress = (text: string) => void;
 
@@ -38,7 +36,7 @@ export interface EnsureManagerOptions {
 
 export interface ManagerPlace {
   readonly namespace: string;
-  /** A pod that is ready for port-forward. */
+  /** A pod that is ready for port-forward, which kubelet may not know yet. */
   readonly podName: string;
   readonly podUid: string;
   /** Version of the installed manager, where it can be seen. */
@@ -48,7 +46,6 @@ export interface ManagerPlace {
   readonly warnings: readonly string[];
 }
 
-const readyMs = 120_000;
 const namespaceGoneMs = 60_000;
 const podsGoneMs = 20_000;
 
@@ -280,60 +277,6 @@ export async function createNamespace(kube: Kube, name: string, signal: AbortSig
 
 function describePod(pod: Pod, namespace: string): Pick<ManagerPlace, "namespace" | "podName" | "podUid"> {
   return { namespace, podName: pod.metadata.name ?? "", podUid: pod.metadata.uid ?? "" };
-}
-
-export type ManagerWait = Pick<EnsureManagerOptions, "onProgress" | "signal" | "timeoutMs">;
-
-/** A pod of the manager that is ready. Also how a session finds the manager again after it was replaced. */
-export async function waitForManager(kube: Kube, namespace: string, wait: ManagerWait): Promise<Pod> {
-  const { signal, onProgress } = wait;
-  const patience = new Patience();
-  const what = `waiting for the traffic-manager in namespace ${namespace}`;
-  using limit = new WaitLimit({ clock: kube.clock, ms: wait.timeoutMs ?? readyMs, what }, signal);
-  await using slow = new SlowPods(kube, namespace);
-  let said = "";
-  return await waitFor(kube, {
-    watched: {
-      pods: { kind: pods, query: { namespace, labelSelector: managerSelectorText } },
-      deployment: {
-        kind: deployments,
-        query: { namespace, fieldSelector: `metadata.name=${managerName}` },
-        optional: true,
-      },
-    },
-    evaluate: (sets) => {
-      const live = (sets.pods as readonly Pod[]).filter(isLive);
-      const ready = live.find(isReady);
-      if (ready !== undefined) return ready;
-      const problem = findProblem(...live) ?? refusedManager(sets.deployment[0], live);
-      const scalingUp = problem !== undefined && slow.isScalingUp(problem, live);
-      if (scalingUp) limit.putOff();
-      if (problem !== undefined && patience.isOver(problem, kube.clock.now(), scalingUp)) {
-        throw new AppError(
-          "manager_failed",
-          `the traffic-manager in namespace ${namespace} does not come up: ${problem.text}`,
-          {
-            hint: `kubectl describe pod -n ${namespace} -l app.kubernetes.io/name=${managerName}`,
-            fields: { reason: problem.reason },
-          },
-        );
-      }
-      const delay = problem?.text ?? slow.describePull(live);
-      const text =
-        delay === undefined ? "waiting for the traffic-manager" : `waiting for the traffic-manager: ${delay}`;
-      if (text !== said) onProgress(text);
-      said = text;
-      return undefined;
-    },
-    signal: limit.signal,
-  });
-}
-
-function refusedManager(deployment: unknown, live: readonly Pod[]): ReturnType<typeof findProblem> {
-  const workload = deployment as Workload | undefined;
-  if (workload === undefined || live.length > 0) return undefined;
-  return judgeRollout({ kind: "Deployment", workload, pods: live, events: [], isNew: () => true, generation: 0 })
-    .problem;
 }
 
 export interface RemovedManager {
