@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { AppError, isAppError, toAppError } from "#base/error.ts";
 import { buildPrograms, kubernetesVersion, type Programs } from "./build.ts";
 import { lastLines, run, type RunOptions, type RunResult } from "./exec.ts";
@@ -20,7 +21,7 @@ import {
 import * as layout from "./layout.ts";
 import { takeLock, type Lock } from "./lock.ts";
 import { createCgroups, leftCgroups, removeCgroups } from "./cgroups.ts";
-import { createNetwork, removeNetwork } from "./network.ts";
+import { createNetwork, removeNetwork, runIn } from "./network.ts";
 import * as node from "./node.ts";
 import { componentNames, writeNodeConfig, type ComponentName } from "./node-config.ts";
 import { createPki, writeKubeconfigs } from "./pki.ts";
@@ -352,7 +353,7 @@ export async function importImage(archive: string): Promise<void> {
   await node.importInto(requireState().node, archive);
 }
 
-/** The samples in a namespace of a test's own, made when it is missing; resolves when they are rolled out. */
+/** The samples in a namespace of a test's own, made when it is missing; resolves when their services answer. */
 export async function deploySamples(namespace: string, names: readonly SampleName[] = sampleNames): Promise<void> {
   await kubectl(["create", "namespace", namespace], { allowFailure: true });
   const input = names.map((name) => readFileSync(sampleFile(name), "utf8")).join("\n---\n");
@@ -360,7 +361,26 @@ export async function deploySamples(namespace: string, names: readonly SampleNam
   for (const name of names) {
     await kubectl(["rollout", "status", "-n", namespace, `deployment/${name}`, "--timeout=90s"]);
   }
+  for (const name of names) await answers(namespace, name);
 }
+
+/** kube-proxy leads nowhere for up to a second after a rollout is done, which callers see as a refusal. */
+async function answers(namespace: string, service: string): Promise<void> {
+  const place = "jsonpath={.spec.clusterIP} {.spec.ports[0].port}"; // the first is of TCP
+  const { stdout } = await kubectl(["get", "service", service, "-n", namespace, "-o", place]);
+  const [address = "", port = ""] = stdout.split(" ");
+  const endMs = Date.now() + serviceDeadlineMs;
+  for (;;) {
+    try {
+      await runIn(layout.namespaces.node, "bash", ["-c", `exec 3<>/dev/tcp/${address}/${port}`]);
+      return;
+    } catch (error) {
+      if (Date.now() > endMs) throw error;
+      await sleep(servicePollMs);
+    }
+  }
+}
+const [serviceDeadlineMs, servicePollMs] = [15_000, 50];
 
 export const sampleNames = ["hello", "visitor", "echo"] as const;
 export type SampleName = (typeof sampleNames)[number];
