@@ -110,6 +110,8 @@ class Claim implements PostgresClaim {
     const won = await client.query<{ won: boolean }>(
       `SELECT pg_try_advisory_xact_lock(${lockClass}, ${schema}) AS won`,
     );
+    // PostgreSQL's last word on the connection, and so on the lock, may come in one piece with the answer.
+    if (this.#client !== client) throw new AppError("link_lost", "the connection was lost that would hold the lock");
     this.#holds = won.rows[0]?.won === true;
     if (this.#holds) return undefined;
     const { rows } = await client.query<{ name: string | null; pid: number }>(
@@ -135,6 +137,8 @@ class Claim implements PostgresClaim {
     client.on("error", () => this.#lost(client));
     client.on("end", () => this.#lost(client));
     await client.connect();
+    if (this.#over.signal.aborted) await client.end(); // meanwhile: nobody would end it later
+    this.#over.signal.throwIfAborted();
     return client;
   }
 
