@@ -236,6 +236,21 @@ describe("a CronJob that is replaced", () => {
     expect([cluster.standIns, cluster.object.spec.suspend]).toEqual([[], false]);
   });
 
+  // The other's job was deleted and his process got nothing any more, because the record alone was looked at.
+  test("stays whose it is when its record is gone, until that one or everybody's `uninstall` ends it", async () => {
+    await using parts = await lab();
+    const { cluster, kube, request, restore } = parts;
+    const asDeployed = cluster.object;
+    await injectAgent(kube, request);
+    cluster.object = asDeployed;
+    const before = cluster.standIns;
+    const bob = { ...request, replace: { ...ada, by: "bob@laptop", installId: "bob" } };
+    await expect(injectAgent(kube, bob)).rejects.toThrow("container app of cronjob report is replaced by ada@laptop");
+    expect([cluster.standIns, cluster.object]).toEqual([before, asDeployed]);
+    await restore("ada");
+    expect(await injectAgent(kube, bob)).toMatchObject({ changed: true });
+  });
+
   // Without the record neither `connect` nor `uninstall` knew of it, and no name that could be given ended the job.
   test("is known by the job that stands in, once its record is gone, to who connects and to who uninstalls", async () => {
     await using parts = await lab();

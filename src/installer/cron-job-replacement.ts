@@ -45,7 +45,13 @@ export async function replaceCronJob(
   if (config === undefined) throw new AppError("internal", `the template of ${what} was given no traffic-agent`);
   // Without the record nobody would give the schedule back: then it begins anew.
   const stands = (job: Workload): boolean => isRunning(job) && coversPorts(job, request.needed);
-  const running = present === undefined ? undefined : (await listStandIns(kube, cronJob, signal)).find(stands);
+  const standIns = await listStandIns(kube, cronJob, signal);
+  // Where somebody has taken the record away, the other's process goes on, and his job says whose it is.
+  for (const { spec } of standIns.filter(isRunning)) {
+    const record = readReplacement(spec.template);
+    if (record !== undefined) refuseOthers(record, { ...replace, what });
+  }
+  const running = present === undefined ? undefined : standIns.find(stands);
   if (running === undefined) {
     await rest(kube, ref, { ...replace, what }, signal);
     await removeStandIns(kube, cronJob, signal); // of a daemon that was killed
